@@ -1,0 +1,21 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * error.h - how a failure travels to the person at the terminal.
+ *
+ * A function that can fail returns 0 or -errno.  One whose failure a user sees
+ * also takes a `struct error *` and writes one sentence there, at the place
+ * where the reason is known: what failed, and what to do next.
+ */
+#ifndef LODGE_BASE_ERROR_H
+#define LODGE_BASE_ERROR_H
+
+#include "base/base.h"
+
+struct error {
+    char text[512]; /* one line, no newline, no "lodge:" prefix */
+};
+
+/* Writes the sentence (err may be NULL) and returns -code; code > 0 is an errno value. */
+int error_set(struct error *err, int code, const char *fmt, ...) printf_like(3, 4);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop.h - the I/O thread of a VM: file descriptors, timers and posted calls,
+ * all run on the one thread that is inside loop_run().
+ *
+ * Any thread: loop_post, loop_stop, timer_arm, timer_disarm, clock_ns.
+ * Loop thread (or before loop_run): the rest.
+ */
+#ifndef LODGE_BASE_LOOP_H
+#define LODGE_BASE_LOOP_H
+
+#include "base/base.h"
+
+struct loop;
+
+/* CLOCK_MONOTONIC in nanoseconds: the clock of every timer. */
+u64 clock_ns(void);
+
+struct loop *loop_new(void); /* NULL with errno set */
+void loop_free(struct loop *l);
+int must_check loop_run(struct loop *l); /* until loop_stop; returns 0 or -errno */
+void loop_stop(struct loop *l);
+
+/* Calls fn(arg) once on the loop thread, in order of posting. 0 or -ENOMEM. */
+int loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
+
+/* A watched descriptor, embedded by its owner. events: EPOLLIN | EPOLLOUT, level-triggered. */
+struct loop_fd {
+    int fd;
+    u32 events;
+    void (*ready)(struct loop_fd *w, u32 events);
+};
+int must_check loop_fd_add(struct loop *l, struct loop_fd *w); /* w->events may be 0 */
+int must_check loop_fd_set(struct loop *l, struct loop_fd *w, u32 events);
+void loop_fd_remove(struct loop *l, struct loop_fd *w);
+
+/*
+ * A one-shot timer, embedded by its owner.  fire() runs on the loop thread with
+ * no lock held; the owner takes its own lock and must accept a stale call (one
+ * already under way when another thread disarmed it): compare with the deadline
+ * it meant.  Re-arming replaces the deadline.
+ */
+struct timer {
+    struct loop *loop;
+    void (*fire)(struct timer *t);
+    u64 deadline; /* ns of clock_ns(); valid while armed */
+    u32 slot;     /* private */
+    bool armed;   /* private */
+};
+void timer_init(struct timer *t, struct loop *l, void (*fire)(struct timer *t));
+void timer_arm(struct timer *t, u64 deadline_ns);
+void timer_disarm(struct timer *t);
+
+#endif

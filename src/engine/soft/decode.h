@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * decode.h - bytes to one decoded instruction.
+ *
+ * The attributes of every opcode (struct opdesc) are generated at build time from
+ * Zydis (tools/gen_optable.c writes optable.inc: enum mnemonic, the descriptors, the index);
+ * this decoder walks prefixes, opcode, ModRM, SIB, displacement and immediates itself
+ * (Intel SDM vol. 2 ch. 2) and looks the opcode up. No allocation, no state, no libc.
+ */
+#ifndef LODGE_ENGINE_SOFT_DECODE_H
+#define LODGE_ENGINE_SOFT_DECODE_H
+
+#include "base/base.h"
+#include "engine/soft/mnemonic.h" /* generated: enum mnemonic { M_INVALID, M_AAA, M_ADD, ... } spelled as in Zydis */
+
+enum op_class { /* how an instruction is executed; by ISA-set and category */
+    OPC_INT,     /* general registers, memory, arithmetic flags only (ADD ... BMI2, ADX, POPCNT, CRC32, MOVBE, RDRAND) */
+    OPC_CONTROL, /* near and far transfers, INT n, IRET, SYSCALL ... */
+    OPC_STRING,  /* MOVS CMPS SCAS LODS STOS INS OUTS */
+    OPC_SYSTEM,  /* everything that touches system state, I/O ports, segment registers, HLT, CPUID, XSAVE family ... */
+    OPC_X87, OPC_MMX, OPC_SSE, OPC_AVX, OPC_AVX512,
+};
+
+enum { /* struct opdesc.flags */
+    OPF_MODRM = 1 << 0,
+    OPF_LOCK = 1 << 1,      /* LOCK is legal with a memory destination */
+    OPF_REP = 1 << 2,       /* F2/F3 act as REP on it */
+    OPF_MEM_READ = 1 << 3,  /* explicit memory operand (mod != 3) is read */
+    OPF_MEM_WRITE = 1 << 4, /* ... is written */
+    OPF_VSIB = 1 << 5,
+    OPF_PRIV = 1 << 6,      /* CPL 0 only */
+    OPF_BLOCK_END = 1 << 7, /* may change RIP other than by its length */
+    OPF_MASKED_MEM = 1 << 8, /* memory elements selected by a mask (VMASKMOV, VPMASKMOV, MASKMOV, EVEX {k}, scatter, gather) */
+    OPF_IMPLICIT_MEM = 1 << 9, /* memory not named by ModRM (stack, string, XLAT, MASKMOV) */
+    OPF_BROADCAST = 1 << 10,   /* EVEX.b broadcasts this memory operand */
+};
+
+/* An explicit general-purpose register operand, by the field that names it. size in bytes, 0: it is not a GPR. */
+struct opdesc_gpr {
+    u8 size;
+    bool read, write;
+};
+
+struct opdesc {
+    u16 mnemonic; /* enum mnemonic */
+    u8 cls;       /* enum op_class */
+    u8 feature;   /* enum isa: what CPUID must report */
+    u16 flags;
+    u16 mem_size;                      /* bytes of the explicit memory operand; 0: none or not fixed (FXSAVE, LEA) */
+    u32 eflags_read, eflags_write;     /* RFLAGS bits tested; modified, set, cleared or left undefined */
+    u32 eflags_undef;                  /* of those written: the undefined */
+    u16 gpr_read, gpr_write;           /* implicit general registers, a bit each (RAX = bit 0) */
+    struct opdesc_gpr reg, rm, vvvv;   /* explicit GPR operands: ModRM.reg (or opcode low 3 bits), ModRM.rm with mod 3, VEX.vvvv */
+    u8 imm1, imm2;                     /* immediate sizes in bytes for this operand/address size */
+};
+
+/* One feature an instruction needs, for CPUID gating; the index of a bit in soft_vcpu.isa[]. generated: enum isa in mnemonic.h */
+
+enum encoding { ENC_LEGACY, ENC_VEX, ENC_EVEX };
+
+struct decoded {
+    const struct opdesc *desc;
+    u8 bytes[15], len;
+    u8 bits;     /* 16, 32, 64: the code segment's size */
+    u8 encoding; /* enum encoding */
+    u8 map;      /* 0 one-byte, 1 0F, 2 0F38, 3 0F3A, 5, 6 */
+    u8 opcode, modrm;
+    bool has_modrm, lock, opsize66, addr67, rip_relative, has_mem;
+    u8 rep;       /* 0, F2, F3: the last of them, also where mandatory */
+    u8 rex;       /* 0 or 40-4F; VEX/EVEX bits folded in (W R X B) */
+    u8 seg;       /* effective segment of the memory operand (override, or SS for rSP/rBP bases), enum seg_reg */
+    u8 seg_override; /* enum seg_reg or FF */
+    u8 osize, asize; /* effective operand and address size in bytes: 2, 4, 8 */
+    u8 mod, reg, rm; /* extended by REX/VEX/EVEX: 0-15 (0-31 EVEX); for no-ModRM +r opcodes reg = the register */
+    u8 base, index;  /* 0-15, FF none (index 0-31 for VSIB) */
+    u8 scale;        /* log2 */
+    s64 disp;        /* sign-extended, EVEX disp8*N applied */
+    u64 imm, imm2;   /* imm sign-extended from its size to 64 bits; far pointer: imm = offset, imm2 = selector; ENTER: imm, imm2 = level */
+    u8 vvvv, vl, w, pp; /* VEX/EVEX: vl 0 128, 1 256, 2 512 */
+    u8 aaa, z, b;       /* EVEX: mask register, zeroing, broadcast/rounding */
+    u8 opcode_off, modrm_off, disp_off, imm_off; /* byte offsets, 0 if absent */
+};
+
+enum decode_result {
+    DECODE_OK = 0,
+    DECODE_MORE = -1,    /* needs more bytes than avail (and avail < 15) */
+    DECODE_UD = -2,      /* #UD: invalid opcode, or illegal LOCK; len covers what was read */
+    DECODE_TOO_LONG = -3 /* #GP(0): longer than 15 bytes */
+};
+/* bits 16/32/64; protected_mode false in real and V86 mode (VEX, EVEX, ARPL, LAR ... are then #UD). */
+enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, unsigned bits, bool protected_mode);
+
+/* For traces and tests. */
+const char *mnemonic_name(unsigned mnemonic);
+
+#endif

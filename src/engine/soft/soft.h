@@ -1,0 +1,352 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * soft.h - inside the software engine: one processor, its decoded code, its TLB,
+ * and the conventions its instruction handlers keep.
+ *
+ * A handler executes one instruction:  void op(struct soft_vcpu *v, const struct insn *i).
+ * It ends in one of three ways:
+ *   NEXT(v, i)       tail-calls the next instruction of the block: the ordinary end;
+ *   v->rip = ...; return   leaves the block: jumps, and whatever changes mode, mapping, IF, TF
+ *                    (END_BLOCK(v, i) sets RIP past the instruction and returns);
+ *   soft_raise(...)  a fault: does not return; RIP is that of the instruction. So a handler commits
+ *                    nothing (register, flag, memory) before its last possible fault.
+ * v->rip is stale while a block runs: use RIP_START / RIP_NEXT.
+ *
+ * VECTORS. While v->vec_live the host's vector and x87 registers hold the guest's. All files of this
+ * folder are therefore built with general registers only, and call nothing outside it (no libc: no
+ * memcpy, memset, printf, pthread) unless through a function marked `gate`, which first calls
+ * soft_vec_save(). tests/soft_symbols checks the undefined symbols against a list. Files that are gates
+ * wholly (engine.c, system-side helpers) are named *_gate.c and built like any other.
+ * Use copy_bytes / zero_bytes below for memory.
+ *
+ * Threads: everything here is the vCPU's own thread but `request` (atomic) and struct soft_vm.
+ */
+#ifndef LODGE_ENGINE_SOFT_SOFT_H
+#define LODGE_ENGINE_SOFT_SOFT_H
+
+#include <setjmp.h>
+
+#include "base/base.h"
+#include "cpu/cpu.h"
+#include "engine/engine.h"
+#include "engine/soft/decode.h"
+
+struct soft_vcpu;
+struct insn;
+typedef void soft_fn(struct soft_vcpu *v, const struct insn *i);
+
+/* ---- registers ---------------------------------------------------------- */
+
+/* Register operands in struct insn are byte offsets into soft_vcpu.gpr, so that AH is RAX's offset + 1. */
+#define REG_OFF(n) ((u8)((n) * 8))
+#define REG_ZERO 16 /* always 0: absent base or index */
+#define REG_BLOCK 17 /* RIP of the running block's first instruction: base of RIP-relative operands */
+
+/* How an insn's memory operand forms its linear address. */
+enum insn_seg {
+    /* 0-5 (enum seg_reg): legacy and compatibility mode: base, limit and rights are checked */
+    ISEG_FLAT = 6, /* long mode ES CS DS: base 0; a non-canonical address is #GP */
+    ISEG_FLAT_SS,  /* long mode SS: base 0; non-canonical is #SS */
+    ISEG_FS,       /* long mode with a base */
+    ISEG_GS,
+    ISEG_COUNT
+};
+
+struct insn {
+    soft_fn *fn;
+    u64 imm;  /* immediate, or a pointer (native stub) */
+    s64 disp; /* memory operand; RIP-relative: from REG_BLOCK */
+    u8 reg, rm; /* register operands, as byte offsets (REG_OFF; byte registers: +1 for AH-BH) */
+    u8 base, index; /* byte offsets; REG_OFF(REG_ZERO) if absent */
+    u8 scale;       /* log2 */
+    u8 ashift;      /* 0, 32, 48: 64 - address size */
+    u8 seg;         /* enum insn_seg */
+    u8 len;
+    u16 off; /* of the instruction from the block's first byte */
+    u8 size; /* operand size in bytes */
+    u8 rep;  /* 0, F2, F3 */
+    u8 lock;
+    u8 aux, aux2, aux3; /* the handler's own */
+};
+
+/* ---- software TLB ------------------------------------------------------- */
+
+enum { TLB_BITS = 9, TLB_SIZE = 1 << TLB_BITS };
+enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_CTX_COUNT }; /* CPL 3; CPL<3 with SMAP in force; CPL<3 without (AC=1 or SMAP off) */
+struct tlb_entry {
+    u64 read, write; /* linear page address if such an access may go straight to host memory, else TLB_NONE(slot) */
+    u64 host;        /* host address minus linear address */
+    u64 gpa;         /* guest-physical page address */
+};
+/* An invalid tag names a page that belongs to another slot, so that no address that indexes this slot can match. */
+#define TLB_NONE(slot) ((slot) ? 0ull : 0x1000ull)
+
+enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* supervisor whatever the CPL: descriptor tables, TSS */ };
+
+/* ---- decoded code ------------------------------------------------------- */
+
+enum { BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
+struct block;
+struct jc_entry { /* RIP to block; valid while gen == soft_vcpu.jc_gen */
+    u64 rip;
+    u64 gen;
+    struct block *block;
+};
+
+/* ---- a processor -------------------------------------------------------- */
+
+enum soft_request { /* bits of soft_vcpu.request */
+    REQ_KICK = 1 << 0, REQ_INTR = 1 << 1, REQ_NMI = 1 << 2, REQ_INIT = 1 << 3, REQ_SIPI = 1 << 4,
+    REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
+    REQ_RESET_CACHES = 1 << 6,
+};
+enum soft_slow { /* why instructions run one at a time (soft_vcpu.slow) */
+    SLOW_TF = 1 << 0, SLOW_DR = 1 << 1, SLOW_TRACE = 1 << 2, SLOW_SHADOW = 1 << 3, SLOW_SMC = 1 << 4, SLOW_RF = 1 << 5,
+};
+enum { /* soft_vcpu.fpu_deny: why an instruction class faults; recomputed by soft_update_fpu() */
+    DENY_X87 = 1 << 0, /* CR0.EM or TS: #NM */
+    DENY_MMX = 1 << 1, /* TS: #NM, EM: #UD */
+    DENY_SSE = 1 << 2, /* EM or !OSFXSR: #UD, TS: #NM */
+    DENY_AVX = 1 << 3, /* !OSXSAVE or XCR0: #UD, TS: #NM */
+    DENY_AVX512 = 1 << 4,
+    DENY_WAIT = 1 << 5, /* FWAIT: MP and TS */
+};
+
+struct soft_vcpu {
+    u64 gpr[18]; /* 0-15, REG_ZERO, REG_BLOCK (= RIP of the block's first instruction) */
+    u64 rip;     /* current at block boundaries */
+    u64 rflags;  /* complete and current at all times */
+    u64 ipmask;  /* FFFF, FFFFFFFF or ~0: how RIP wraps */
+    struct tlb_entry *tlb;      /* the context in force: tlbs[ctx] */
+    u64 segbase[ISEG_COUNT];    /* linear bases by enum insn_seg */
+    u32 request;                /* enum soft_request; atomic */
+    u32 slow;                   /* enum soft_slow */
+    u32 fpu_deny;
+    u8 cpl, bits;               /* code size 16, 32, 64 */
+    bool long_mode;             /* EFER.LMA */
+    bool protected_mode;        /* CR0.PE and not V86 */
+    bool v86;
+    bool vec_live;
+    u8 tlb_ctx;
+    bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
+    u64 jc_gen;
+    struct block *block;        /* the one that runs */
+
+    /* The rest of the architecture: gpr, rip, rflags here are stale while running (kept above). */
+    struct cpu_state s;
+
+    struct soft_vm *vm;
+    u32 id;
+    jmp_buf escape;             /* soft_raise and soft_leave come here */
+    struct { bool active; u8 vector; bool has_error; u32 error; } fault; /* being delivered */
+    s8 delivering;              /* vector whose delivery runs, or -1: for double faults */
+    u64 tsc_offset;             /* guest TSC = host TSC + tsc_offset */
+    u64 db_pending;             /* DR6 bits of debug exceptions due after this instruction */
+    u64 isa[4];                 /* features the guest may use, a bit per enum isa */
+    struct tlb_entry tlbs[TLB_CTX_COUNT][TLB_SIZE];
+    struct jc_entry jc[JC_SIZE];
+    struct soft_code *code;     /* block.c's own */
+    struct soft_native *native; /* native.c's own */
+    u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
+    u16 x87_fop, x87_fcs, x87_fds;
+    u64 insn_count;             /* instructions started, by block */
+    const char *error;          /* set before soft_leave(RUN_ERROR) */
+    struct soft_wait *wait;     /* engine.c's own: sleeping through HLT */
+};
+
+struct soft_vm {
+    struct engine_config cfg;
+    struct soft_vcpu *vcpu[256];
+    u64 *code_lines; /* by guest page number: bit a 64-byte line that holds decoded code */
+    u32 *code_gen;   /* by guest page number: bumped when code in it is overwritten */
+    u64 pages;       /* of RAM space covered by both */
+    u64 a20_mask;
+    u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */
+    u8 phys_bits, lin_bits;
+    bool vec_eager;  /* save vectors after each vector instruction (sanitizer builds) */
+};
+
+#define NEXT(v, i) return (i)[1].fn((v), (i) + 1)
+#define RIP_START(v, i) (((v)->gpr[REG_BLOCK] + (i)->off) & (v)->ipmask)
+#define RIP_NEXT(v, i) (((v)->gpr[REG_BLOCK] + (i)->off + (i)->len) & (v)->ipmask)
+#define END_BLOCK(v, i)               \
+    do {                              \
+        (v)->rip = RIP_NEXT((v), (i)); \
+        return;                       \
+    } while (0)
+
+#define R64(v, off) (*(u64 *)((char *)(v)->gpr + (off)))
+#define R32(v, off) (*(u32 *)((char *)(v)->gpr + (off)))
+#define R16(v, off) (*(u16 *)((char *)(v)->gpr + (off)))
+#define R8(v, off) (*(u8 *)((char *)(v)->gpr + (off)))
+
+/* Whole-register write of a 1, 2, 4 or 8 byte result: 4 zero-extends, 1 and 2 merge. */
+static inline void reg_write(struct soft_vcpu *v, unsigned off, unsigned size, u64 x)
+{
+    switch (size) {
+    case 1: R8(v, off) = (u8)x; break;
+    case 2: R16(v, off) = (u16)x; break;
+    case 4: R64(v, off) = (u32)x; break;
+    default: R64(v, off) = x;
+    }
+}
+static inline u64 reg_read(struct soft_vcpu *v, unsigned off, unsigned size)
+{
+    return size == 1 ? R8(v, off) : size == 2 ? R16(v, off) : size == 4 ? R32(v, off) : R64(v, off);
+}
+
+static inline void copy_bytes(void *d, const void *s, u64 n)
+{
+    __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n)::"memory");
+}
+static inline void zero_bytes(void *d, u64 n)
+{
+    __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(0) : "memory");
+}
+
+/* ---- faults (core.c) -------------------------------------------------- */
+
+/* Ends the instruction with an exception; the machine is as before it. i NULL: RIP is v->rip already. */
+_Noreturn void soft_raise(struct soft_vcpu *v, const struct insn *i, unsigned vector);                /* no error code */
+_Noreturn void soft_raise_err(struct soft_vcpu *v, const struct insn *i, unsigned vector, u32 error); /* with one */
+_Noreturn void soft_raise_pf(struct soft_vcpu *v, const struct insn *i, u64 linear, u32 error);       /* sets CR2 */
+/* Ends the run with v->error said: our failure. */
+_Noreturn void soft_fail(struct soft_vcpu *v, const char *why);
+/* Abandons the instruction before any effect so that it runs again alone (slow |= why). */
+_Noreturn void soft_retry_slow(struct soft_vcpu *v, const struct insn *i, enum soft_slow why);
+
+enum event_kind { EVENT_FAULT, EVENT_INTERRUPT, EVENT_NMI, EVENT_SOFT_INT /* INT n, INT3, INTO */, EVENT_ICEBP };
+/* Delivers through IVT, IDT, task gate (transfer.c); v->rip is the return address. May raise. Double faults and
+   shutdown are the caller's (engine.c). */
+void soft_deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, bool has_error, u32 error);
+
+/* ---- memory (mmu.c) ----------------------------------------------------- */
+
+/* Linear address of i's memory operand, segment limit and rights checked for size bytes. */
+u64 soft_legacy_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, u64 ea, u64 size, enum access a);
+static inline u64 insn_ea(struct soft_vcpu *v, const struct insn *i)
+{
+    u64 ea = R64(v, i->base) + (R64(v, i->index) << i->scale) + (u64)i->disp;
+    return ea << i->ashift >> i->ashift;
+}
+static inline u64 insn_linear(struct soft_vcpu *v, const struct insn *i, u64 size, enum access a)
+{
+    u64 ea = insn_ea(v, i);
+    if (likely(i->seg >= ISEG_FLAT))
+        return ea + v->segbase[i->seg];
+    return soft_legacy_linear(v, i, i->seg, ea, size, a);
+}
+/* The same for an address the handler made: seg is an enum insn_seg (see soft_seg). */
+static inline u64 soft_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, u64 ea, u64 size, enum access a)
+{
+    if (likely(seg >= ISEG_FLAT))
+        return ea + v->segbase[seg];
+    return soft_legacy_linear(v, i, seg, ea, size, a);
+}
+/* enum seg_reg to enum insn_seg in the current mode. */
+static inline unsigned soft_seg(const struct soft_vcpu *v, unsigned seg)
+{
+    if (v->bits != 64)
+        return seg;
+    return seg == FS ? ISEG_FS : seg == GS ? ISEG_GS : seg == SS ? ISEG_FLAT_SS : ISEG_FLAT;
+}
+
+u64 soft_load_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a);
+void soft_store_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, u64 value, enum access a);
+
+/* size 1, 2, 4, 8 (constant). Fast path inline; page crossing, MMIO, faults in the slow one. */
+static inline u64 soft_load(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
+{
+    struct tlb_entry *e = &v->tlb[(lin >> 12) & (TLB_SIZE - 1)];
+    if (unlikely((lin ^ e->read) > 4096 - size))
+        return soft_load_slow(v, i, lin, size, ACCESS_READ);
+    const void *p = (const void *)(e->host + lin);
+    switch (size) {
+    case 1: return *(const volatile u8 *)p;
+    case 2: return *(const volatile u16 *)p;
+    case 4: return *(const volatile u32 *)p;
+    default: return *(const volatile u64 *)p;
+    }
+}
+static inline void soft_store(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, u64 x)
+{
+    struct tlb_entry *e = &v->tlb[(lin >> 12) & (TLB_SIZE - 1)];
+    if (unlikely((lin ^ e->write) > 4096 - size)) {
+        soft_store_slow(v, i, lin, size, x, ACCESS_WRITE);
+        return;
+    }
+    void *p = (void *)(e->host + lin);
+    switch (size) {
+    case 1: *(volatile u8 *)p = (u8)x; break;
+    case 2: *(volatile u16 *)p = (u16)x; break;
+    case 4: *(volatile u32 *)p = (u32)x; break;
+    default: *(volatile u64 *)p = x;
+    }
+}
+
+/*
+ * A host pointer to size bytes (up to 4096) at lin for the given access, for read-modify-write and native
+ * operands. If they lie in one page of RAM that may be accessed directly: the pointer itself, *bounce = false.
+ * Else (page crossing, MMIO, ROM write, watched code page): every page is checked, faults are raised, for reads the bytes are
+ * fetched into buf (64-byte aligned start + (lin & 63), so alignment faults stay exact) and *bounce = true:
+ * the caller then works in buf and for writes calls soft_bounce_out. buf must have room for size + 64.
+ */
+void *soft_ptr(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a, void *buf, bool *bounce);
+void soft_bounce_out(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, const void *data);
+
+/* Checks that size bytes at lin may be accessed, raising the fault if not; no other effect but A/D bits. */
+void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a);
+/* As soft_probe for one page but answers instead of raising. */
+bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a);
+
+/* System structures (descriptors, TSS, IDT, stack of inner level): sup = supervisor access whatever the CPL. */
+u64 soft_sys_load(struct soft_vcpu *v, u64 lin, unsigned size);
+void soft_sys_store(struct soft_vcpu *v, u64 lin, unsigned size, u64 value);
+
+void soft_flush_tlb(struct soft_vcpu *v);                 /* all, and the jump cache */
+void soft_flush_page(struct soft_vcpu *v, u64 lin);       /* INVLPG */
+/* After CPL, CR0, CR3, CR4, EFER, AC, segment changes: recompute what is derived (mmu.c calls it all). */
+void soft_update_mode(struct soft_vcpu *v);    /* bits, ipmask, long_mode, protected_mode, v86, segbase, tlb context */
+void soft_update_tlb_ctx(struct soft_vcpu *v); /* only CPL or AC or SMAP changed */
+void soft_update_fpu(struct soft_vcpu *v);     /* CR0.EM/TS/MP, CR4.OSFXSR/OSXSAVE, XCR0 changed */
+void soft_update_slow(struct soft_vcpu *v);    /* TF, DR7 changed */
+
+/* Guest-physical access for MMIO and page tables: gate. size 1, 2, 4, 8. */
+u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size);
+void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value);
+
+/* ---- flags -------------------------------------------------------------- */
+
+/* POPF/IRET-like change of bits in mask (RF, VM excluded by the caller); keeps slow, TLB context in step. */
+void soft_set_rflags(struct soft_vcpu *v, u64 value, u64 mask);
+
+/* ---- lowering: decoded instruction to handler --------------------------- */
+
+/* Each fills in i->fn (and aux fields) and returns true if the instruction is its own.
+   The common fields (imm, disp, regs, base, index, scale, ashift, seg, len, size, rep, lock) are set before:
+   reg and rm as byte offsets of d->reg and d->rm with AH-BH resolved for byte operands (d->desc->reg.size == 1 ...). */
+bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i);      /* op_int.c, lead */
+bool lower_string(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* op_string.c, lead */
+bool lower_transfer(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* transfer.c: far CALL JMP RET, IRET, INT, SYSCALL.. */
+bool lower_system(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* system.c, segment.c, msr.c */
+bool lower_fpu_state(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* xsave.c: FXSAVE XSAVE FNSTENV ... */
+bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* native.c: everything else that runs on the host unit */
+soft_fn op_ud;  /* raises #UD */
+soft_fn op_end; /* artificial: ends a block, RIP past the previous instruction */
+
+/* ---- host unit (native.c, xsave.c) -------------------------------------- */
+
+int must_check soft_native_new(struct soft_vcpu *v); /* gate; 0 or -errno */
+void soft_native_free(struct soft_vcpu *v);
+/* gate: if vec_live, stores the host's vector and x87 state into v->s.xsave; afterwards C may use the unit. */
+void soft_vec_save(struct soft_vcpu *v);
+/* Loads v->s.xsave into the host unit if it is not live. */
+void soft_vec_load(struct soft_vcpu *v);
+
+/* ---- segments and transfers (segment.c, transfer.c) ---------------------- */
+
+void soft_load_seg(struct soft_vcpu *v, const struct insn *i, unsigned seg, u16 selector); /* MOV/POP/LDS semantics */
+/* ---- interrupts --------------------------------------------------------- */
+/* LAPIC and PIC through engine_machine.interrupt_ack; engine.c */
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * state.h - a device's state, declared once, walked for save, load, dump, compare
+ * and fuzz.
+ *
+ *   static const struct state_field uart_fields[] = {
+ *       STATE_FIELD(struct uart, ier, 1), STATE_FIELD(struct uart, fifo, 1), ... STATE_END };
+ *   const struct state_desc uart_state = { "uart16550", 1, uart_fields, .post_load = uart_loaded };
+ *
+ * STATE_FIELD takes one scalar (bool, u8..u64, s32, s64), STATE_ARRAY an array of them; the element
+ * size comes from the type.  STATE_STRUCT and STATE_STRUCTS nest structs with fields of their own.
+ *
+ * The stream: header (magic, version), then records: tag, instance, version,
+ * length; inside, fields: name, element size, count, little-endian data.  A
+ * record or field the reader does not know is an error unless marked optional; a missing one
+ * whose `since` is newer than the record's version keeps its reset value.  Everything is
+ * length-checked: a stream may be hostile.
+ */
+#ifndef LODGE_STATE_STATE_H
+#define LODGE_STATE_STATE_H
+
+#include <stdio.h>
+
+#include "base/base.h"
+#include "base/error.h"
+
+struct state_field {
+    const char *name;
+    u32 offset;
+    u16 elem;  /* element size in bytes: 1, 2, 4, 8; for a nested struct its size */
+    u16 since; /* the record version that introduced it */
+    u32 count; /* elements */
+    const struct state_field *nested; /* NULL: scalar */
+};
+
+struct state_desc {
+    const char *name; /* at most 31 characters */
+    u16 version;
+    const struct state_field *fields;
+    /* Before saving (fetch from KVM, express deadlines relative to now ...), and after loading
+       (validate: -EINVAL with a sentence; re-arm timers; recompute what is derived). May be NULL.
+       Called while no vCPU runs. */
+    int (*pre_save)(void *obj);
+    int (*post_load)(void *obj, struct error *err);
+};
+
+#define STATE_FIELD(type, f, since_) \
+    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, NULL }
+#define STATE_ARRAY(type, f, since_) \
+    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), NULL }
+#define STATE_STRUCTS(type, f, since_, fields_) \
+    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), fields_ }
+#define STATE_STRUCT(type, f, since_, fields_) \
+    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, fields_ }
+#define STATE_END { NULL, 0, 0, 0, 0, NULL }
+
+/* The VM's one list of everything that has state, in order of creation. */
+struct state_list;
+struct state_list *state_list_new(void);
+void state_list_free(struct state_list *l);
+int must_check state_add(struct state_list *l, const struct state_desc *d, u32 instance, void *obj);
+
+/* A growing buffer that holds a stream. */
+struct state_buf {
+    u8 *data;
+    size_t len, cap;
+};
+void state_buf_free(struct state_buf *b);
+
+int must_check state_save(const struct state_list *l, struct state_buf *out, struct error *err);
+/* All or an error; on error objects may be half-loaded: reset or discard them. */
+int must_check state_load(const struct state_list *l, const void *data, size_t len, struct error *err);
+/* Text: "uart16550.0.ier = 0x5", one field a line. */
+void state_dump(const struct state_list *l, FILE *out);
+
+#endif
