@@ -31,6 +31,7 @@ struct state_field {
     u16 since; /* the record version that introduced it */
     u32 count; /* elements */
     const struct state_field *nested; /* NULL: scalar */
+    bool boolean; /* the elements are bool: a loaded one must be 0 or 1 */
 };
 
 struct state_desc {
@@ -44,15 +45,17 @@ struct state_desc {
     int (*post_load)(void *obj, struct error *err);
 };
 
+#define STATE_BOOLEAN_(x) _Generic((x), bool: true, default: false)
 #define STATE_FIELD(type, f, since_) \
-    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, NULL }
+    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, NULL, STATE_BOOLEAN_(((type *)0)->f) }
 #define STATE_ARRAY(type, f, since_) \
-    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), NULL }
+    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), NULL, \
+      STATE_BOOLEAN_(((type *)0)->f[0]) }
 #define STATE_STRUCTS(type, f, since_, fields_) \
-    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), fields_ }
+    { #f, offsetof(type, f), sizeof(((type *)0)->f[0]), since_, ARRAY_SIZE(((type *)0)->f), fields_, false }
 #define STATE_STRUCT(type, f, since_, fields_) \
-    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, fields_ }
-#define STATE_END { NULL, 0, 0, 0, 0, NULL }
+    { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, fields_, false }
+#define STATE_END { NULL, 0, 0, 0, 0, NULL, false }
 
 /* The VM's one list of everything that has state, in order of creation. */
 struct state_list;

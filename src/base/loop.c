@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * loop.c - epoll for descriptors, one timerfd for the earliest of a binary heap of timers, an eventfd to wake
+ * the thread.
+ *
+ * One lock guards the heap, the posted calls and the flag `asleep`.  While the loop is awake nobody has to
+ * wake it or program the timerfd: it looks at everything again before it sleeps.  While it sleeps, arming a
+ * timer costs a system call only if the new deadline is earlier than the one the timerfd is set to: guests
+ * re-arm their timers far more often than these fire.
+ */
+#include "base/loop.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/eventfd.h>
+#include <sys/timerfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { MAX_EVENTS = 16, MAX_ALWAYS = 16 };
+
+#define NEVER UINT64_MAX
+
+struct post {
+    struct post *next;
+    void (*fn)(void *arg);
+    void *arg;
+};
+
+struct loop {
+    int epoll, wake, timerfd;
+    /* Descriptors epoll cannot watch because they never block (files, /dev/null): always ready. Loop thread. */
+    struct loop_fd *always[MAX_ALWAYS];
+    u32 nalways;
+    /* What epoll returned and is not yet dispatched; an entry is cleared when its descriptor is removed. */
+    struct epoll_event events[MAX_EVENTS];
+    int nevents;
+
+    pthread_mutex_t lock; /* guards the rest */
+    struct timer **heap;  /* earliest deadline first; heap[i]->slot == i */
+    u32 ntimers, cap;
+    u64 programmed; /* what the timerfd is set to, or NEVER */
+    struct post *first, **last;
+    bool asleep, stop;
+};
+
+u64 clock_ns(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_MONOTONIC, &ts);
+    return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
+}
+
+/* ---- the heap ---- */
+
+static void heap_put(struct loop *l, u32 i, struct timer *t)
+{
+    l->heap[i] = t;
+    t->slot = i;
+}
+
+static void heap_sift(struct loop *l, u32 i)
+{
+    struct timer *t = l->heap[i];
+
+    while (i > 0 && l->heap[(i - 1) / 2]->deadline > t->deadline) {
+        heap_put(l, i, l->heap[(i - 1) / 2]);
+        i = (i - 1) / 2;
+    }
+    for (;;) {
+        u32 child = 2 * i + 1;
+        if (child >= l->ntimers)
+            break;
+        if (child + 1 < l->ntimers && l->heap[child + 1]->deadline < l->heap[child]->deadline)
+            child++;
+        if (l->heap[child]->deadline >= t->deadline)
+            break;
+        heap_put(l, i, l->heap[child]);
+        i = child;
+    }
+    heap_put(l, i, t);
+}
+
+static void heap_remove(struct loop *l, struct timer *t)
+{
+    u32 i = t->slot;
+
+    t->armed = false;
+    if (i != --l->ntimers) {
+        heap_put(l, i, l->heap[l->ntimers]);
+        heap_sift(l, i);
+    }
+}
+
+static void program(struct loop *l, u64 deadline)
+{
+    struct itimerspec when = { 0 };
+
+    if (deadline != NEVER) {
+        u64 ns = MAX(deadline, 1); /* zero would switch the timerfd off */
+        when.it_value.tv_sec = (time_t)(ns / 1000000000);
+        when.it_value.tv_nsec = (long)(ns % 1000000000);
+    }
+    timerfd_settime(l->timerfd, TFD_TIMER_ABSTIME, &when, NULL);
+    l->programmed = deadline;
+}
+
+void timer_init(struct timer *t, struct loop *l, void (*fire)(struct timer *t))
+{
+    memset(t, 0, sizeof(*t));
+    t->loop = l;
+    t->fire = fire;
+}
+
+void timer_arm(struct timer *t, u64 deadline_ns)
+{
+    struct loop *l = t->loop;
+
+    deadline_ns = MIN(deadline_ns, (u64)INT64_MAX); /* centuries; what a timerfd can hold */
+    pthread_mutex_lock(&l->lock);
+    t->deadline = deadline_ns;
+    if (!t->armed) {
+        if (l->ntimers == l->cap) {
+            u32 cap = l->cap ? l->cap * 2 : 32;
+            struct timer **heap = realloc(l->heap, cap * sizeof(struct timer *));
+            if (!heap)
+                abort(); /* a few hundred bytes; a machine without its timers cannot go on */
+            l->heap = heap;
+            l->cap = cap;
+        }
+        t->armed = true;
+        heap_put(l, l->ntimers++, t);
+    }
+    heap_sift(l, t->slot);
+    if (l->asleep && deadline_ns < l->programmed)
+        program(l, deadline_ns);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void timer_disarm(struct timer *t)
+{
+    struct loop *l = t->loop;
+
+    pthread_mutex_lock(&l->lock);
+    if (t->armed)
+        heap_remove(l, t);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void run_timers(struct loop *l)
+{
+    u64 now = clock_ns();
+
+    pthread_mutex_lock(&l->lock);
+    while (l->ntimers && l->heap[0]->deadline <= now) {
+        struct timer *t = l->heap[0];
+        heap_remove(l, t);
+        pthread_mutex_unlock(&l->lock);
+        t->fire(t);
+        pthread_mutex_lock(&l->lock);
+    }
+    pthread_mutex_unlock(&l->lock);
+}
+
+/* ---- posted calls ---- */
+
+static void wake(struct loop *l)
+{
+    u64 one = 1;
+    ssize_t n = write(l->wake, &one, sizeof(one));
+
+    (void)n; /* full means that it is awake already */
+}
+
+int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
+{
+    struct post *p = malloc(sizeof(*p));
+
+    if (!p)
+        return -ENOMEM;
+    *p = (struct post){ .fn = fn, .arg = arg };
+    pthread_mutex_lock(&l->lock);
+    *l->last = p;
+    l->last = &p->next;
+    if (l->asleep)
+        wake(l);
+    pthread_mutex_unlock(&l->lock);
+    return 0;
+}
+
+static void run_posts(struct loop *l)
+{
+    pthread_mutex_lock(&l->lock);
+    struct post *p = l->first;
+    l->first = NULL;
+    l->last = &l->first;
+    pthread_mutex_unlock(&l->lock);
+
+    while (p) {
+        struct post *next = p->next;
+        p->fn(p->arg);
+        free(p);
+        p = next;
+    }
+}
+
+/* ---- descriptors ---- */
+
+int loop_fd_add(struct loop *l, struct loop_fd *w)
+{
+    struct epoll_event e = { .events = w->events, .data.ptr = w };
+
+    if (!epoll_ctl(l->epoll, EPOLL_CTL_ADD, w->fd, &e))
+        return 0;
+    if (errno != EPERM)
+        return -errno;
+    if (l->nalways == MAX_ALWAYS)
+        return -ENOSPC;
+    l->always[l->nalways++] = w;
+    return 0;
+}
+
+static bool is_always(const struct loop *l, const struct loop_fd *w)
+{
+    for (u32 i = 0; i < l->nalways; i++)
+        if (l->always[i] == w)
+            return true;
+    return false;
+}
+
+int loop_fd_set(struct loop *l, struct loop_fd *w, u32 events)
+{
+    struct epoll_event e = { .events = events, .data.ptr = w };
+
+    if (!is_always(l, w) && epoll_ctl(l->epoll, EPOLL_CTL_MOD, w->fd, &e))
+        return -errno;
+    w->events = events;
+    return 0;
+}
+
+void loop_fd_remove(struct loop *l, struct loop_fd *w)
+{
+    for (u32 i = 0; i < l->nalways; i++) {
+        if (l->always[i] == w) {
+            l->always[i] = l->always[--l->nalways];
+            return;
+        }
+    }
+    epoll_ctl(l->epoll, EPOLL_CTL_DEL, w->fd, NULL);
+    for (int i = 0; i < l->nevents; i++)
+        if (l->events[i].data.ptr == w)
+            l->events[i].data.ptr = NULL;
+}
+
+static void run_descriptors(struct loop *l)
+{
+    for (int i = 0; i < l->nevents; i++) {
+        struct loop_fd *w = l->events[i].data.ptr;
+        if (w)
+            w->ready(w, l->events[i].events);
+    }
+    l->nevents = 0;
+    for (u32 i = 0; i < l->nalways; i++) {
+        struct loop_fd *w = l->always[i];
+        if (w->events)
+            w->ready(w, w->events); /* may remove itself: the one that takes its place waits a round */
+    }
+}
+
+static void drain(struct loop_fd *w, u32 events)
+{
+    u64 count;
+    ssize_t n = read(w->fd, &count, sizeof(count));
+
+    (void)n;
+    (void)events;
+}
+
+/* ---- the loop ---- */
+
+int loop_run(struct loop *l)
+{
+    struct loop_fd waker = { l->wake, EPOLLIN, drain }, clock = { l->timerfd, EPOLLIN, drain };
+    int r = loop_fd_add(l, &waker);
+
+    if (!r)
+        r = loop_fd_add(l, &clock);
+    while (!r) {
+        run_posts(l);
+        run_timers(l);
+
+        bool ready = false;
+        for (u32 i = 0; i < l->nalways; i++)
+            ready |= l->always[i]->events != 0;
+
+        pthread_mutex_lock(&l->lock);
+        if (l->stop) {
+            l->stop = false;
+            pthread_mutex_unlock(&l->lock);
+            break;
+        }
+        if (l->first)
+            ready = true;
+        if (!ready) {
+            /* A timerfd set too early only wakes us once for nothing; set too late it would lose a deadline. */
+            u64 next = l->ntimers ? l->heap[0]->deadline : NEVER;
+            if (next < l->programmed || l->programmed <= clock_ns())
+                program(l, next);
+            l->asleep = true;
+        }
+        pthread_mutex_unlock(&l->lock);
+
+        int n = epoll_wait(l->epoll, l->events, MAX_EVENTS, ready ? 0 : -1);
+        if (n < 0 && errno != EINTR)
+            r = -errno;
+        l->nevents = MAX(n, 0);
+
+        pthread_mutex_lock(&l->lock);
+        l->asleep = false;
+        pthread_mutex_unlock(&l->lock);
+        run_descriptors(l);
+    }
+    loop_fd_remove(l, &waker);
+    loop_fd_remove(l, &clock);
+    return r;
+}
+
+void loop_stop(struct loop *l)
+{
+    pthread_mutex_lock(&l->lock);
+    l->stop = true;
+    if (l->asleep)
+        wake(l);
+    pthread_mutex_unlock(&l->lock);
+}
+
+struct loop *loop_new(void)
+{
+    struct loop *l = calloc(1, sizeof(*l));
+
+    if (!l)
+        return NULL;
+    l->last = &l->first;
+    l->programmed = NEVER;
+    pthread_mutex_init(&l->lock, NULL);
+    l->epoll = epoll_create1(EPOLL_CLOEXEC);
+    l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    l->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
+    if (l->epoll < 0 || l->wake < 0 || l->timerfd < 0) {
+        int saved = errno;
+        loop_free(l);
+        errno = saved;
+        return NULL;
+    }
+    return l;
+}
+
+void loop_free(struct loop *l)
+{
+    if (!l)
+        return;
+    for (struct post *p = l->first; p;) {
+        struct post *next = p->next;
+        free(p);
+        p = next;
+    }
+    if (l->epoll >= 0)
+        close(l->epoll);
+    if (l->wake >= 0)
+        close(l->wake);
+    if (l->timerfd >= 0)
+        close(l->timerfd);
+    pthread_mutex_destroy(&l->lock);
+    free(l->heap);
+    free(l);
+}

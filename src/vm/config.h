@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * config.h - what the user asked for, as parsed and checked in form by the command line; nothing is opened yet.
+ *
+ * Strings belong to whoever filled it (argv lives as long as the process); NULL or 0 where an option was not
+ * given, unless said otherwise.  config_defaults() first, then the options.
+ */
+#ifndef LODGE_VM_CONFIG_H
+#define LODGE_VM_CONFIG_H
+
+#include "base/base.h"
+
+enum { CONFIG_MAX_CPUS = 64, CONFIG_MAX_SERIAL = 4, CONFIG_MAX_TRACE = 8 };
+
+#define CONFIG_MIN_MEMORY MiB(1)
+
+enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO };
+
+struct config_trace { /* --trace WHAT[:FILE] */
+    enum config_trace_what what;
+    const char *file; /* NULL: standard error */
+};
+
+struct vm_config {
+    const char *engine; /* "auto", "kvm", "soft" */
+    const char *cpu;    /* MODEL[,+feature,-feature] as given; "host" by default */
+    u32 cpus;           /* 1..CONFIG_MAX_CPUS */
+    u64 memory;         /* bytes, a multiple of 4 KiB */
+
+    const char *kernel; /* a path; needed */
+    const char *initrd; /* a path; for a Multiboot kernel "file args,file2 args": its modules */
+    const char *append; /* the kernel's command line; "" by default */
+
+    u32 nserial; /* ports of the UARTs from COM1 on; those not given are "null" */
+    const char *serial[CONFIG_MAX_SERIAL]; /* "stdio", "null", "file:PATH", "unix:PATH", in form checked */
+
+    bool testdev;   /* --device testdev */
+    bool no_reboot; /* a reboot ends the run with status 0 */
+    bool quiet;     /* nothing on standard error but errors */
+
+    u32 ntrace;
+    struct config_trace trace[CONFIG_MAX_TRACE];
+};
+
+/* One CPU, 512 MiB, engine auto, the first serial port on stdio. */
+static inline void config_defaults(struct vm_config *c)
+{
+    *c = (struct vm_config){ .engine = "auto",
+                             .cpu = "host",
+                             .cpus = 1,
+                             .memory = MiB(512),
+                             .append = "",
+                             .nserial = 1,
+                             .serial = { "stdio" } };
+}
+
+#endif
