@@ -117,5 +117,3 @@ TEST(readers_never_see_a_table_in_between)
     CHECK(!wrong);
     bus_free(b);
 }
-
-TEST_MAIN()

@@ -80,5 +80,3 @@ TEST(writes_are_logged)
     CHECK_EQ(bits[0], 0);
     memory_free(m);
 }
-
-TEST_MAIN()
