@@ -72,7 +72,7 @@ struct insn {
 /* ---- software TLB ------------------------------------------------------- */
 
 enum { TLB_BITS = 9, TLB_SIZE = 1 << TLB_BITS };
-enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_CTX_COUNT }; /* CPL 3; CPL<3 with SMAP in force; CPL<3 without (AC=1 or SMAP off) */
+enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_EMPTY /* never filled: every access is looked at */, TLB_CTX_COUNT }; /* CPL 3; CPL<3 with SMAP in force; CPL<3 without (AC=1 or SMAP off) */
 struct tlb_entry {
     u64 read, write; /* linear page address if such an access may go straight to host memory, else TLB_NONE(slot) */
     u64 host;        /* host address minus linear address */
@@ -81,11 +81,12 @@ struct tlb_entry {
 /* An invalid tag names a page that belongs to another slot, so that no address that indexes this slot can match. */
 #define TLB_NONE(slot) ((slot) ? 0ull : 0x1000ull)
 
-enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* supervisor whatever the CPL: descriptor tables, TSS */ };
+enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* supervisor whatever the CPL: descriptor tables, TSS */,
+              ACCESS_RMW = 8 | 1 /* read, then written: what bounces is fetched first; a plain ACCESS_WRITE is not */ };
 
 /* ---- decoded code ------------------------------------------------------- */
 
-enum { BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
+enum { XTLB_SIZE = 128, BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
 struct block;
 struct jc_entry { /* RIP to block; valid while gen == soft_vcpu.jc_gen */
     u64 rip;
@@ -128,6 +129,9 @@ struct soft_vcpu {
     bool v86;
     bool vec_live;
     u8 tlb_ctx;
+    u8 seg_flat;                /* bit by enum seg_reg: base 0, limit 4 GiB, readable and writable */
+    bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
+    u32 pkru;                   /* PKRU; the XSAVE image's component 9 is brought up to date when it is read */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
     u64 jc_gen;
     struct block *block;        /* the one that runs */
@@ -150,8 +154,12 @@ struct soft_vcpu {
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
     u16 x87_fop, x87_fcs, x87_fds;
     u64 insn_count;             /* instructions started, by block */
+    struct xtlb_entry { u64 tag, gpa; const u8 *host; } xtlb[2][XTLB_SIZE]; /* executable pages: [cpl == 3] */
+    enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set before soft_leave(RUN_ERROR) */
     struct soft_wait *wait;     /* engine.c's own: sleeping through HLT */
+    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by mmu.c */
+    bool no_step;               /* set by an instruction after which TF makes no trap (INT n, task switch); run loop clears */
 };
 
 struct soft_vm {
@@ -346,6 +354,24 @@ void soft_vec_load(struct soft_vcpu *v);
 /* ---- segments and transfers (segment.c, transfer.c) ---------------------- */
 
 void soft_load_seg(struct soft_vcpu *v, const struct insn *i, unsigned seg, u16 selector); /* MOV/POP/LDS semantics */
+/* ---- ports and debug registers (system.c) -------------------------------- */
+
+/* IOPL and I/O permission bitmap: #GP(0) if the port may not be touched. */
+void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned size);
+u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size);                /* gate */
+void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value);   /* gate */
+/* DR6 bits B0-B3 of the instruction breakpoints armed at linear (0: none, or RF holds them off). If not 0, before the
+   instruction: v->db_pending |= them, soft_take_db(). */
+u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear);
+/* Notes matches of data breakpoints in v->db_pending: taken after the instruction. */
+void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write);
+/* True if a data breakpoint is armed in the page of linear: such pages stay out of the TLB's tags. */
+bool soft_watched_page(struct soft_vcpu *v, u64 linear);
+/* Folds db_pending (BS for single step included) into DR6 and raises #DB at v->rip. Only if db_pending is not 0. */
+_Noreturn void soft_take_db(struct soft_vcpu *v);
+/* PKRU changed (WRPKRU, XRSTOR): the register and its image in step, TLB dropped. */
+void soft_set_pkru(struct soft_vcpu *v, u32 value);
+
 /* ---- interrupts --------------------------------------------------------- */
 /* LAPIC and PIC through engine_machine.interrupt_ack; engine.c */
 
