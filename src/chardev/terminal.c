@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * terminal.c - raw mode and the way back.
+ *
+ * The state is at file scope because it belongs to the process: it has one terminal, and a signal handler can
+ * reach nothing else.  tcsetattr, tcgetpgrp, sigaction and raise are async-signal-safe (POSIX 2.4.3).
+ */
+#include "chardev/terminal.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+static struct {
+    int fd;
+    volatile sig_atomic_t raw; /* the terminal is in raw mode now */
+    volatile sig_atomic_t wanted;
+    bool at_exit;
+    struct termios before, during;
+} terminal;
+
+/* Crashes, and the polite ways to end a process; one that has a handler already keeps it. */
+static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+
+/* In the background the terminal is another's: neither take it nor "restore" it under him. */
+static bool foreground(void)
+{
+    return tcgetpgrp(terminal.fd) == getpgrp();
+}
+
+static void set_cooked(void)
+{
+    if (terminal.raw && foreground())
+        tcsetattr(terminal.fd, TCSANOW, &terminal.before);
+    terminal.raw = 0;
+}
+
+static void set_raw(void)
+{
+    if (!foreground())
+        return;
+    if (!tcsetattr(terminal.fd, TCSANOW, &terminal.during))
+        terminal.raw = 1;
+}
+
+static void on_deadly(int sig)
+{
+    struct sigaction sa = { .sa_handler = SIG_DFL };
+
+    set_cooked();
+    sigaction(sig, &sa, NULL);
+    raise(sig); /* delivered on return; a fault would come again anyway */
+}
+
+static void on_stop(int sig)
+{
+    struct sigaction sa = { .sa_handler = SIG_DFL }, old;
+    sigset_t set;
+    int saved = errno;
+
+    set_cooked();
+    sigaction(sig, &sa, &old);
+    sigemptyset(&set);
+    sigaddset(&set, sig);
+    raise(sig);
+    pthread_sigmask(SIG_UNBLOCK, &set, NULL); /* here the process stops, and later goes on */
+    sigaction(sig, &old, NULL);
+    if (terminal.wanted)
+        set_raw();
+    errno = saved;
+}
+
+static void on_continue(int sig)
+{
+    int saved = errno;
+
+    (void)sig;
+    if (terminal.wanted)
+        set_raw();
+    errno = saved;
+}
+
+static void handle(int sig, void (*handler)(int))
+{
+    struct sigaction sa = { .sa_handler = handler, .sa_flags = SA_RESTART | SA_ONSTACK }, old;
+
+    if (!sigaction(sig, NULL, &old) && old.sa_handler == SIG_DFL)
+        sigaction(sig, &sa, NULL);
+}
+
+bool terminal_raw(int fd)
+{
+    if (!isatty(fd) || tcgetattr(fd, &terminal.before))
+        return false;
+    terminal.fd = fd;
+    terminal.during = terminal.before;
+    cfmakeraw(&terminal.during);
+    for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
+        handle(deadly[i], on_deadly);
+    handle(SIGTSTP, on_stop);
+    handle(SIGCONT, on_continue);
+    if (!terminal.at_exit)
+        terminal.at_exit = !atexit(terminal_restore);
+    terminal.wanted = 1;
+    log_set_raw(true);
+    /* Started in the background this stops the process (SIGTTOU) until the user brings it to the front. */
+    if (!tcsetattr(fd, TCSANOW, &terminal.during))
+        terminal.raw = 1;
+    return true;
+}
+
+void terminal_restore(void)
+{
+    if (!terminal.wanted)
+        return;
+    terminal.wanted = 0;
+    set_cooked();
+    log_set_raw(false);
+}
