@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cli.h - what the verbs of the command line share.  One file a verb; each gets argv from its own name on and
+ * returns the exit status.
+ */
+#ifndef LODGE_CLI_CLI_H
+#define LODGE_CLI_CLI_H
+
+#include "base/base.h"
+#include "base/error.h"
+
+/* Of the process. The guest's own (debug exit) may be any odd number. */
+enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
+
+struct verb {
+    const char *name, *summary;
+    int (*run)(int argc, char **argv);
+    void (*help)(void); /* on standard output */
+};
+extern const struct verb verbs[]; /* ends with a NULL name */
+const struct verb *verb_find(const char *name);
+
+int cli_run(int argc, char **argv);
+int cli_doctor(int argc, char **argv);
+int cli_help(int argc, char **argv);
+int cli_version(int argc, char **argv);
+void help_run(void);
+void help_doctor(void);
+void help_help(void);
+void help_version(void);
+
+/* Prints "lodge: text" as one line on standard error and returns STATUS_USAGE. */
+int usage_error(const char *fmt, ...) printf_like(1, 2);
+
+/* ---- options.c ---- */
+
+/* One option of a verb. arg is NULL if it takes none; then value is NULL. */
+struct option_def {
+    const char *name; /* without the dashes */
+    const char *arg;
+    const char *help; /* may hold newlines */
+    int (*set)(void *to, const char *value, struct error *err);
+};
+
+/* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name. */
+int must_check options_parse(const struct option_def *table, int argc, char **argv, void *to, struct error *err);
+void options_help(const struct option_def *table);
+
+/* The candidate nearest to word if it can be meant, else NULL. Ends with NULL. */
+const char *suggest(const char *word, const char *const *candidates);
+
+/* "512M", "2G", "1024K", "512MiB"; a plain number counts MiB, as qemu's -m does. -EINVAL, -ERANGE. */
+int must_check parse_size(const char *text, u64 *bytes);
+/* A decimal number from min to max. */
+int must_check parse_number(const char *text, u64 min, u64 max, u64 *value);
+
+#endif

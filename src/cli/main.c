@@ -1,0 +1,94 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * main.c - finds the verb and runs it.
+ */
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "cli/cli.h"
+
+const struct verb verbs[] = {
+    { "run", "run a virtual machine on this terminal", cli_run, help_run },
+    { "doctor", "say what this host offers and which engine would be used", cli_doctor, help_doctor },
+    { "help", "explain a command", cli_help, help_help },
+    { "version", "print the version", cli_version, help_version },
+    { NULL, NULL, NULL, NULL },
+};
+
+const struct verb *verb_find(const char *name)
+{
+    for (const struct verb *v = verbs; v->name; v++)
+        if (!strcmp(v->name, name))
+            return v;
+    return NULL;
+}
+
+int usage_error(const char *fmt, ...)
+{
+    struct error e;
+    char text[sizeof(e.text)];
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    error_set(&e, 0, "%s", text); /* one line, whatever was quoted in it */
+    fprintf(stderr, "lodge: %s\n", e.text);
+    return STATUS_USAGE;
+}
+
+static int unknown_verb(const char *name)
+{
+    const char *names[ARRAY_SIZE(verbs)] = { NULL };
+
+    for (size_t i = 0; verbs[i].name; i++)
+        names[i] = verbs[i].name;
+    const char *best = suggest(name, names);
+    if (best)
+        return usage_error("unknown command \"%s\"; did you mean \"lodge %s\"?", name, best);
+    return usage_error("unknown command \"%s\"; \"lodge help\" lists them", name);
+}
+
+/* Descriptors 0 to 2 must be taken, or the next file opened becomes somebody's standard output. */
+static void hold_standard_descriptors(void)
+{
+    int fd;
+
+    do
+        fd = open("/dev/null", O_RDWR);
+    while (fd >= 0 && fd <= STDERR_FILENO);
+    if (fd >= 0)
+        close(fd);
+}
+
+int main(int argc, char **argv)
+{
+    const struct verb *v;
+    int status;
+
+    hold_standard_descriptors();
+    if (argc < 2)
+        return usage_error("a command is needed, for example \"lodge run --kernel FILE\"; see \"lodge help\"");
+    if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
+        v = verb_find("version");
+    else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))
+        v = verb_find("help");
+    else
+        v = verb_find(argv[1]);
+    if (!v)
+        return unknown_verb(argv[1]);
+    if (argc > 2 && v->run != cli_help && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
+        v->help();
+        status = STATUS_OK;
+    } else {
+        status = v->run(argc - 1, argv + 1);
+    }
+    if ((fflush(stdout) || ferror(stdout)) && status == STATUS_OK) {
+        fprintf(stderr, "lodge: cannot write to standard output\n");
+        status = STATUS_FAILED;
+    }
+    return status;
+}
