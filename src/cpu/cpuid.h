@@ -52,6 +52,18 @@ bool cpuid_has(const struct cpuid_table *t, const struct cpu_feature *f);
    out of range as Intel/AMD say. out: eax ebx ecx edx. */
 void cpuid_query(const struct cpuid_table *t, u32 vcpu, u64 cr4, u64 xcr0, u64 xss, u64 apic_base, u32 function, u32 index,
                  u32 out[4]);
+/* One bit of a leaf as the table has it (reg: 0 eax .. 3 edx); false where the leaf is absent. */
+bool cpuid_bit(const struct cpuid_table *t, u32 function, u32 index, unsigned reg, unsigned bit);
+const struct cpuid_leaf *cpuid_leaf_find(const struct cpuid_table *t, u32 function, u32 index);
+/* Standard-format XSAVE area: where component n (2..62) lies and how long it is; 0 if the guest cannot have it.
+   The two legacy components are at 0 (512 bytes, and the 64-byte header behind). */
+u32 cpuid_xsave_offset(const struct cpuid_table *t, unsigned n);
+u32 cpuid_xsave_length(const struct cpuid_table *t, unsigned n);
+/* For an engine's probe: t holds raw leaves and xcr0; drops every feature Lodge does not give to a guest on KVM (soft
+   false) or in software (soft true, which also adds what software implements whatever the host), and what depends on it. */
+void cpuid_restrict(struct cpuid_table *t, bool soft);
+/* Adds a zeroed leaf, or finds the one there is; NULL when the table is full. */
+struct cpuid_leaf *cpuid_leaf_add(struct cpuid_table *t, u32 function, u32 index, bool indexed);
 u64 host_tsc_khz(void); /* from CPUID 15h, the kernel (perf mmap), or measured against CLOCK_MONOTONIC; cached */
 
 #endif
