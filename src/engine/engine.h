@@ -86,6 +86,8 @@ struct engine_ops {
     void (*signal)(struct engine_vcpu *v, enum engine_signal sig, u32 arg);
     int (*get_state)(struct engine_vcpu *v, struct cpu_state *s);
     int (*set_state)(struct engine_vcpu *v, const struct cpu_state *s);
+    /* The guest's TSC less the host's. Any thread. Engines without an irqchip: the machine's APICs and clock need it. */
+    u64 (*tsc_offset)(struct engine_vcpu *v);
 
     /* In-kernel interrupt controllers (capability irqchip); NULL otherwise. */
     int (*irq_line)(struct engine_vm *vm, u32 gsi, bool level);
