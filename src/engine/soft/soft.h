@@ -88,9 +88,8 @@ enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICI
 
 enum { XTLB_SIZE = 128, BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
 struct block;
-struct jc_entry { /* RIP to block; valid while gen == soft_vcpu.jc_gen */
-    u64 rip;
-    u64 gen;
+struct jc_entry { /* RIP to block; valid while key == soft_vcpu.jc_key */
+    u64 rip, key;
     struct block *block;
 };
 
@@ -131,9 +130,11 @@ struct soft_vcpu {
     u8 tlb_ctx;
     u8 seg_flat;                /* bit by enum seg_reg: base 0, limit 4 GiB, readable and writable */
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
-    u32 pkru;                   /* PKRU; the XSAVE image's component 9 is brought up to date when it is read */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
-    u64 jc_gen;
+    u64 jc_gen;                 /* bumped when mappings or a legacy CS change */
+    u64 jc_key;                 /* jc_gen, privilege and code mode: what a jump cache entry must match */
+    u64 jc_cs_base;
+    u32 jc_cs_limit;
     struct block *block;        /* the one that runs */
 
     /* The rest of the architecture: gpr, rip, rflags here are stale while running (kept above). */
@@ -143,6 +144,10 @@ struct soft_vcpu {
     u32 id;
     jmp_buf escape;             /* soft_raise and soft_leave come here */
     struct { bool active; u8 vector; bool has_error; u32 error; } fault; /* being delivered */
+    bool has_pending_vector;    /* an interrupt accepted before the state was saved: to be delivered first */
+    u8 pending_vector;
+    bool sleeping;              /* in soft_wait: a request must wake it */
+    bool tf_blocked;            /* the instruction entered a handler with TF cleared: no single-step trap after it */
     s8 delivering;              /* vector whose delivery runs, or -1: for double faults */
     u64 tsc_offset;             /* guest TSC = host TSC + tsc_offset */
     u64 db_pending;             /* DR6 bits of debug exceptions due after this instruction */
@@ -158,8 +163,6 @@ struct soft_vcpu {
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set before soft_leave(RUN_ERROR) */
     struct soft_wait *wait;     /* engine.c's own: sleeping through HLT */
-    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by mmu.c */
-    bool no_step;               /* set by an instruction after which TF makes no trap (INT n, task switch); run loop clears */
 };
 
 struct soft_vm {
@@ -170,6 +173,7 @@ struct soft_vm {
     u64 pages;       /* of RAM space covered by both */
     u64 a20_mask;
     u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */
+    u64 tsc_offset;  /* common to the processors: guest TSC = host TSC + this */
     u8 phys_bits, lin_bits;
     bool vec_eager;  /* save vectors after each vector instruction (sanitizer builds) */
 };
@@ -361,15 +365,11 @@ void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned
 u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size);                /* gate */
 void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value);   /* gate */
 /* DR6 bits B0-B3 of the instruction breakpoints armed at linear (0: none, or RF holds them off). If not 0, before the
-   instruction: v->db_pending |= them, soft_take_db(). */
+   instruction: into DR6, and #DB. */
 u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear);
 /* Notes matches of data breakpoints in v->db_pending: taken after the instruction. */
 void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write);
-/* True if a data breakpoint is armed in the page of linear: such pages stay out of the TLB's tags. */
-bool soft_watched_page(struct soft_vcpu *v, u64 linear);
-/* Folds db_pending (BS for single step included) into DR6 and raises #DB at v->rip. Only if db_pending is not 0. */
-_Noreturn void soft_take_db(struct soft_vcpu *v);
-/* PKRU changed (WRPKRU, XRSTOR): the register and its image in step, TLB dropped. */
+/* PKRU changed (WRPKRU, XRSTOR): the TLB is dropped. */
 void soft_set_pkru(struct soft_vcpu *v, u32 value);
 
 /* ---- interrupts --------------------------------------------------------- */

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * block.h - decoded code: runs of instructions by guest-physical address, and
+ * how it learns that the bytes behind it changed.
+ *
+ * A block lies in one page, except that its only instruction may reach into a
+ * second. It is valid while the generation of its page(s) is what it was when the bytes
+ * were read. Whoever writes into a 64-byte line with decoded code bumps the generation
+ * (soft_code_written). Writes are seen because a page with code is in no TLB as
+ * writable: the processor that decodes asks the others to drop such entries
+ * (REQ_FLUSH), and they declare stale what they could have overwritten before they did.
+ */
+#ifndef LODGE_ENGINE_SOFT_BLOCK_H
+#define LODGE_ENGINE_SOFT_BLOCK_H
+
+#include "engine/soft/soft.h"
+
+struct block {
+    u64 gpa;        /* of the first byte */
+    u64 gpa2;       /* page of the rest of an instruction that crosses, else ~0 */
+    u32 gen, gen2;  /* of the pages when decoded */
+    u32 key;        /* code mode, single */
+    u16 bytes, n;   /* length in guest bytes, instructions */
+    struct block *next; /* hash chain */
+    struct insn insn[]; /* n, then op_end unless the last leaves by itself */
+};
+
+enum { KEY_16 = 0, KEY_32 = 1, KEY_64 = 2, KEY_REAL = 4 /* real or V86 mode */, KEY_SINGLE = 8 };
+
+static inline u32 soft_code_key(const struct soft_vcpu *v)
+{
+    return (v->bits == 64 ? KEY_64 : v->bits == 32 ? KEY_32 : KEY_16) | (v->protected_mode ? 0 : KEY_REAL);
+}
+
+/* The block at v->rip; raises what a fetch there raises. single: of one instruction. */
+struct block *soft_block_find(struct soft_vcpu *v, bool single);
+
+static inline bool soft_block_current(const struct soft_vcpu *v, const struct block *b)
+{
+    return b->gen == __atomic_load_n(&v->vm->code_gen[b->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+}
+
+/* n bytes at gpa (one page) are about to be written, or have been. */
+void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n);
+static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)
+{
+    u64 page = gpa >> GUEST_PAGE_SHIFT;
+    if (page < v->vm->pages && unlikely(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_RELAXED)))
+        soft_code_written_slow(v, gpa, n);
+}
+/* Would writing there change code of the block that runs? */
+bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n);
+
+/* Drops every decoded block of this processor; only between blocks. */
+void soft_code_flush(struct soft_vcpu *v);
+
+int must_check soft_code_new(struct soft_vcpu *v); /* gate */
+void soft_code_free(struct soft_vcpu *v);
+
+/* mmu.c */
+const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa); /* NULL: not memory */
+void soft_drop_writable(struct soft_vcpu *v, bool code_too);
+void soft_protect_page(struct soft_vcpu *v, u64 gpa);
+void soft_update_jc_key(struct soft_vcpu *v);
+
+/* lower.c */
+void soft_lower(struct soft_vcpu *v, const struct decoded *d, struct insn *i);
+
+/* core.c */
+void soft_ask_others(struct soft_vcpu *v, u32 request);
+
+#endif

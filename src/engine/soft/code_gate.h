@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* code_gate.h - between block.c, which calls no libc, and code_gate.c, which allocates for it. */
+#ifndef LODGE_ENGINE_SOFT_CODE_GATE_H
+#define LODGE_ENGINE_SOFT_CODE_GATE_H
+
+#include "engine/soft/soft.h"
+
+u64 soft_code_arena_size(void);
+u64 soft_code_struct_size(void);
+void soft_code_attach(struct soft_vcpu *v, void *zeroed, u8 *arena);
+u8 *soft_code_arena(const struct soft_vcpu *v);
+
+#endif

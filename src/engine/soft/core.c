@@ -1,0 +1,253 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * core.c - the run loop of one processor: blocks, events between them, faults.
+ *
+ * Order of events between instructions: SDM vol. 3 table 6-2 (priority among concurrent events).
+ */
+#include "engine/soft/block.h"
+#include "engine/soft/core.h"
+
+/* ---- faults ------------------------------------------------------------- */
+
+static _Noreturn void raise_any(struct soft_vcpu *v, const struct insn *i, unsigned vector, bool has_error, u32 error)
+{
+    if (i)
+        v->rip = RIP_START(v, i);
+    v->fault.active = true;
+    v->fault.vector = (u8)vector;
+    v->fault.has_error = has_error;
+    v->fault.error = error;
+    _longjmp(v->escape, 1);
+}
+
+void soft_raise(struct soft_vcpu *v, const struct insn *i, unsigned vector)
+{
+    raise_any(v, i, vector, false, 0);
+}
+void soft_raise_err(struct soft_vcpu *v, const struct insn *i, unsigned vector, u32 error)
+{
+    raise_any(v, i, vector, true, error);
+}
+void soft_raise_pf(struct soft_vcpu *v, const struct insn *i, u64 linear, u32 error)
+{
+    v->s.cr2 = linear;
+    raise_any(v, i, VEC_PF, true, error);
+}
+void soft_fail(struct soft_vcpu *v, const char *why)
+{
+    v->error = why;
+    v->leave = RUN_ERROR;
+    _longjmp(v->escape, 1);
+}
+void soft_retry_slow(struct soft_vcpu *v, const struct insn *i, enum soft_slow why)
+{
+    v->rip = RIP_START(v, i);
+    v->slow |= why;
+    _longjmp(v->escape, 1);
+}
+
+static bool contributory(unsigned vector)
+{
+    return vector == VEC_DE || (vector >= VEC_TS && vector <= VEC_GP);
+}
+
+/* SDM vol. 3 6.15, double fault: what becomes of a fault while another is delivered. */
+static void deliver_fault(struct soft_vcpu *v)
+{
+    unsigned vector = v->fault.vector;
+    bool has_error = v->fault.has_error;
+    u32 error = v->fault.error;
+    int first = v->delivering;
+    v->fault.active = false;
+    v->db_pending = 0;
+    if (first == VEC_DF) {
+        v->delivering = -1;
+        v->s.activity = CPU_SHUTDOWN;
+        return;
+    }
+    if (first >= 0 && ((contributory((unsigned)first) && contributory(vector)) ||
+                       (first == VEC_PF && (contributory(vector) || vector == VEC_PF)))) {
+        vector = VEC_DF;
+        has_error = true;
+        error = 0;
+    }
+    v->delivering = (s8)vector;
+    soft_trace_exception(v, vector, has_error, error);
+    soft_deliver(v, vector, EVENT_FAULT, has_error, error);
+    v->delivering = -1;
+}
+
+/* ---- requests from outside ---------------------------------------------- */
+
+void soft_ask_others(struct soft_vcpu *v, u32 request)
+{
+    struct soft_vm *vm = v->vm;
+    for (u32 k = 0; k < vm->cfg.cpus; k++) {
+        struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o && o != v)
+            __atomic_fetch_or(&o->request, request, __ATOMIC_SEQ_CST);
+    }
+}
+
+static bool take(struct soft_vcpu *v, u32 bit)
+{
+    if (!(__atomic_load_n(&v->request, __ATOMIC_ACQUIRE) & bit))
+        return false;
+    __atomic_fetch_and(&v->request, ~bit, __ATOMIC_ACQ_REL);
+    return true;
+}
+
+static void begin_event(struct soft_vcpu *v)
+{
+    v->s.activity = CPU_RUNNING;
+    v->delivering = -1;
+}
+
+/* Acts on requests; true: run() ends with RUN_KICKED. */
+static bool requests(struct soft_vcpu *v)
+{
+    u32 r = __atomic_load_n(&v->request, __ATOMIC_ACQUIRE);
+    if (r & REQ_FLUSH) {
+        take(v, REQ_FLUSH);
+        soft_drop_writable(v, true);
+    }
+    if (r & REQ_RESET_CACHES) {
+        take(v, REQ_RESET_CACHES);
+        soft_flush_tlb(v);
+        soft_code_flush(v);
+    }
+    if (r & REQ_INIT) {
+        take(v, REQ_INIT);
+        soft_init_signal(v);
+    }
+    if ((r & REQ_SIPI) && take(v, REQ_SIPI) && v->s.activity == CPU_WAIT_SIPI) {
+        struct cpu_seg *cs = &v->s.seg[CS];
+        cs->selector = (u16)(v->s.sipi_vector << 8);
+        cs->base = (u64)v->s.sipi_vector << 12;
+        v->rip = 0;
+        v->s.activity = CPU_RUNNING;
+        soft_update_mode(v);
+    }
+    if (r & REQ_KICK) {
+        take(v, REQ_KICK);
+        return true;
+    }
+    if (v->s.activity == CPU_WAIT_SIPI || v->s.activity == CPU_SHUTDOWN)
+        return false;
+    bool shadow = v->s.sti_shadow || v->s.movss_shadow;
+    if ((r & REQ_NMI) && !v->s.nmi_masked && !shadow) {
+        take(v, REQ_NMI);
+        begin_event(v);
+        v->s.nmi_masked = true;
+        soft_trace_exception(v, VEC_NMI, false, 0);
+        soft_deliver(v, VEC_NMI, EVENT_NMI, false, 0);
+        return false;
+    }
+    if ((r & REQ_INTR) && (v->rflags & RFLAGS_IF) && !shadow) {
+        int vector = soft_interrupt_ack(v);
+        if (vector >= 0) {
+            begin_event(v);
+            soft_trace_exception(v, (unsigned)vector, false, 0);
+            soft_deliver(v, (unsigned)vector, EVENT_INTERRUPT, false, 0);
+        }
+    }
+    return false;
+}
+
+/* ---- one instruction at a time ------------------------------------------ */
+
+void soft_update_slow(struct soft_vcpu *v)
+{
+    u32 s = v->slow & ~(u32)(SLOW_TF | SLOW_DR);
+    if (v->rflags & RFLAGS_TF)
+        s |= SLOW_TF;
+    if (v->s.dr7 & 0xff)
+        s |= SLOW_DR;
+    v->slow = s;
+    soft_update_tlb_ctx(v);
+}
+
+/* Executes the instruction at RIP alone, with what must be looked at before and after it. */
+static void step(struct soft_vcpu *v)
+{
+    const bool movss = v->s.movss_shadow;
+    const bool rf = v->rflags & RFLAGS_RF, tf = v->rflags & RFLAGS_TF;
+    if ((v->slow & SLOW_DR) && !rf && !movss) {
+        v->db_pending = soft_check_code_bp(v, v->bits == 64 ? v->rip : (u32)(v->rip + v->s.seg[CS].base));
+        if (v->db_pending)
+            soft_take_db(v);
+    }
+    struct block *b = soft_block_find(v, true);
+    if (v->slow & SLOW_TRACE)
+        soft_trace_exec(v, b);
+    /* What the instruction before it began ends with this one; the handlers below may begin a new shadow. */
+    v->s.sti_shadow = v->s.movss_shadow = false;
+    v->slow = (v->slow & ~(u32)(SLOW_SHADOW | SLOW_RF)) | SLOW_SMC;
+    v->tf_blocked = false;
+    v->block = b;
+    v->gpr[REG_BLOCK] = v->rip;
+    v->insn_count++;
+    b->insn[0].fn(v, b->insn);
+    v->slow &= ~(u32)SLOW_SMC;
+    /* RF covers one instruction, unless this very one loaded it (IRET). */
+    if (rf && !(v->slow & SLOW_RF))
+        v->rflags &= ~(u64)RFLAGS_RF;
+    v->slow &= ~(u32)SLOW_RF;
+    if (tf && !v->tf_blocked)
+        v->db_pending |= BIT(14); /* DR6.BS */
+    if (v->db_pending && !v->s.movss_shadow && v->s.activity != CPU_SHUTDOWN)
+        soft_take_db(v);
+}
+
+/* ---- the loop ----------------------------------------------------------- */
+
+enum run_result soft_run(struct soft_vcpu *v)
+{
+    v->leave = RUN_KICKED;
+    v->error = NULL;
+    if (_setjmp(v->escape)) {
+        if (v->leave != RUN_KICKED)
+            return v->leave;
+        if (!v->fault.active)
+            v->delivering = -1;
+        v->slow &= ~(u32)SLOW_RF;
+    }
+    if (v->fault.active)
+        deliver_fault(v);
+    if (v->has_pending_vector) {
+        v->has_pending_vector = false;
+        soft_deliver(v, v->pending_vector, EVENT_INTERRUPT, false, 0);
+    }
+    for (;;) {
+        if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | v->s.activity)) {
+            if (v->request && requests(v))
+                return RUN_KICKED;
+            if (v->s.activity == CPU_SHUTDOWN)
+                return RUN_SHUTDOWN;
+            if (v->s.activity != CPU_RUNNING) {
+                soft_wait(v);
+                continue;
+            }
+            if (v->slow) {
+                step(v);
+                continue;
+            }
+        }
+        struct jc_entry *j = &v->jc[(v->rip ^ v->rip >> JC_BITS) & (JC_SIZE - 1)];
+        struct block *b;
+        if (likely(j->rip == v->rip && j->key == v->jc_key && soft_block_current(v, j->block))) {
+            b = j->block;
+        } else {
+            b = soft_block_find(v, false);
+            if (b->gpa2 == ~0ull && !(b->key & KEY_SINGLE)) {
+                j->rip = v->rip;
+                j->key = v->jc_key;
+                j->block = b;
+            }
+        }
+        v->block = b;
+        v->gpr[REG_BLOCK] = v->rip;
+        v->insn_count += b->n;
+        b->insn[0].fn(v, b->insn);
+    }
+}

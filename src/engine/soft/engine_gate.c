@@ -1,0 +1,401 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * engine_gate.c - the software engine as engine.h sees it: creation, state in and
+ * out, sleeping, and the calls into the machine. Everything here may use libc:
+ * the guest's vectors are saved first (soft_vec_save) wherever guest code could be live.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <linux/futex.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "engine/soft/block.h"
+#include "engine/soft/core.h"
+#include "engine/soft/soft.h"
+
+struct engine_vm {
+    struct soft_vm soft;
+};
+struct engine_vcpu {
+    struct soft_vcpu soft;
+};
+
+static struct soft_vcpu *soft_of(struct engine_vcpu *v) { return &v->soft; }
+
+/* ---- probe and VM ------------------------------------------------------- */
+
+static int probe(struct engine_caps *caps, struct error *err)
+{
+    *caps = (struct engine_caps){.irqchip = false, .trace_exec = true};
+    return cpuid_soft_supported(&caps->supported, err);
+}
+
+static void vm_destroy(struct engine_vm *e)
+{
+    struct soft_vm *vm = &e->soft;
+    if (vm->code_lines)
+        munmap(vm->code_lines, vm->pages * sizeof *vm->code_lines);
+    if (vm->code_gen)
+        munmap(vm->code_gen, vm->pages * sizeof *vm->code_gen);
+    free(e);
+}
+
+static int vm_create(struct engine_vm **out, const struct engine_config *cfg, struct error *err)
+{
+    if (!cfg->cpus || cfg->cpus > ARRAY_SIZE(((struct soft_vm *)0)->vcpu))
+        return error_set(err, EINVAL, "the software engine runs 1 to %zu CPUs",
+                         ARRAY_SIZE(((struct soft_vm *)0)->vcpu));
+    struct engine_vm *e = calloc(1, sizeof *e);
+    if (!e)
+        return error_set(err, ENOMEM, "out of memory");
+    struct soft_vm *vm = &e->soft;
+    vm->cfg = *cfg;
+    vm->a20_mask = ~0ull;
+    vm->phys_bits = cfg->cpuid->phys_bits;
+    vm->lin_bits = 48;
+    vm->vec_eager = SOFT_VEC_EAGER;
+    vm->tsc_offset = 0 - __builtin_ia32_rdtsc();
+    vm->pages = align_up(cfg->memory->top, GUEST_PAGE_SIZE) >> GUEST_PAGE_SHIFT;
+    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+    void *lines = mmap(NULL, vm->pages * sizeof *vm->code_lines, prot, flags, -1, 0);
+    void *gen = mmap(NULL, vm->pages * sizeof *vm->code_gen, prot, flags, -1, 0);
+    if (lines != MAP_FAILED)
+        vm->code_lines = lines;
+    if (gen != MAP_FAILED)
+        vm->code_gen = gen;
+    if (!vm->code_lines || !vm->code_gen) {
+        vm_destroy(e);
+        return error_set(err, ENOMEM, "no address space for the code watch");
+    }
+    *out = e;
+    return 0;
+}
+
+/* ---- vCPU --------------------------------------------------------------- */
+
+static void vcpu_destroy(struct engine_vcpu *e)
+{
+    struct soft_vcpu *v = soft_of(e);
+    if (v->vm)
+        __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
+    soft_native_free(v);
+    soft_code_free(v);
+    free(e);
+}
+
+static void fill_isa(struct soft_vcpu *v)
+{
+    for (unsigned k = 0; k < ISA_COUNT; k++) {
+        const struct isa_bit *b = &isa_bits[k];
+        bool has = k == ISA_BASE;
+        if (!has) {
+            u32 out[4];
+            cpuid_query(v->vm->cfg.cpuid, v->id, 0, 0, 0, 0, b->function, b->index, out);
+            has = out[b->reg] >> b->bit & 1;
+        }
+        if (has)
+            v->isa[k / 64] |= BIT(k % 64);
+    }
+}
+
+static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, struct error *err)
+{
+    struct engine_vcpu *ev;
+    if (id >= e->soft.cfg.cpus)
+        return error_set(err, EINVAL, "no such CPU: %u", id);
+    if (posix_memalign((void **)&ev, 64, sizeof *ev))
+        return error_set(err, ENOMEM, "out of memory");
+    memset(ev, 0, sizeof *ev);
+    struct soft_vcpu *v = soft_of(ev);
+    v->vm = &e->soft;
+    v->id = id;
+    v->delivering = -1;
+    v->tsc_offset = v->vm->tsc_offset;
+    fill_isa(v);
+    int r = soft_code_new(v);
+    if (!r)
+        r = soft_native_new(v);
+    if (r) {
+        v->vm = NULL;
+        vcpu_destroy(ev);
+        return error_set(err, -r, "cannot set up a CPU of the software engine: %s", strerror(-r));
+    }
+    cpu_reset(&v->s, id == 0);
+    if (v->vm->cfg.trace && v->vm->cfg.trace->exec)
+        v->slow |= SLOW_TRACE;
+    __atomic_store_n(&v->vm->vcpu[id], v, __ATOMIC_RELEASE);
+    *out = ev;
+    return 0;
+}
+
+/* PKRU lives in component 9 of the XSAVE image, and in v->pkru for the MMU. */
+static void load_pkru(struct soft_vcpu *v)
+{
+    u32 d9[4];
+    u64 xstate_bv;
+    memcpy(&xstate_bv, v->s.xsave + 512, sizeof xstate_bv);
+    cpuid_query(v->vm->cfg.cpuid, v->id, 0, 0, 0, 0, 0xd, 9, d9);
+    v->pkru = 0;
+    if ((xstate_bv & BIT(9)) && d9[0] == 8 && d9[1] <= CPU_XSAVE_SIZE - 8)
+        memcpy(&v->pkru, v->s.xsave + d9[1], sizeof v->pkru);
+}
+
+/* Everything derived from v->s, whose gpr, rip, rflags are current. */
+static void derive(struct soft_vcpu *v)
+{
+    memcpy(v->gpr, v->s.gpr, sizeof v->s.gpr);
+    v->gpr[REG_ZERO] = 0;
+    v->rip = v->s.rip;
+    v->rflags = v->s.rflags | RFLAGS_FIXED;
+    v->cpl = (v->s.cr0 & CR0_PE) ? ((v->s.rflags & RFLAGS_VM) ? 3 : seg_dpl(&v->s.seg[SS])) : 0;
+    v->slow &= SLOW_TRACE;
+    if (v->s.sti_shadow || v->s.movss_shadow)
+        v->slow |= SLOW_SHADOW;
+    v->block = NULL;
+    v->delivering = -1;
+    v->db_pending = 0;
+    v->fault.active = v->s.exception_pending;
+    v->fault.vector = v->s.exception_vector;
+    v->fault.has_error = v->s.exception_has_error;
+    v->fault.error = v->s.exception_error;
+    load_pkru(v);
+    soft_update_mode(v);
+    soft_flush_tlb(v);
+    soft_update_fpu(v);
+    soft_update_slow(v);
+}
+
+static int get_state(struct engine_vcpu *e, struct cpu_state *s)
+{
+    struct soft_vcpu *v = soft_of(e);
+    soft_vec_save(v);
+    memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
+    v->s.rip = v->rip;
+    v->s.rflags = v->rflags;
+    v->s.cr8 = v->vm->cfg.ops->cr8_read ? v->vm->cfg.ops->cr8_read(v->vm->cfg.machine, v->id) : 0;
+    v->s.tsc = __builtin_ia32_rdtsc() + v->tsc_offset;
+    u32 r = __atomic_load_n(&v->request, __ATOMIC_ACQUIRE);
+    v->s.nmi_pending = r & REQ_NMI;
+    v->s.sipi_pending = r & REQ_SIPI;
+    v->s.exception_pending = v->fault.active;
+    v->s.exception_vector = v->fault.vector;
+    v->s.exception_has_error = v->fault.has_error;
+    v->s.exception_error = v->fault.error;
+    v->s.interrupt_injected = false;
+    *s = v->s;
+    return 0;
+}
+
+static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
+{
+    struct soft_vcpu *v = soft_of(e);
+    v->vec_live = false; /* what the host's registers hold is forgotten */
+    v->s = *s;
+    /* All processors of a VM share one TSC: values that belong to one moment within a second of each other are
+       taken as the same moment. */
+    u64 offset = s->tsc - __builtin_ia32_rdtsc(), apart = offset - v->vm->tsc_offset;
+    u64 second = v->vm->cfg.cpuid->tsc_khz * 1000;
+    if ((s64)apart < 0)
+        apart = 0 - apart;
+    if (apart > second)
+        v->vm->tsc_offset = offset;
+    v->tsc_offset = v->vm->tsc_offset;
+    derive(v);
+    if (v->vm->cfg.ops->cr8_write)
+        v->vm->cfg.ops->cr8_write(v->vm->cfg.machine, v->id, (u8)s->cr8);
+    u32 keep = REQ_INTR | REQ_KICK | REQ_RESET_CACHES;
+    __atomic_fetch_and(&v->request, keep, __ATOMIC_ACQ_REL);
+    __atomic_fetch_or(&v->request,
+                      (s->nmi_pending ? REQ_NMI : 0) | (s->sipi_pending ? REQ_SIPI : 0) | REQ_RESET_CACHES,
+                      __ATOMIC_ACQ_REL);
+    return 0;
+}
+
+static u64 tsc_offset_of(struct engine_vcpu *e)
+{
+    return __atomic_load_n(&soft_of(e)->tsc_offset, __ATOMIC_RELAXED);
+}
+
+/* ---- running ------------------------------------------------------------ */
+
+static enum run_result run(struct engine_vcpu *e, struct error *err)
+{
+    struct soft_vcpu *v = soft_of(e);
+    if (v->s.interrupt_injected) { /* taken from a stream: accepted, but not delivered yet */
+        v->s.interrupt_injected = false;
+        v->pending_vector = v->s.interrupt_vector;
+        v->has_pending_vector = true;
+    }
+    enum run_result r = soft_run(v);
+    soft_vec_save(v);
+    if (r == RUN_ERROR)
+        error_set(err, EIO, "the software engine stopped at RIP %#llx: %s", (unsigned long long)v->rip,
+                  v->error ? v->error : "unknown reason");
+    return r;
+}
+
+static void wake(struct soft_vcpu *v)
+{
+    syscall(SYS_futex, &v->request, FUTEX_WAKE_PRIVATE, INT_MAX, NULL, NULL, 0);
+}
+
+static void request(struct soft_vcpu *v, u32 bits)
+{
+    __atomic_fetch_or(&v->request, bits, __ATOMIC_SEQ_CST);
+    if (__atomic_load_n(&v->sleeping, __ATOMIC_SEQ_CST))
+        wake(v);
+}
+
+static void kick(struct engine_vcpu *e)
+{
+    request(soft_of(e), REQ_KICK);
+}
+
+static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
+{
+    struct soft_vcpu *v = soft_of(e);
+    switch (sig) {
+    case SIGNAL_INTR:
+        if (arg)
+            request(v, REQ_INTR);
+        else
+            __atomic_fetch_and(&v->request, ~(u32)REQ_INTR, __ATOMIC_SEQ_CST);
+        break;
+    case SIGNAL_NMI: request(v, REQ_NMI); break;
+    case SIGNAL_INIT: request(v, REQ_INIT); break;
+    case SIGNAL_SIPI:
+        __atomic_store_n(&v->s.sipi_vector, (u8)arg, __ATOMIC_RELEASE);
+        request(v, REQ_SIPI);
+        break;
+    }
+}
+
+/* What could end the present activity. */
+static bool awake(const struct soft_vcpu *v, u32 r)
+{
+    if (r & (REQ_KICK | REQ_INIT | REQ_RESET_CACHES))
+        return true;
+    if (v->s.activity == CPU_WAIT_SIPI)
+        return r & REQ_SIPI;
+    return ((r & REQ_NMI) && !v->s.nmi_masked) || ((r & REQ_INTR) && (v->rflags & RFLAGS_IF));
+}
+
+void soft_wait(struct soft_vcpu *v)
+{
+    soft_vec_save(v);
+    __atomic_store_n(&v->sleeping, true, __ATOMIC_SEQ_CST);
+    for (;;) {
+        u32 r = __atomic_load_n(&v->request, __ATOMIC_SEQ_CST);
+        if (awake(v, r))
+            break;
+        syscall(SYS_futex, &v->request, FUTEX_WAIT_PRIVATE, r, NULL, NULL, 0);
+    }
+    __atomic_store_n(&v->sleeping, false, __ATOMIC_SEQ_CST);
+}
+
+int soft_interrupt_ack(struct soft_vcpu *v)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->interrupt_ack(v->vm->cfg.machine, v->id);
+}
+
+void soft_init_signal(struct soft_vcpu *v)
+{
+    soft_vec_save(v);
+    v->vec_live = false;
+    memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
+    v->s.rflags = v->rflags;
+    cpu_init_signal(&v->s, v->id == 0);
+    derive(v);
+    __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_SIPI), __ATOMIC_ACQ_REL);
+}
+
+u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
+}
+
+void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value)
+{
+    soft_vec_save(v);
+    v->vm->cfg.ops->mmio_write(v->vm->cfg.machine, v->id, gpa, size, value);
+}
+
+/* ---- traces ------------------------------------------------------------- */
+
+static void trace_state(struct soft_vcpu *v)
+{
+    soft_vec_save(v);
+    memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
+    v->s.rip = v->rip;
+    v->s.rflags = v->rflags;
+}
+
+void soft_trace_exec(struct soft_vcpu *v, const struct block *b)
+{
+    trace_state(v);
+    const struct memory_region *r = memory_find(v->vm->cfg.memory, b->gpa);
+    u8 code[16] = {0};
+    unsigned len = b->insn[0].len, here = MIN(len, 4096 - (unsigned)(b->gpa & 0xfff));
+    if (r)
+        memcpy(code, r->host + (b->gpa - r->gpa), here);
+    r = len > here ? memory_find(v->vm->cfg.memory, b->gpa2) : NULL;
+    if (r)
+        memcpy(code + here, r->host + ((b->gpa2 & ~0xfffull) - r->gpa), len - here);
+    v->vm->cfg.trace->exec(v->vm->cfg.trace->ctx, v->id, &v->s, code, len, v->bits);
+}
+
+void soft_trace_exception(struct soft_vcpu *v, unsigned vector, bool has_error, u32 error)
+{
+    const struct engine_trace *t = v->vm->cfg.trace;
+    if (likely(!t || !t->exception))
+        return;
+    trace_state(v);
+    t->exception(t->ctx, v->id, vector, has_error, error, &v->s);
+}
+
+/* ---- dirty log ---------------------------------------------------------- */
+
+/* The TLB marks a page dirty when it opens it for writing; after a take every page must be opened anew. */
+static int dirty_sync(struct engine_vm *e)
+{
+    for (u32 k = 0; k < e->soft.cfg.cpus; k++)
+        if (e->soft.vcpu[k])
+            __atomic_fetch_or(&e->soft.vcpu[k]->request, REQ_FLUSH, __ATOMIC_SEQ_CST);
+    return 0;
+}
+
+static int dirty_enable(struct engine_vm *e, bool on)
+{
+    return on ? dirty_sync(e) : 0;
+}
+
+static void reset_caches(struct engine_vm *e)
+{
+    for (u32 k = 0; k < e->soft.cfg.cpus; k++)
+        if (e->soft.vcpu[k])
+            request(e->soft.vcpu[k], REQ_RESET_CACHES);
+}
+
+const struct engine_ops engine_soft = {
+    .name = "soft",
+    .probe = probe,
+    .vm_create = vm_create,
+    .vm_destroy = vm_destroy,
+    .vcpu_create = vcpu_create,
+    .vcpu_destroy = vcpu_destroy,
+    .run = run,
+    .kick = kick,
+    .signal = signal_vcpu,
+    .get_state = get_state,
+    .tsc_offset = tsc_offset_of,
+    .set_state = set_state,
+    .dirty_sync = dirty_sync,
+    .dirty_enable = dirty_enable,
+    .reset_caches = reset_caches,
+};

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* lower.c - from a decoded instruction to the handler that executes it. */
+#include "engine/soft/block.h"
+
+void op_ud(struct soft_vcpu *v, const struct insn *i)
+{
+    soft_raise(v, i, VEC_UD);
+}
+
+void op_end(struct soft_vcpu *v, const struct insn *i)
+{
+    v->rip = RIP_START(v, i);
+}
+
+static u8 reg_off(const struct decoded *d, unsigned reg, unsigned size)
+{
+    if (size == 1 && d->encoding == ENC_LEGACY && !d->rex && reg >= 4 && reg < 8)
+        return REG_OFF(reg - 4) + 1; /* AH CH DH BH */
+    return REG_OFF(reg & 15);
+}
+
+void soft_lower(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
+{
+    const struct opdesc *o = d->desc;
+    i->len = d->len;
+    i->size = d->osize;
+    i->rep = d->rep;
+    i->lock = d->lock;
+    i->imm = d->imm;
+    i->disp = d->disp;
+    i->reg = reg_off(d, d->reg, o->reg.size);
+    i->rm = reg_off(d, d->rm, o->rm.size);
+    i->base = d->base == 0xff ? REG_OFF(REG_ZERO) : REG_OFF(d->base);
+    i->index = d->index == 0xff || (o->flags & OPF_VSIB) ? REG_OFF(REG_ZERO) : REG_OFF(d->index);
+    if (d->rip_relative)
+        i->base = REG_OFF(REG_BLOCK); /* block.c makes disp relative to the block's start */
+    i->scale = d->scale;
+    i->ashift = (u8)(64 - 8 * d->asize);
+    i->seg = (u8)soft_seg(v, d->seg);
+    if (!(v->isa[o->feature / 64] >> (o->feature % 64) & 1) ||
+        !(lower_int(v, d, i) || lower_string(v, d, i) || lower_transfer(v, d, i) || lower_system(v, d, i) ||
+          lower_fpu_state(v, d, i) || lower_native(v, d, i)))
+        i->fn = op_ud;
+}
