@@ -90,12 +90,12 @@ static void vcpu_destroy(struct engine_vcpu *e)
 static void fill_isa(struct soft_vcpu *v)
 {
     for (unsigned k = 0; k < ISA_COUNT; k++) {
-        const struct isa_bit *b = &isa_bits[k];
-        bool has = k == ISA_BASE;
+        const struct isa_cpuid *b = &isa_cpuid[k];
+        bool has = k == ISA_X86;
         if (!has) {
             u32 out[4];
             cpuid_query(v->vm->cfg.cpuid, v->id, 0, 0, 0, 0, b->function, b->index, out);
-            has = out[b->reg] >> b->bit & 1;
+            has = (out[b->reg] >> b->bit & 1) && (v->isa[b->also / 64] >> (b->also % 64) & 1);
         }
         if (has)
             v->isa[k / 64] |= BIT(k % 64);

@@ -162,7 +162,7 @@ struct soft_vcpu {
     struct xtlb_entry { u64 tag, gpa; const u8 *host; } xtlb[2][XTLB_SIZE]; /* executable pages: [cpl == 3] */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set before soft_leave(RUN_ERROR) */
-    struct soft_wait *wait;     /* engine.c's own: sleeping through HLT */
+    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by mmu.c */
 };
 
 struct soft_vm {
@@ -365,11 +365,13 @@ void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned
 u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size);                /* gate */
 void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value);   /* gate */
 /* DR6 bits B0-B3 of the instruction breakpoints armed at linear (0: none, or RF holds them off). If not 0, before the
-   instruction: into DR6, and #DB. */
+   instruction: v->db_pending |= them, soft_take_db(). */
 u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear);
 /* Notes matches of data breakpoints in v->db_pending: taken after the instruction. */
 void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write);
-/* PKRU changed (WRPKRU, XRSTOR): the TLB is dropped. */
+/* Folds db_pending (BS for single step included) into DR6 and raises #DB at v->rip. Only if db_pending is not 0. */
+_Noreturn void soft_take_db(struct soft_vcpu *v);
+/* PKRU changed (WRPKRU, XRSTOR): the register and its image in step, TLB dropped. */
 void soft_set_pkru(struct soft_vcpu *v, u32 value);
 
 /* ---- interrupts --------------------------------------------------------- */
