@@ -1,0 +1,233 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * base_loop.c - timers fire in order and never early, posted calls keep their order and wake the loop,
+ * descriptors may vanish while they are dispatched.  Nothing here depends on how fast the machine is.
+ */
+#include "test.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+
+static struct loop *loop;
+static u64 order[4096];
+static unsigned fired, early;
+static unsigned expected;
+
+static void on_fire(struct timer *t)
+{
+    early += clock_ns() < t->deadline;
+    if (fired < ARRAY_SIZE(order))
+        order[fired] = t->deadline;
+    if (++fired == expected)
+        loop_stop(t->loop);
+}
+
+static void start(unsigned n)
+{
+    loop = loop_new();
+    fired = early = 0;
+    expected = n;
+}
+
+TEST(timers_fire_in_order)
+{
+    enum { N = 1000 };
+    struct timer *t = calloc(N, sizeof(*t));
+
+    start(N - N / 4);
+    u64 now = clock_ns();
+    srand(1);
+    for (int i = 0; i < N; i++) {
+        timer_init(&t[i], loop, on_fire);
+        timer_arm(&t[i], now + 1000ull * (u64)(rand() % 20000));
+    }
+    for (int i = 0; i < N; i += 2) /* moved */
+        timer_arm(&t[i], now + 1000ull * (u64)(rand() % 20000));
+    for (int i = 0; i < N; i += 4) /* taken away */
+        timer_disarm(&t[i]);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(fired, N - N / 4);
+    CHECK_EQ(early, 0);
+    for (unsigned i = 1; i < fired; i++)
+        CHECK(order[i - 1] <= order[i]);
+    loop_free(loop);
+    free(t);
+}
+
+TEST(deadlines_of_all_sizes)
+{
+    struct timer past, zero, never;
+
+    start(2);
+    timer_init(&past, loop, on_fire);
+    timer_init(&zero, loop, on_fire);
+    timer_init(&never, loop, on_fire);
+    timer_arm(&never, UINT64_MAX);
+    timer_arm(&past, 1);
+    timer_arm(&zero, 0);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(order[0], 0);
+    CHECK(never.armed && !past.armed && !zero.armed);
+    loop_free(loop);
+}
+
+static struct timer periodic;
+
+static void rearm(struct timer *t)
+{
+    if (++fired == 100)
+        loop_stop(t->loop);
+    else
+        timer_arm(t, clock_ns() + 1000);
+}
+
+TEST(a_timer_arms_itself)
+{
+    start(0);
+    timer_init(&periodic, loop, rearm);
+    timer_arm(&periodic, 0);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(fired, 100);
+    loop_free(loop);
+}
+
+static void *arm_from_outside(void *arg)
+{
+    struct timer *t = arg;
+
+    for (int i = 0; i < 20000; i++) { /* far away, nearer, off: the loop sleeps through it */
+        timer_arm(t, clock_ns() + 1000000000000ull - (u64)i);
+        if (i % 3 == 0)
+            timer_disarm(t);
+    }
+    timer_arm(t, clock_ns() + 100000);
+    return NULL;
+}
+
+TEST(threads_arm_timers)
+{
+    struct timer t[2];
+    pthread_t thread[2];
+
+    start(2);
+    for (int i = 0; i < 2; i++) {
+        timer_init(&t[i], loop, on_fire);
+        pthread_create(&thread[i], NULL, arm_from_outside, &t[i]);
+    }
+    CHECK_EQ(loop_run(loop), 0); /* a lost deadline hangs here, and the test times out */
+    CHECK_EQ(fired, 2);
+    for (int i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    loop_free(loop);
+}
+
+static u64 posted[2];
+static unsigned disorder;
+
+static void on_post(void *arg)
+{
+    u64 v = (u64)(uintptr_t)arg, who = v & 1;
+
+    disorder += posted[who] != v >> 1;
+    posted[who]++;
+    if (++fired == expected)
+        loop_stop(loop);
+}
+
+static void *post_many(void *arg)
+{
+    for (u64 i = 0; i < 10000; i++)
+        if (loop_post(loop, on_post, (void *)(uintptr_t)(i << 1 | (u64)(uintptr_t)arg)))
+            abort();
+    return NULL;
+}
+
+TEST(posts_keep_their_order)
+{
+    pthread_t thread[2];
+
+    start(20000);
+    posted[0] = posted[1] = disorder = 0;
+    for (int i = 0; i < 2; i++)
+        pthread_create(&thread[i], NULL, post_many, (void *)(uintptr_t)i);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(disorder, 0);
+    for (int i = 0; i < 2; i++)
+        pthread_join(thread[i], NULL);
+    loop_free(loop);
+}
+
+static struct loop_fd watched[2];
+
+static void remove_both(struct loop_fd *w, u32 events)
+{
+    (void)w;
+    (void)events;
+    fired++;
+    for (int i = 0; i < 2; i++)
+        loop_fd_remove(loop, &watched[i]);
+    loop_stop(loop);
+}
+
+TEST(a_descriptor_removed_is_not_called)
+{
+    int p[2][2];
+
+    start(0);
+    for (int i = 0; i < 2; i++) {
+        CHECK_EQ(pipe(p[i]), 0);
+        CHECK_EQ(write(p[i][1], "x", 1), 1);
+        watched[i] = (struct loop_fd){ p[i][0], EPOLLIN, remove_both };
+        CHECK_EQ(loop_fd_add(loop, &watched[i]), 0);
+    }
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(fired, 1);
+    loop_free(loop);
+    for (int i = 0; i < 2; i++) {
+        close(p[i][0]);
+        close(p[i][1]);
+    }
+}
+
+static struct timer late;
+static unsigned reads;
+
+static void read_null(struct loop_fd *w, u32 events)
+{
+    char c;
+
+    (void)events;
+    CHECK_EQ(read(w->fd, &c, 1), 0);
+    if (++reads == 3) {
+        CHECK_EQ(loop_fd_set(loop, w, 0), 0); /* from here the loop sleeps until the timer */
+        timer_arm(&late, clock_ns() + 1000000);
+    }
+}
+
+TEST(files_are_always_ready)
+{
+    struct loop_fd w = { open("/dev/null", O_RDONLY), EPOLLIN, read_null };
+
+    start(1);
+    timer_init(&late, loop, on_fire);
+    CHECK_EQ(loop_fd_add(loop, &w), 0);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(reads, 3);
+    loop_fd_remove(loop, &w);
+    loop_free(loop);
+    close(w.fd);
+}
+
+TEST(stop_before_run)
+{
+    start(0);
+    loop_stop(loop);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(loop_post(loop, on_post, NULL), 0); /* freed with the loop */
+    loop_free(loop);
+}
