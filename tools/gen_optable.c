@@ -228,7 +228,8 @@ static int feature_index(const char *name)
 
 /* ---- state of the run ---------------------------------------------------- */
 
-enum { MAX_DESC = 16384, MAX_TREE = 1 << 18, MAX_FLAT = 1 << 16 };
+#define NODE 0x80000000u /* as OPTREE_NODE, while it grows */
+enum { MAX_DESC = 16384, MAX_TREE = 1 << 18 };
 
 static struct opdesc descs[MAX_DESC];
 static u32 n_desc = 1; /* 0: invalid */
@@ -237,7 +238,7 @@ static s16 set_feature[ZYDIS_ISA_SET_MAX_VALUE + 1];
 static u16 mnemonic_number[ZYDIS_MNEMONIC_MAX_VALUE + 1]; /* used: 1, later its number */
 
 static u32 tree[MAX_TREE];
-static u32 n_tree = 1;
+static u32 n_tree = 2;
 static u32 node_hash[1 << 18];
 
 static ZydisDecoder decoders[3];
@@ -285,11 +286,11 @@ static u32 intern_node(unsigned dim, unsigned n, const u32 *child)
                 die("tree too large");
             memcpy(tree + n_tree, key, (1 + n) * 4);
             *slot = n_tree;
-            n_tree += n + 1;
-            return *slot | OPTREE_NODE;
+            n_tree += (n + 2) & ~1u; /* nodes are named by place / 2 */
+            return *slot | NODE;
         }
         if (tree[*slot] == dim && !memcmp(tree + *slot, key, (1 + n) * 4))
-            return *slot | OPTREE_NODE;
+            return *slot | NODE;
     }
 }
 
@@ -397,6 +398,19 @@ static u8 classify(const ZydisDecodedInstruction *in, const ZydisDecodedOperand 
     return OPC_INT;
 }
 
+/* Do REX.R and REX.B reach these? (Not MMX, segments, x87, masks.) */
+static bool extends(ZydisRegisterClass c)
+{
+    return c != ZYDIS_REGCLASS_MMX && c != ZYDIS_REGCLASS_SEGMENT && c != ZYDIS_REGCLASS_X87 && c != ZYDIS_REGCLASS_MASK;
+}
+
+/* 0: what the prefixes say (and not kept, where no one asks: vectors); else the size that is fixed for this form. */
+static unsigned osize_of(const ZydisDecodedInstruction *in, unsigned cls, unsigned rule)
+{
+    unsigned n = in->operand_width / 8;
+    return cls >= OPC_MMX || n == 1 || n == rule ? 0 : n;
+}
+
 static bool string_register(unsigned n) { return n == 6 || n == 7; }
 
 /* True if flags may stay as they were: a shift count or a repeat count may be zero. Old flags are then an input. */
@@ -413,9 +427,10 @@ static bool flags_may_stay(const ZydisDecodedInstruction *in, bool rep)
 
 /*
  * desc index, 0 if the processor Lodge shows has no such instruction. bits: of the code segment, for what depends on
- * it; disp8: the instruction was probed with a displacement byte of 1, and Zydis's scaled value tells EVEX disp8*N.
+ * it; rule: the operand size that prefixes alone give. Probes have a displacement byte of 1: Zydis's scaled value
+ * tells EVEX disp8*N.
  */
-static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *op, unsigned bits, bool rep)
+static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *op, unsigned bits, unsigned rule, bool rep)
 {
     struct opdesc d;
     memset(&d, 0, sizeof(d));
@@ -438,7 +453,7 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
     /* MMX registers with an instruction of SSE's day: SSE's bit, but it is an MMX instruction. */
     d.imm1 = in->raw.imm[0].size / 8;
     d.imm2 = in->raw.imm[1].size / 8;
-    d.osize = in->operand_width / 8;
+    d.osize = (u8)osize_of(in, d.cls, rule);
     if (in->attributes & ZYDIS_ATTRIB_HAS_MODRM)
         d.flags |= OPF_MODRM;
     if (in->attributes & ZYDIS_ATTRIB_ACCEPTS_LOCK)
@@ -463,6 +478,7 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
     bool no_access = in->meta.category == ZYDIS_CATEGORY_NOP || in->meta.category == ZYDIS_CATEGORY_WIDENOP ||
         in->meta.category == ZYDIS_CATEGORY_PREFETCH || in->meta.category == ZYDIS_CATEGORY_PREFETCHWT1 ||
         !strcmp(m, "invlpg");
+    bool reg_extends = false, rm_extends = false;
     for (int i = 0; i < in->operand_count; i++) {
         const ZydisDecodedOperand *o = &op[i];
         bool gpr;
@@ -474,9 +490,13 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
             case ZYDIS_OPERAND_ENCODING_MODRM_REG:
                 slot = &d.reg;
                 d.check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_REG_MASK : gpr ? OPCHK_REG_GPR : 0;
+                reg_extends = extends(c);
                 break;
             case ZYDIS_OPERAND_ENCODING_OPCODE: slot = &d.reg; break;
-            case ZYDIS_OPERAND_ENCODING_MODRM_RM: slot = &d.rm; break;
+            case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+                slot = &d.rm;
+                rm_extends = extends(c);
+                break;
             case ZYDIS_OPERAND_ENCODING_NDSNDD:
                 slot = &d.vvvv;
                 d.check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_VVVV_MASK : gpr ? OPCHK_VVVV_GPR : 0;
@@ -514,13 +534,13 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
                 d.flags |= OPF_MEM_READ;
             if (is_write(o))
                 d.flags |= OPF_MEM_WRITE;
-            if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX &&
-                (in->avx.mask.reg != ZYDIS_REGISTER_K0 && in->avx.mask.reg != ZYDIS_REGISTER_NONE))
+            if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) /* if there is a mask: decoded.aaa tells */
                 d.flags |= OPF_MASKED_MEM;
             if (in->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID && !in->avx.broadcast.is_static)
                 d.flags |= OPF_BROADCAST;
         }
     }
+    d.check |= (reg_extends ? 0 : OPCHK_REG_LOW) | (rm_extends ? 0 : OPCHK_RM_LOW);
     if (!strncmp(m, "vmaskmov", 8) || !strncmp(m, "vpmaskmov", 9) || !strncmp(m, "maskmov", 7) ||
         in->meta.category == ZYDIS_CATEGORY_GATHER || in->meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
         in->meta.category == ZYDIS_CATEGORY_SCATTER)
@@ -549,11 +569,11 @@ static const struct dim legacy_dims[] = {
     {OPDIM_MOD, 2}, {OPDIM_REG, 8}, {OPDIM_RM, 8}, {OPDIM_REP, 3}, {OPDIM_ASIZE67, 2}, {OPDIM_SIZE, 8},
 };
 static const struct dim vex_dims[] = {
-    {OPDIM_PP, 4}, {OPDIM_MOD, 2}, {OPDIM_REG, 8}, {OPDIM_VVVV, 2}, {OPDIM_MODE64, 2}, {OPDIM_W, 2}, {OPDIM_L, 4},
+    {OPDIM_PP, 4}, {OPDIM_MOD, 2}, {OPDIM_REG, 8}, {OPDIM_VVVV, 2}, {OPDIM_MODE64, 2}, {OPDIM_W, 2}, {OPDIM_L, 2},
 };
 static const struct dim evex_dims[] = {
-    {OPDIM_PP, 4}, {OPDIM_MOD, 2}, {OPDIM_REG, 8}, {OPDIM_VVVV, 2}, {OPDIM_MODE64, 2}, {OPDIM_W, 2}, {OPDIM_B, 2},
-    {OPDIM_Z, 2}, {OPDIM_AAA, 2}, {OPDIM_L, 4},
+    {OPDIM_PP, 4}, {OPDIM_REG, 8}, {OPDIM_VVVV, 2}, {OPDIM_W, 2}, {OPDIM_MOD, 2}, {OPDIM_MODE64, 2}, {OPDIM_B, 2},
+    {OPDIM_MASK, 3}, {OPDIM_L, 4},
 };
 
 struct probe {
@@ -563,13 +583,13 @@ struct probe {
     bool ignore_reg, ignore_rm;
 };
 
-static u32 ask(unsigned mode, const u8 *bytes, bool rep)
+static u32 ask(unsigned mode, const u8 *bytes, unsigned rule, bool rep)
 {
     ZydisDecodedInstruction in;
     ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
     if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&decoders[mode], bytes, 15, &in, op)))
         return 0;
-    return describe(&in, op, mode_bits[mode], rep);
+    return describe(&in, op, mode_bits[mode], rule, rep);
 }
 
 static u8 modrm_of(const struct probe *p)
@@ -605,21 +625,14 @@ static u32 probe_legacy(const struct probe *p)
     if (!p->v[OPDIM_MOD] && wide_address)
         b[n++] = 0x08; /* SIB: [rax + rcx] */
     b[n++] = 1;
-    u32 d = ask(mode, b, p->v[OPDIM_REP] != 0);
-    if (d && descs[d].osize == 1) { /* byte operations: what the prefixes say */
-        struct opdesc x = descs[d];
-        x.osize = size >= 6 ? 8 : size >= 4 ? ((size & 1) ? 2 : 4) : (size == 0 || size == 3) ? 2 : 4;
-        d = intern_desc(&x);
-    }
-    return d;
+    unsigned rule = size >= 6 ? 8 : size == 0 || size == 3 || size == 5 ? 2 : 4;
+    return ask(mode, b, rule, p->v[OPDIM_REP] != 0);
 }
 
 static u32 probe_vex(const struct probe *p)
 {
     u8 b[32] = {0};
     unsigned vvvv = p->v[OPDIM_VVVV] ? 2 : 0; /* stored inverted: 1101 or, unused, 1111 */
-    if (p->v[OPDIM_L] > 1)
-        return 0;
     b[0] = 0xc4;
     b[1] = (u8)(0xe0 | p->map);
     b[2] = (u8)(p->v[OPDIM_W] << 7 | (~vvvv & 15) << 3 | p->v[OPDIM_L] << 2 | p->v[OPDIM_PP]);
@@ -627,7 +640,7 @@ static u32 probe_vex(const struct probe *p)
     b[4] = modrm_of(p);
     b[5] = p->v[OPDIM_MOD] ? 1 : 0x08;
     b[6] = 1;
-    return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, false);
+    return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, p->v[OPDIM_MODE64] && p->v[OPDIM_W] ? 8 : 4, false);
 }
 
 static u32 probe_evex(const struct probe *p)
@@ -637,12 +650,12 @@ static u32 probe_evex(const struct probe *p)
     b[0] = 0x62;
     b[1] = (u8)(0xf0 | p->map);
     b[2] = (u8)(p->v[OPDIM_W] << 7 | (~vvvv & 15) << 3 | 4 | p->v[OPDIM_PP]);
-    b[3] = (u8)(p->v[OPDIM_Z] << 7 | p->v[OPDIM_L] << 5 | p->v[OPDIM_B] << 4 | 8 | (p->v[OPDIM_AAA] ? 3 : 0));
+    b[3] = (u8)((p->v[OPDIM_MASK] == 2) << 7 | p->v[OPDIM_L] << 5 | p->v[OPDIM_B] << 4 | 8 | (p->v[OPDIM_MASK] ? 3 : 0));
     b[4] = (u8)p->opcode;
     b[5] = modrm_of(p);
     b[6] = p->v[OPDIM_MOD] ? 1 : 0x08;
     b[7] = 1;
-    return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, false);
+    return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, p->v[OPDIM_MODE64] && p->v[OPDIM_W] ? 8 : 4, false);
 }
 
 static u32 ask_probe(const struct probe *p)
@@ -654,7 +667,7 @@ static u32 build(struct probe *p, const struct dim *dims, unsigned n_dims)
 {
     if (!n_dims)
         return ask_probe(p);
-    u32 child[8];
+    u32 child[8] = {0};
     unsigned n = dims->n;
     /* rm selects an instruction only in the register form of legacy opcodes; reg seldom in VEX and EVEX. */
     if ((dims->which == OPDIM_RM && (!p->v[OPDIM_MOD] || p->ignore_rm)) || (dims->which == OPDIM_REG && p->ignore_reg)) {
@@ -677,9 +690,9 @@ static bool reg_matters(struct probe *p, unsigned which, unsigned combos)
         q.v[OPDIM_PP] = c & 3;
         q.v[OPDIM_MOD] = c >> 2 & 1;
         q.v[OPDIM_W] = c >> 3 & 1;
-        q.v[OPDIM_L] = c >> 4 & 3;
-        q.v[OPDIM_VVVV] = c >> 6 & 1;
-        q.v[OPDIM_AAA] = c >> 7 & 1;
+        q.v[OPDIM_L] = c >> 4 & 1;
+        q.v[OPDIM_VVVV] = c >> 5 & 1;
+        q.v[OPDIM_MASK] = c >> 6 & 1;
         q.v[OPDIM_MODE64] = 1;
         u32 first = ask_probe(&q);
         for (unsigned r = 1; r < 8; r++) {
@@ -705,10 +718,10 @@ static u32 build_opcode(unsigned encoding, unsigned map, unsigned opcode, bool r
         p.ignore_rm = map >= 2;
         return build(&p, legacy_dims, ARRAY_SIZE(legacy_dims));
     case ENC_VEX:
-        p.ignore_reg = !reg_matters(&p, OPDIM_REG, 128);
+        p.ignore_reg = !reg_matters(&p, OPDIM_REG, 64);
         return build(&p, vex_dims, ARRAY_SIZE(vex_dims));
     default:
-        p.ignore_reg = !reg_matters(&p, OPDIM_REG, 256);
+        p.ignore_reg = !reg_matters(&p, OPDIM_REG, 128);
         return build(&p, evex_dims, ARRAY_SIZE(evex_dims));
     }
 }
@@ -750,6 +763,12 @@ static void write_mnemonics(const char *path)
     fclose(f);
 }
 
+/* A word of the tree as optree.h has it. */
+static u32 packed(u32 word)
+{
+    return word & NODE ? OPTREE_NODE | (word & ~NODE) / 2 : word;
+}
+
 static void write_tables(const char *path, u32 (*root)[256], u32 root_90b)
 {
     FILE *f = create(path);
@@ -772,15 +791,17 @@ static void write_tables(const char *path, u32 (*root)[256], u32 root_90b)
     }
     fputs("};\n\nstatic const optree_t optree[] = {", f);
     for (u32 i = 0; i < n_tree; i++)
-        fprintf(f, "%s0x%x,", i % 16 ? " " : "\n    ", tree[i]);
+        fprintf(f, "%s0x%x,", i % 16 ? " " : "\n    ", packed(tree[i]));
+    if (n_tree / 2 >= OPTREE_NODE || n_desc >= OPTREE_NODE)
+        die("tree too large for 16 bits");
     fputs("\n};\n\nstatic const optree_t opcode_root[OPROOT_COUNT][256] = {\n", f);
     for (unsigned m = 0; m < OPROOT_COUNT; m++) {
         fputs("    {", f);
         for (unsigned i = 0; i < 256; i++)
-            fprintf(f, "%s0x%x,", i % 16 ? " " : "\n        ", root[m][i]);
+            fprintf(f, "%s0x%x,", i % 16 ? " " : "\n        ", packed(root[m][i]));
         fputs("\n    },\n", f);
     }
-    fprintf(f, "};\n\nenum { OPROOT_90_REX_B = 0x%x };\n", root_90b);
+    fprintf(f, "};\n\nenum { OPROOT_90_REX_B = 0x%x };\n", packed(root_90b));
     fclose(f);
 }
 

@@ -11,7 +11,9 @@
 #define LODGE_ENGINE_SOFT_DECODE_H
 
 #include "base/base.h"
+#ifndef LODGE_GEN_OPTABLE
 #include "engine/soft/mnemonic.h" /* generated: enum mnemonic { M_INVALID, M_AAA, M_ADD, ... } spelled as in Zydis */
+#endif
 
 enum op_class { /* how an instruction is executed; by ISA-set and category */
     OPC_INT,     /* general registers, memory, arithmetic flags only (ADD ... BMI2, ADX, POPCNT, CRC32, MOVBE, RDRAND) */
@@ -30,7 +32,7 @@ enum { /* struct opdesc.flags */
     OPF_VSIB = 1 << 5,
     OPF_PRIV = 1 << 6,      /* CPL 0 only */
     OPF_BLOCK_END = 1 << 7, /* may change RIP other than by its length */
-    OPF_MASKED_MEM = 1 << 8, /* memory elements selected by a mask (VMASKMOV, VPMASKMOV, MASKMOV, EVEX {k}, scatter, gather) */
+    OPF_MASKED_MEM = 1 << 8, /* memory elements selected by a mask (VMASKMOV, VPMASKMOV, MASKMOV, scatter, gather; EVEX: if aaa != 0) */
     OPF_IMPLICIT_MEM = 1 << 9, /* memory not named by ModRM (stack, string, XLAT, MASKMOV) */
     OPF_BROADCAST = 1 << 10,   /* EVEX.b broadcasts this memory operand */
 };
@@ -52,9 +54,19 @@ struct opdesc {
     u16 gpr_read, gpr_write;           /* implicit general registers, a bit each (RAX = bit 0) */
     struct opdesc_gpr reg, rm, vvvv;   /* explicit GPR operands: ModRM.reg (or opcode low 3 bits), ModRM.rm with mod 3, VEX.vvvv */
     u8 imm1, imm2;                     /* immediate sizes in bytes for this operand/address size */
+    u8 osize;                          /* 0: what mode and prefixes say; else fixed for this form (decoded.osize has it) */
+    u8 disp8_shift;                    /* EVEX: log2 of N in disp8*N */
+    u8 check;                          /* decode.c's own (optree.h) */
 };
 
-/* One feature an instruction needs, for CPUID gating; the index of a bit in soft_vcpu.isa[]. generated: enum isa in mnemonic.h */
+/* One feature an instruction needs, for CPUID gating; the index of a bit in soft_vcpu.isa[]. generated: enum isa in mnemonic.h.
+   Where it is told: bit of a register (0 eax .. 3 edx) of a leaf, and `also` another feature that must be there, of a
+   smaller number. ISA_X86 (function 0) is always there, and is `also` where there is no other. */
+struct isa_cpuid {
+    u32 function, index;
+    u8 reg, bit, also;
+};
+extern const struct isa_cpuid isa_cpuid[ISA_COUNT];
 
 enum encoding { ENC_LEGACY, ENC_VEX, ENC_EVEX };
 
