@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * kvm.h - inside the KVM engine.  One file a concern: vm.c (probe, memory, interrupt
+ * lines, clock), vcpu.c (creation and the run loop), state.c (registers in and out),
+ * chips.c (the in-kernel interrupt controllers), selftest.c (is this KVM any good).
+ * linux/Documentation/virt/kvm/api.rst.
+ */
+#ifndef LODGE_ENGINE_KVM_KVM_H
+#define LODGE_ENGINE_KVM_KVM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+
+#include "engine/engine.h"
+
+struct engine_vm {
+    struct engine_config cfg;
+    int kvm_fd, vm_fd;
+    u32 run_size;      /* of each vCPU's mapping */
+    bool has_readonly, dirty_on;
+    u64 *dirty_buf;    /* room for the largest slot's log */
+    u64 dirty_words;
+};
+
+enum kvm_request { KVM_DO_NMI = 1 << 0, KVM_DO_INIT = 1 << 1, KVM_DO_SIPI = 1 << 2 };
+enum { KVM_MSR_COUNT = 64 };
+
+struct engine_vcpu {
+    struct engine_vm *vm;
+    u32 id;
+    int fd;
+    struct kvm_run *run;
+    int tid;            /* of the thread inside run(), 0: none; atomic */
+    int prepared_tid;   /* the thread whose signal mask lets the kick through */
+    bool kicked;        /* atomic */
+    u32 request;        /* enum kvm_request; atomic */
+    u8 sipi_vector;
+    bool shutdown;      /* CPU_SHUTDOWN: KVM has no such activity */
+    u64 tsc_deadline;   /* of the last set_state, for lapic_set */
+    u64 msr_known;      /* a bit for each row of the MSR table that this KVM takes */
+};
+
+/* The signal that interrupts KVM_RUN: its handler does nothing, its arrival is what counts. */
+static inline int kvm_kick_signal(void) { return SIGRTMIN; }
+void kvm_install_kick(void);
+
+int kvm_vm_ioctl(int fd, unsigned long rq, void *arg); /* 0 and up, or -errno */
+
+/* vcpu.c */
+int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **v, struct error *err);
+void kvm_vcpu_destroy(struct engine_vcpu *v);
+enum run_result kvm_run(struct engine_vcpu *v, struct error *err);
+void kvm_kick(struct engine_vcpu *v);
+void kvm_signal(struct engine_vcpu *v, enum engine_signal sig, u32 arg);
+
+/* state.c */
+void kvm_find_msrs(struct engine_vcpu *v);
+int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s);
+int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s);
+int kvm_set_tsc_deadline(struct engine_vcpu *v, u64 deadline);
+
+/* chips.c */
+int kvm_irq_line(struct engine_vm *vm, u32 gsi, bool level);
+int kvm_msi(struct engine_vm *vm, u64 address, u32 data);
+int kvm_irqchip_get(struct engine_vm *vm, enum irqchip which, void *state);
+int kvm_irqchip_set(struct engine_vm *vm, enum irqchip which, const void *state);
+int kvm_lapic_get(struct engine_vcpu *v, struct irqchip_lapic *state);
+int kvm_lapic_set(struct engine_vcpu *v, const struct irqchip_lapic *state);
+int kvm_create_chips(struct engine_vm *vm, struct error *err);
+
+#endif

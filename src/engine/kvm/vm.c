@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vm.c - a VM on /dev/kvm: what the host's KVM offers, memory slots and their
+ * dirty log, the clock.
+ */
+#include "engine/kvm/kvm.h"
+
+#include <cpuid.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/log.h"
+
+int kvm_vm_ioctl(int fd, unsigned long rq, void *arg)
+{
+    int r;
+    do
+        r = ioctl(fd, rq, arg);
+    while (r < 0 && errno == EINTR);
+    return r < 0 ? -errno : r;
+}
+
+static int check(int fd, unsigned long cap)
+{
+    return ioctl(fd, KVM_CHECK_EXTENSION, cap);
+}
+
+static int open_kvm(struct error *err)
+{
+    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    if (fd < 0) {
+        int e = errno;
+        if (e == ENOENT || e == ENXIO || e == ENODEV)
+            return error_set(err, e, "there is no /dev/kvm on this host (no hardware virtualization, or the kvm module is "
+                             "not loaded)");
+        if (e == EACCES || e == EPERM)
+            return error_set(err, e, "/dev/kvm may not be opened: %s; add yourself to the group that owns it (usually kvm)",
+                             strerror(e));
+        return error_set(err, e, "/dev/kvm cannot be opened: %s", strerror(e));
+    }
+    int version = ioctl(fd, KVM_GET_API_VERSION, 0);
+    if (version != KVM_API_VERSION) {
+        close(fd);
+        return error_set(err, ENOTSUP, "/dev/kvm speaks version %d of the interface, not %d", version, KVM_API_VERSION);
+    }
+    return fd;
+}
+
+static int check_capabilities(int fd, struct error *err)
+{
+    static const struct {
+        u32 cap;
+        const char *name;
+    } needed[] = {
+        { KVM_CAP_USER_MEMORY, "user memory" },     { KVM_CAP_IRQCHIP, "an interrupt controller" },
+        { KVM_CAP_PIT2, "a PIT" },                  { KVM_CAP_PIT_STATE2, "the PIT's state" },
+        { KVM_CAP_EXT_CPUID, "CPUID" },             { KVM_CAP_MP_STATE, "multiprocessor state" },
+        { KVM_CAP_VCPU_EVENTS, "vCPU events" },     { KVM_CAP_DEBUGREGS, "debug registers" },
+        { KVM_CAP_XSAVE, "XSAVE state" },           { KVM_CAP_XCRS, "XCR0" },
+        { KVM_CAP_IMMEDIATE_EXIT, "immediate exit (Linux 4.13)" },
+        { KVM_CAP_SIGNAL_MSI, "MSI" },              { KVM_CAP_IRQ_ROUTING, "interrupt routing" },
+    };
+    for (u32 i = 0; i < ARRAY_SIZE(needed); i++) {
+        if (check(fd, needed[i].cap) <= 0)
+            return error_set(err, ENOTSUP, "this host's KVM lacks %s", needed[i].name);
+    }
+    return 0;
+}
+
+/* ---- probe -------------------------------------------------------------- */
+
+enum { CPUID_ENTRIES = 256 };
+
+static int supported_cpuid(int fd, struct cpuid_table *t, struct error *err)
+{
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + CPUID_ENTRIES * sizeof(c->entries[0]));
+    if (!c)
+        return error_set(err, ENOMEM, "out of memory");
+    c->nent = CPUID_ENTRIES;
+    int r = kvm_vm_ioctl(fd, KVM_GET_SUPPORTED_CPUID, c);
+    if (r < 0) {
+        error_set(err, -r, "KVM does not say which CPUID it supports: %s", strerror(-r));
+        goto out;
+    }
+    memset(t, 0, sizeof(*t));
+    for (u32 i = 0; i < c->nent && i < CPUID_ENTRIES; i++) {
+        const struct kvm_cpuid_entry2 *e = &c->entries[i];
+        if (!(e->eax | e->ebx | e->ecx | e->edx))
+            continue;
+        bool indexed = e->flags & KVM_CPUID_FLAG_SIGNIFCANT_INDEX;
+        if (indexed && (e->index > 9 || (e->function != 4 && e->function != 7 && e->function != 0xd &&
+                                         e->function != 0x8000001d)))
+            continue;
+        struct cpuid_leaf *l = cpuid_leaf_add(t, e->function, e->index, indexed);
+        if (!l)
+            break;
+        l->eax = e->eax, l->ebx = e->ebx, l->ecx = e->ecx, l->edx = e->edx;
+    }
+    const struct cpuid_leaf *d = cpuid_leaf_find(t, 0xd, 0);
+    t->xcr0 = d ? (u64)d->edx << 32 | d->eax : 1;
+
+    /* What KVM has but does not always list (api.rst 4.46), and the name of the processor. */
+    struct cpuid_leaf *one = cpuid_leaf_add(t, 1, 0, false);
+    if (check(fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
+        one->ecx |= BIT(24);
+    one->ecx |= BIT(31) | BIT(21); /* hypervisor; x2APIC comes with the irqchip */
+    for (u32 f = 0x80000002; f <= 0x80000004; f++) {
+        struct cpuid_leaf *l = cpuid_leaf_add(t, f, 0, false);
+        if (l && !(l->eax | l->ebx | l->ecx | l->edx))
+            __cpuid(f, l->eax, l->ebx, l->ecx, l->edx);
+    }
+    struct cpuid_leaf *pv = cpuid_leaf_add(t, 0x40000001, 0, false);
+    if (pv)
+        pv->eax |= BIT(1);
+    cpuid_restrict(t, false);
+    const struct cpuid_leaf *a8 = cpuid_leaf_find(t, 0x80000008, 0);
+    t->phys_bits = a8 ? (u8)a8->eax : 36;
+    t->lin_bits = 48;
+    r = 0;
+out:
+    free(c);
+    return r;
+}
+
+static int kvm_probe(struct engine_caps *caps, struct error *err)
+{
+    memset(caps, 0, sizeof(*caps));
+    int fd = open_kvm(err);
+    if (fd < 0)
+        return fd;
+    int vm = -1, r = check_capabilities(fd, err);
+    if (!r)
+        r = supported_cpuid(fd, &caps->supported, err);
+    if (r < 0)
+        goto out;
+    vm = ioctl(fd, KVM_CREATE_VM, 0);
+    if (vm < 0) {
+        r = error_set(err, errno, "KVM cannot make a VM: %s%s", strerror(errno),
+                      errno == EBUSY ? " (another hypervisor has the processor)" : "");
+        goto out;
+    }
+    int most = check(fd, KVM_CAP_MAX_VCPUS);
+    caps->supported.cpus = most > 0 && most < 255 ? (u32)most : 255;
+    caps->supported.tsc_khz = host_tsc_khz();
+    int vcpu = ioctl(vm, KVM_CREATE_VCPU, 0);
+    if (vcpu >= 0) {
+        int khz = ioctl(vcpu, KVM_GET_TSC_KHZ, 0);
+        if (khz > 0)
+            caps->supported.tsc_khz = (u64)khz;
+        close(vcpu);
+    }
+    caps->irqchip = true;
+    r = 0;
+out:
+    if (vm >= 0)
+        close(vm);
+    close(fd);
+    return r;
+}
+
+/* ---- memory ------------------------------------------------------------- */
+
+static int set_slot(struct engine_vm *vm, u32 i)
+{
+    const struct memory_region *r = &vm->cfg.memory->region[i];
+    struct kvm_userspace_memory_region m = {
+        .slot = i, .guest_phys_addr = r->gpa, .memory_size = r->size, .userspace_addr = (u64)(uintptr_t)r->host,
+    };
+    if (r->readonly && vm->has_readonly)
+        m.flags |= KVM_MEM_READONLY;
+    else if (vm->dirty_on)
+        m.flags |= KVM_MEM_LOG_DIRTY_PAGES;
+    return kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &m);
+}
+
+static int kvm_dirty_sync(struct engine_vm *vm)
+{
+    if (!vm->dirty_on)
+        return 0;
+    for (u32 i = 0; i < vm->cfg.memory->nregions; i++) {
+        const struct memory_region *r = &vm->cfg.memory->region[i];
+        if (r->readonly)
+            continue;
+        u64 words = ((r->size >> GUEST_PAGE_SHIFT) + 63) / 64;
+        memset(vm->dirty_buf, 0, words * sizeof(u64));
+        struct kvm_dirty_log log = { .slot = i, .dirty_bitmap = vm->dirty_buf };
+        int e = kvm_vm_ioctl(vm->vm_fd, KVM_GET_DIRTY_LOG, &log);
+        if (e < 0)
+            return e;
+        for (u64 w = 0; w < words; w++) {
+            if (vm->dirty_buf[w])
+                __atomic_fetch_or(&r->dirty[w], vm->dirty_buf[w], __ATOMIC_RELEASE);
+        }
+    }
+    return 0;
+}
+
+static int kvm_dirty_enable(struct engine_vm *vm, bool on)
+{
+    int r = 0;
+    if (vm->dirty_on == on)
+        return 0;
+    if (!on)
+        r = kvm_dirty_sync(vm); /* what was logged is not lost */
+    if (on && !vm->dirty_buf) {
+        for (u32 i = 0; i < vm->cfg.memory->nregions; i++)
+            vm->dirty_words = MAX(vm->dirty_words, ((vm->cfg.memory->region[i].size >> GUEST_PAGE_SHIFT) + 63) / 64);
+        vm->dirty_buf = calloc(MAX(vm->dirty_words, 1), sizeof(u64));
+        if (!vm->dirty_buf)
+            return -ENOMEM;
+    }
+    if (r < 0)
+        return r;
+    vm->dirty_on = on;
+    for (u32 i = 0; !r && i < vm->cfg.memory->nregions; i++)
+        r = set_slot(vm, i);
+    return r;
+}
+
+/* ---- VM ----------------------------------------------------------------- */
+
+static void kvm_vm_destroy(struct engine_vm *vm)
+{
+    if (!vm)
+        return;
+    if (vm->vm_fd >= 0)
+        close(vm->vm_fd);
+    if (vm->kvm_fd >= 0)
+        close(vm->kvm_fd);
+    free(vm->dirty_buf);
+    free(vm);
+}
+
+static int kvm_vm_create(struct engine_vm **out, const struct engine_config *cfg, struct error *err)
+{
+    struct engine_vm *vm = calloc(1, sizeof(*vm));
+    if (!vm)
+        return error_set(err, ENOMEM, "out of memory");
+    vm->cfg = *cfg;
+    vm->vm_fd = -1;
+    int r = vm->kvm_fd = open_kvm(err);
+    if (r < 0)
+        goto fail;
+    r = check_capabilities(vm->kvm_fd, err);
+    if (r < 0)
+        goto fail;
+    int most = check(vm->kvm_fd, KVM_CAP_MAX_VCPUS);
+    if (most > 0 && cfg->cpus > (u32)most) {
+        r = error_set(err, EINVAL, "this host's KVM runs at most %d CPUs in a VM", most);
+        goto fail;
+    }
+    vm->has_readonly = check(vm->kvm_fd, KVM_CAP_READONLY_MEM) > 0;
+    r = ioctl(vm->kvm_fd, KVM_GET_VCPU_MMAP_SIZE, 0);
+    if (r < (int)sizeof(struct kvm_run)) {
+        r = error_set(err, ENOTSUP, "KVM's vCPU mapping is too small");
+        goto fail;
+    }
+    vm->run_size = (u32)r;
+    vm->vm_fd = ioctl(vm->kvm_fd, KVM_CREATE_VM, 0);
+    if (vm->vm_fd < 0) {
+        r = error_set(err, errno, "KVM cannot make a VM: %s", strerror(errno));
+        goto fail;
+    }
+    /* Intel processors without unrestricted guest need three pages and a page for real mode; these lie where neither
+       RAM nor firmware of ours is. */
+    u64 identity = 0xfeffc000;
+    kvm_vm_ioctl(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
+    ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, 0xfeffd000ul);
+    r = kvm_create_chips(vm, err);
+    if (r < 0)
+        goto fail;
+    for (u32 i = 0; i < cfg->memory->nregions; i++) {
+        r = set_slot(vm, i);
+        if (r < 0) {
+            error_set(err, -r, "KVM does not take %llu MiB of guest memory at %llx: %s",
+                      (unsigned long long)(cfg->memory->region[i].size >> 20),
+                      (unsigned long long)cfg->memory->region[i].gpa, strerror(-r));
+            goto fail;
+        }
+    }
+    kvm_install_kick();
+    *out = vm;
+    return 0;
+fail:
+    kvm_vm_destroy(vm);
+    return r;
+}
+
+static void kvm_reset_caches(struct engine_vm *vm)
+{
+    (void)vm; /* the kernel sees our writes to guest memory: it caches no code */
+}
+
+static int kvm_clock_get(struct engine_vm *vm, u64 *ns)
+{
+    struct kvm_clock_data c = { 0 };
+    if (check(vm->kvm_fd, KVM_CAP_ADJUST_CLOCK) <= 0)
+        return -ENOTSUP;
+    int r = kvm_vm_ioctl(vm->vm_fd, KVM_GET_CLOCK, &c);
+    *ns = c.clock;
+    return r;
+}
+
+static int kvm_clock_set(struct engine_vm *vm, u64 ns)
+{
+    struct kvm_clock_data c = { .clock = ns };
+    if (check(vm->kvm_fd, KVM_CAP_ADJUST_CLOCK) <= 0)
+        return -ENOTSUP;
+    return kvm_vm_ioctl(vm->vm_fd, KVM_SET_CLOCK, &c);
+}
+
+const struct engine_ops engine_kvm = {
+    .name = "kvm",
+    .probe = kvm_probe,
+    .vm_create = kvm_vm_create,
+    .vm_destroy = kvm_vm_destroy,
+    .vcpu_create = kvm_vcpu_create,
+    .vcpu_destroy = kvm_vcpu_destroy,
+    .run = kvm_run,
+    .kick = kvm_kick,
+    .signal = kvm_signal,
+    .get_state = kvm_get_state,
+    .set_state = kvm_set_state,
+    .irq_line = kvm_irq_line,
+    .msi = kvm_msi,
+    .irqchip_get = kvm_irqchip_get,
+    .irqchip_set = kvm_irqchip_set,
+    .lapic_get = kvm_lapic_get,
+    .lapic_set = kvm_lapic_set,
+    .dirty_sync = kvm_dirty_sync,
+    .dirty_enable = kvm_dirty_enable,
+    .reset_caches = kvm_reset_caches,
+    .clock_get = kvm_clock_get,
+    .clock_set = kvm_clock_set,
+};
