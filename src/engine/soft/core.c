@@ -189,10 +189,9 @@ static void step(struct soft_vcpu *v)
     v->insn_count++;
     b->insn[0].fn(v, b->insn);
     v->slow &= ~(u32)SLOW_SMC;
-    /* RF covers one instruction, unless this very one loaded it (IRET). */
+    /* RF covers one instruction, unless this very one loaded it (IRET, which then asks for one more step). */
     if (rf && !(v->slow & SLOW_RF))
         v->rflags &= ~(u64)RFLAGS_RF;
-    v->slow &= ~(u32)SLOW_RF;
     if (tf && !v->tf_blocked)
         v->db_pending |= BIT(14); /* DR6.BS */
     if (v->db_pending && !v->s.movss_shadow && v->s.activity != CPU_SHUTDOWN)
@@ -210,7 +209,6 @@ enum run_result soft_run(struct soft_vcpu *v)
             return v->leave;
         if (!v->fault.active)
             v->delivering = -1;
-        v->slow &= ~(u32)SLOW_RF;
     }
     if (v->fault.active)
         deliver_fault(v);

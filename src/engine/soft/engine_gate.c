@@ -135,13 +135,12 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
 /* PKRU lives in component 9 of the XSAVE image, and in v->pkru for the MMU. */
 static void load_pkru(struct soft_vcpu *v)
 {
-    u32 d9[4];
     u64 xstate_bv;
+    u32 at = cpuid_xsave_offset(v->vm->cfg.cpuid, 9);
     memcpy(&xstate_bv, v->s.xsave + 512, sizeof xstate_bv);
-    cpuid_query(v->vm->cfg.cpuid, v->id, 0, 0, 0, 0, 0xd, 9, d9);
     v->pkru = 0;
-    if ((xstate_bv & BIT(9)) && d9[0] == 8 && d9[1] <= CPU_XSAVE_SIZE - 8)
-        memcpy(&v->pkru, v->s.xsave + d9[1], sizeof v->pkru);
+    if ((xstate_bv & BIT(9)) && at && at <= CPU_XSAVE_SIZE - sizeof v->pkru)
+        memcpy(&v->pkru, v->s.xsave + at, sizeof v->pkru);
 }
 
 /* Everything derived from v->s, whose gpr, rip, rflags are current. */

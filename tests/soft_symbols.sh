@@ -1,0 +1,22 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
+# soft_symbols.sh FAST_LIB GATE_LIB - the part of the software engine that runs while the guest's vectors are in the
+# host's registers must call nothing that could touch them: only itself, functions of the *_gate.c files (which save
+# them first) and the few below. And it must hold no vector instruction itself.
+set -eu
+fast=$1 gate=$2
+allowed='_longjmp _setjmp _GLOBAL_OFFSET_TABLE_'
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+nm "$fast" 2>/dev/null | awk '$2 ~ /^[TtDdRrBbVvWw]$/ { print $3 }' | sort -u > "$tmp/own"
+nm "$gate" 2>/dev/null | awk '$2 ~ /^[TDRBVW]$/ { print $3 }' | sort -u > "$tmp/gate"
+printf '%s\n' $allowed | sort -u > "$tmp/allowed"
+sort -u "$tmp/own" "$tmp/gate" "$tmp/allowed" > "$tmp/may"
+nm -u "$fast" 2>/dev/null | awk '$1 == "U" { print $2 }' | sort -u > "$tmp/uses"
+bad=$(comm -23 "$tmp/uses" "$tmp/may")
+if [ -n "$bad" ]; then
+    echo "called with the guest's vectors live, and not known to leave them alone:"
+    echo "$bad"
+    exit 1
+fi
+echo "$(wc -l < "$tmp/uses") outside symbols, all gates or harmless"
