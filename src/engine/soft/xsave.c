@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * xsave.c - instructions that move the x87 and vector state as a whole: FXSAVE,
+ * the XSAVE family, FNSTENV and FNSAVE with their inverses, XGETBV, XSETBV.
+ *
+ * They work on the canonical image v->s.xsave, not on the host's unit: what the
+ * guest may see (its own FIP and FDP, components it has enabled, PKRU) is not
+ * what the host's instructions would store. SDM vol. 1 ch. 8.1.10, 10.5, 13.
+ */
+#include "engine/soft/native.h"
+
+#define IMAGE16(v, o) (*(u16 *)((v)->s.xsave + (o)))
+#define IMAGE32(v, o) (*(u32 *)((v)->s.xsave + (o)))
+#define IMAGE64(v, o) (*(u64 *)((v)->s.xsave + (o)))
+
+enum { LEGACY_END64 = 416, LEGACY_END32 = 288, RUN = 1024 };
+enum save_kind { SAVE_PLAIN, SAVE_OPT, SAVE_COMPACT };
+
+/* ---- memory ------------------------------------------------------------- */
+
+static void store_run(struct soft_vcpu *v, const struct insn *i, u64 lin, const u8 *from, unsigned n)
+{
+    u8 buf[RUN + 128] __attribute__((aligned(64)));
+    for (unsigned c; n; n -= c, lin += c, from += c) {
+        bool bounce;
+        c = MIN(n, (unsigned)RUN);
+        void *p = soft_ptr(v, i, lin, c, ACCESS_WRITE, buf, &bounce);
+        copy_bytes(p, from, c);
+        if (bounce)
+            soft_bounce_out(v, i, lin, c, p);
+    }
+}
+static void load_run(struct soft_vcpu *v, const struct insn *i, u64 lin, u8 *to, unsigned n)
+{
+    u8 buf[RUN + 128] __attribute__((aligned(64)));
+    for (unsigned c; n; n -= c, lin += c, to += c) {
+        bool bounce;
+        c = MIN(n, (unsigned)RUN);
+        copy_bytes(to, soft_ptr(v, i, lin, c, ACCESS_READ, buf, &bounce), c);
+    }
+}
+
+/* The operand's linear address; align is 16 or 64: #GP(0) comes before the page faults. */
+static u64 area(struct soft_vcpu *v, const struct insn *i, unsigned size, unsigned align, enum access a)
+{
+    u64 lin = insn_linear(v, i, size, a);
+    if (lin & (align - 1))
+        soft_raise_err(v, i, VEC_GP, 0);
+    soft_probe(v, i, lin, size, a);
+    return lin;
+}
+
+/* ---- the legacy region -------------------------------------------------- */
+
+/* Bytes 0 to 415 as an instruction with (wide) or without REX.W stores them. */
+static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
+{
+    copy_bytes(to, v->s.xsave, LEGACY_END64);
+    *(u32 *)(to + XS_MXCSR_MASK) = v->native->mxcsr_mask;
+    to[XS_FTW + 1] = 0;
+    if (wide)
+        return;
+    *(u32 *)(to + XS_FIP + 4) = v->x87_fcs;
+    *(u32 *)(to + XS_FDP + 4) = v->x87_fds;
+}
+
+/* x87 part of a legacy region into the image. */
+static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
+{
+    u8 *image = v->s.xsave;
+    copy_bytes(image, from, XS_MXCSR);
+    copy_bytes(image + XS_ST, from + XS_ST, XS_XMM - XS_ST);
+    IMAGE16(v, XS_FOP) &= 0x7ff;
+    image[XS_FTW + 1] = 0;
+    if (!wide) {
+        v->x87_fcs = IMAGE16(v, XS_FIP + 4);
+        v->x87_fds = IMAGE16(v, XS_FDP + 4);
+        IMAGE32(v, XS_FIP + 4) = 0;
+        IMAGE32(v, XS_FDP + 4) = 0;
+    }
+    for (unsigned k = 0; k < 8; k++) /* bytes 10-15 of a register are reserved */
+        zero_bytes(image + XS_ST + 16 * k + 10, 6);
+}
+
+static unsigned legacy_end(const struct soft_vcpu *v)
+{
+    return v->bits == 64 ? LEGACY_END64 : LEGACY_END32;
+}
+/* EFER.FFXSR (APM vol. 2, 3.1.7): at CPL 0 in 64-bit mode FXSAVE leaves the XMM registers out. */
+static bool without_xmm(const struct soft_vcpu *v)
+{
+    return (v->s.efer & EFER_FFXSR) && v->cpl == 0 && v->bits == 64;
+}
+
+static void op_fxsave(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 legacy[LEGACY_END64];
+    vec_check(v, i, DENY_X87);
+    u64 lin = area(v, i, 512, 16, ACCESS_WRITE);
+    vec_image(v);
+    build_legacy(v, i->aux2, legacy);
+    store_run(v, i, lin, legacy, without_xmm(v) ? XS_XMM : legacy_end(v));
+    NEXT(v, i);
+}
+
+static void op_fxrstor(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 legacy[LEGACY_END64];
+    vec_check(v, i, DENY_X87);
+    u64 lin = area(v, i, 512, 16, ACCESS_READ);
+    const unsigned end = legacy_end(v);
+    load_run(v, i, lin, legacy, end);
+    bool sse = v->s.cr4 & CR4_OSFXSR;
+    u32 mxcsr = *(u32 *)(legacy + XS_MXCSR);
+    if (sse && (mxcsr & ~v->native->mxcsr_mask))
+        soft_raise_err(v, i, VEC_GP, 0);
+    vec_image(v);
+    take_x87(v, i->aux2, legacy);
+    if (sse) {
+        IMAGE32(v, XS_MXCSR) = mxcsr;
+        if (!without_xmm(v))
+            copy_bytes(v->s.xsave + XS_XMM, legacy + XS_XMM, end - XS_XMM);
+    }
+    IMAGE64(v, XS_BV) |= XCOMP_X87 | XCOMP_SSE;
+    NEXT(v, i);
+}
+
+/* ---- the XSAVE family --------------------------------------------------- */
+
+static void xsave_check(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!(v->s.cr4 & CR4_OSXSAVE))
+        soft_raise(v, i, VEC_UD);
+    if (v->s.cr0 & CR0_TS)
+        soft_raise(v, i, VEC_NM);
+}
+static u64 requested(const struct soft_vcpu *v)
+{
+    return ((u64)(u32)v->gpr[RDX] << 32 | (u32)v->gpr[RAX]) & v->s.xcr0;
+}
+
+/* Offset of component c in an area whose format is xcomp_bv (0: standard). */
+static u32 component_at(const struct soft_native *n, u64 xcomp_bv, unsigned c)
+{
+    if (!xcomp_bv)
+        return n->offset[c];
+    u32 at = XS_EXTENDED;
+    for (unsigned k = 2; k <= c; k++) {
+        if (!(xcomp_bv >> k & 1))
+            continue;
+        if (n->aligned >> k & 1)
+            at = (u32)align_up(at, 64);
+        if (k < c)
+            at += n->size[k];
+    }
+    return at;
+}
+/* Bytes the area needs for the components of mask. */
+static u32 area_size(const struct soft_native *n, u64 xcomp_bv, u64 mask)
+{
+    u32 end = XS_EXTENDED;
+    for (unsigned c = 2; c < XCOMP_COUNT; c++)
+        if (mask >> c & 1)
+            end = MAX(end, component_at(n, xcomp_bv, c) + n->size[c]);
+    return end;
+}
+
+/* Which components are in use (not initial); the image must be current. */
+static u64 in_use(struct soft_vcpu *v)
+{
+    u64 bv = IMAGE64(v, XS_BV) & (v->native->mask | XCOMP_X87 | XCOMP_SSE);
+    return v->pkru ? bv | XCOMP_PKRU : bv;
+}
+
+static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, const struct insn *i, enum save_kind kind)
+{
+    const struct soft_native *n = v->native;
+    u8 legacy[LEGACY_END64];
+    xsave_check(v, i);
+    const u64 mask = requested(v), xcomp_bv = kind == SAVE_COMPACT ? mask | BIT(63) : 0;
+    u64 lin = area(v, i, area_size(n, xcomp_bv, mask), 64, ACCESS_WRITE);
+    vec_image(v);
+    u64 use = in_use(v) & mask;
+    if (kind == SAVE_COMPACT && (mask & XCOMP_SSE) && IMAGE32(v, XS_MXCSR) != 0x1f80)
+        use |= XCOMP_SSE; /* 13.10: MXCSR belongs to SSE here */
+    const u64 store = kind == SAVE_PLAIN ? mask : use; /* the others leave memory alone for initial components */
+    build_legacy(v, i->aux2, legacy);
+    const bool mxcsr = kind == SAVE_COMPACT ? store & XCOMP_SSE : mask & (XCOMP_SSE | XCOMP_AVX);
+    const unsigned end = legacy_end(v);
+    if ((store & 3) == 3) {
+        store_run(v, i, lin, legacy, end);
+    } else {
+        if (store & XCOMP_X87) {
+            store_run(v, i, lin, legacy, XS_MXCSR);
+            store_run(v, i, lin + XS_ST, legacy + XS_ST, XS_XMM - XS_ST);
+        }
+        if (mxcsr)
+            store_run(v, i, lin + XS_MXCSR, legacy + XS_MXCSR, 8);
+        if (store & XCOMP_SSE)
+            store_run(v, i, lin + XS_XMM, legacy + XS_XMM, end - XS_XMM);
+    }
+    for (unsigned c = 2; c < XCOMP_COUNT; c++) {
+        if (!(store >> c & 1))
+            continue;
+        u64 pkru[8] = {v->pkru};
+        const u8 *from = c == 9 ? (u8 *)pkru : v->s.xsave + n->offset[c];
+        unsigned size = c == 9 ? MIN(n->size[c], (u32)sizeof pkru) : n->size[c];
+        if (c == 2 && v->bits != 64)
+            size = MIN(size, 128u); /* YMM8-15 do not exist */
+        store_run(v, i, lin + component_at(n, xcomp_bv, c), from, size);
+    }
+    u64 header[2] = {use, xcomp_bv};
+    if (kind != SAVE_COMPACT)
+        header[0] |= soft_load(v, i, lin + XS_BV, 8) & ~mask;
+    store_run(v, i, lin + XS_HEADER, (u8 *)header, kind == SAVE_COMPACT ? 16 : 8);
+    NEXT(v, i);
+}
+static void op_xsave(struct soft_vcpu *v, const struct insn *i)
+{
+    do_xsave(v, i, SAVE_PLAIN);
+}
+static void op_xsaveopt(struct soft_vcpu *v, const struct insn *i)
+{
+    do_xsave(v, i, SAVE_OPT);
+}
+static void op_xsavec(struct soft_vcpu *v, const struct insn *i)
+{
+    do_xsave(v, i, SAVE_COMPACT);
+}
+
+static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
+{
+    const struct soft_native *n = v->native;
+    u8 head[XS_EXTENDED] __attribute__((aligned(8)));
+    xsave_check(v, i);
+    const u64 mask = requested(v), xcr0 = v->s.xcr0;
+    u64 lin = area(v, i, XS_EXTENDED, 64, ACCESS_READ);
+    load_run(v, i, lin, head, XS_EXTENDED);
+    const u64 *header = (const u64 *)(head + XS_HEADER);
+    const u64 bv = header[0], xcomp_bv = header[1];
+    /* 13.8, 13.8.1: standard form; with bit 63 the compacted one */
+    bool bad = xcomp_bv >> 63 ? (xcomp_bv & ~BIT(63) & ~xcr0) || (bv & ~xcomp_bv) : (bv & ~xcr0) || xcomp_bv || header[2];
+    if (xcomp_bv >> 63)
+        for (unsigned k = 2; k < 8; k++)
+            bad |= header[k] != 0;
+    const u64 load = bv & mask, reset = mask & ~bv;
+    const bool compact = xcomp_bv >> 63;
+    const bool mxcsr = compact ? load & XCOMP_SSE : mask & (XCOMP_SSE | XCOMP_AVX);
+    if (bad || (mxcsr && (*(u32 *)(head + XS_MXCSR) & ~n->mxcsr_mask)))
+        soft_raise_err(v, i, VEC_GP, 0);
+    if (load >> 2) {
+        u32 size = area_size(n, xcomp_bv, load);
+        soft_probe(v, i, insn_linear(v, i, size, ACCESS_READ), size, ACCESS_READ);
+    }
+    vec_image(v);
+    /* Only what another processor's page tables could still take away faults from here on. */
+    for (unsigned c = 2; c < XCOMP_COUNT; c++) {
+        if (c == 9)
+            continue;
+        if (load >> c & 1) {
+            unsigned size = c == 2 && v->bits != 64 ? MIN(n->size[c], 128u) : n->size[c];
+            load_run(v, i, lin + component_at(n, xcomp_bv, c), v->s.xsave + n->offset[c], size);
+        } else if (reset >> c & 1) {
+            vec_init_component(v, c);
+        }
+    }
+    if (load & XCOMP_X87)
+        take_x87(v, i->aux2, head);
+    else if (reset & XCOMP_X87)
+        vec_init_component(v, 0);
+    if (load & XCOMP_SSE)
+        copy_bytes(v->s.xsave + XS_XMM, head + XS_XMM, legacy_end(v) - XS_XMM);
+    else if (reset & XCOMP_SSE)
+        zero_bytes(v->s.xsave + XS_XMM, legacy_end(v) - XS_XMM);
+    if (mxcsr)
+        IMAGE32(v, XS_MXCSR) = *(u32 *)(head + XS_MXCSR);
+    else if (compact && (reset & XCOMP_SSE))
+        IMAGE32(v, XS_MXCSR) = 0x1f80;
+    /* In 32-bit code registers 8-15 keep what they hold, so their component stays in use. */
+    const u64 keep = v->bits == 64 ? 0 : XCOMP_SSE | XCOMP_AVX | XCOMP_ZMM_HI;
+    IMAGE64(v, XS_BV) = ((IMAGE64(v, XS_BV) & ~(reset & ~keep)) | load) & ~(u64)XCOMP_PKRU;
+    if (mask & XCOMP_PKRU) {
+        u32 pkru = 0;
+        if (load & XCOMP_PKRU)
+            load_run(v, i, lin + component_at(n, xcomp_bv, 9), (u8 *)&pkru, 4);
+        soft_set_pkru(v, pkru);
+        END_BLOCK(v, i); /* rights to the pages of what follows may have changed */
+    }
+    NEXT(v, i);
+}
+
+static void op_xgetbv(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!(v->s.cr4 & CR4_OSXSAVE))
+        soft_raise(v, i, VEC_UD);
+    u64 x = v->s.xcr0;
+    u32 index = (u32)v->gpr[RCX];
+    if (index > 1 || (index == 1 && !v->native->xgetbv1))
+        soft_raise_err(v, i, VEC_GP, 0);
+    if (index == 1) {
+        soft_vec_save(v);
+        x &= in_use(v);
+    }
+    v->gpr[RAX] = (u32)x;
+    v->gpr[RDX] = x >> 32;
+    NEXT(v, i);
+}
+
+static void op_xsetbv(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!(v->s.cr4 & CR4_OSXSAVE))
+        soft_raise(v, i, VEC_UD);
+    u64 x = (u64)(u32)v->gpr[RDX] << 32 | (u32)v->gpr[RAX];
+    const u64 avx512 = XCOMP_OPMASK | XCOMP_ZMM_HI | XCOMP_ZMM_HI16;
+    if (v->cpl || (u32)v->gpr[RCX] || (x & ~v->native->offered) || !(x & XCOMP_X87) ||
+        ((x & XCOMP_AVX) && !(x & XCOMP_SSE)) || ((x & avx512) && ((x & avx512) != avx512 || !(x & XCOMP_AVX))))
+        soft_raise_err(v, i, VEC_GP, 0);
+    v->s.xcr0 = x;
+    soft_update_fpu(v);
+    END_BLOCK(v, i);
+}
+
+/* ---- x87 environment ---------------------------------------------------- */
+
+/* The tag word as FNSTENV stores it, two bits a physical register, from the abridged one and the registers. */
+static u16 full_tags(const struct soft_vcpu *v)
+{
+    const u8 *image = v->s.xsave;
+    unsigned top = *(const u16 *)(image + XS_FSW) >> 11 & 7, tags = 0;
+    for (unsigned r = 0; r < 8; r++) {
+        const u8 *st = image + XS_ST + 16 * ((r - top) & 7);
+        u64 fraction = *(const u64 *)st;
+        unsigned exponent = *(const u16 *)(st + 8) & 0x7fff, tag;
+        if (!(image[XS_FTW] >> r & 1))
+            tag = 3;
+        else if (exponent == 0 && !fraction)
+            tag = 1;
+        else
+            tag = exponent == 0 || exponent == 0x7fff || !(fraction >> 63) ? 2 : 0;
+        tags |= tag << (2 * r);
+    }
+    return (u16)tags;
+}
+
+static unsigned env_size(const struct insn *i)
+{
+    return i->size == 2 ? 14 : 28;
+}
+/* Real-address and virtual-8086 mode store linear addresses (SDM vol. 1, figures 8-9 to 8-12). */
+static void build_env(struct soft_vcpu *v, const struct insn *i, u8 *to)
+{
+    const u8 *image = v->s.xsave;
+    const u16 fcw = *(const u16 *)(image + XS_FCW), fsw = *(const u16 *)(image + XS_FSW), ftw = full_tags(v);
+    u32 fip = (u32)IMAGE64(v, XS_FIP), fdp = (u32)IMAGE64(v, XS_FDP), fop = IMAGE16(v, XS_FOP) & 0x7ff;
+    u32 fcs = v->x87_fcs, fds = v->x87_fds;
+    const bool real = !v->protected_mode;
+    if (real) {
+        fip += fcs << 4;
+        fdp += fds << 4;
+    }
+    if (env_size(i) == 14) {
+        u16 *w = (u16 *)to;
+        w[0] = fcw, w[1] = fsw, w[2] = ftw, w[3] = (u16)fip, w[5] = (u16)fdp;
+        w[4] = real ? (u16)((fip >> 16 & 15) << 12 | fop) : (u16)fcs;
+        w[6] = real ? (u16)((fdp >> 16 & 15) << 12) : (u16)fds;
+        return;
+    }
+    u32 *w = (u32 *)to;
+    w[0] = 0xffff0000u | fcw, w[1] = 0xffff0000u | fsw, w[2] = 0xffff0000u | ftw;
+    w[3] = real ? 0xffff0000u | (fip & 0xffff) : fip;
+    w[4] = real ? (fip >> 16) << 12 | fop : fcs | fop << 16;
+    w[5] = real ? 0xffff0000u | (fdp & 0xffff) : fdp;
+    w[6] = real ? (fdp >> 16) << 12 : 0xffff0000u | fds;
+}
+
+static void take_env(struct soft_vcpu *v, const struct insn *i, const u8 *from)
+{
+    u16 fcw, fsw, ftw;
+    u32 fip, fdp, fop, fcs = 0, fds = 0;
+    const bool real = !v->protected_mode;
+    if (env_size(i) == 14) {
+        const u16 *w = (const u16 *)from;
+        fcw = w[0], fsw = w[1], ftw = w[2], fip = w[3], fdp = w[5], fop = IMAGE16(v, XS_FOP);
+        if (real)
+            fip |= (u32)(w[4] >> 12) << 16, fop = w[4], fdp |= (u32)(w[6] >> 12) << 16;
+        else
+            fcs = w[4], fds = w[6];
+    } else {
+        const u32 *w = (const u32 *)from;
+        fcw = (u16)w[0], fsw = (u16)w[1], ftw = (u16)w[2];
+        if (real) {
+            fip = (w[3] & 0xffff) | (w[4] >> 12 & 0xffff) << 16, fop = w[4];
+            fdp = (w[5] & 0xffff) | (w[6] >> 12 & 0xffff) << 16;
+        } else {
+            fip = w[3], fcs = (u16)w[4], fop = w[4] >> 16, fdp = w[5], fds = (u16)w[6];
+        }
+    }
+    u8 tags = 0;
+    for (unsigned r = 0; r < 8; r++)
+        tags |= (u8)((ftw >> (2 * r) & 3) != 3) << r;
+    /* ES and B say whether an unmasked exception is pending; they follow from the rest. */
+    fsw &= 0x7f7f;
+    if (fsw & ~fcw & 0x3f)
+        fsw |= 0x8080;
+    IMAGE16(v, XS_FCW) = (u16)((fcw & 0x1f3f) | 0x40); /* bit 6 reads as 1, the other reserved ones as 0 */
+    IMAGE16(v, XS_FSW) = fsw;
+    IMAGE16(v, XS_FTW) = tags;
+    IMAGE16(v, XS_FOP) = fop & 0x7ff;
+    IMAGE64(v, XS_FIP) = fip;
+    IMAGE64(v, XS_FDP) = fdp;
+    v->x87_fcs = (u16)fcs;
+    v->x87_fds = (u16)fds;
+    IMAGE64(v, XS_BV) |= XCOMP_X87;
+}
+
+static void op_fnstenv(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 env[28] __attribute__((aligned(4)));
+    vec_check(v, i, DENY_X87);
+    u64 lin = area(v, i, env_size(i), 1, ACCESS_WRITE);
+    vec_image(v);
+    build_env(v, i, env);
+    store_run(v, i, lin, env, env_size(i));
+    IMAGE16(v, XS_FCW) |= 0x3f; /* masks all exceptions afterwards */
+    IMAGE16(v, XS_FSW) &= 0x7f7f;
+    IMAGE64(v, XS_BV) |= XCOMP_X87;
+    NEXT(v, i);
+}
+
+/* FLDENV and FRSTOR wait: an exception pending is reported before the new environment hides it. */
+static void wait_x87(struct soft_vcpu *v, const struct insn *i)
+{
+    vec_image(v);
+    if (IMAGE16(v, XS_FSW) & ~IMAGE16(v, XS_FCW) & 0x3f)
+        soft_raise(v, i, VEC_MF);
+}
+
+static void op_fldenv(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 env[28] __attribute__((aligned(4)));
+    vec_check(v, i, DENY_X87);
+    wait_x87(v, i);
+    u64 lin = area(v, i, env_size(i), 1, ACCESS_READ);
+    load_run(v, i, lin, env, env_size(i));
+    vec_image(v);
+    take_env(v, i, env);
+    NEXT(v, i);
+}
+
+static void op_fnsave(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 out[108] __attribute__((aligned(4)));
+    const unsigned n = env_size(i);
+    vec_check(v, i, DENY_X87);
+    u64 lin = area(v, i, n + 80, 1, ACCESS_WRITE);
+    u8 *image = vec_image(v);
+    build_env(v, i, out);
+    for (unsigned k = 0; k < 8; k++)
+        copy_bytes(out + n + 10 * k, image + XS_ST + 16 * k, 10);
+    store_run(v, i, lin, out, n + 80);
+    /* Then as FNINIT: the registers themselves stay, empty. */
+    zero_bytes(image, XS_MXCSR);
+    IMAGE16(v, XS_FCW) = 0x37f;
+    v->x87_fcs = v->x87_fds = 0;
+    IMAGE64(v, XS_BV) |= XCOMP_X87;
+    NEXT(v, i);
+}
+
+static void op_frstor(struct soft_vcpu *v, const struct insn *i)
+{
+    u8 in[108] __attribute__((aligned(4)));
+    const unsigned n = env_size(i);
+    vec_check(v, i, DENY_X87);
+    wait_x87(v, i);
+    u64 lin = area(v, i, n + 80, 1, ACCESS_READ);
+    load_run(v, i, lin, in, n + 80);
+    u8 *image = vec_image(v);
+    take_env(v, i, in);
+    for (unsigned k = 0; k < 8; k++)
+        copy_bytes(image + XS_ST + 16 * k, in + n + 10 * k, 10);
+    NEXT(v, i);
+}
+
+static void op_fninit(struct soft_vcpu *v, const struct insn *i)
+{
+    vec_check(v, i, DENY_X87);
+    vec_image(v);
+    zero_bytes(v->s.xsave, XS_MXCSR);
+    IMAGE16(v, XS_FCW) = 0x37f;
+    v->x87_fcs = v->x87_fds = 0;
+    IMAGE64(v, XS_BV) |= XCOMP_X87;
+    NEXT(v, i);
+}
+
+/* ---- lowering ----------------------------------------------------------- */
+
+bool lower_fpu_state(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
+{
+    i->aux2 = d->bits == 64 && (d->rex & 8); /* REX.W: 64-bit FIP and FDP */
+    switch (d->desc->mnemonic) {
+    case M_FXSAVE: case M_FXSAVE64: i->fn = op_fxsave; return true;
+    case M_FXRSTOR: case M_FXRSTOR64: i->fn = op_fxrstor; return true;
+    case M_XSAVE: case M_XSAVE64: i->fn = op_xsave; return true;
+    case M_XSAVEOPT: case M_XSAVEOPT64: i->fn = op_xsaveopt; return true;
+    case M_XSAVEC: case M_XSAVEC64: i->fn = op_xsavec; return true;
+    case M_XRSTOR: case M_XRSTOR64: i->fn = op_xrstor; return true;
+    case M_XGETBV: i->fn = op_xgetbv; return true;
+    case M_XSETBV: i->fn = op_xsetbv; return true;
+    case M_FNSTENV: i->fn = op_fnstenv; return true;
+    case M_FLDENV: i->fn = op_fldenv; return true;
+    case M_FNSAVE: i->fn = op_fnsave; return true;
+    case M_FRSTOR: i->fn = op_frstor; return true;
+    case M_FNINIT: i->fn = op_fninit; return true;
+    }
+    return false;
+}
