@@ -373,7 +373,9 @@ TEST(the_terminal_comes_back)
         { "quit", 0, 0, 0 },
         { "exit", 1, 0, 0 },
         { "abort", 2, 0, SIGABRT },
+#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* they take this signal for themselves */
         { "fault", 3, 0, SIGSEGV },
+#endif
         { "terminated", 0, SIGTERM, SIGTERM },
         { "hung up", 0, SIGHUP, SIGHUP },
     };
@@ -395,9 +397,11 @@ TEST(the_terminal_comes_back)
         read_until(master, buf, sizeof(buf), "ready");
         tcgetattr(slave, &during);
         CHECK(!same_mode(&before, &during));
-        CHECK_EQ(write(master, "ab\3\x1d\x1d" "c\x1d?", 8), 8); /* Ctrl-C goes to the guest, one Ctrl-] too */
-        read_until(master, buf, sizeof(buf), "this help");
+        CHECK_EQ(write(master, "ab\3\x1d\x1d" "c", 6), 6); /* Ctrl-C goes to the guest, one Ctrl-] too */
+        read_until(master, buf, sizeof(buf), "c");
         CHECK(strstr(buf, "ab\3\x1d" "c") != NULL);
+        CHECK_EQ(write(master, "\x1d?", 2), 2);
+        read_until(master, buf, sizeof(buf), "this help");
         CHECK(strstr(buf, "Ctrl-] q") != NULL);
         if (ways[i].signal)
             kill(pid, ways[i].signal);
