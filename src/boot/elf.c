@@ -43,7 +43,7 @@ int elf_parse(struct load *l, struct elf_image *e)
 
     for (u32 i = 0; i < phnum; i++) {
         u64 at;
-        if (add_overflows(phoff, (u64)i * phentsize, &at) || at > INT64_MAX - want)
+        if (add_overflows(phoff, (u64)i * phentsize, &at) || at > (u64)INT64_MAX - want)
             return damaged(l, "its program headers lie outside the file");
         if ((rc = boot_file_read(&l->boot->kernel, at, ph, want, l->err)))
             return rc;
