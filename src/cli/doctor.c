@@ -67,7 +67,8 @@ static void look_at_kvm(struct report *r)
         r->kvm_permitted = true;
         close(fd);
     } else if (errno == EACCES || errno == EPERM) {
-        error_set(&r->kvm_why, errno, "permission denied: join its group (sudo usermod -aG kvm \"$USER\") and log in again");
+        error_set(&r->kvm_why, errno,
+                  "permission denied: join its group (sudo usermod -aG kvm \"$USER\") and log in again");
     } else {
         error_set(&r->kvm_why, errno, "%s", strerror(errno));
     }
@@ -127,9 +128,10 @@ static void print_text(const struct report *r)
     printf("%-12s%s, %lu CPU%s, %.1f GiB of memory, TSC at %.0f MHz, %s\n", "host", r->cpu, r->cpus,
            r->cpus == 1 ? "" : "s", (double)r->memory / (double)GiB(1), (double)r->tsc_khz / 1000, r->kernel);
     printf("%-12s%s\n", "/dev/kvm", r->kvm_permitted ? "present, can be opened" : r->kvm_why.text);
-    printf("%-12s%s%s\n", "engine kvm", r->kvm.usable ? "usable" : "not usable: ", r->kvm.usable ? "" : r->kvm.why.text);
-    printf("%-12s%s%s\n", "engine soft", r->soft.usable ? "usable" : "not usable: ",
-           r->soft.usable ? "" : r->soft.why.text);
+    printf("%-12s%s%s\n", "engine kvm",
+           r->kvm.usable ? "usable" : "not usable: ", r->kvm.usable ? "" : r->kvm.why.text);
+    printf("%-12s%s%s\n", "engine soft",
+           r->soft.usable ? "usable" : "not usable: ", r->soft.usable ? "" : r->soft.why.text);
     if (r->choice)
         printf("%-12s%s: %s\n", "auto takes", r->choice->name, r->choice_why.text);
     else

@@ -71,21 +71,21 @@ static int set_cpus(void *to, const char *value, struct error *err)
 static int set_memory(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
-    struct sysinfo host;
-    u64 bytes;
+    struct sysinfo host = { 0 };
+    u64 bytes, most = UINT64_MAX;
     int r = parse_size(value, &bytes);
 
+    if (!sysinfo(&host))
+        most = (u64)host.totalram * host.mem_unit;
     if (r == -EINVAL)
         return error_set(err, EINVAL, "--memory %s: a size is a number with K, M, G or T, for example 512M", value);
-    if (r == 0 && bytes < CONFIG_MIN_MEMORY)
-        return error_set(err, EINVAL, "--memory %s: too little; a machine has at least 1M", value);
-    if (r == 0 && bytes % 4096)
-        return error_set(err, EINVAL, "--memory %s: it must be a multiple of 4K", value);
-    if (r == 0 && !sysinfo(&host) && bytes > (u64)host.totalram * host.mem_unit)
-        r = -ERANGE;
-    if (r)
+    if (r == -ERANGE || bytes > most)
         return error_set(err, EINVAL, "--memory %s: more than this host has (%lluM)", value,
-                         (unsigned long long)host.totalram * host.mem_unit >> 20);
+                         (unsigned long long)(most >> 20));
+    if (bytes < CONFIG_MIN_MEMORY)
+        return error_set(err, EINVAL, "--memory %s: too little; a machine has at least 1M", value);
+    if (bytes % 4096)
+        return error_set(err, EINVAL, "--memory %s: it must be a multiple of 4K", value);
     o->config.memory = bytes;
     return 0;
 }
@@ -196,10 +196,12 @@ static const struct option_def options[] = {
     { "cpus", "N", "number of CPUs (1)", set_cpus },
     { "cpu", "MODEL[,+FEATURE,-FEATURE]", "CPU model (host) with features added and taken away", set_cpu },
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
-    { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four", set_serial },
+    { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
+      set_serial },
     { "device", "testdev", "debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects", set_device },
     { "no-reboot", NULL, "a reboot of the guest ends the run", set_no_reboot },
-    { "trace", "WHAT[:FILE]", "exec, exceptions, io or mmio, to standard error or a\nfile; may be repeated", set_trace },
+    { "trace", "WHAT[:FILE]", "exec, exceptions, io or mmio, to standard error or a\nfile; may be repeated",
+      set_trace },
     { "quiet", NULL, "say nothing but errors", set_quiet },
     { NULL, NULL, NULL, NULL },
 };

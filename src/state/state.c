@@ -154,16 +154,15 @@ static int save_fields(struct state_buf *b, const struct state_field *f, const u
         const u8 *data = obj + f->offset;
         size_t at;
         if ((r = put_name(b, f->name)) || (r = put_int(b, f->nested ? KIND_STRUCTS : KIND_SCALARS, 1)) ||
-            (r = put_int(b, 0, 1)) || (r = put_int(b, f->nested ? 0 : f->elem, 2)) ||
-            (r = put_int(b, f->count, 4)) || (r = put_length_begin(b, &at)))
+            (r = put_int(b, 0, 1)) || (r = put_int(b, f->nested ? 0 : f->elem, 2)) || (r = put_int(b, f->count, 4)) ||
+            (r = put_length_begin(b, &at)))
             break;
         if (!f->nested) {
             r = put(b, data, (size_t)f->elem * f->count);
         } else {
             for (u32 i = 0; i < f->count && !r; i++) {
                 size_t inner;
-                if (!(r = put_length_begin(b, &inner)) &&
-                    !(r = save_fields(b, f->nested, data + (size_t)i * f->elem)))
+                if (!(r = put_length_begin(b, &inner)) && !(r = save_fields(b, f->nested, data + (size_t)i * f->elem)))
                     r = put_length_end(b, inner);
             }
         }
@@ -186,9 +185,8 @@ int state_save(const struct state_list *l, struct state_buf *out, struct error *
         if (e->desc->pre_save && (r = e->desc->pre_save(e->obj)))
             return error_set(err, -r, "cannot read the state of %s.%u: %s", e->desc->name, e->instance, strerror(-r));
         if ((r = put_name(out, e->desc->name)) || (r = put_int(out, e->instance, 4)) ||
-            (r = put_int(out, e->desc->version, 2)) || (r = put_int(out, 0, 1)) ||
-            (r = put_length_begin(out, &at)) || (r = save_fields(out, e->desc->fields, e->obj)) ||
-            (r = put_length_end(out, at)))
+            (r = put_int(out, e->desc->version, 2)) || (r = put_int(out, 0, 1)) || (r = put_length_begin(out, &at)) ||
+            (r = save_fields(out, e->desc->fields, e->obj)) || (r = put_length_end(out, at)))
             return error_set(err, -r, "no memory for the saved state");
     }
     return 0;
@@ -240,13 +238,14 @@ static int truncated(struct reader *r, const char *where)
 
 static int load_fields(struct reader *r, const char *where, const struct state_field *fields, u16 version, u8 *obj);
 
-static int load_field(struct reader *data, const char *where, const struct state_field *f, u8 kind, u16 elem,
-                      u32 count, u16 version, u8 *obj)
+static int load_field(struct reader *data, const char *where, const struct state_field *f, u8 kind, u16 elem, u32 count,
+                      u16 version, u8 *obj)
 {
     u8 *to = obj + f->offset;
 
     if (kind != (f->nested ? KIND_STRUCTS : KIND_SCALARS) || count != f->count || (!f->nested && elem != f->elem))
-        return error_set(data->err, EINVAL, "the saved state does not fit: %s.%s has another type here", where, f->name);
+        return error_set(data->err, EINVAL, "the saved state does not fit: %s.%s has another type here", where,
+                         f->name);
     if (!f->nested) {
         size_t n = (size_t)elem * count;
         if (data->left != n)
@@ -283,8 +282,8 @@ static int load_fields(struct reader *r, const char *where, const struct state_f
         u8 kind, flags;
         u16 elem;
         u32 count, length, i = 0;
-        if (!get_name(r, name) || !get(r, &kind, 1) || !get(r, &flags, 1) || !get(r, &elem, 2) ||
-            !get(r, &count, 4) || !get(r, &length, 4) || !get_part(r, length, &data))
+        if (!get_name(r, name) || !get(r, &kind, 1) || !get(r, &flags, 1) || !get(r, &elem, 2) || !get(r, &count, 4) ||
+            !get(r, &length, 4) || !get_part(r, length, &data))
             return truncated(r, where);
         while (fields[i].name && strcmp(fields[i].name, name))
             i++;
