@@ -64,11 +64,15 @@ static void *vcpu_thread(void *arg)
     return NULL;
 }
 
-/* Signals are for the loop's thread; the engine unblocks what it uses to kick. */
+/* Signals are for the loop's thread; the engine unblocks what it uses to kick. Not those an instruction causes: an
+   engine may have handlers for them. */
 static int start_thread(struct vcpu *v)
 {
+    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
     sigset_t all, old;
     sigfillset(&all);
+    for (u32 i = 0; i < ARRAY_SIZE(own); i++)
+        sigdelset(&all, own[i]);
     pthread_sigmask(SIG_SETMASK, &all, &old);
     int rc = pthread_create(&v->thread, NULL, vcpu_thread, v);
     pthread_sigmask(SIG_SETMASK, &old, NULL);

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * acpi.c - the ACPI tables of the board "pc".  Offsets: ACPI specification 6.5, ch. 5.2 (tables) and 4.8 (fixed
+ * hardware, which is devices/acpi_pm).  The DSDT is dsdt.asl, compiled while building.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "devices/acpi_pm.h"
+#include "irq/ioapic.h"
+#include "irq/lapic.h"
+#include "machine/tables.h"
+
+#include "dsdt.hex" /* dsdt_aml_code, by iasl */
+
+enum { HEADER = 36, RSDP_SIZE = 36, FADT_SIZE = 268, FACS_SIZE = 64, GAS_IO = 1, TABLE_MAX = 16384 };
+
+struct table {
+    u8 data[TABLE_MAX];
+    u32 len;
+};
+
+static void put(u8 *p, u64 v, unsigned n)
+{
+    memcpy(p, &v, n);
+}
+
+/* The bytes of a table sum to zero. */
+static u8 checksum(const u8 *p, u32 len)
+{
+    u8 sum = 0;
+    for (u32 i = 0; i < len; i++)
+        sum = (u8)(sum + p[i]);
+    return (u8)-sum;
+}
+
+static void header(struct table *t, const char *signature, u8 revision, u32 len)
+{
+    memset(t->data, 0, sizeof t->data);
+    memcpy(t->data, signature, 4);
+    t->data[8] = revision;
+    memcpy(t->data + 10, "LODGE LODGEPC ", 14);
+    put(t->data + 24, 1, 4);
+    memcpy(t->data + 28, "LODG", 4);
+    put(t->data + 32, 1, 4);
+    t->len = len;
+}
+
+/* Seals a table and puts it at the next free place. */
+static int emit(struct memory *m, struct table *t, u64 *at, u64 *addr, struct error *err)
+{
+    put(t->data + 4, t->len, 4);
+    t->data[9] = 0;
+    t->data[9] = checksum(t->data, t->len);
+    *addr = *at;
+    *at = align_up(*at + t->len, 64);
+    if (*at > ACPI_LIMIT || memory_load(m, *addr, t->data, t->len))
+        return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+    return 0;
+}
+
+/* Generic address structure: an I/O port of so many bytes. */
+static void gas(u8 *p, u64 port, unsigned bytes)
+{
+    p[0] = GAS_IO;
+    p[1] = (u8)(bytes * 8);
+    p[3] = bytes <= 4 ? (u8)(bytes == 4 ? 3 : bytes) : 0; /* access size */
+    put(p + 4, port, 8);
+}
+
+static void build_fadt(struct table *t, u64 facs, u64 dsdt)
+{
+    enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2, NO_MSI = 1 << 3 };
+    enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10 };
+    u8 *p = t->data;
+
+    header(t, "FACP", 5, FADT_SIZE);
+    put(p + 36, facs, 4);
+    put(p + 40, dsdt, 4);
+    p[45] = 1; /* desktop */
+    put(p + 46, ACPI_SCI_IRQ, 2);
+    put(p + 48, ACPI_SMI_CMD, 4);
+    p[52] = ACPI_ENABLE, p[53] = ACPI_DISABLE;
+    put(p + 56, ACPI_PM_BASE + ACPI_PM1A_EVT, 4);
+    put(p + 64, ACPI_PM_BASE + ACPI_PM1A_CNT, 4);
+    put(p + 76, ACPI_PM_BASE + ACPI_PM_TMR, 4);
+    put(p + 80, ACPI_PM_BASE + ACPI_GPE0, 4);
+    p[88] = 4, p[89] = 2, p[91] = 4, p[92] = ACPI_GPE0_LEN;
+    put(p + 96, 0xfff, 2), put(p + 98, 0xfff, 2); /* no C2, no C3 */
+    p[108] = 0x32; /* century in CMOS */
+    put(p + 109, LEGACY_DEVICES | I8042 | NO_VGA | NO_MSI, 2);
+    put(p + 112, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP, 4); /* the power button is a fixed one */
+    gas(p + 116, ACPI_RESET_PORT, 1);
+    p[128] = ACPI_RESET_VALUE;
+    put(p + 140, dsdt, 8); /* X_FIRMWARE_CTRL stays 0: only one of the two may be set */
+    gas(p + 148, ACPI_PM_BASE + ACPI_PM1A_EVT, 4);
+    gas(p + 172, ACPI_PM_BASE + ACPI_PM1A_CNT, 2);
+    gas(p + 208, ACPI_PM_BASE + ACPI_PM_TMR, 4);
+    gas(p + 220, ACPI_PM_BASE + ACPI_GPE0, ACPI_GPE0_LEN);
+}
+
+static void build_madt(struct table *t, u32 cpus)
+{
+    header(t, "APIC", 3, HEADER + 8);
+    put(t->data + 36, LAPIC_DEFAULT_BASE, 4);
+    put(t->data + 40, 1, 4); /* PCAT_COMPAT: there are 8259s, mask them */
+    u8 *p = t->data + t->len;
+
+    for (u32 i = 0; i < cpus; i++, p += 8) { /* local APIC: UID, id, enabled */
+        p[0] = 0, p[1] = 8, p[2] = (u8)i, p[3] = (u8)i;
+        put(p + 4, 1, 4);
+    }
+    p[0] = 1, p[1] = 12; /* I/O APIC 0, interrupts from 0 */
+    put(p + 4, IOAPIC_DEFAULT_BASE, 4);
+    p += 12;
+    p[0] = 2, p[1] = 10; /* IRQ 0 is input 2; as ISA does: edge, high */
+    put(p + 4, 2, 4);
+    p += 10;
+    p[0] = 2, p[1] = 10, p[3] = ACPI_SCI_IRQ; /* SCI: level, active high */
+    put(p + 4, ACPI_SCI_IRQ, 4), put(p + 8, 0xd, 2);
+    p += 10;
+    p[0] = 4, p[1] = 6, p[2] = 0xff, p[5] = 1; /* LINT1 of all is NMI */
+    p += 6;
+    t->len = (u32)(p - t->data);
+}
+
+static int build_dsdt(struct table *t, u32 cpus, struct error *err)
+{
+    static const u8 ncpu[] = { 0x08, 'N', 'C', 'P', 'U', 0x0b, 0xef, 0xbe }; /* Name (NCPU, 0xBEEF) */
+    u8 *name;
+
+    _Static_assert(sizeof dsdt_aml_code <= TABLE_MAX, "a larger table");
+    memcpy(t->data, dsdt_aml_code, sizeof dsdt_aml_code);
+    t->len = sizeof dsdt_aml_code;
+    name = memmem(t->data, t->len, ncpu, sizeof ncpu);
+    if (!name)
+        return error_set(err, EINVAL, "the built-in DSDT has no NCPU: Lodge was built wrongly");
+    put(name + 6, cpus, 2);
+    return 0;
+}
+
+int acpi_write_tables(struct memory *m, u32 cpus, u64 *rsdp, struct error *err)
+{
+    struct table t;
+    u64 at = ACPI_BASE + 64, facs, dsdt, fadt, madt, xsdt;
+    u8 r[RSDP_SIZE] = { 0 }, f[FACS_SIZE] = { 0 };
+    int rc;
+
+    facs = at, at += FACS_SIZE;
+    memcpy(f, "FACS", 4);
+    put(f + 4, FACS_SIZE, 4);
+    f[32] = 2; /* version */
+    if (memory_load(m, facs, f, sizeof f))
+        return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+
+    if ((rc = build_dsdt(&t, cpus, err)) || (rc = emit(m, &t, &at, &dsdt, err)))
+        return rc;
+    build_fadt(&t, facs, dsdt);
+    if ((rc = emit(m, &t, &at, &fadt, err)))
+        return rc;
+    build_madt(&t, cpus);
+    if ((rc = emit(m, &t, &at, &madt, err)))
+        return rc;
+    header(&t, "XSDT", 1, HEADER + 16);
+    put(t.data + 36, fadt, 8), put(t.data + 44, madt, 8);
+    if ((rc = emit(m, &t, &at, &xsdt, err)))
+        return rc;
+    /* Systems of ACPI 1.0's time, and small test programs, read only this. */
+    u64 rsdt;
+    header(&t, "RSDT", 1, HEADER + 8);
+    put(t.data + 36, fadt, 4), put(t.data + 40, madt, 4);
+    if ((rc = emit(m, &t, &at, &rsdt, err)))
+        return rc;
+
+    memcpy(r, "RSD PTR ", 8);
+    memcpy(r + 9, "LODGE ", 6);
+    r[15] = 2;
+    put(r + 16, rsdt, 4);
+    put(r + 20, RSDP_SIZE, 4);
+    put(r + 24, xsdt, 8);
+    r[8] = checksum(r, 20);
+    r[32] = checksum(r, RSDP_SIZE);
+    *rsdp = ACPI_BASE;
+    return memory_load(m, ACPI_BASE, r, sizeof r) ? error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables") : 0;
+}

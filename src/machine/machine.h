@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine.h - the board "pc": memory map, chips and how they are wired, what an engine asks of the world around
+ * its processors, reset, and the one list of everything that has state.
+ *
+ * Order: machine_new, the engine's VM on machine_memory() with machine_engine_ops, its vCPUs, machine_connect,
+ * machine_reset, run.  Taking down: vCPUs, machine_free, the engine's VM.
+ *
+ * Threads: machine_engine_ops on vCPU threads; the rest while no vCPU runs.
+ */
+#ifndef LODGE_MACHINE_MACHINE_H
+#define LODGE_MACHINE_MACHINE_H
+
+#include "base/base.h"
+#include "base/error.h"
+#include "base/loop.h"
+#include "boot/boot.h"
+#include "chardev/chardev.h"
+#include "cpu/cpuid.h"
+#include "engine/engine.h"
+#include "memory/memory.h"
+#include "state/state.h"
+
+struct machine;
+
+enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4 };
+
+enum machine_event {
+    MACHINE_POWER_OFF,
+    MACHINE_RESET,
+    MACHINE_DEBUG_EXIT, /* status: (value << 1) | 1 */
+};
+
+/* What goes to the buses, for --trace. Called on vCPU threads. */
+struct machine_trace {
+    void *ctx;
+    void (*port)(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name);                /* or NULL */
+    void (*mmio)(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u64 value, const char *name); /* or NULL */
+};
+
+struct machine_config {
+    u64 ram;                         /* bytes, whole pages, at least 1 MiB */
+    const struct cpuid_table *cpuid; /* outlives the machine; its cpus is the number of processors */
+    struct loop *loop;
+    bool kernel_irqchip; /* the engine has the PIC, the PIT and the APICs */
+    bool testdev;
+    struct chardev *serial[MACHINE_SERIAL_PORTS]; /* borrowed; NULL: nothing is plugged in */
+    void (*event)(void *ctx, enum machine_event what, int status); /* any thread, no lock held; must not block */
+    void *ctx;
+    const struct machine_trace *trace; /* or NULL; outlives the machine */
+};
+
+struct machine *machine_new(const struct machine_config *c, struct error *err);
+/* While the engine's vCPUs still exist or are gone; its VM must exist. */
+void machine_free(struct machine *m);
+
+struct memory *machine_memory(struct machine *m);
+extern const struct engine_machine machine_engine_ops; /* m: struct machine */
+
+/* vcpus: borrowed, as many as processors. */
+int must_check machine_connect(struct machine *m, const struct engine_ops *engine, struct engine_vm *vm,
+                               struct engine_vcpu *const *vcpus, struct error *err);
+
+/* Power-on state of every chip and processor, firmware's tables, and the kernel in memory. */
+int must_check machine_reset(struct machine *m, struct boot *boot, struct error *err);
+
+/* Snapshot: fetches the processors' state and flushes what chips have buffered, so that the list can be saved ... */
+int must_check machine_before_save(struct machine *m, struct error *err);
+/* ... and puts the processors' state in force after the list and memory were loaded. */
+int must_check machine_after_load(struct machine *m, struct error *err);
+const struct state_list *machine_state(const struct machine *m);
+/* The processor as machine_before_save or state_load left it. */
+struct cpu_state *machine_cpu(struct machine *m, u32 i);
+
+/* Output is given up on when nothing takes it for this long; 0: at once. Any thread: for the end of a run. */
+void machine_drain_serial(struct machine *m, u64 patience_ns);
+
+#endif

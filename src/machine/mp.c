@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mp.c - the MP configuration table (MultiProcessor Specification 1.4 ch. 4), and the few words of the BIOS data
+ * area that kernels read.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "devices/acpi_pm.h"
+#include "irq/ioapic.h"
+#include "irq/lapic.h"
+#include "machine/tables.h"
+
+enum { FLOATING_SIZE = 16, HEADER_SIZE = 44, INT = 0, NMI = 1, EXTINT = 3, ALL_APICS = 0xff };
+enum { ENTRY_CPU, ENTRY_BUS, ENTRY_IOAPIC, ENTRY_IOINT, ENTRY_LINT };
+
+static void put(u8 *p, u64 v, unsigned n)
+{
+    memcpy(p, &v, n);
+}
+
+static u8 checksum(const u8 *p, u32 len)
+{
+    u8 sum = 0;
+    for (u32 i = 0; i < len; i++)
+        sum = (u8)(sum + p[i]);
+    return (u8)-sum;
+}
+
+static u8 *interrupt(u8 *p, u8 entry, u8 type, u16 flags, u8 irq, u8 apic, u8 pin)
+{
+    p[0] = entry, p[1] = type;
+    put(p + 2, flags, 2);
+    p[4] = 0, p[5] = irq; /* bus 0 */
+    p[6] = apic, p[7] = pin;
+    return p + 8;
+}
+
+int mp_write_table(struct memory *m, u32 cpus, struct error *err)
+{
+    u8 table[FLOATING_SIZE + HEADER_SIZE + 64 * 20 + 512] = { 0 }, *h = table + FLOATING_SIZE, *p = h + HEADER_SIZE;
+    u16 entries = 0;
+
+    if (cpus > 64)
+        return error_set(err, EINVAL, "the MP table has room for 64 processors");
+    for (u32 i = 0; i < cpus; i++, p += 20, entries++) {
+        p[0] = ENTRY_CPU, p[1] = (u8)i, p[2] = 0x14;
+        p[3] = (u8)(1 | (i == 0) << 1); /* enabled, boot processor */
+        put(p + 4, 0x600, 4);
+        put(p + 8, 0x201, 4); /* FPU, APIC */
+    }
+    p[0] = ENTRY_BUS, p[1] = 0, memcpy(p + 2, "ISA   ", 6), p += 8, entries++;
+    p[0] = ENTRY_IOAPIC, p[1] = 0, p[2] = 0x11, p[3] = 1;
+    put(p + 4, IOAPIC_DEFAULT_BASE, 4), p += 8, entries++;
+    p = interrupt(p, ENTRY_IOINT, EXTINT, 0, 0, 0, 0), entries++;
+    for (u8 irq = 0; irq < 16; irq++) {
+        if (irq == 2)
+            continue; /* the cascade */
+        u16 flags = irq == ACPI_SCI_IRQ ? 0xd : 0; /* level, active high; others as the bus does */
+        p = interrupt(p, ENTRY_IOINT, INT, flags, irq, 0, irq == 0 ? 2 : irq), entries++;
+    }
+    p = interrupt(p, ENTRY_LINT, EXTINT, 0, 0, ALL_APICS, 0), entries++;
+    p = interrupt(p, ENTRY_LINT, NMI, 0, 0, ALL_APICS, 1), entries++;
+
+    u32 len = (u32)(p - h);
+    memcpy(h, "PCMP", 4);
+    put(h + 4, len, 2);
+    h[6] = 4;
+    memcpy(h + 8, "LODGE   PC          ", 20);
+    put(h + 34, entries, 2);
+    put(h + 36, LAPIC_DEFAULT_BASE, 4);
+    h[7] = checksum(h, len);
+
+    memcpy(table, "_MP_", 4);
+    put(table + 4, MP_BASE + FLOATING_SIZE, 4);
+    table[8] = 1, table[9] = 4; /* length in 16 bytes, specification 1.4 */
+    table[10] = checksum(table, FLOATING_SIZE);
+    return memory_load(m, MP_BASE, table, FLOATING_SIZE + len) ? error_set(err, ENOMEM, "the guest's memory has no room for the MP table") : 0;
+}
+
+int bda_write(struct memory *m, struct error *err)
+{
+    static const u16 com[4] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
+    u8 bda[256] = { 0 };
+
+    memcpy(bda, com, sizeof com);
+    put(bda + 0x0e, EBDA_BASE >> 4, 2);
+    put(bda + 0x10, 4 << 9, 2); /* equipment: four serial ports */
+    put(bda + 0x13, EBDA_BASE >> 10, 2);
+    return memory_load(m, 0x400, bda, sizeof bda) ? error_set(err, ENOMEM, "the guest has no memory at address 0") : 0;
+}

@@ -1,0 +1,145 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * reset.c - the board at power-on as firmware would leave it, and before and after a snapshot.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "machine/pc.h"
+#include "machine/tables.h"
+
+enum { APIC_SVR = 0xf, APIC_LVT_LINT0 = 0x35, APIC_LVT_LINT1 = 0x36, SVR_ENABLED = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
+enum { MTRR_ENABLED = 1 << 11, MTRR_WB = 6, MTRR_UC = 0, MTRR_VALID = 1 << 11 };
+
+void shared_irq_set(void *chip, u32 pin, bool level)
+{
+    struct shared_irq *s = chip;
+    pthread_mutex_lock(&s->lock);
+    s->levels = level ? s->levels | 1u << pin : s->levels & ~(1u << pin);
+    irq_set(&s->out, s->levels != 0);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* All memory is write-back but the hole below 4 GiB, where the devices are (SDM vol. 3 ch. 12.11). */
+static void firmware_mtrrs(const struct machine *m, struct cpu_state *s)
+{
+    u64 mask = (1ull << m->c.cpuid->phys_bits) - 1;
+    s->mtrr_def_type = MTRR_ENABLED | MTRR_WB;
+    s->mtrr_base[0] = 0xc0000000ull | MTRR_UC;
+    s->mtrr_mask[0] = (~(GiB(1) - 1) & mask) | MTRR_VALID;
+}
+
+/* The boot processor takes interrupts from the 8259A through LINT0 ("virtual wire", MP specification 3.6.2.2). */
+static int firmware_apic(struct machine *m)
+{
+    struct irqchip_lapic l;
+    int rc;
+
+    if (m->lapic) {
+        lapic_mmio_write(m->lapic, 0, APIC_SVR << 4, 4, SVR_ENABLED);
+        lapic_mmio_write(m->lapic, 0, APIC_LVT_LINT0 << 4, 4, LVT_EXTINT);
+        lapic_mmio_write(m->lapic, 0, APIC_LVT_LINT1 << 4, 4, LVT_NMI);
+        return 0;
+    }
+    if ((rc = m->engine->lapic_get(m->vcpus[0], &l)))
+        return rc;
+    l.reg[APIC_SVR] = SVR_ENABLED;
+    l.reg[APIC_LVT_LINT0] = LVT_EXTINT;
+    l.reg[APIC_LVT_LINT1] = LVT_NMI;
+    return m->engine->lapic_set(m->vcpus[0], &l);
+}
+
+static int reset_chips(struct machine *m)
+{
+    for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++) {
+        uart_flush(&m->serial[i].uart);
+        uart_reset(&m->serial[i].uart);
+    }
+    mc146818_reset(&m->rtc);
+    i8042_reset(&m->i8042);
+    port92_reset(&m->port92);
+    acpi_pm_reset(&m->pm);
+    fw_cfg_reset(&m->fw_cfg);
+    if (m->testdev)
+        testdev_reset(m->testdev);
+    pvclock_reset(&m->pvclock);
+    if (m->kernel)
+        return kernel_irqchip_reset(m->kernel);
+    i8254_reset(&m->pit);
+    pic_reset(&m->pic);
+    ioapic_reset(&m->ioapic);
+    lapic_reset(m->lapic);
+    return 0;
+}
+
+int machine_reset(struct machine *m, struct boot *boot, struct error *err)
+{
+    struct boot_env env = { .memory = m->memory, .map = m->map, .nmap = m->nmap };
+    int rc;
+
+    if ((rc = bda_write(m->memory, err)) || (rc = acpi_write_tables(m->memory, m->cpus, &env.rsdp, err)) ||
+        (rc = mp_write_table(m->memory, m->cpus, err)) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
+        return rc;
+    for (u32 i = 0; i < m->cpus; i++) {
+        if (i)
+            cpu_reset(&m->cpu[i], false);
+        firmware_mtrrs(m, &m->cpu[i]);
+        if ((rc = m->engine->set_state(m->vcpus[i], &m->cpu[i])))
+            return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name, strerror(-rc));
+    }
+    if ((rc = reset_chips(m)) || (rc = firmware_apic(m)))
+        return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name, strerror(-rc));
+    if (m->engine->reset_caches)
+        m->engine->reset_caches(m->vm);
+    return 0;
+}
+
+/*
+ * The paravirtual clock and APIC_BASE are the machine's with one engine and the engine's with the other: each copies
+ * to where the other one looks, so that a snapshot of either loads on both.
+ */
+static void mirror(struct machine *m, u32 i, struct cpu_state *s)
+{
+    if (m->lapic) {
+        s->apic_base = lapic_apic_base(m->lapic, i);
+        s->kvm_system_time = m->pvclock.system_time[i];
+        s->kvm_wall_clock = m->pvclock.wall;
+    } else {
+        m->pvclock.system_time[i] = s->kvm_system_time;
+        m->pvclock.wall = s->kvm_wall_clock;
+    }
+}
+
+int machine_before_save(struct machine *m, struct error *err)
+{
+    for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
+        uart_flush(&m->serial[i].uart);
+    for (u32 i = 0; i < m->cpus; i++) {
+        int rc = m->engine->get_state(m->vcpus[i], &m->cpu[i]);
+        if (rc)
+            return error_set(err, -rc, "the state of CPU %u cannot be read: %s", i, strerror(-rc));
+        mirror(m, i, &m->cpu[i]);
+    }
+    u64 ns;
+    if (m->engine->clock_get && !m->engine->clock_get(m->vm, &ns))
+        m->pvclock.epoch = clock_ns() - ns;
+    return 0;
+}
+
+int machine_after_load(struct machine *m, struct error *err)
+{
+    if (m->engine->reset_caches)
+        m->engine->reset_caches(m->vm);
+    for (u32 i = 0; i < m->cpus; i++) {
+        int rc = m->engine->set_state(m->vcpus[i], &m->cpu[i]);
+        if (rc)
+            return error_set(err, -rc, "the state of CPU %u is not one the %s engine can take: %s", i, m->engine->name, strerror(-rc));
+    }
+    if (m->engine->clock_set && m->engine->clock_set(m->vm, pvclock_system_time(&m->pvclock)))
+        return error_set(err, EIO, "the guest's clock cannot be set");
+    for (u32 i = 0; i < m->cpus && m->lapic; i++) { /* now that the guest's TSC is known */
+        lapic_tsc_changed(m->lapic, i);
+        pvclock_tsc_changed(&m->pvclock, i);
+    }
+    return 0;
+}

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* internal.h - struct vm, for vm.c, snapshot.c and the tests of saving and restoring. */
+#ifndef LODGE_VM_INTERNAL_H
+#define LODGE_VM_INTERNAL_H
+
+#include <pthread.h>
+#include <signal.h>
+
+#include "base/loop.h"
+#include "boot/boot.h"
+#include "chardev/chardev.h"
+#include "cpu/cpuid.h"
+#include "engine/engine.h"
+#include "engine/vcpu.h"
+#include "machine/machine.h"
+#include "vm/config.h"
+#include "vm/trace.h"
+
+#define SERIAL_PATIENCE_NS 2000000000ull
+
+enum vm_request {
+    REQUEST_NONE, REQUEST_POWER_OFF, REQUEST_RESET, REQUEST_EXIT, REQUEST_TRIPLE_FAULT, REQUEST_FAILED, REQUEST_QUIT, REQUEST_SIGNAL,
+};
+
+struct vm {
+    const struct vm_config *config;
+    const struct engine_ops *engine;
+    struct engine_caps caps;
+    struct cpuid_table cpuid;
+    struct trace *trace;
+    struct boot *boot;
+    struct loop *loop;
+    struct chardev *serial[MACHINE_SERIAL_PORTS];
+    struct machine *machine;
+    struct engine_vm *engine_vm;
+    struct vcpus *vcpus;
+    struct engine_vcpu *engine_vcpus[MACHINE_MAX_CPUS];
+
+    struct loop_fd signals;
+    sigset_t old_mask;
+    bool masked;
+
+    pthread_mutex_t lock; /* the following */
+    enum vm_request request;
+    int request_status;
+    u32 request_vcpu;
+    struct error request_error;
+    bool ended;
+
+    int status; /* loop thread */
+};
+
+struct vm *vm_new(const struct vm_config *config);
+/* Everything up to the machine's first reset; on failure vm_take_down still has to be called. */
+int must_check vm_build(struct vm *v, struct error *err);
+void vm_take_down(struct vm *v);
+
+#endif

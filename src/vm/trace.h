@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * trace.h - the sinks of --trace: instructions, exceptions, port and MMIO accesses as lines of text, to standard
+ * error or files.  Called on vCPU threads; a line is written whole.
+ */
+#ifndef LODGE_VM_TRACE_H
+#define LODGE_VM_TRACE_H
+
+#include "base/error.h"
+#include "engine/engine.h"
+#include "machine/machine.h"
+#include "vm/config.h"
+
+struct trace;
+
+/* Opens what the configuration asks for: *out NULL if that is nothing. */
+int must_check trace_open(struct trace **out, const struct vm_config *c, struct error *err);
+void trace_close(struct trace *t); /* no vCPU runs; t may be NULL */
+
+/* What to hand the engine and the machine; NULL if neither is traced. t may be NULL. */
+const struct engine_trace *trace_engine(const struct trace *t);
+const struct machine_trace *trace_machine(const struct trace *t);
+
+#endif

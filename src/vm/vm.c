@@ -1,0 +1,303 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vm.c - building a machine from its configuration, and its life: start, reset, power-off, the ways it can end.
+ *
+ * The calling thread becomes the I/O loop and is the only one that pauses, resets and ends the machine.  What a
+ * vCPU or a device wants of it goes through `request` and a posted call.
+ */
+#include "vm/vm.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "vm/internal.h"
+
+/* ---- requests ----------------------------------------------------------- */
+
+static void serve(void *arg);
+
+/* Any thread. The first request wins until it is served; the processors stop at once. */
+static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, const struct error *why)
+{
+    pthread_mutex_lock(&v->lock);
+    bool first = v->request == REQUEST_NONE && !v->ended;
+    if (first) {
+        v->request = what;
+        v->request_status = status;
+        v->request_vcpu = vcpu;
+        v->request_error = why ? *why : (struct error){ "" };
+    }
+    pthread_mutex_unlock(&v->lock);
+    if (!first)
+        return;
+    if (v->vcpus)
+        vcpus_stop_soon(v->vcpus);
+    if (loop_post(v->loop, serve, v))
+        loop_stop(v->loop); /* no memory even for that: it ends as a failure */
+}
+
+static void on_machine_event(void *ctx, enum machine_event what, int status)
+{
+    static const enum vm_request map[] = {
+        [MACHINE_POWER_OFF] = REQUEST_POWER_OFF, [MACHINE_RESET] = REQUEST_RESET, [MACHINE_DEBUG_EXIT] = REQUEST_EXIT,
+    };
+    request(ctx, map[what], status, 0, NULL);
+}
+
+static void on_vcpu_stop(void *ctx, u32 vcpu, enum run_result why, const struct error *err)
+{
+    request(ctx, why == RUN_SHUTDOWN ? REQUEST_TRIPLE_FAULT : REQUEST_FAILED, 0, vcpu, err);
+}
+
+static void on_quit(void *ctx)
+{
+    request(ctx, REQUEST_QUIT, 0, 0, NULL);
+}
+
+static void on_signal(struct loop_fd *w, u32 events)
+{
+    struct vm *v = container_of(w, struct vm, signals);
+    struct signalfd_siginfo si;
+    (void)events;
+    if (read(w->fd, &si, sizeof si) == sizeof si)
+        request(v, REQUEST_SIGNAL, (int)si.ssi_signo, 0, NULL);
+}
+
+static void end(struct vm *v, int status)
+{
+    v->status = status;
+    pthread_mutex_lock(&v->lock);
+    v->ended = true;
+    pthread_mutex_unlock(&v->lock);
+    loop_stop(v->loop);
+}
+
+static void say_triple_fault(struct vm *v, u32 vcpu)
+{
+    struct cpu_state *s = machine_cpu(v->machine, vcpu);
+    if (v->engine->get_state(vcpus_engine(v->vcpus, vcpu), s))
+        memset(s, 0, sizeof *s);
+    log_error("triple fault: the guest's CPU %u could not deliver an exception at %04x:%llx (cr0 0x%llx, cr3 0x%llx); "
+              "--engine soft --trace exceptions shows what led to it",
+              vcpu, s->seg[CS].selector, (unsigned long long)s->rip, (unsigned long long)s->cr0, (unsigned long long)s->cr3);
+}
+
+static void reboot(struct vm *v)
+{
+    struct error err = { "" };
+    if (v->config->no_reboot) {
+        end(v, VM_EXIT_OK);
+        return;
+    }
+    log_debug("the guest asked for a reset");
+    if (machine_reset(v->machine, v->boot, &err)) {
+        log_error("the machine could not be reset: %s", err.text);
+        end(v, VM_EXIT_FAILED);
+        return;
+    }
+    vcpus_resume(v->vcpus);
+}
+
+/* On the loop's thread. */
+static void serve(void *arg)
+{
+    struct vm *v = arg;
+    struct error why;
+
+    pthread_mutex_lock(&v->lock);
+    enum vm_request what = v->request;
+    int status = v->request_status;
+    u32 vcpu = v->request_vcpu;
+    why = v->request_error;
+    pthread_mutex_unlock(&v->lock);
+
+    /* A reader that takes nothing more must not keep us: not at all when the user left, a moment otherwise. */
+    bool leaving = what == REQUEST_QUIT || what == REQUEST_SIGNAL;
+    machine_drain_serial(v->machine, leaving ? 0 : SERIAL_PATIENCE_NS);
+    vcpus_pause(v->vcpus);
+    pthread_mutex_lock(&v->lock);
+    v->request = REQUEST_NONE;
+    pthread_mutex_unlock(&v->lock);
+
+    switch (what) {
+    case REQUEST_NONE: break;
+    case REQUEST_POWER_OFF: end(v, VM_EXIT_OK); break;
+    case REQUEST_QUIT: end(v, VM_EXIT_OK); break;
+    case REQUEST_EXIT: end(v, status); break;
+    case REQUEST_SIGNAL: end(v, 128 + status); break;
+    case REQUEST_RESET:
+        machine_drain_serial(v->machine, UINT64_MAX);
+        reboot(v);
+        break;
+    case REQUEST_TRIPLE_FAULT:
+        say_triple_fault(v, vcpu);
+        end(v, VM_EXIT_FAILED);
+        break;
+    case REQUEST_FAILED:
+        log_error("CPU %u stopped: %s", vcpu, why.text[0] ? why.text : "the engine failed");
+        end(v, VM_EXIT_FAILED);
+        break;
+    }
+}
+
+/* ---- building ----------------------------------------------------------- */
+
+/* "MODEL,+x,-y" as the model and the rest. */
+static int build_cpuid(struct vm *v, struct error *err)
+{
+    const char *cpu = v->config->cpu ? v->config->cpu : "host";
+    size_t n = strcspn(cpu, ",");
+    char *model = strndup(cpu, n);
+    int rc = v->engine->probe(&v->caps, err);
+
+    if (!model)
+        rc = error_set(err, ENOMEM, "out of memory");
+    /* "+x,-y" alone is about the default model */
+    bool only_features = n && (cpu[0] == '+' || cpu[0] == '-');
+    struct cpuid_request rq = {
+        .model = only_features || !n ? NULL : model, .features = only_features ? cpu : cpu[n] ? cpu + n + 1 : NULL,
+        .cpus = v->config->cpus, .supported = &v->caps.supported,
+    };
+    if (!rc)
+        rc = cpuid_build(&v->cpuid, &rq, err);
+    free(model);
+    return rc;
+}
+
+static int open_serial(struct vm *v, struct error *err)
+{
+    for (u32 i = 0; i < v->config->nserial && i < MACHINE_SERIAL_PORTS; i++) {
+        v->serial[i] = chardev_open(v->config->serial[i], v->loop, err);
+        if (!v->serial[i])
+            return errno ? -errno : -EINVAL;
+        chardev_on_quit(v->serial[i], on_quit, v);
+    }
+    return 0;
+}
+
+static int watch_signals(struct vm *v, struct error *err)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &set, &v->old_mask);
+    v->masked = true;
+    v->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    v->signals.events = EPOLLIN;
+    v->signals.ready = on_signal;
+    if (v->signals.fd < 0)
+        return error_set(err, errno, "cannot watch for signals: %s", strerror(errno));
+    return loop_fd_add(v->loop, &v->signals);
+}
+
+int vm_build(struct vm *v, struct error *err)
+{
+    const struct vm_config *c = v->config;
+    struct error why = { "" };
+    int rc;
+
+    if (!(v->engine = engine_choose(c->engine, &why, err)))
+        return -ENODEV;
+    if (strcmp(c->engine, v->engine->name))
+        log_info("engine %s: %s", v->engine->name, why.text);
+    if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)))
+        return rc;
+    if (trace_engine(v->trace) && !v->caps.trace_exec)
+        return error_set(err, EINVAL, "the %s engine cannot trace instructions and exceptions; use --engine soft", v->engine->name);
+
+    struct boot_params bp = { c->kernel, c->initrd, c->append };
+    if (!(v->boot = boot_open(&bp, err)))
+        return -EINVAL;
+    if (!(v->loop = loop_new()))
+        return error_set(err, errno, "cannot create the I/O loop: %s", strerror(errno));
+    if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
+        return rc;
+
+    struct machine_config mc = {
+        .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
+        .event = on_machine_event, .ctx = v, .trace = trace_machine(v->trace),
+    };
+    memcpy(mc.serial, v->serial, sizeof mc.serial);
+    if (!(v->machine = machine_new(&mc, err)))
+        return -EINVAL;
+    struct engine_config ec = {
+        .memory = machine_memory(v->machine), .cpuid = &v->cpuid, .ops = &machine_engine_ops, .machine = v->machine, .cpus = c->cpus,
+        .trace = trace_engine(v->trace),
+    };
+    if ((rc = v->engine->vm_create(&v->engine_vm, &ec, err))) {
+        v->engine_vm = NULL;
+        return rc;
+    }
+    struct vcpus_config vc = { v->engine, v->engine_vm, c->cpus, on_vcpu_stop, v };
+    if ((rc = vcpus_new(&v->vcpus, &vc, err)))
+        return rc;
+    for (u32 i = 0; i < c->cpus; i++)
+        v->engine_vcpus[i] = vcpus_engine(v->vcpus, i);
+    return machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
+}
+
+void vm_take_down(struct vm *v)
+{
+    vcpus_free(v->vcpus);
+    machine_free(v->machine);
+    if (v->engine_vm)
+        v->engine->vm_destroy(v->engine_vm);
+    for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
+        if (v->serial[i])
+            chardev_close(v->serial[i]);
+    if (v->signals.fd > 0) {
+        loop_fd_remove(v->loop, &v->signals);
+        close(v->signals.fd);
+    }
+    if (v->loop)
+        loop_free(v->loop);
+    boot_close(v->boot);
+    trace_close(v->trace);
+    if (v->masked)
+        pthread_sigmask(SIG_SETMASK, &v->old_mask, NULL);
+    pthread_mutex_destroy(&v->lock);
+    free(v);
+}
+
+struct vm *vm_new(const struct vm_config *config)
+{
+    struct vm *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    v->config = config;
+    v->status = VM_EXIT_FAILED;
+    pthread_mutex_init(&v->lock, NULL);
+    return v;
+}
+
+int vm_run(const struct vm_config *config, struct error *err)
+{
+    struct vm *v = vm_new(config);
+    if (!v)
+        return error_set(err, ENOMEM, "out of memory");
+    int rc = vm_build(v, err);
+    if (!rc)
+        rc = machine_reset(v->machine, v->boot, err);
+    if (!rc) {
+        log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel, boot_protocol(v->boot), config->cpus,
+                  (unsigned long long)(config->memory >> 20));
+        vcpus_resume(v->vcpus);
+        rc = loop_run(v->loop);
+        if (rc)
+            error_set(err, -rc, "the I/O loop failed: %s", strerror(-rc));
+        else
+            rc = v->status;
+    }
+    if (v->machine)
+        machine_drain_serial(v->machine, rc < 0 ? 0 : SERIAL_PATIENCE_NS);
+    vm_take_down(v);
+    return rc;
+}
