@@ -37,7 +37,7 @@ struct uart {
     u8 fifo[UART_FIFO], fifo_errors[UART_FIFO]; /* received, oldest at rx_head; LSR bits PE FE BI of each */
     u8 rx_head, rx_count;
     bool thre_pending; /* THR became empty and nobody was told */
-    bool refused;      /* uart_receive took less than it was given */
+    bool refused;      /* uart_receive took less than it was given; not state */
 
     /* not state: flushed before saving */
     pthread_mutex_t tx_lock; /* held across tx(); before lock */

@@ -118,7 +118,6 @@ static u64 ioapic_read(void *dev, u64 offset, unsigned size)
     struct ioapic *a = dev;
     u32 value = 0;
 
-    (void)size;
     pthread_mutex_lock(&a->lock);
     if ((offset & 0xff) == REG_SELECT)
         value = a->s.chip.ioregsel;
@@ -132,7 +131,6 @@ static void ioapic_write(void *dev, u64 offset, unsigned size, u64 value)
 {
     struct ioapic *a = dev;
 
-    (void)size;
     pthread_mutex_lock(&a->lock);
     if ((offset & 0xff) == REG_SELECT)
         a->s.chip.ioregsel = value & 0xff;
@@ -183,7 +181,6 @@ static int loaded(void *obj, struct error *err)
 {
     struct ioapic *a = container_of(obj, struct ioapic, s);
 
-    (void)err;
     pthread_mutex_lock(&a->lock);
     a->s.chip.ioregsel &= 0xff;
     a->s.chip.id &= 0xf;

@@ -215,7 +215,6 @@ static void pic_write(void *dev, u64 offset, unsigned size, u64 value)
     struct irqchip_pic *s = &port->pic->chip[port->index];
     u8 v = (u8)value;
 
-    (void)size;
     pthread_mutex_lock(&port->pic->lock);
     if (offset & 1)
         write_odd(s, v);
@@ -247,7 +246,6 @@ static u64 pic_read(void *dev, u64 offset, unsigned size)
     struct irqchip_pic *s = &port->pic->chip[port->index];
     u8 v;
 
-    (void)size;
     pthread_mutex_lock(&port->pic->lock);
     if (s->poll) {
         v = poll_read(port->pic, port->index);
@@ -268,7 +266,6 @@ static u64 elcr_read(void *dev, u64 offset, unsigned size)
     struct pic *p = dev;
     u8 v;
 
-    (void)size;
     pthread_mutex_lock(&p->lock);
     v = p->chip[offset & 1].elcr;
     pthread_mutex_unlock(&p->lock);
@@ -281,7 +278,6 @@ static void elcr_write(void *dev, u64 offset, unsigned size, u64 value)
     struct irqchip_pic *s = &p->chip[offset & 1];
     u8 changed;
 
-    (void)size;
     pthread_mutex_lock(&p->lock);
     changed = s->elcr ^ (value & s->elcr_mask);
     s->elcr ^= changed;
