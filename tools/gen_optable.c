@@ -592,8 +592,16 @@ static u32 ask(unsigned mode, const u8 *bytes, unsigned rule, bool rep)
     return describe(&in, op, mode_bits[mode], rule, rep);
 }
 
+/* Some vector instructions want their registers to differ: one that is not ModRM.reg. */
+static unsigned other_than(const struct probe *p, unsigned n)
+{
+    return p->v[OPDIM_REG] == n ? n + 2 : n;
+}
+
 static u8 modrm_of(const struct probe *p)
 {
+    if (p->encoding != ENC_LEGACY && p->v[OPDIM_MOD])
+        return (u8)(0xc0 | p->v[OPDIM_REG] << 3 | other_than(p, 5));
     /* memory with a SIB byte, so that VSIB forms are legal, and disp8; 16-bit addressing: [si + disp8] */
     return (u8)((p->v[OPDIM_MOD] ? 0xc0 : 0x40) | p->v[OPDIM_REG] << 3 | (p->v[OPDIM_MOD] ? p->v[OPDIM_RM] : 4));
 }
@@ -632,13 +640,13 @@ static u32 probe_legacy(const struct probe *p)
 static u32 probe_vex(const struct probe *p)
 {
     u8 b[32] = {0};
-    unsigned vvvv = p->v[OPDIM_VVVV] ? 2 : 0; /* stored inverted: 1101 or, unused, 1111 */
+    unsigned vvvv = p->v[OPDIM_VVVV] ? other_than(p, 2) : 0; /* stored inverted; 1111 is unused */
     b[0] = 0xc4;
     b[1] = (u8)(0xe0 | p->map);
     b[2] = (u8)(p->v[OPDIM_W] << 7 | (~vvvv & 15) << 3 | p->v[OPDIM_L] << 2 | p->v[OPDIM_PP]);
     b[3] = (u8)p->opcode;
     b[4] = modrm_of(p);
-    b[5] = p->v[OPDIM_MOD] ? 1 : 0x08;
+    b[5] = p->v[OPDIM_MOD] ? 1 : (u8)(other_than(p, 1) << 3);
     b[6] = 1;
     return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, p->v[OPDIM_MODE64] && p->v[OPDIM_W] ? 8 : 4, false);
 }
@@ -646,14 +654,14 @@ static u32 probe_vex(const struct probe *p)
 static u32 probe_evex(const struct probe *p)
 {
     u8 b[32] = {0};
-    unsigned vvvv = p->v[OPDIM_VVVV] ? 2 : 0;
+    unsigned vvvv = p->v[OPDIM_VVVV] ? other_than(p, 2) : 0;
     b[0] = 0x62;
     b[1] = (u8)(0xf0 | p->map);
     b[2] = (u8)(p->v[OPDIM_W] << 7 | (~vvvv & 15) << 3 | 4 | p->v[OPDIM_PP]);
     b[3] = (u8)((p->v[OPDIM_MASK] == 2) << 7 | p->v[OPDIM_L] << 5 | p->v[OPDIM_B] << 4 | 8 | (p->v[OPDIM_MASK] ? 3 : 0));
     b[4] = (u8)p->opcode;
     b[5] = modrm_of(p);
-    b[6] = p->v[OPDIM_MOD] ? 1 : 0x08;
+    b[6] = p->v[OPDIM_MOD] ? 1 : (u8)(other_than(p, 1) << 3);
     b[7] = 1;
     return ask(p->v[OPDIM_MODE64] ? 2 : 1, b, p->v[OPDIM_MODE64] && p->v[OPDIM_W] ? 8 : 4, false);
 }
@@ -671,7 +679,7 @@ static u32 build(struct probe *p, const struct dim *dims, unsigned n_dims)
     unsigned n = dims->n;
     /* rm selects an instruction only in the register form of legacy opcodes; reg seldom in VEX and EVEX. */
     if ((dims->which == OPDIM_RM && (!p->v[OPDIM_MOD] || p->ignore_rm)) || (dims->which == OPDIM_REG && p->ignore_reg)) {
-        p->v[dims->which] = 0;
+        p->v[dims->which] = dims->which == OPDIM_REG ? 6 : 0;
         return build(p, dims + 1, n_dims - 1);
     }
     for (unsigned i = 0; i < n; i++) {
@@ -681,7 +689,10 @@ static u32 build(struct probe *p, const struct dim *dims, unsigned n_dims)
     return intern_node(dims->which, n, child);
 }
 
-/* Does any answer differ by ModRM.reg? Tried on few combinations of the rest, enough for the groups there are. */
+/*
+ * Does any answer differ by ModRM.reg? Tried on few combinations of the rest, enough for the groups there are; not with
+ * reg 0, which clashes with vvvv 0 where registers must differ.
+ */
 static bool reg_matters(struct probe *p, unsigned which, unsigned combos)
 {
     struct probe q = *p;
@@ -694,8 +705,9 @@ static bool reg_matters(struct probe *p, unsigned which, unsigned combos)
         q.v[OPDIM_VVVV] = c >> 5 & 1;
         q.v[OPDIM_MASK] = c >> 6 & 1;
         q.v[OPDIM_MODE64] = 1;
+        q.v[which] = 1;
         u32 first = ask_probe(&q);
-        for (unsigned r = 1; r < 8; r++) {
+        for (unsigned r = 2; r < 8; r++) {
             q.v[which] = r;
             if (ask_probe(&q) != first)
                 return true;

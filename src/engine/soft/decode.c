@@ -173,14 +173,16 @@ static bool vector_prefix(struct decoded *d, struct walk *w)
         d->vl = v >> 2 & 1;
     d->pp = v & 3;
     d->vvvv = ~v >> 3 & 15;
-    if (d->bits != 64) { /* eight registers only; the bits that name others are ignored */
+    w->dims[OPDIM_VVVV] = d->vvvv || w->v2;
+    if (d->bits != 64) { /* eight registers only; the bits that name others are ignored, but for V' */
+        if (w->v2)
+            return false;
         d->vvvv &= 7;
-        w->b = 0;
+        w->b = w->r2 = 0;
     }
     d->vvvv |= (u8)(w->v2 << 4);
     d->rex = (u8)(0x40 | d->w << 3 | w->r << 2 | w->x << 1 | w->b);
     w->dims[OPDIM_PP] = d->pp;
-    w->dims[OPDIM_VVVV] = d->vvvv != 0;
     w->dims[OPDIM_MODE64] = d->bits == 64;
     w->dims[OPDIM_W] = d->w;
     w->dims[OPDIM_L] = d->vl;
@@ -270,6 +272,10 @@ static bool operands_ok(const struct decoded *d, const struct walk *w)
             return d->reg == 8 && !(d->opcode & 1);
         return true;
     }
+    /* VF[C]MADDCPH, VF[C]MULCPH and the scalar ones: the destination is no source. */
+    if (d->encoding == ENC_EVEX && d->map == 6 && (d->opcode & 0x7e) == 0x56 &&
+        (d->reg == d->vvvv || (d->mod == 3 && d->reg == d->rm)))
+        return false;
     if (check & OPCHK_REG_MASK && (w->r || w->r2))
         return false;
     if (check & OPCHK_REG_GPR && w->r2)
