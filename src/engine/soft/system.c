@@ -1,0 +1,633 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * system.c - instructions on the processor itself: flags and interrupts, control and debug registers, TLB, time,
+ * CPUID, ports, HLT.
+ *
+ * SDM vol. 2 (each instruction), vol. 3 ch. 2.5 (control registers), 4.10 (INVLPG, PCID), 17 (debug), vol. 1 ch. 18 (I/O).
+ */
+#include "engine/soft/system.h"
+
+void soft_set_rflags(struct soft_vcpu *v, u64 value, u64 mask)
+{
+    flags_change(v, value, mask);
+}
+
+/* ---- flags and interrupts ----------------------------------------------- */
+
+static void op_pushf64(struct soft_vcpu *v, const struct insn *i)
+{
+    u64 sp = v->gpr[RSP] - 8;
+    if (unlikely(!canonical(v, sp)))
+        soft_raise_err(v, i, VEC_SS, 0);
+    soft_store(v, i, sp, 8, v->rflags & ~(u64)(RFLAGS_RF | RFLAGS_VM));
+    v->gpr[RSP] = sp;
+    NEXT(v, i);
+}
+static void op_pushf(struct soft_vcpu *v, const struct insn *i)
+{
+    SYNC(v, i);
+    if (v->v86 && iopl_of(v) < 3)
+        raise_gp0(v);
+    stack_poke(v, i->size, i->size, v->rflags & ~(u64)(RFLAGS_RF | RFLAGS_VM));
+    sp_set(v, v->gpr[RSP] - i->size);
+    NEXT(v, i);
+}
+
+/* The end of POPF: what became possible is looked at now, not at the end of the block. */
+#define POPF_END(v, i, old)                                                                               \
+    do {                                                                                                  \
+        u64 diff_ = (v)->rflags ^ (old);                                                                  \
+        if (unlikely(diff_ & (RFLAGS_TF | RFLAGS_AC))) {                                                  \
+            soft_update_slow(v);                                                                          \
+            END_BLOCK((v), (i));                                                                          \
+        }                                                                                                 \
+        if ((diff_ & RFLAGS_IF) && unlikely(__atomic_load_n(&(v)->request, __ATOMIC_RELAXED)))            \
+            END_BLOCK((v), (i));                                                                          \
+        NEXT((v), (i));                                                                                   \
+    } while (0)
+
+static void op_popf64(struct soft_vcpu *v, const struct insn *i)
+{
+    const u64 sp = v->gpr[RSP], old = v->rflags;
+    if (unlikely(!canonical(v, sp)))
+        soft_raise_err(v, i, VEC_SS, 0);
+    const u64 x = soft_load(v, i, sp, 8);
+    u64 mask = FLAGS_IRET32;
+    if (v->cpl <= iopl_of(v))
+        mask |= RFLAGS_IF;
+    if (v->cpl == 0)
+        mask |= RFLAGS_IOPL;
+    v->gpr[RSP] = sp + 8;
+    v->rflags = (old & ~(mask | RFLAGS_RF)) | (x & mask);
+    POPF_END(v, i, old);
+}
+static void op_popf(struct soft_vcpu *v, const struct insn *i)
+{
+    SYNC(v, i);
+    if (v->v86 && iopl_of(v) < 3)
+        raise_gp0(v);
+    const u64 old = v->rflags, x = stack_peek(v, 0, i->size);
+    u64 mask = i->size == 2 ? FLAGS_IRET16 : FLAGS_IRET32;
+    if (v->cpl <= iopl_of(v)) /* in V86 mode CPL is 3, and so is IOPL here */
+        mask |= RFLAGS_IF;
+    if (v->cpl == 0)
+        mask |= RFLAGS_IOPL;
+    sp_set(v, v->gpr[RSP] + i->size);
+    v->rflags = (old & ~(mask | RFLAGS_RF)) | (x & mask);
+    POPF_END(v, i, old);
+}
+
+static void op_cli(struct soft_vcpu *v, const struct insn *i)
+{
+    if (unlikely(v->cpl > iopl_of(v)))
+        soft_raise_err(v, i, VEC_GP, 0);
+    v->rflags &= ~(u64)RFLAGS_IF;
+    NEXT(v, i);
+}
+/*
+ * The instruction after STI runs before any interrupt is taken. Within a block nothing is taken anyway, so going on
+ * is enough, unless something waits already or the block ends here: then that instruction runs alone.
+ */
+static void op_sti(struct soft_vcpu *v, const struct insn *i)
+{
+    if (unlikely(v->cpl > iopl_of(v)))
+        soft_raise_err(v, i, VEC_GP, 0);
+    if (v->rflags & RFLAGS_IF)
+        NEXT(v, i);
+    v->rflags |= RFLAGS_IF;
+    if (unlikely(__atomic_load_n(&v->request, __ATOMIC_RELAXED) || i[1].fn == op_end)) {
+        v->s.sti_shadow = true;
+        v->slow |= SLOW_SHADOW;
+        END_BLOCK(v, i);
+    }
+    NEXT(v, i);
+}
+
+static void op_clac_stac(struct soft_vcpu *v, const struct insn *i)
+{
+    if (unlikely(v->cpl != 0))
+        soft_raise(v, i, VEC_UD);
+    v->rflags = i->aux ? v->rflags | RFLAGS_AC : v->rflags & ~(u64)RFLAGS_AC;
+    soft_update_tlb_ctx(v);
+    NEXT(v, i);
+}
+
+static void op_hlt(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    v->s.activity = CPU_HALTED;
+    END_BLOCK(v, i);
+}
+
+/* ---- time, identity ----------------------------------------------------- */
+
+static void check_tsd(struct soft_vcpu *v, const struct insn *i)
+{
+    if (unlikely((v->s.cr4 & CR4_TSD) && v->cpl > 0 && (v->s.cr0 & CR0_PE)))
+        soft_raise_err(v, i, VEC_GP, 0);
+}
+static void op_rdtsc(struct soft_vcpu *v, const struct insn *i)
+{
+    check_tsd(v, i);
+    u64 t = soft_tsc(v);
+    v->gpr[RAX] = (u32)t;
+    v->gpr[RDX] = t >> 32;
+    NEXT(v, i);
+}
+static void op_rdtscp(struct soft_vcpu *v, const struct insn *i)
+{
+    check_tsd(v, i);
+    u64 t = soft_tsc(v);
+    v->gpr[RAX] = (u32)t;
+    v->gpr[RDX] = t >> 32;
+    v->gpr[RCX] = (u32)v->s.tsc_aux;
+    NEXT(v, i);
+}
+static void op_rdpid(struct soft_vcpu *v, const struct insn *i)
+{
+    v->gpr[i->rm / 8] = (u32)v->s.tsc_aux;
+    NEXT(v, i);
+}
+/* No performance counter counts; AMD processors have the four of the K7 whatever CPUID says. */
+static void op_rdpmc(struct soft_vcpu *v, const struct insn *i)
+{
+    if ((v->cpl > 0 && !(v->s.cr4 & CR4_PCE)) || (u32)v->gpr[RCX] >= 4 || !soft_is_amd(v))
+        soft_raise_err(v, i, VEC_GP, 0);
+    v->gpr[RAX] = v->gpr[RDX] = 0;
+    NEXT(v, i);
+}
+static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
+{
+    u32 out[4];
+    soft_cpuid(v, (u32)v->gpr[RAX], (u32)v->gpr[RCX], out);
+    v->gpr[RAX] = out[0];
+    v->gpr[RBX] = out[1];
+    v->gpr[RCX] = out[2];
+    v->gpr[RDX] = out[3];
+    NEXT(v, i);
+}
+
+/* ---- control registers -------------------------------------------------- */
+
+static void op_mov_from_cr(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    u64 x;
+    switch (i->aux) {
+    case 0: x = v->s.cr0; break;
+    case 2: x = v->s.cr2; break;
+    case 3: x = v->s.cr3; break;
+    case 4: x = v->s.cr4; break;
+    default: x = soft_cr8_read(v); break;
+    }
+    reg_write(v, i->rm, i->size, x);
+    NEXT(v, i);
+}
+
+/* PAE paging outside long mode: the four entries that CR3 points to may have no reserved bit (SDM vol. 3 4.4.1). */
+static void check_pdptes(struct soft_vcpu *v, u64 cr3)
+{
+    const u64 reserved = 0x1e6 | ~(BIT(v->vm->phys_bits) - 1);
+    for (unsigned k = 0; k < 4; k++) {
+        u64 e = soft_phys_load(v, (cr3 & 0xffffffe0) + 8 * k, 8);
+        if ((e & 1) && (e & reserved))
+            raise_gp0(v);
+    }
+}
+
+void cr3_load(struct soft_vcpu *v, u64 x)
+{
+    const u64 cr4 = v->s.cr4;
+    if (v->long_mode) {
+        if (cr4 & CR4_PCIDE)
+            x &= ~BIT(63); /* "keep this PCID's translations": allowed, not required */
+        if (unlikely(x >> v->vm->phys_bits))
+            raise_gp0(v);
+    } else if ((v->s.cr0 & CR0_PG) && (cr4 & CR4_PAE)) {
+        check_pdptes(v, x);
+    }
+    v->s.cr3 = x;
+    soft_flush_tlb(v);
+}
+
+static void cr0_load(struct soft_vcpu *v, u64 x)
+{
+    const u64 old = v->s.cr0;
+    if (x >> 32)
+        raise_gp0(v);
+    x = (x & (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)) | CR0_ET;
+    if (((x & CR0_PG) && !(x & CR0_PE)) || ((x & CR0_NW) && !(x & CR0_CD)))
+        raise_gp0(v);
+    if ((x & CR0_PG) && !(old & CR0_PG)) {
+        if (v->s.efer & EFER_LME) {
+            if (!(v->s.cr4 & CR4_PAE) || (v->s.seg[CS].attr & SEG_L))
+                raise_gp0(v);
+            v->s.efer |= EFER_LMA;
+        } else if (v->s.cr4 & CR4_PAE) {
+            check_pdptes(v, v->s.cr3);
+        }
+    } else if (!(x & CR0_PG) && (old & CR0_PG)) {
+        if (v->bits == 64 || (v->s.cr4 & CR4_PCIDE))
+            raise_gp0(v);
+        v->s.efer &= ~EFER_LMA;
+    }
+    v->s.cr0 = x;
+    if ((x ^ old) & (CR0_PE | CR0_PG | CR0_WP)) {
+        if ((x ^ old) & CR0_PE)
+            v->cpl = 0;
+        soft_update_mode(v);
+        soft_flush_tlb(v);
+    }
+    if ((x ^ old) & (CR0_EM | CR0_TS | CR0_MP))
+        soft_update_fpu(v);
+    if ((x ^ old) & CR0_AM)
+        soft_update_tlb_ctx(v);
+}
+
+/* The bits this processor has (SDM vol. 3 2.5: the others are reserved). */
+static u64 cr4_allowed(const struct soft_vcpu *v)
+{
+    static const struct {
+        u32 function;
+        u8 reg, bit, cr4;
+    } feature[] = {
+        {1, 3, 1, 0}, {1, 3, 1, 1}, /* VME: VME, PVI */
+        {1, 3, 4, 2},               /* TSC: TSD */
+        {1, 3, 2, 3},               /* DE */
+        {1, 3, 3, 4},               /* PSE */
+        {1, 3, 6, 5},               /* PAE */
+        {1, 3, 7, 6},               /* MCE */
+        {1, 3, 13, 7},              /* PGE */
+        {1, 3, 24, 9},              /* FXSR: OSFXSR */
+        {1, 3, 25, 10},             /* SSE: OSXMMEXCPT */
+        {7, 2, 2, 11},              /* UMIP */
+        {7, 1, 0, 16},              /* FSGSBASE */
+        {1, 2, 17, 17},             /* PCID */
+        {1, 2, 26, 18},             /* XSAVE: OSXSAVE */
+        {7, 1, 7, 20},              /* SMEP */
+        {7, 1, 20, 21},             /* SMAP */
+        {7, 2, 3, 22},              /* PKU: PKE */
+    };
+    u64 m = CR4_PCE;
+    for (unsigned k = 0; k < ARRAY_SIZE(feature); k++)
+        if (soft_has(v, feature[k].function, 0, feature[k].reg, feature[k].bit))
+            m |= BIT(feature[k].cr4);
+    return m;
+}
+
+static void cr4_load(struct soft_vcpu *v, u64 x)
+{
+    const u64 old = v->s.cr4, diff = x ^ old;
+    if (diff & x & ~cr4_allowed(v))
+        raise_gp0(v);
+    if (v->long_mode && !(x & CR4_PAE))
+        raise_gp0(v);
+    if ((diff & x & CR4_PCIDE) && (!v->long_mode || (v->s.cr3 & 0xfff)))
+        raise_gp0(v);
+    if (!v->long_mode && (v->s.cr0 & CR0_PG) && (x & CR4_PAE) && (diff & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)))
+        check_pdptes(v, v->s.cr3);
+    v->s.cr4 = x;
+    soft_update_mode(v);
+    if (diff & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57))
+        soft_flush_tlb(v);
+    if (diff & (CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT))
+        soft_update_fpu(v);
+}
+
+static void op_mov_to_cr(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    const u64 x = reg_read(v, i->rm, i->size);
+    SYNC(v, i);
+    switch (i->aux) {
+    case 0: cr0_load(v, x); break;
+    case 2: v->s.cr2 = x; NEXT(v, i);
+    case 3: cr3_load(v, x); break;
+    case 4: cr4_load(v, x); break;
+    default:
+        if (x > 15)
+            raise_gp0(v);
+        soft_cr8_write(v, (u8)x);
+        break;
+    }
+    END_BLOCK(v, i);
+}
+
+static void op_clts(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    v->s.cr0 &= ~CR0_TS;
+    soft_update_fpu(v);
+    NEXT(v, i);
+}
+static void op_smsw(struct soft_vcpu *v, const struct insn *i)
+{
+    if (v->cpl > 0 && (v->s.cr4 & CR4_UMIP))
+        soft_raise_err(v, i, VEC_GP, 0);
+    if (i->aux2)
+        soft_store(v, i, insn_linear(v, i, 2, ACCESS_WRITE), 2, v->s.cr0 & 0xffff);
+    else
+        reg_write(v, i->rm, i->size, v->s.cr0);
+    NEXT(v, i);
+}
+/* Sets PE but cannot clear it. */
+static void op_lmsw(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    u64 x = i->aux2 ? soft_load(v, i, insn_linear(v, i, 2, ACCESS_READ), 2) : R16(v, i->rm);
+    SYNC(v, i);
+    cr0_load(v, (v->s.cr0 & ~14ull) | (x & 15) | (v->s.cr0 & CR0_PE));
+    END_BLOCK(v, i);
+}
+
+/* ---- TLB and caches ----------------------------------------------------- */
+
+static void op_invlpg(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    u64 lin = insn_ea(v, i) + v->segbase[i->seg];
+    if (v->bits != 64)
+        lin = (u32)lin;
+    if (canonical(v, lin))
+        soft_flush_page(v, lin);
+    END_BLOCK(v, i);
+}
+
+/* There is no translation of another PCID to find, so each type drops at least what it names. */
+static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    const u64 type = reg_read(v, i->reg, v->bits == 64 ? 8 : 4);
+    const u64 lin = insn_linear(v, i, 16, ACCESS_READ);
+    const u64 pcid = soft_load(v, i, lin, 8), address = soft_load(v, i, lin + 8, 8);
+    SYNC(v, i);
+    if (type > 3 || (pcid >> 12) || (type < 2 && pcid && !(v->s.cr4 & CR4_PCIDE)) || (type == 0 && !canonical(v, address)))
+        raise_gp0(v);
+    if (type == 0)
+        soft_flush_page(v, address);
+    else
+        soft_flush_tlb(v);
+    END_BLOCK(v, i);
+}
+
+static void op_wbinvd(struct soft_vcpu *v, const struct insn *i) /* INVD too: caches are the host's */
+{
+    need_cpl0(v, i);
+    NEXT(v, i);
+}
+
+void soft_set_pkru(struct soft_vcpu *v, u32 value)
+{
+    if (v->pkru == value)
+        return;
+    v->pkru = value;
+    soft_flush_tlb(v);
+}
+static void op_rdpkru(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!(v->s.cr4 & CR4_PKE))
+        soft_raise(v, i, VEC_UD);
+    if ((u32)v->gpr[RCX])
+        soft_raise_err(v, i, VEC_GP, 0);
+    v->gpr[RAX] = v->pkru;
+    v->gpr[RDX] = 0;
+    NEXT(v, i);
+}
+static void op_wrpkru(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!(v->s.cr4 & CR4_PKE))
+        soft_raise(v, i, VEC_UD);
+    if ((u32)v->gpr[RCX] || (u32)v->gpr[RDX])
+        soft_raise_err(v, i, VEC_GP, 0);
+    soft_set_pkru(v, (u32)v->gpr[RAX]);
+    END_BLOCK(v, i);
+}
+
+/* ---- debug registers ---------------------------------------------------- */
+
+#define DR6_FIXED 0xffff0ff0ull /* reads as one */
+#define DR6_BITS 0xe00full
+#define DR6_BD BIT(13)
+#define DR7_GD BIT(13)
+#define DR7_FIXED 0x400ull
+#define DR7_BITS 0xffff23ffull
+
+/* Common checks; returns the register's number with the aliases resolved. */
+static unsigned dr_check(struct soft_vcpu *v, const struct insn *i)
+{
+    unsigned n = i->aux;
+    if ((n == 4 || n == 5) && (v->s.cr4 & CR4_DE))
+        soft_raise(v, i, VEC_UD);
+    need_cpl0(v, i);
+    if (v->s.dr7 & DR7_GD) {
+        v->s.dr6 |= DR6_BD;
+        soft_raise(v, i, VEC_DB);
+    }
+    return n == 4 || n == 5 ? n + 2 : n;
+}
+static void op_mov_from_dr(struct soft_vcpu *v, const struct insn *i)
+{
+    const unsigned n = dr_check(v, i);
+    reg_write(v, i->rm, i->size, n < 4 ? v->s.dr[n] : n == 6 ? v->s.dr6 | DR6_FIXED : v->s.dr7 | DR7_FIXED);
+    NEXT(v, i);
+}
+static void op_mov_to_dr(struct soft_vcpu *v, const struct insn *i)
+{
+    const unsigned n = dr_check(v, i);
+    const u64 x = reg_read(v, i->rm, i->size);
+    if (n >= 6 && x >> 32)
+        soft_raise_err(v, i, VEC_GP, 0);
+    if (n < 4)
+        v->s.dr[n] = x;
+    else if (n == 6)
+        v->s.dr6 = (x & DR6_BITS) | DR6_FIXED;
+    else
+        v->s.dr7 = (x & DR7_BITS) | DR7_FIXED;
+    soft_update_slow(v);
+    END_BLOCK(v, i);
+}
+
+/* Breakpoint n: its length in bytes and R/W field; SDM vol. 3 17.2.4. */
+static bool bp_on(const struct soft_vcpu *v, unsigned n)
+{
+    return v->s.dr7 >> (2 * n) & 3;
+}
+static unsigned bp_type(const struct soft_vcpu *v, unsigned n) /* 0 execute, 1 write, 2 I/O, 3 read or write */
+{
+    return (unsigned)(v->s.dr7 >> (16 + 4 * n)) & 3;
+}
+static u64 bp_length(const struct soft_vcpu *v, unsigned n)
+{
+    static const u8 length[] = {1, 2, 8, 4};
+    return length[v->s.dr7 >> (18 + 4 * n) & 3];
+}
+static bool bp_overlaps(const struct soft_vcpu *v, unsigned n, u64 a, u64 size)
+{
+    const u64 len = bp_length(v, n), start = v->s.dr[n] & ~(len - 1);
+    return a < start + len && start < a + size;
+}
+
+u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear)
+{
+    u64 hit = 0;
+    if (v->rflags & RFLAGS_RF)
+        return 0;
+    if (!v->long_mode)
+        linear = (u32)linear;
+    for (unsigned n = 0; n < 4; n++)
+        if (bp_on(v, n) && bp_type(v, n) == 0 && v->s.dr[n] == linear)
+            hit |= BIT(n);
+    return hit;
+}
+
+void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write)
+{
+    for (unsigned n = 0; n < 4; n++) {
+        const unsigned type = bp_type(v, n);
+        if (bp_on(v, n) && (type == 3 || (type == 1 && write)) && bp_overlaps(v, n, linear, size))
+            v->db_pending |= BIT(n);
+    }
+}
+
+static void check_io_bp(struct soft_vcpu *v, u16 port, unsigned size)
+{
+    if (likely(!(v->s.dr7 & 0xff)) || !(v->s.cr4 & CR4_DE))
+        return;
+    for (unsigned n = 0; n < 4; n++)
+        if (bp_on(v, n) && bp_type(v, n) == 2 && bp_overlaps(v, n, port, size))
+            v->db_pending |= BIT(n);
+}
+
+/* ---- ports -------------------------------------------------------------- */
+
+/* The I/O permission bitmap of a 32- or 64-bit TSS (SDM vol. 1 18.5.2): two bytes are read for any port. */
+static bool io_permitted(struct soft_vcpu *v, u16 port, unsigned size)
+{
+    const struct cpu_seg *tr = &v->s.tr;
+    if (!(tr->attr & 8) || (tr->attr & SEG_UNUSABLE) || tr->limit < 103)
+        return false;
+    const u32 at = (u32)soft_sys_load(v, tr->base + 102, 2) + port / 8;
+    if (at + 1 > tr->limit)
+        return false;
+    const u32 bits = (u32)soft_sys_load(v, tr->base + at, 2);
+    return !(bits >> (port & 7) & ((1u << size) - 1));
+}
+
+void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned size)
+{
+    if (unlikely(v->s.cr0 & CR0_PE) && (v->v86 || v->cpl > iopl_of(v))) {
+        if (i)
+            SYNC(v, i);
+        if (!io_permitted(v, port, size))
+            raise_gp0(v);
+    }
+    check_io_bp(v, port, size);
+}
+
+/* aux: access size; aux2: the port is DX, else imm. */
+static void op_in(struct soft_vcpu *v, const struct insn *i)
+{
+    const u16 port = i->aux2 ? (u16)v->gpr[RDX] : (u16)(u8)i->imm;
+    soft_check_io(v, i, port, i->aux);
+    reg_write(v, REG_OFF(RAX), i->aux, soft_port_in(v, port, i->aux));
+    NEXT_UNLESS_REQUEST(v, i);
+}
+static void op_out(struct soft_vcpu *v, const struct insn *i)
+{
+    const u16 port = i->aux2 ? (u16)v->gpr[RDX] : (u16)(u8)i->imm;
+    soft_check_io(v, i, port, i->aux);
+    soft_port_out(v, port, i->aux, v->gpr[RAX]);
+    NEXT_UNLESS_REQUEST(v, i);
+}
+
+/* ---- lowering ----------------------------------------------------------- */
+
+static bool set(struct insn *i, soft_fn *fn, unsigned size, unsigned aux)
+{
+    i->fn = fn;
+    i->size = (u8)size;
+    i->aux = (u8)aux;
+    return true;
+}
+
+static bool lower_one_byte(const struct decoded *d, struct insn *i)
+{
+    const u8 io = (d->opcode & 1) ? (d->osize == 2 ? 2 : 4) : 1;
+    switch (d->opcode) {
+    case 0x9c: return set(i, stack_size(d) == 8 ? op_pushf64 : op_pushf, stack_size(d), 0);
+    case 0x9d: return set(i, stack_size(d) == 8 ? op_popf64 : op_popf, stack_size(d), 0);
+    case 0xfa: return set(i, op_cli, 0, 0);
+    case 0xfb: return set(i, op_sti, 0, 0);
+    case 0xf4: return set(i, op_hlt, 0, 0);
+    case 0xe4: case 0xe5: i->aux2 = 0; return set(i, op_in, 0, io);
+    case 0xec: case 0xed: i->aux2 = 1; return set(i, op_in, 0, io);
+    case 0xe6: case 0xe7: i->aux2 = 0; return set(i, op_out, 0, io);
+    case 0xee: case 0xef: i->aux2 = 1; return set(i, op_out, 0, io);
+    }
+    return false;
+}
+
+static bool lower_group7(const struct decoded *d, struct insn *i)
+{
+    const unsigned reg = d->reg & 7;
+    i->aux2 = d->has_mem;
+    if (reg == 4)
+        return set(i, op_smsw, d->osize, 0);
+    if (reg == 6)
+        return set(i, op_lmsw, 2, 0);
+    if (reg == 7 && d->has_mem)
+        return set(i, op_invlpg, 0, 0);
+    if (d->has_mem)
+        return false;
+    switch (d->modrm) {
+    case 0xca: return set(i, op_clac_stac, 0, 0);
+    case 0xcb: return set(i, op_clac_stac, 0, 1);
+    case 0xee: return set(i, op_rdpkru, 0, 0);
+    case 0xef: return set(i, op_wrpkru, 0, 0);
+    case 0xf9: return set(i, op_rdtscp, 0, 0);
+    }
+    return false;
+}
+
+bool lower_system(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
+{
+    if (lower_segment(v, d, i) || lower_legacy(v, d, i))
+        return true;
+    if (d->encoding != ENC_LEGACY)
+        return false;
+    if (d->map == 0)
+        return lower_one_byte(d, i);
+    const u8 wide = d->bits == 64 ? 8 : 4;
+    if (d->map == 2)
+        return d->opcode == 0x82 && d->opsize66 && d->has_mem ? set(i, op_invpcid, wide, 0) : false;
+    if (d->map != 1)
+        return false;
+    switch (d->opcode) {
+    case 0x01: return lower_group7(d, i);
+    case 0x06: return set(i, op_clts, 0, 0);
+    case 0x08: case 0x09: return set(i, op_wbinvd, 0, 0);
+    case 0x20: case 0x22:
+        if (d->reg != 0 && (d->reg < 2 || d->reg > 4) && d->reg != 8)
+            return set(i, op_ud, 0, 0);
+        i->rm = REG_OFF(d->rm & 15);
+        return set(i, d->opcode == 0x20 ? op_mov_from_cr : op_mov_to_cr, wide, d->reg);
+    case 0x21: case 0x23:
+        if (d->reg > 7)
+            return set(i, op_ud, 0, 0);
+        i->rm = REG_OFF(d->rm & 15);
+        return set(i, d->opcode == 0x21 ? op_mov_from_dr : op_mov_to_dr, wide, d->reg);
+    case 0x0b: case 0xb9: case 0xff: return set(i, op_ud, 0, 0); /* UD2 UD1 UD0 */
+    case 0x30: return set(i, op_wrmsr, 0, 0);
+    case 0x31: return set(i, op_rdtsc, 0, 0);
+    case 0x32: return set(i, op_rdmsr, 0, 0);
+    case 0x33: return set(i, op_rdpmc, 0, 0);
+    case 0xa2: return set(i, op_cpuid, 0, 0);
+    case 0xc7:
+        if (!d->has_mem && (d->reg & 7) == 7 && d->rep == 0xf3) {
+            i->rm = REG_OFF(d->rm & 15);
+            return set(i, op_rdpid, 0, 0);
+        }
+        return false;
+    }
+    return false;
+}

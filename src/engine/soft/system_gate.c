@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* system_gate.c - from the handlers of privileged instructions to the machine and the CPUID model: vectors are saved first. */
+#include "engine/soft/system.h"
+
+u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->port_read(v->vm->cfg.machine, port, size) & mask_of(size);
+}
+
+void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value)
+{
+    soft_vec_save(v);
+    v->vm->cfg.ops->port_write(v->vm->cfg.machine, port, size, value & mask_of(size));
+}
+
+void soft_cpuid(struct soft_vcpu *v, u32 function, u32 index, u32 out[4])
+{
+    soft_vec_save(v);
+    cpuid_query(v->vm->cfg.cpuid, v->id, v->s.cr4, v->s.xcr0, v->s.xss, v->s.apic_base, function, index, out);
+}
+
+int soft_msr_read_machine(struct soft_vcpu *v, u32 msr, u64 *value)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->msr_read(v->vm->cfg.machine, v->id, msr, value);
+}
+
+int soft_msr_write_machine(struct soft_vcpu *v, u32 msr, u64 value)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->msr_write(v->vm->cfg.machine, v->id, msr, value);
+}
+
+u8 soft_cr8_read(struct soft_vcpu *v)
+{
+    soft_vec_save(v);
+    return v->vm->cfg.ops->cr8_read(v->vm->cfg.machine, v->id);
+}
+
+void soft_cr8_write(struct soft_vcpu *v, u8 value)
+{
+    soft_vec_save(v);
+    v->vm->cfg.ops->cr8_write(v->vm->cfg.machine, v->id, value);
+}
