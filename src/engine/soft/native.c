@@ -156,6 +156,8 @@ u8 native_alignment(const struct decoded *d, unsigned size)
     case M_CMPXCHG16B: return 15;
     case M_MOVUPS: case M_MOVUPD: case M_MOVDQU: case M_LDDQU: case M_PCMPESTRI: case M_PCMPESTRM:
     case M_PCMPISTRI: case M_PCMPISTRM: return 0;
+    case M_SHA1MSG1: case M_SHA1MSG2: case M_SHA1NEXTE: case M_SHA1RNDS4: case M_SHA256MSG1: case M_SHA256MSG2:
+    case M_SHA256RNDS2: return 0; /* AMD's processors take them anywhere */
     case M_VMOVAPS: case M_VMOVAPD: case M_VMOVDQA: case M_VMOVDQA32: case M_VMOVDQA64: case M_VMOVNTPS:
     case M_VMOVNTPD: case M_VMOVNTDQ: case M_VMOVNTDQA: return (u8)(size - 1);
     }
@@ -466,6 +468,8 @@ __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct ins
     bool bounce;
     if (unlikely(lin & i->aux3))
         soft_raise_err(v, i, VEC_GP, 0);
+    if (i->aux == DENY_X87 && (a & ACCESS_WRITE))
+        a = ACCESS_RMW; /* FST stores nothing if it sets an unmasked exception: what goes back is then what was there */
     void *p = soft_ptr(v, i, lin, i->size, a, buf, &bounce);
     if (i->aux)
         soft_vec_load(v); /* registers of a device were read: its model is C */
