@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+# Completion of lodge(1) for bash; installed as share/bash-completion/completions/lodge.
+
+_lodge()
+{
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    COMPREPLY=()
+    if [ "$COMP_CWORD" = 1 ]; then
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor help version' -- "$cur")
+        return
+    fi
+    case ${COMP_WORDS[1]} in
+    help)
+        mapfile -t COMPREPLY < <(compgen -W 'run doctor help version' -- "$cur")
+        return
+        ;;
+    doctor)
+        mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
+        return
+        ;;
+    run) ;;
+    *) return ;;
+    esac
+    case $prev in
+    --kernel | --initrd) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    --engine) mapfile -t COMPREPLY < <(compgen -W 'auto kvm soft' -- "$cur") ;;
+    --device) mapfile -t COMPREPLY < <(compgen -W 'testdev' -- "$cur") ;;
+    --serial) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
+    --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio' -- "$cur") ;;
+    --cpu | --cpus | --memory | --append) ;;
+    *)
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --cpus --cpu --engine --serial
+            --device --no-reboot --trace --quiet --help' -- "$cur")
+        ;;
+    esac
+}
+complete -F _lodge lodge
