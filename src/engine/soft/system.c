@@ -489,6 +489,14 @@ void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write)
     }
 }
 
+/* B0-B3 tell of this exception; BS and the rest stay until software clears them (SDM vol. 3 17.2.3). */
+void soft_take_db(struct soft_vcpu *v)
+{
+    v->s.dr6 = (v->s.dr6 & ~15ull) | v->db_pending | DR6_FIXED;
+    v->db_pending = 0;
+    soft_raise(v, NULL, VEC_DB);
+}
+
 static void check_io_bp(struct soft_vcpu *v, u16 port, unsigned size)
 {
     if (likely(!(v->s.dr7 & 0xff)) || !(v->s.cr4 & CR4_DE))
