@@ -237,14 +237,19 @@ void soft_flush_page(struct soft_vcpu *v, u64 lin)
     soft_update_jc_key(v);
 }
 
+/* In tlb_entry.gpa: the page may be written, but holds decoded code: stores take the slow path, without a walk. */
+enum { GPA_WATCHED = 1 };
+
 void soft_drop_writable(struct soft_vcpu *v, bool code_too)
 {
     for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
             struct tlb_entry *e = &v->tlbs[c][slot];
-            if (e->write == TLB_NONE(slot))
-                continue;
+            bool open = e->write != TLB_NONE(slot);
             e->write = TLB_NONE(slot);
+            e->gpa &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
+            if (!open)
+                continue;
             /* It may have been written since another processor decoded code from it: that code is stale. */
             if (code_too)
                 soft_code_written(v, e->gpa, GUEST_PAGE_SIZE);
@@ -255,7 +260,7 @@ void soft_protect_page(struct soft_vcpu *v, u64 gpa)
 {
     for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            if (v->tlbs[c][slot].gpa == gpa)
+            if ((v->tlbs[c][slot].gpa & ~0xfffull) == gpa)
                 v->tlbs[c][slot].write = TLB_NONE(slot);
 }
 
@@ -280,6 +285,19 @@ static bool canonical(u64 lin)
     return (u64)((s64)(lin << 16) >> 16) == lin;
 }
 
+/* Lets stores go straight to the page unless it holds decoded code. Pairs with the order in block.c: lines are set,
+   then the other processors asked to drop write entries. */
+static void open_if_unwatched(struct soft_vcpu *v, struct tlb_entry *e, u64 page, unsigned slot)
+{
+    e->write = page;
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    e->gpa &= ~0xfffull;
+    if (__atomic_load_n(&v->vm->code_lines[e->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED)) {
+        e->write = TLB_NONE(slot);
+        e->gpa |= GPA_WATCHED;
+    }
+}
+
 /* false with *fault: the error code of the page fault. */
 static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *p, u32 *fault)
 {
@@ -288,8 +306,11 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     struct tlb_entry *e = &v->tlbs[ctx][slot];
     bool write = a & ACCESS_WRITE;
     u64 page = lin & ~0xfffull;
-    if ((write ? e->write : e->read) == page) {
-        *p = (struct page){e->gpa | (lin & 0xfff), (u8 *)(e->host + lin), false};
+    const bool watched = write && e->read == page && (e->gpa & GPA_WATCHED);
+    if (watched)
+        open_if_unwatched(v, e, page, slot);
+    if ((write ? e->write : e->read) == page || watched) {
+        *p = (struct page){(e->gpa & ~0xfffull) | (lin & 0xfff), (u8 *)(e->host + lin), false};
         return true;
     }
     struct walk w = walk(v, lin, a, ctx == TLB_KERNEL);
@@ -317,14 +338,8 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     u64 n = (w.gpa - r->gpa) >> GUEST_PAGE_SHIFT;
     bool marked = __atomic_load_n(&r->dirty[n >> 6], __ATOMIC_RELAXED) >> (n & 63) & 1;
     e->write = TLB_NONE(slot);
-    if (can_write && marked) {
-        e->write = page;
-        /* Pairs with the order in block.c: lines are set, then the other processors asked to drop write entries. */
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (w.gpa >> GUEST_PAGE_SHIFT < v->vm->pages &&
-            __atomic_load_n(&v->vm->code_lines[w.gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED))
-            e->write = TLB_NONE(slot);
-    }
+    if (can_write && marked)
+        open_if_unwatched(v, e, page, slot);
     return true;
 }
 
