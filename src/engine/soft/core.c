@@ -167,15 +167,6 @@ void soft_update_slow(struct soft_vcpu *v)
     soft_update_tlb_ctx(v);
 }
 
-/* SDM vol. 3 17.2.3: B0-B3 are set for the conditions met and cleared for the others; BS and BT stay until software
-   clears them. */
-void soft_take_db(struct soft_vcpu *v)
-{
-    v->s.dr6 = (v->s.dr6 & ~15ull) | v->db_pending;
-    v->db_pending = 0;
-    soft_raise(v, NULL, VEC_DB);
-}
-
 /* Executes the instruction at RIP alone, with what must be looked at before and after it. */
 static void step(struct soft_vcpu *v)
 {
