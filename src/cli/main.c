@@ -80,7 +80,7 @@ int main(int argc, char **argv)
         v = verb_find(argv[1]);
     if (!v)
         return unknown_verb(argv[1]);
-    if (argc > 2 && v->run != cli_help && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
+    if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
         v->help();
         status = STATUS_OK;
     } else {

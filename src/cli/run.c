@@ -216,19 +216,10 @@ void help_run(void)
          "2 an option or a file cannot be used; 1 any other failure, said in one line.");
 }
 
-/* Whether a failure before the guest's start is the request's or the host's of the moment. */
+/* A failure before the guest's start: the request cannot be met, unless the host is short of something just now. */
 static int status_of(int code)
 {
-    switch (code) {
-    case ENOMEM:
-    case EAGAIN:
-    case EMFILE:
-    case ENFILE:
-    case ENOSPC:
-        return STATUS_FAILED;
-    default:
-        return STATUS_USAGE;
-    }
+    return code == EAGAIN || code == EMFILE || code == ENFILE ? STATUS_FAILED : STATUS_USAGE;
 }
 
 int cli_run(int argc, char **argv)
