@@ -70,7 +70,7 @@ static void gas(u8 *p, u64 port, unsigned bytes)
 
 static void build_fadt(struct table *t, u64 facs, u64 dsdt)
 {
-    enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2, NO_MSI = 1 << 3 };
+    enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2 };
     enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10 };
     u8 *p = t->data;
 
@@ -88,7 +88,7 @@ static void build_fadt(struct table *t, u64 facs, u64 dsdt)
     p[88] = 4, p[89] = 2, p[91] = 4, p[92] = ACPI_GPE0_LEN;
     put(p + 96, 0xfff, 2), put(p + 98, 0xfff, 2); /* no C2, no C3 */
     p[108] = 0x32; /* century in CMOS */
-    put(p + 109, LEGACY_DEVICES | I8042 | NO_VGA | NO_MSI, 2);
+    put(p + 109, LEGACY_DEVICES | I8042 | NO_VGA, 2);
     put(p + 112, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP, 4); /* the power button is a fixed one */
     gas(p + 116, ACPI_RESET_PORT, 1);
     p[128] = ACPI_RESET_VALUE;

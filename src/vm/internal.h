@@ -24,6 +24,7 @@ enum vm_request {
 
 struct vm {
     const struct vm_config *config;
+    const char *restore; /* directory of the snapshot it comes from, or NULL; set before vm_build */
     const struct engine_ops *engine;
     struct engine_caps caps;
     struct cpuid_table cpuid;

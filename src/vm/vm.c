@@ -18,6 +18,7 @@
 
 #include "base/log.h"
 #include "vm/internal.h"
+#include "vm/snapshot.h"
 
 /* ---- requests ----------------------------------------------------------- */
 
@@ -166,7 +167,7 @@ static int build_cpuid(struct vm *v, struct error *err)
         .cpus = v->config->cpus, .supported = &v->caps.supported,
     };
     if (!rc)
-        rc = cpuid_build(&v->cpuid, &rq, err);
+        rc = v->restore ? snapshot_config(v->restore, v->config, &v->caps.supported, &v->cpuid, err) : cpuid_build(&v->cpuid, &rq, err);
     free(model);
     return rc;
 }
