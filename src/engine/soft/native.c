@@ -115,7 +115,10 @@ static bool is_integer(unsigned m)
     case M_XADD: case M_MOVBE: case M_CRC32: case M_ADCX: case M_ADOX: case M_ANDN: case M_BEXTR: case M_BLSI:
     case M_BLSMSK: case M_BLSR: case M_BZHI: case M_MULX: case M_PDEP: case M_PEXT: case M_RORX: case M_SARX:
     case M_SHLX: case M_SHRX: case M_RDRAND: case M_RDSEED: case M_MOVNTI: case M_LFENCE: case M_MFENCE:
-    case M_SFENCE: return true;
+    case M_SFENCE:
+    /* LOCKed forms, and XCHG with memory, which always is; bit tests that op_int.c leaves. */
+    case M_ADD: case M_OR: case M_ADC: case M_SBB: case M_AND: case M_SUB: case M_XOR: case M_INC: case M_DEC:
+    case M_NEG: case M_NOT: case M_XCHG: case M_BT: case M_BTS: case M_BTR: case M_BTC: return true;
     }
     return false;
 }
@@ -611,6 +614,16 @@ bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     }
     if (!integer && o->cls != OPC_X87 && o->cls != OPC_MMX && o->cls != OPC_SSE && o->cls != OPC_AVX && o->cls != OPC_AVX512)
         return false;
+    switch (o->mnemonic) {
+    case M_BT: case M_BTS: case M_BTR: case M_BTC:
+        if (d->has_mem && d->opcode != 0xba)
+            return false; /* a bit string: the register reaches beyond the operand, in the host anywhere */
+        break;
+    case M_ADD: case M_OR: case M_ADC: case M_SBB: case M_AND: case M_SUB: case M_XOR: case M_INC: case M_DEC:
+    case M_NEG: case M_NOT: case M_XCHG:
+        if (!d->has_mem)
+            return false; /* op_int.c's; some of their short forms are REX prefixes here */
+    }
     /* rdi and rsi are the stub's own; rSP and rBP nothing of these classes names. */
     if (((o->gpr_read | o->gpr_write) & ~0xfu) && !(o->flags & (OPF_MASKED_MEM | OPF_IMPLICIT_MEM)))
         return false;
@@ -641,7 +654,7 @@ bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     default:
         if (!integer)
             return false; /* no vector instruction reads and writes its memory operand */
-        i->fn = d->lock ? op_native_lock : op_native_int_rmw;
+        i->fn = d->lock || o->mnemonic == M_XCHG ? op_native_lock : op_native_int_rmw;
     }
     return true;
 }
