@@ -2,7 +2,7 @@
 /*
  * soft_decode - the software engine's decoder against Zydis.
  *
- *   test-soft_decode [N [SEED]]     N encodings (300,000); LODGE_TEST_SECONDS=600 goes on for that long instead
+ *   test-soft_decode [N [SEED]]     N encodings (1,000,000); LODGE_TEST_SECONDS=600 goes on for that long instead
  *
  * Encodings are made to be nearly legal (prefixes, VEX and EVEX payloads, ModRM and SIB of every form) or wholly
  * random, whole or cut short, for 16, 32 and 64 bit code. Compared: legality, length, mnemonic, operand and address
@@ -407,7 +407,7 @@ int main(int argc, char **argv)
     static const ZydisStackWidth widths[3] = {ZYDIS_STACK_WIDTH_16, ZYDIS_STACK_WIDTH_32, ZYDIS_STACK_WIDTH_64};
     const char *limit = getenv("LODGE_TEST_SECONDS"), *seed = getenv("LODGE_TEST_SEED");
     double end = limit ? seconds() + atof(limit) : 0;
-    u64 n = argc > 1 ? strtoull(argv[1], NULL, 0) : 300000;
+    u64 n = argc > 1 ? strtoull(argv[1], NULL, 0) : 1000000;
 
     if (argc > 2)
         seed = argv[2];
