@@ -373,6 +373,30 @@ static void build_env(struct soft_vcpu *v, const struct insn *i, u8 *to)
     w[6] = real ? (fdp >> 16) << 12 : 0xffff0000u | fds;
 }
 
+/* Sets FSW; ST(i) is at slot i of the image, so where the top of the stack moves the registers change slots. */
+static void set_fsw(struct soft_vcpu *v, u16 fsw)
+{
+    u8 old[8][16];
+    u8 *st = v->s.xsave + XS_ST;
+    const unsigned by = ((unsigned)(fsw >> 11) - (IMAGE16(v, XS_FSW) >> 11)) & 7;
+    IMAGE16(v, XS_FSW) = fsw;
+    if (!by)
+        return;
+    copy_bytes(old, st, sizeof old);
+    for (unsigned k = 0; k < 8; k++)
+        copy_bytes(st + 16 * k, old[(k + by) & 7], 16);
+}
+
+/* As FNINIT: the registers keep what they hold, empty. */
+static void init_x87(struct soft_vcpu *v)
+{
+    set_fsw(v, 0);
+    zero_bytes(v->s.xsave, XS_MXCSR);
+    IMAGE16(v, XS_FCW) = 0x37f;
+    v->x87_fcs = v->x87_fds = 0;
+    IMAGE64(v, XS_BV) |= XCOMP_X87;
+}
+
 static void take_env(struct soft_vcpu *v, const struct insn *i, const u8 *from)
 {
     u16 fcw, fsw, ftw;
@@ -403,7 +427,7 @@ static void take_env(struct soft_vcpu *v, const struct insn *i, const u8 *from)
     if (fsw & ~fcw & 0x3f)
         fsw |= 0x8080;
     IMAGE16(v, XS_FCW) = (u16)((fcw & 0x1f3f) | 0x40); /* bit 6 reads as 1, the other reserved ones as 0 */
-    IMAGE16(v, XS_FSW) = fsw;
+    set_fsw(v, fsw);
     IMAGE16(v, XS_FTW) = tags;
     IMAGE16(v, XS_FOP) = fop & 0x7ff;
     IMAGE64(v, XS_FIP) = fip;
@@ -458,11 +482,7 @@ static void op_fnsave(struct soft_vcpu *v, const struct insn *i)
     for (unsigned k = 0; k < 8; k++)
         copy_bytes(out + n + 10 * k, image + XS_ST + 16 * k, 10);
     store_run(v, i, lin, out, n + 80);
-    /* Then as FNINIT: the registers themselves stay, empty. */
-    zero_bytes(image, XS_MXCSR);
-    IMAGE16(v, XS_FCW) = 0x37f;
-    v->x87_fcs = v->x87_fds = 0;
-    IMAGE64(v, XS_BV) |= XCOMP_X87;
+    init_x87(v);
     NEXT(v, i);
 }
 
@@ -485,10 +505,7 @@ static void op_fninit(struct soft_vcpu *v, const struct insn *i)
 {
     vec_check(v, i, DENY_X87);
     vec_image(v);
-    zero_bytes(v->s.xsave, XS_MXCSR);
-    IMAGE16(v, XS_FCW) = 0x37f;
-    v->x87_fcs = v->x87_fds = 0;
-    IMAGE64(v, XS_BV) |= XCOMP_X87;
+    init_x87(v);
     NEXT(v, i);
 }
 
