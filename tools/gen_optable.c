@@ -391,8 +391,16 @@ static u8 classify(const ZydisDecodedInstruction *in, const ZydisDecodedOperand 
         return OPC_SSE;
     if (has_class(in, op, ZYDIS_REGCLASS_MMX) || !strcmp(m, "emms"))
         return OPC_MMX;
-    if (!strcmp(m, "ldmxcsr") || !strcmp(m, "stmxcsr"))
+    switch (in->meta.isa_ext) { /* CVTTSD2SI r64, m64, LDMXCSR: no operand in a vector register */
+    case ZYDIS_ISA_EXT_SSE:
+    case ZYDIS_ISA_EXT_SSE2:
+    case ZYDIS_ISA_EXT_SSE3:
+    case ZYDIS_ISA_EXT_SSSE3:
+    case ZYDIS_ISA_EXT_SSE4:
         return OPC_SSE;
+    default:
+        break;
+    }
     if (in->meta.isa_set == ZYDIS_ISA_SET_INVPCID || in->meta.isa_set == ZYDIS_ISA_SET_MONITOR)
         return OPC_SYSTEM;
     return OPC_INT;
