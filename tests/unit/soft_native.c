@@ -15,6 +15,7 @@
 
 #include "test.h"
 
+#include "engine/soft/block.h"
 #include "engine/soft/native.h"
 
 /* ---- the doubles -------------------------------------------------------- */
