@@ -265,7 +265,11 @@ static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
             __atomic_fetch_and(&v->request, ~(u32)REQ_INTR, __ATOMIC_SEQ_CST);
         break;
     case SIGNAL_NMI: request(v, REQ_NMI); break;
-    case SIGNAL_INIT: request(v, REQ_INIT); break;
+    case SIGNAL_INIT:
+        /* INIT drops what was pending when it came; a SIPI that follows before this processor has seen the INIT stays. */
+        __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_SIPI), __ATOMIC_SEQ_CST);
+        request(v, REQ_INIT);
+        break;
     case SIGNAL_SIPI:
         __atomic_store_n(&v->s.sipi_vector, (u8)arg, __ATOMIC_RELEASE);
         request(v, REQ_SIPI);
@@ -310,7 +314,6 @@ void soft_init_signal(struct soft_vcpu *v)
     v->s.rflags = v->rflags;
     cpu_init_signal(&v->s, v->id == 0);
     derive(v);
-    __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_SIPI), __ATOMIC_ACQ_REL);
 }
 
 u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
