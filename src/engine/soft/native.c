@@ -445,7 +445,11 @@ __attribute__((noinline)) void native_run(struct soft_vcpu *v, const struct insn
     struct insn pair[2];
     pair[0] = *i;
     pair[1].fn = op_return;
+    if (i->aux)
+        soft_vec_load(v); /* registers of a device may have been read meanwhile: its model is C */
     STUB(i)(v, pair, mem, ea);
+    if (i->aux)
+        vec_done(v);
 }
 
 /* No memory operand. */
@@ -454,7 +458,6 @@ static void op_native_r(struct soft_vcpu *v, const struct insn *i)
     vec_ready(v, i);
     if (SOFT_VEC_EAGER) {
         native_run(v, i, NULL, 0);
-        soft_vec_save(v);
         NEXT(v, i);
     }
     return STUB(i)(v, i, NULL, 0);
@@ -474,11 +477,7 @@ __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct ins
     if (i->aux == DENY_X87 && (a & ACCESS_WRITE))
         a = ACCESS_RMW; /* FST stores nothing if it sets an unmasked exception: what goes back is then what was there */
     void *p = soft_ptr(v, i, lin, i->size, a, buf, &bounce);
-    if (i->aux)
-        soft_vec_load(v); /* registers of a device were read: its model is C */
     native_run(v, i, p, ea);
-    if (i->aux)
-        vec_done(v);
     if (bounce && (a & ACCESS_WRITE))
         soft_bounce_out(v, i, lin, i->size, p);
 }

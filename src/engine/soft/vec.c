@@ -134,5 +134,6 @@ void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny)
 void vec_prepare(struct soft_vcpu *v, const struct insn *i, unsigned deny)
 {
     vec_check(v, i, deny);
-    soft_vec_load(v);
+    if (!SOFT_VEC_EAGER) /* else native_run does, at the last moment */
+        soft_vec_load(v);
 }

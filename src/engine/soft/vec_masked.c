@@ -44,10 +44,8 @@ static __attribute__((noinline)) void masked_load_slow(struct soft_vcpu *v, cons
     n->masked_lin = lin;
     n->masked_host = (u64)host;
     n->masked_active = true;
-    soft_vec_load(v);
     native_run(v, i, host, 0);
     n->masked_active = false;
-    vec_done(v);
 }
 
 void native_masked_fault(struct soft_vcpu *v, const struct insn *i, u64 addr)
@@ -95,10 +93,8 @@ static __attribute__((noinline)) void masked_store_slow(struct soft_vcpu *v, con
         soft_raise_err(v, i, VEC_GP, 0);
     for (unsigned k = 0; k < size; k++)
         a[k] = 0, b[k] = 0xff;
-    soft_vec_load(v);
     native_run(v, i, a, 0);
     native_run(v, i, b, 0);
-    vec_done(v);
     /* All checks before the first store; runs of selected bytes at a time. */
     for (unsigned store = 0; store < 2; store++)
         for (unsigned k = 0, run; k < size; k += run + 1) {

@@ -94,7 +94,7 @@ static bool without_xmm(const struct soft_vcpu *v)
 
 static void op_fxsave(struct soft_vcpu *v, const struct insn *i)
 {
-    u8 legacy[LEGACY_END64];
+    u8 legacy[LEGACY_END64] __attribute__((aligned(8)));
     vec_check(v, i, DENY_X87);
     u64 lin = area(v, i, 512, 16, ACCESS_WRITE);
     vec_image(v);
@@ -105,7 +105,7 @@ static void op_fxsave(struct soft_vcpu *v, const struct insn *i)
 
 static void op_fxrstor(struct soft_vcpu *v, const struct insn *i)
 {
-    u8 legacy[LEGACY_END64];
+    u8 legacy[LEGACY_END64] __attribute__((aligned(8)));
     vec_check(v, i, DENY_X87);
     u64 lin = area(v, i, 512, 16, ACCESS_READ);
     const unsigned end = legacy_end(v);
@@ -175,7 +175,7 @@ static u64 in_use(struct soft_vcpu *v)
 static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, const struct insn *i, enum save_kind kind)
 {
     const struct soft_native *n = v->native;
-    u8 legacy[LEGACY_END64];
+    u8 legacy[LEGACY_END64] __attribute__((aligned(8)));
     xsave_check(v, i);
     const u64 mask = requested(v), xcomp_bv = kind == SAVE_COMPACT ? mask | BIT(63) : 0;
     u64 lin = area(v, i, area_size(n, xcomp_bv, mask), 64, ACCESS_WRITE);
