@@ -1,0 +1,858 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * gen.c - random instruction sequences that do something.
+ *
+ * First every opcode, prefix and ModRM form is put through the decoder; what this host has and what can be repeated
+ * becomes a list of forms. An instruction is then a form with registers, memory operand and immediate of its own,
+ * decoded again to see that it is still the same. A few registers of a sequence always point into the data area and
+ * are never written, so that most memory operands can be aimed; the others hold anything.
+ */
+#include "oracle.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "cpu/cpu.h"
+
+u64 rng_next(struct rng *r) /* xorshift64* */
+{
+    r->s ^= r->s >> 12;
+    r->s ^= r->s << 25;
+    r->s ^= r->s >> 27;
+    return r->s * 0x2545f4914f6cdd1dull;
+}
+static bool chance(struct rng *r, unsigned percent) { return rng_below(r, 100) < percent; }
+
+/* ---- forms ------------------------------------------------------------------- */
+
+struct form {
+    const struct opdesc *desc;
+    u8 encoding, map, opcode, rep, opsize66, w, vl, pp, mod3, reg, rm;
+};
+
+enum bucket { B_INT, B_STRING, B_X87, B_MMX, B_SSE, B_AVX, B_AVX512, B_FAULT, B_COUNT };
+static const unsigned weights[B_COUNT] = {44, 6, 10, 8, 14, 14, 10, 1};
+
+struct list {
+    struct form *form;
+    unsigned n, cap;
+};
+struct gen {
+    struct list list[2][B_COUNT]; /* 64, 32 bit */
+    bool isa[ISA_COUNT];
+};
+
+static bool mnemonic_in(unsigned m, const u16 *list, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++)
+        if (list[i] == m)
+            return true;
+    return false;
+}
+#define MNEMONIC_IN(m, list) mnemonic_in(m, list, ARRAY_SIZE(list))
+
+/* What cannot be repeated, would leave the sequence, or shows the processor underneath. */
+static bool excluded(const struct opdesc *d)
+{
+    static const u16 list[] = {
+        M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2,
+        /* x87 instruction and data pointers: kept exactly on Intel, only behind exceptions on AMD */
+        M_FNSAVE, M_FNSTENV, M_FXSAVE, M_FXSAVE64, M_FXRSTOR, M_FXRSTOR64, M_FRSTOR, M_FLDENV,
+        M_BSWAP, /* of 16 bits is undefined; see ban() */
+    };
+    return d->mnemonic != M_BSWAP && MNEMONIC_IN(d->mnemonic, list);
+}
+
+static int bucket_of(const struct opdesc *d)
+{
+    static const u16 pushes[] = {M_PUSHF, M_PUSHFQ, M_PUSHFD};
+    static const u16 privileged[] = {M_HLT, M_CLI, M_STI, M_CLTS, M_INVD, M_WBINVD, M_RDMSR, M_WRMSR, M_LGDT, M_LIDT, M_LLDT,
+        M_LTR, M_LMSW, M_INVLPG, M_SWAPGS, M_SYSRET, M_SYSEXIT, M_IN, M_OUT};
+    if (excluded(d))
+        return -1;
+    switch (d->cls) {
+    case OPC_INT: return B_INT;
+    case OPC_STRING: return d->mnemonic == M_INSB || d->mnemonic == M_INSW || d->mnemonic == M_INSD || d->mnemonic == M_OUTSB ||
+            d->mnemonic == M_OUTSW || d->mnemonic == M_OUTSD ? B_FAULT : B_STRING;
+    case OPC_X87: return B_X87;
+    case OPC_MMX: return B_MMX;
+    case OPC_SSE: return B_SSE;
+    case OPC_AVX: return B_AVX;
+    case OPC_AVX512: return B_AVX512;
+    case OPC_SYSTEM:
+        if (MNEMONIC_IN(d->mnemonic, pushes))
+            return B_INT;
+        if (MNEMONIC_IN(d->mnemonic, privileged))
+            return B_FAULT;
+        if (d->mnemonic == M_MOV && d->flags & OPF_PRIV)
+            return B_FAULT;
+        return -1;
+    default:
+        return d->mnemonic == M_INTO || d->mnemonic == M_BOUND ? B_INT : -1;
+    }
+}
+
+static void add_form(struct gen *g, unsigned bits, const struct form *f)
+{
+    int b = bucket_of(f->desc);
+    if (b < 0 || !g->isa[f->desc->feature])
+        return;
+    struct list *l = &g->list[bits == 32][b];
+    for (unsigned i = l->n; i-- > 0 && l->n - i < 64;) /* neighbours: the same but for reg or rm that do not matter */
+        if (l->form[i].desc == f->desc && l->form[i].map == f->map && l->form[i].opcode == f->opcode &&
+            l->form[i].encoding == f->encoding && l->form[i].mod3 == f->mod3)
+            return;
+    if (l->n == l->cap) {
+        l->cap = l->cap ? l->cap * 2 : 256;
+        l->form = realloc(l->form, l->cap * sizeof(*l->form));
+        if (!l->form)
+            abort();
+    }
+    l->form[l->n++] = *f;
+}
+
+/* The form's bytes up to the opcode; rex holds extension bits besides W. */
+static unsigned put_head(const struct form *f, unsigned bits, u8 rex, u8 vvvv, u8 aaa_z, u8 *p)
+{
+    unsigned n = 0;
+    switch (f->encoding) {
+    case ENC_LEGACY:
+        if (f->opsize66)
+            p[n++] = 0x66;
+        if (f->rep)
+            p[n++] = f->rep;
+        if (bits == 64 && (f->w || rex))
+            p[n++] = (u8)(0x40 | f->w << 3 | (rex & 7));
+        if (f->map)
+            p[n++] = 0x0f;
+        if (f->map >= 2)
+            p[n++] = f->map == 2 ? 0x38 : 0x3a;
+        break;
+    case ENC_VEX:
+        p[n++] = 0xc4;
+        p[n++] = (u8)((~rex & 7) << 5 | f->map);
+        p[n++] = (u8)(f->w << 7 | (~vvvv & 15) << 3 | f->vl << 2 | f->pp);
+        break;
+    default:
+        p[n++] = 0x62;
+        p[n++] = (u8)((~rex & 7) << 5 | (vvvv & 0x40 ? 0 : 0x10) | f->map);
+        p[n++] = (u8)(f->w << 7 | (~vvvv & 15) << 3 | 4 | f->pp);
+        p[n++] = (u8)((aaa_z & 0x80) | f->vl << 5 | (aaa_z & 8) << 1 | (vvvv & 0x10 ? 0 : 8) | (aaa_z & 7));
+        break;
+    }
+    p[n++] = f->opcode;
+    return n;
+}
+
+static void try_form(struct gen *g, unsigned bits, struct form *f)
+{
+    u8 b[32] = {0};
+    struct decoded d;
+    unsigned n = put_head(f, bits, 0, f->encoding == ENC_LEGACY ? 0 : 2, 0, b);
+    b[n++] = (u8)((f->mod3 ? 0xc0 : 0x00) | f->reg << 3 | (f->mod3 ? f->rm : 4));
+    b[n++] = 0x08;
+    if (decode(&d, b, 24, bits, true) != DECODE_OK && f->encoding != ENC_LEGACY) {
+        n = put_head(f, bits, 0, 0, 0, b);
+        b[n] = (u8)((f->mod3 ? 0xc0 : 0x00) | f->reg << 3 | (f->mod3 ? f->rm : 4));
+        if (decode(&d, b, 24, bits, true) != DECODE_OK)
+            return;
+    }
+    if (!d.desc || d.len == 0 || decode(&d, b, 24, bits, true) != DECODE_OK)
+        return;
+    if (!(d.desc->flags & OPF_MODRM) && (f->mod3 || f->reg || f->rm))
+        return;
+    f->desc = d.desc;
+    add_form(g, bits, f);
+}
+
+static void scan(struct gen *g, unsigned bits)
+{
+    struct form f = {.encoding = ENC_LEGACY};
+    for (unsigned map = 0; map < 4; map++)
+        for (unsigned op = 0; op < 256; op++)
+            for (unsigned c = 0; c < 24; c++)
+                for (unsigned m = 0; m < 128; m++) {
+                    static const u8 reps[3] = {0, 0xf2, 0xf3};
+                    bool rm_counts = map == 0 ? op >= 0xd8 && op <= 0xdf : map == 1 && op == 0x01;
+                    f.map = (u8)map;
+                    f.opcode = (u8)op;
+                    f.rep = reps[c % 3];
+                    f.opsize66 = c / 3 & 1;
+                    f.w = c / 6 & 1;
+                    f.mod3 = c / 12;
+                    f.reg = m & 7;
+                    f.rm = (u8)(m >> 3 & 7);
+                    if ((f.w && bits == 32) || m >= 64 || (f.rm && !(f.mod3 && rm_counts)))
+                        continue;
+                    try_form(g, bits, &f);
+                }
+    for (unsigned enc = ENC_VEX; enc <= ENC_EVEX; enc++) {
+        f = (struct form){.encoding = (u8)enc};
+        if (enc == ENC_EVEX && !g->isa[ISA_AVX512F])
+            break;
+        for (unsigned map = 1; map < 7; map++)
+            for (unsigned op = 0; op < 256; op++)
+                for (unsigned c = 0; c < 64; c++)
+                    for (unsigned reg = 0; reg < 8; reg++) {
+                        f.map = (u8)map;
+                        f.opcode = (u8)op;
+                        f.pp = c & 3;
+                        f.w = c >> 2 & 1;
+                        f.vl = c >> 3 & 3;
+                        f.mod3 = (u8)(c >> 5);
+                        f.reg = (u8)reg;
+                        if (map == 4 || (enc == ENC_VEX && (map > 3 || f.vl > 1)))
+                            continue;
+                        try_form(g, bits, &f);
+                    }
+    }
+}
+
+struct gen *gen_new(u64 xcr0)
+{
+    struct gen *g = calloc(1, sizeof(*g));
+    if (!g)
+        abort();
+    for (unsigned i = 0; i < ISA_COUNT; i++) {
+        const struct isa_cpuid *c = &isa_cpuid[i];
+        u32 r[4] = {c->function, 0, c->index, 0}, max = c->function & 0x80000000, x;
+        __asm__ volatile("cpuid" : "+a"(max), "=b"(x), "=c"(x), "=d"(x) : : );
+        if (c->function && (c->function > max))
+            continue;
+        __asm__ volatile("cpuid" : "+a"(r[0]), "=b"(r[1]), "+c"(r[2]), "=d"(r[3]));
+        g->isa[i] = i == ISA_X86 || ((r[c->reg] >> c->bit & 1) && g->isa[c->also]);
+    }
+    if ((xcr0 & 6) != 6)
+        for (unsigned i = 0; i < ISA_COUNT; i++)
+            if (i == ISA_AVX || i == ISA_AVX2 || i == ISA_F16C || i == ISA_FMA || i == ISA_VAES || i == ISA_VPCLMULQDQ)
+                g->isa[i] = false;
+    if ((xcr0 & 0xe0) != 0xe0)
+        g->isa[ISA_AVX512F] = false;
+    scan(g, 64);
+    scan(g, 32);
+    return g;
+}
+
+void gen_free(struct gen *g)
+{
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned b = 0; b < B_COUNT; b++)
+            free(g->list[i][b].form);
+    free(g);
+}
+
+/* ---- memory and registers ------------------------------------------------------- */
+
+static u64 number(struct rng *r)
+{
+    static const u64 edges[] = {0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
+        0x80000000, 0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000, ~0ull, ~1ull, 0x5555555555555555};
+    switch (rng_below(r, 5)) {
+    case 0: return edges[rng_below(r, ARRAY_SIZE(edges))];
+    case 1: return rng_next(r) & 0xff;
+    case 2: return rng_next(r) & 0xffffffff;
+    case 3: return rng_next(r) >> rng_below(r, 64);
+    default: return rng_next(r);
+    }
+}
+
+static u32 float_bits(struct rng *r)
+{
+    static const u32 edges[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001, 1,
+        0x807fffff, 0x00800000, 0x7f7fffff, 0x4f000000, 0x40490fdb, 0x3f000000, 0x4b800000};
+    return chance(r, 40) ? edges[rng_below(r, ARRAY_SIZE(edges))] :
+        chance(r, 70) ? (u32)((rng_next(r) & 0x807fffff) | (0x3f800000 + (rng_below(r, 40) << 23) - (20u << 23))) : (u32)rng_next(r);
+}
+static u64 double_bits(struct rng *r)
+{
+    static const u64 edges[] = {0, 0x8000000000000000, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000,
+        0xfff0000000000000, 0x7ff8000000000000, 0x7ff0000000000001, 1, 0x000fffffffffffff, 0x0010000000000000,
+        0x7fefffffffffffff, 0x43e0000000000000, 0x400921fb54442d18, 0x3fe0000000000000, 0x4340000000000000};
+    return chance(r, 40) ? edges[rng_below(r, ARRAY_SIZE(edges))] :
+        chance(r, 70) ? (rng_next(r) & 0x800fffffffffffff) | ((u64)(1003 + rng_below(r, 40)) << 52) : rng_next(r);
+}
+
+static void vector_bytes(struct rng *r, u8 *p, unsigned len)
+{
+    unsigned kind = rng_below(r, 4);
+    for (unsigned i = 0; i < len; i += 8) {
+        u64 x = kind == 0 ? rng_next(r) : kind == 1 ? double_bits(r) : kind == 2 ? number(r) :
+            (u64)float_bits(r) << 32 | float_bits(r);
+        memcpy(p + i, &x, 8);
+    }
+}
+
+void gen_memory(u64 seed, u8 *data, u8 *stack)
+{
+    struct rng r = {seed | 1};
+    /* Blocks of 256 bytes, repeated: what matters is that bytes near each other differ. */
+    static const unsigned block = 512;
+    u8 b[512];
+    for (unsigned i = 0; i < block; i += 32)
+        vector_bytes(&r, b + i, 32);
+    for (unsigned i = 0; i < DATA_RO; i += block)
+        memcpy(data + i, b, block);
+    for (unsigned i = 0; i < 4096; i += 8) { /* small numbers, also as 64 bits */
+        u64 x = rng_next(&r) >> 52;
+        memcpy(data + DATA_SMALL + i, &x, 8);
+    }
+    for (unsigned i = 0; i < STACK_SIZE; i += block)
+        memcpy(stack + i, b, block);
+}
+
+void gen_read_only(u8 *page)
+{
+    struct rng r = {12345};
+    for (unsigned i = 0; i < DATA_SIZE - DATA_RO; i += 8) {
+        u64 x = rng_next(&r);
+        memcpy(page + i, &x, 8);
+    }
+}
+
+static void random_fpu(struct rng *r, u8 *x, bool has_avx)
+{
+    u16 fcw = 0x37f, fsw = 0;
+    u32 mxcsr = 0x1f80;
+    u64 bv = has_avx ? 7 : 3;
+    memset(x, 0, XSAVE_MAX);
+    if (chance(r, 40))
+        fcw = (u16)((rng_next(r) & 0xf00) | 0x7f);
+    if (chance(r, 10))
+        fcw = (u16)((rng_next(r) & 0xf3f) | 0x40);
+    fsw = (u16)(rng_below(r, 8) << 11 | (chance(r, 30) ? rng_next(r) & 0x4700 : 0));
+    if ((fcw & 0x3f) == 0x3f && chance(r, 20)) /* sticky flags of masked exceptions */
+        fsw |= rng_next(r) & 0x3f;
+    if (chance(r, 40))
+        mxcsr = (u32)(rng_next(r) & 0xe03f) | 0x1f80 | (chance(r, 50) ? 0x40 : 0); /* rounding, FZ, DAZ, flags */
+    if (chance(r, 10))
+        mxcsr = (u32)(rng_next(r) & 0xffc0) | 0; /* exceptions unmasked */
+    memcpy(x, &fcw, 2);
+    memcpy(x + 2, &fsw, 2);
+    x[4] = chance(r, 50) ? (u8)rng_next(r) : 0xff;
+    memcpy(x + 24, &mxcsr, 4);
+    u32 mask = 0xffff;
+    memcpy(x + 28, &mask, 4);
+    for (unsigned i = 0; i < 8; i++) {
+        u64 m = chance(r, 80) ? rng_next(r) | 1ull << 63 : number(r);
+        u16 e = (u16)(chance(r, 80) ? 0x3fff + rng_below(r, 64) - 32 : chance(r, 50) ? 0x7fff : rng_next(r) & 0x7fff);
+        if (chance(r, 20))
+            m = 1ull << 63;
+        if (chance(r, 10))
+            m = e = 0;
+        e |= (u16)(rng_next(r) & 0x8000);
+        memcpy(x + 32 + i * 16, &m, 8);
+        memcpy(x + 32 + i * 16 + 8, &e, 2);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        vector_bytes(r, x + 160 + i * 16, 16);
+    memcpy(x + 512, &bv, 8);
+    if (has_avx)
+        for (unsigned i = 0; i < 16; i++)
+            vector_bytes(r, x + 576 + i * 16, 16);
+}
+
+/* ---- one sequence ------------------------------------------------------------------ */
+
+struct build {
+    const struct gen *g;
+    struct rng *r;
+    struct sequence *q;
+    u32 fixed;     /* registers that are never written */
+    u8 pointer[3]; /* of those: into the data area */
+    u8 small;      /* and one with a small number */
+    u32 undefined; /* RFLAGS bits without a value now */
+    unsigned skipping;
+};
+
+static struct gen_insn *append(struct build *b, const u8 *bytes, unsigned len)
+{
+    struct gen_insn *i = &b->q->insn[b->q->n++];
+    *i = (struct gen_insn){.len = (u8)len};
+    memcpy(i->bytes, bytes, len);
+    return i;
+}
+
+/* mov r32, imm32: zero-extends */
+static void set_register(struct build *b, unsigned reg, u32 value)
+{
+    u8 c[8];
+    unsigned n = 0;
+    if (reg >= 8)
+        c[n++] = 0x41;
+    c[n++] = (u8)(0xb8 | (reg & 7));
+    memcpy(c + n, &value, 4);
+    append(b, c, n + 4);
+}
+
+/* An address for an operand of that many bytes: mostly in the data area, sometimes over a page's or the area's end. */
+static u64 place(struct build *b, unsigned size, bool aligned)
+{
+    struct rng *r = b->r;
+    u64 at;
+    if (!size)
+        size = 1;
+    switch (rng_below(r, 16)) {
+    case 0: at = DATA_BASE + 4096 * (1 + rng_below(r, 5)) - rng_below(r, size + 1); break; /* across pages; the last ends the area */
+    case 1: at = DATA_BASE + DATA_RO + rng_below(r, 4096 - 64); break;
+    case 2: at = DATA_BASE - rng_below(r, size + 1); break;
+    case 3: at = STACK_BASE + rng_below(r, STACK_SIZE - 64); break;
+    default: at = DATA_BASE + rng_below(r, DATA_RO - 64); break;
+    }
+    if (aligned ? !chance(r, 4) : chance(r, 40))
+        at &= ~(u64)(size >= 64 ? 63 : size >= 32 ? 31 : size >= 16 ? 15 : 7);
+    return at;
+}
+
+/* ModRM, SIB and displacement for an address. rex: the bits it needs are set; false: try again. */
+static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n, u8 *rex, unsigned vsib_index, struct gen_insn *fix,
+    bool addr67)
+{
+    struct rng *r = b->r;
+    const struct opdesc *d = f->desc;
+    bool aligned = d->cls == OPC_SSE || (d->cls == OPC_AVX && chance(r, 50)) || d->mnemonic == M_CMPXCHG16B;
+    u64 at = place(b, d->mem_size, aligned);
+    u8 modrm = (u8)(f->reg << 3);
+    s64 disp = (s64)at;
+    unsigned form = rng_below(r, 8);
+    bool bits64 = b->q->bits == 64;
+
+    if (d->flags & OPF_VSIB) {
+        unsigned base = b->pointer[rng_below(r, 3)];
+        p[(*n)++] = modrm | 0x84;
+        p[(*n)++] = (u8)(rng_below(r, 4) << 6 | (vsib_index & 7) << 3 | (base & 7));
+        *rex |= (u8)((vsib_index >> 3 & 1) << 1 | base >> 3);
+        disp = (s64)(at - b->q->init.gpr[base]);
+    } else if (!bits64 && addr67) { /* 16-bit addresses: nothing is mapped there, but LEA and faults have them too */
+        unsigned mod = rng_below(r, 3);
+        p[(*n)++] = (u8)(modrm | mod << 6 | rng_below(r, 8));
+        unsigned len = mod == 0 ? ((p[*n - 1] & 7) == 6 ? 2 : 0) : mod;
+        for (unsigned i = 0; i < len; i++)
+            p[(*n)++] = (u8)rng_next(r);
+        return true;
+    } else if (form == 0 && bits64) {
+        p[(*n)++] = modrm | 5;
+        fix->fix = FIX_RIP;
+        fix->fix_off = (u8)*n;
+        fix->target = at;
+        disp = 0;
+    } else if (form == 1) { /* disp32 alone, or an index without base */
+        bool index = chance(r, 50);
+        p[(*n)++] = modrm | 4;
+        p[(*n)++] = (u8)((index ? rng_below(r, 4) << 6 | (b->small & 7) << 3 : 0x20) | 5);
+        if (index) {
+            *rex |= (u8)((b->small >> 3) << 1);
+            disp = (s64)(at - (b->q->init.gpr[b->small] << (p[*n - 1] >> 6)));
+        }
+    } else {
+        unsigned base = chance(r, 92) ? b->pointer[rng_below(r, 3)] : RSP;
+        u64 value = base == RSP ? STACK_BASE + 0x1000 : b->q->init.gpr[base];
+        bool index = chance(r, 35), small;
+        unsigned scale = rng_below(r, 4);
+        if (base == RSP)
+            at = STACK_BASE + 0x800 + rng_below(r, 0x1000);
+        if (index)
+            value += b->q->init.gpr[b->small] << scale;
+        disp = (s64)(at - value);
+        small = f->encoding != ENC_EVEX && chance(r, 40);
+        if (small)
+            disp = (s8)disp;
+        *rex |= (u8)(base >> 3);
+        unsigned mod = small ? 1 : 2;
+        if (index || (base & 7) == 4) {
+            p[(*n)++] = (u8)(modrm | mod << 6 | 4);
+            p[(*n)++] = (u8)((index ? scale << 6 | (b->small & 7) << 3 : 0x20) | (base & 7));
+            if (index)
+                *rex |= (u8)((b->small >> 3) << 1);
+        } else {
+            p[(*n)++] = (u8)(modrm | mod << 6 | (base & 7));
+        }
+        if (small) {
+            p[(*n)++] = (u8)disp;
+            return true;
+        }
+    }
+    u32 d32 = (u32)disp;
+    memcpy(p + *n, &d32, 4);
+    *n += 4;
+    return true;
+}
+
+/* Registers that an instruction writes by name. */
+static u32 writes(const struct decoded *d)
+{
+    u32 m = 0;
+    const struct opdesc_gpr *g[3] = {&d->desc->reg, &d->desc->rm, &d->desc->vvvv};
+    const u8 number_of[3] = {d->reg, d->rm, d->vvvv};
+    for (unsigned i = 0; i < 3; i++) {
+        unsigned n = number_of[i];
+        if (!g[i]->size || !g[i]->write || (i == 1 && d->has_mem))
+            continue;
+        if (g[i]->size == 1 && !d->rex && n >= 4)
+            n -= 4;
+        m |= 1u << n;
+    }
+    return m;
+}
+
+/* Results that the manuals leave open, beyond flags. */
+static bool ban(const struct build *b, const struct decoded *d)
+{
+    switch (d->desc->mnemonic) {
+    case M_BSWAP: return d->osize == 2;
+    case M_SHLD:
+    case M_SHRD: return d->osize == 2 && (!d->desc->imm1 || (d->imm & 31) > 16);
+    case M_RDFSBASE:
+    case M_WRFSBASE:
+    case M_WRGSBASE: return true;
+    case M_PUSH:
+    case M_POP: return d->seg_override != 0xff && d->bits == 32;
+    case M_ENTER: return (u16)d->imm > 0x400;
+    case M_RET: return true;
+    default: break;
+    }
+    return false;
+}
+
+static u32 undefined_after(const struct decoded *d, u32 undefined, bool certain)
+{
+    const struct opdesc *o = d->desc;
+    u32 undef = o->eflags_undef;
+    if (certain)
+        undefined &= ~(o->eflags_write & ~o->eflags_read);
+    /* The carry out of a shift by more than the operand's width (SDM vol. 2, SAL/SAR/SHL/SHR; SHLD). */
+    if ((o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SHLD || o->mnemonic == M_SHRD) &&
+        (o->imm1 == 0 || (d->imm & 31) >= 8) && (d->opcode & 0xfe) != 0xd0)
+        undef |= RFLAGS_CF;
+    return undefined | undef;
+}
+
+u32 gen_undefined_flags(const struct sequence *q, unsigned k)
+{
+    u32 undefined = 0;
+    unsigned skipping = 0;
+    for (unsigned i = 0; i < k && i < q->n; i++) {
+        struct decoded d;
+        if (decode(&d, q->insn[i].bytes, 15, q->bits, true) != DECODE_OK)
+            continue;
+        undefined = undefined_after(&d, undefined, !skipping);
+        if (skipping)
+            skipping--;
+        if ((q->insn[i].fix == FIX_SKIP || q->insn[i].fix == FIX_SKIP32) && q->insn[i].skip > skipping)
+            skipping = q->insn[i].skip;
+    }
+    return undefined;
+}
+
+/* Accepts a finished encoding, or not. */
+static bool acceptable(struct build *b, const u8 *bytes, unsigned len, const struct form *f, struct decoded *d)
+{
+    if (decode(d, bytes, len, b->q->bits, true) != DECODE_OK || d->desc != f->desc || d->len > 15)
+        return false;
+    u32 w = writes(d);
+    if (w & (b->fixed | 1u << RSP) || d->desc->gpr_write & b->fixed)
+        return false;
+    if (b->undefined & d->desc->eflags_read & ~(d->desc->eflags_write & d->desc->eflags_undef)) {
+        /* Flags that may stay as they were count as read: staying undefined is no harm. */
+        struct opdesc const *o = d->desc;
+        bool stays = (o->eflags_write & ~o->eflags_read) == 0 && o->eflags_write &&
+            (o->mnemonic == M_ROL || o->mnemonic == M_ROR || o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SAR ||
+            o->mnemonic == M_SHLD || o->mnemonic == M_SHRD);
+        if (!stays)
+            return false;
+    }
+    return !ban(b, d);
+}
+
+static void prepare(struct build *b, const struct form *f)
+{
+    struct rng *r = b->r;
+    const struct opdesc *o = f->desc;
+    if (o->cls == OPC_STRING) {
+        if (chance(r, 95)) {
+            set_register(b, RSI, (u32)place(b, 8, false));
+            set_register(b, RDI, (u32)place(b, 8, false));
+        }
+        if (f->rep && chance(r, 95))
+            set_register(b, RCX, chance(r, 10) ? (u32)rng_next(r) & 0xffff : rng_below(r, 40));
+    } else if ((o->mnemonic == M_DIV || o->mnemonic == M_IDIV) && chance(r, 80)) {
+        set_register(b, RDX, rng_below(r, 4));
+        if (chance(r, 30))
+            set_register(b, RAX, rng_below(r, 0x7fff));
+    } else if (o->mnemonic == M_MASKMOVDQU || o->mnemonic == M_MASKMOVQ || o->mnemonic == M_VMASKMOVDQU) {
+        if (chance(r, 95))
+            set_register(b, RDI, (u32)place(b, 16, false));
+    } else if (o->mnemonic == M_CLZERO && chance(r, 90)) {
+        set_register(b, RAX, (u32)place(b, 64, true));
+    }
+}
+
+static void general(struct build *b)
+{
+    struct rng *r = b->r;
+    const struct list *lists = b->g->list[b->q->bits == 32];
+    unsigned total = 0, pick, bucket = 0;
+    for (unsigned i = 0; i < B_COUNT; i++)
+        total += lists[i].n ? weights[i] : 0;
+    pick = rng_below(r, total);
+    for (;; bucket++) {
+        unsigned w = lists[bucket].n ? weights[bucket] : 0;
+        if (pick < w)
+            break;
+        pick -= w;
+    }
+    struct form f = lists[bucket].form[rng_below(r, lists[bucket].n)];
+    bool lockable = f.desc->flags & OPF_LOCK && !f.mod3;
+    unsigned before = b->q->n;
+
+    prepare(b, &f);
+    for (unsigned attempt = 0; attempt < 24; attempt++) {
+        u8 head[4], body[16], tail[16] = {0}, all[48];
+        unsigned nh = 0, nb, nt = 0, n = 0;
+        struct gen_insn fix = {0};
+        struct form v = f;
+        u8 rex = 0, vvvv = 0, aaa = 0;
+        bool addr67 = chance(r, b->q->bits == 64 ? 4 : 2);
+        unsigned vsib = rng_below(r, b->q->bits == 64 ? 16 : 8);
+
+        if (attempt % 4 != 3) { /* registers of its own, if ModRM.reg is not part of the opcode */
+            v.reg = (u8)rng_below(r, 8);
+            if (b->q->bits == 64)
+                rex = (u8)(chance(r, 50) ? rng_below(r, 8) & (f.mod3 ? 5 : 4) : 0);
+        }
+        if (f.mod3 && attempt % 4 < 2)
+            v.rm = (u8)rng_below(r, 8);
+        if (!(f.desc->flags & OPF_MODRM)) {
+            v.opcode = (u8)((f.opcode & 0xf8) | rng_below(r, 8));
+            if (attempt % 4 == 3)
+                v.opcode = f.opcode;
+            rex &= 1;
+        }
+        if (f.encoding != ENC_LEGACY && attempt % 4 < 3)
+            vvvv = (u8)rng_below(r, b->q->bits == 64 ? 16 : 8);
+        if (f.encoding == ENC_EVEX) {
+            aaa = (u8)(chance(r, 50) ? rng_below(r, 8) : 0);
+            aaa |= (u8)(aaa && chance(r, 30) ? 0x80 : 0) | (chance(r, 20) ? 8 : 0);
+        }
+        if (addr67)
+            head[nh++] = 0x67;
+        if (lockable && chance(r, 25))
+            head[nh++] = 0xf0;
+        if (b->q->bits == 64 && !f.mod3 && chance(r, 3))
+            head[nh++] = 0x65;
+        else if (!f.mod3 && chance(r, 3))
+            head[nh++] = (u8)(0x26 | rng_below(r, 4) << 3);
+
+        if (f.desc->flags & OPF_MODRM) {
+            if (f.mod3)
+                tail[nt++] = (u8)(0xc0 | v.reg << 3 | v.rm);
+            else if (!put_memory(b, &v, tail, &nt, &rex, vsib, &fix, addr67))
+                continue;
+        } else if (f.encoding == ENC_LEGACY && f.map == 0 && (f.opcode & 0xfc) == 0xa0) {
+            u64 at = place(b, 4, false);
+            nt = addr67 ? (b->q->bits == 64 ? 4 : 2) : b->q->bits / 8;
+            memcpy(tail, &at, 8);
+        }
+        nb = put_head(&v, b->q->bits, rex, vvvv, aaa, body);
+        memcpy(all, head, nh);
+        n = nh;
+        memcpy(all + n, body, nb);
+        n += nb;
+        memcpy(all + n, tail, nt);
+        if (fix.fix)
+            fix.fix_off = (u8)(fix.fix_off + n);
+        n += nt;
+        u64 imm = number(r);
+        memcpy(all + n, &imm, 8);
+        n += 8;
+
+        struct decoded d;
+        if (!acceptable(b, all, n, &f, &d))
+            continue;
+        if (d.desc->flags & OPF_VSIB && chance(r, 90)) { /* vmovdqu ymm_index, [small numbers] */
+            if (b->q->bits == 64 || vsib < 8) {
+                u32 at = (u32)(DATA_BASE + DATA_SMALL + 8 * rng_below(r, 500));
+                u8 c[9] = {0xc5, (u8)(vsib & 8 ? 0x7e : 0xfe), 0x6f, (u8)((vsib & 7) << 3 | 4), 0x25};
+                memcpy(c + 5, &at, 4);
+                append(b, c, 9);
+            }
+        }
+        struct gen_insn *i = append(b, all, d.len);
+        i->fix = fix.fix;
+        i->fix_off = fix.fix_off;
+        i->target = fix.target;
+        b->undefined = undefined_after(&d, b->undefined, b->skipping == 0);
+        return;
+    }
+    b->q->n = before;
+}
+
+static void control(struct build *b)
+{
+    struct rng *r = b->r;
+    static const u32 reads[8] = {RFLAGS_OF, RFLAGS_CF, RFLAGS_ZF, RFLAGS_CF | RFLAGS_ZF, RFLAGS_SF, RFLAGS_PF,
+        RFLAGS_SF | RFLAGS_OF, RFLAGS_SF | RFLAGS_OF | RFLAGS_ZF};
+    unsigned skip = 1 + rng_below(r, 3), cc = rng_below(r, 16), n = 0;
+    u8 c[16] = {0};
+    struct gen_insn *i;
+    switch (rng_below(r, 9)) {
+    case 0:
+    case 1:
+    case 2:
+        if (reads[cc >> 1] & b->undefined)
+            return;
+        if (chance(r, 70)) {
+            c[0] = (u8)(0x70 | cc);
+            i = append(b, c, 2);
+            i->fix = FIX_SKIP;
+            i->fix_off = 1;
+        } else {
+            c[0] = 0x0f;
+            c[1] = (u8)(0x80 | cc);
+            i = append(b, c, 6);
+            i->fix = FIX_SKIP32;
+            i->fix_off = 2;
+        }
+        break;
+    case 3:
+        c[0] = 0xeb;
+        i = append(b, c, 2);
+        i->fix = FIX_SKIP;
+        i->fix_off = 1;
+        break;
+    case 4: /* LOOPNE, LOOPE, LOOP, JrCXZ */
+        c[0] = (u8)(0xe0 + rng_below(r, 4));
+        if (c[0] < 0xe2 && b->undefined & RFLAGS_ZF)
+            return;
+        if (b->fixed & 1u << RCX)
+            return;
+        if (chance(r, 20)) {
+            c[1] = c[0];
+            c[0] = 0x67;
+            n = 1;
+        }
+        i = append(b, c, n + 2);
+        i->fix = FIX_SKIP;
+        i->fix_off = (u8)(n + 1);
+        break;
+    case 5: /* CALL over a few */
+        c[0] = 0xe8;
+        i = append(b, c, 5);
+        i->fix = FIX_SKIP32;
+        i->fix_off = 1;
+        break;
+    default: /* an address into a register or onto the stack, and there */
+        if (chance(r, 50)) {
+            c[0] = 0x68;
+            i = append(b, c, 5);
+            i->fix = FIX_ABS;
+            i->fix_off = 1;
+            i->skip = 1;
+            c[0] = chance(r, 50) ? 0xc3 : 0xc2;
+            c[1] = 8;
+            append(b, c, c[0] == 0xc3 ? 1 : 3);
+        } else {
+            unsigned reg = b->q->bits == 64 ? rng_below(r, 16) : rng_below(r, 8);
+            if (b->fixed >> reg & 1 || reg == RSP)
+                return;
+            set_register(b, reg, 0);
+            i = &b->q->insn[b->q->n - 1];
+            i->fix = FIX_ABS;
+            i->fix_off = (u8)(i->len - 4);
+            i->skip = 1;
+            if (reg >= 8)
+                c[n++] = 0x41;
+            c[n++] = 0xff;
+            c[n++] = (u8)((chance(r, 50) ? 0xe0 : 0xd0) | (reg & 7));
+            append(b, c, n);
+        }
+        return;
+    }
+    i->skip = (u8)skip;
+    if (skip > b->skipping)
+        b->skipping = skip;
+}
+
+void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
+{
+    struct build b = {.g = g, .r = r, .q = q};
+    static const u8 pool64[] = {RBX, RBP, R8, R9, R10, R11, R12, R13, R14, R15}, pool32[] = {RBX, RBP};
+    unsigned want = 6 + rng_below(r, 18);
+
+    q->n = 0;
+    q->bits = chance(r, 75) ? 64 : 32;
+    q->code = CODE_BASE + 0x1000 + (chance(r, 20) ? 0x1000 - rng_below(r, 64) : rng_below(r, 0x1000));
+    q->data_seed = rng_next(r);
+    for (unsigned i = 0; i < 16; i++)
+        q->init.gpr[i] = q->bits == 64 ? number(r) : (u32)number(r);
+    if (q->bits == 64) {
+        for (unsigned i = 0; i < 3; i++)
+            b.pointer[i] = pool64[(rng_below(r, 5) + i * 5 / 2) % ARRAY_SIZE(pool64)];
+        do
+            b.small = pool64[rng_below(r, ARRAY_SIZE(pool64))];
+        while (b.small == b.pointer[0] || b.small == b.pointer[1] || b.small == b.pointer[2]);
+    } else {
+        unsigned swap = rng_below(r, 2);
+        b.pointer[0] = b.pointer[1] = b.pointer[2] = pool32[swap];
+        b.small = pool32[!swap];
+    }
+    for (unsigned i = 0; i < 3; i++) {
+        b.fixed |= 1u << b.pointer[i];
+        q->init.gpr[b.pointer[i]] = DATA_BASE + rng_below(r, DATA_RO);
+    }
+    b.fixed |= 1u << b.small;
+    q->init.gpr[b.small] = q->bits == 64 && chance(r, 30) ? (u64)(s64)-(s64)rng_below(r, 64) : rng_below(r, 256);
+    q->init.gpr[RSP] = STACK_BASE + 0x1000 - (chance(r, 80) ? 8 * rng_below(r, 8) : rng_below(r, 64));
+    if (q->bits == 32)
+        for (unsigned i = 8; i < 16; i++)
+            q->init.gpr[i] = 0;
+    q->init.rip = q->code;
+    q->init.rflags = RFLAGS_FIXED | RFLAGS_IF | (rng_next(r) & RFLAGS_ARITH) | (chance(r, 30) ? RFLAGS_DF : 0);
+    random_fpu(r, q->init.xsave, g->isa[ISA_AVX]);
+
+    while (q->n < want && q->n < SEQ_MAX - 6) {
+        unsigned n = q->n;
+        if (chance(r, 6))
+            control(&b);
+        else
+            general(&b);
+        /* Jumps were counted where they stand; everything appended may be jumped over. */
+        unsigned made = q->n - n;
+        if (!(made && q->insn[q->n - 1].fix >= FIX_SKIP))
+            b.skipping = b.skipping > made ? b.skipping - made : 0;
+    }
+}
+
+unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
+{
+    unsigned at = 0;
+    for (unsigned i = 0; i < q->n; i++) {
+        offsets[i] = at;
+        at += q->insn[i].len;
+    }
+    offsets[q->n] = at;
+    for (unsigned i = 0; i < q->n; i++) {
+        const struct gen_insn *g = &q->insn[i];
+        u8 *p = out + offsets[i];
+        unsigned to = MIN(i + 1 + g->skip, q->n);
+        u32 x;
+        memcpy(p, g->bytes, g->len);
+        switch (g->fix) {
+        case FIX_RIP:
+            x = (u32)(g->target - (q->code + offsets[i] + g->len));
+            memcpy(p + g->fix_off, &x, 4);
+            break;
+        case FIX_SKIP: p[g->fix_off] = (u8)(offsets[to] - offsets[i + 1]); break;
+        case FIX_SKIP32:
+            x = offsets[to] - offsets[i + 1];
+            memcpy(p + g->fix_off, &x, 4);
+            break;
+        case FIX_ABS:
+            x = (u32)(q->code + offsets[to]);
+            memcpy(p + g->fix_off, &x, 4);
+            break;
+        default: break;
+        }
+    }
+    out[at] = 0xcc;
+    return at + 1;
+}

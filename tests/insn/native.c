@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * native.c - a sequence on the host CPU.
+ *
+ * The kernel's signal frame holds every register there is, so it is what loads and stores them: a trap enters the
+ * handler, which writes the sequence's state into its frame and returns into it; the trap or fault at its end enters
+ * the handler again, which takes the state out and puts back the frame of the first trap. A code selector in the
+ * frame chooses 64 or 32 bit code.
+ */
+#include "oracle.h"
+
+#include <asm/prctl.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+
+u64 native_xcr0;
+u32 native_xsave_size;
+
+enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 };
+
+/* The one run at a time, for the handler. */
+static struct {
+    volatile enum { IDLE, START, RUNNING } phase;
+    const struct sequence *q;
+    struct outcome *o;
+    greg_t home[NGREG];
+    u8 home_fp[XSAVE_MAX] __attribute__((aligned(64)));
+    struct sigaction old[NSIG];
+} run;
+
+static const int gregs[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+    REG_R8, REG_R9, REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15};
+
+enum { FX_SW_RESERVED = 464, FX_HEADER = 512 };
+
+/* Into the frame, but for the software bytes by which the kernel knows its format. */
+static void load_fp(u8 *frame, const u8 *image)
+{
+    memcpy(frame, image, FX_SW_RESERVED);
+    memcpy(frame + FX_HEADER, image + FX_HEADER, native_xsave_size - FX_HEADER);
+}
+
+static void handler(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    greg_t *g = uc->uc_mcontext.gregs;
+    u8 *fp = (u8 *)uc->uc_mcontext.fpregs;
+
+    if (run.phase == START && sig == SIGTRAP) {
+        memcpy(run.home, g, sizeof(run.home));
+        memcpy(run.home_fp, fp, native_xsave_size);
+        const struct mstate *s = &run.q->init;
+        for (int i = 0; i < 16; i++)
+            g[gregs[i]] = (greg_t)s->gpr[i];
+        g[REG_RIP] = (greg_t)s->rip;
+        g[REG_EFL] = (greg_t)s->rflags;
+        g[REG_CSGSFS] = (greg_t)((u64)(run.q->bits == 64 ? USER_CS : USER32_CS) | (u64)USER_DS << 48);
+        load_fp(fp, s->xsave);
+        run.phase = RUNNING;
+        return;
+    }
+    if (run.phase == RUNNING) {
+        struct outcome *o = run.o;
+        for (int i = 0; i < 16; i++)
+            o->s.gpr[i] = (u64)g[gregs[i]];
+        o->s.rip = (u64)g[REG_RIP];
+        o->s.rflags = (u64)g[REG_EFL];
+        memcpy(o->s.xsave, fp, native_xsave_size);
+        o->vector = (unsigned)g[REG_TRAPNO];
+        o->error = (u32)g[REG_ERR];
+        o->cr2 = (u64)g[REG_CR2];
+        memcpy(g, run.home, sizeof(run.home));
+        load_fp(fp, run.home_fp);
+        run.phase = IDLE;
+        return;
+    }
+    /* Not ours: the engine runs guest instructions on the host unit too. */
+    struct sigaction *old = &run.old[sig];
+    if (old->sa_flags & SA_SIGINFO)
+        old->sa_sigaction(sig, info, context);
+    else
+        signal(sig, SIG_DFL);
+}
+
+static int map(u64 at, u64 size, int prot)
+{
+    void *p = mmap((void *)at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | MAP_POPULATE, -1, 0);
+    return p == MAP_FAILED ? -errno : 0;
+}
+
+static void catch_signals(void)
+{
+    static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+    for (unsigned i = 0; i < ARRAY_SIZE(sigs); i++) {
+        struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
+        sigaction(sigs[i], NULL, &now);
+        if (now.sa_flags & SA_SIGINFO && now.sa_sigaction == handler)
+            continue;
+        sigaction(sigs[i], &sa, &run.old[sigs[i]]);
+    }
+}
+
+int native_init(void)
+{
+    u32 lo, hi, a = 0xd, b, c = 0, d;
+    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
+    native_xcr0 = ((u64)hi << 32 | lo) & 0xe7; /* x87, SSE, AVX, AVX-512 */
+    __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+    native_xsave_size = b < XSAVE_MAX ? b : XSAVE_MAX;
+
+    int r = map(CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
+    if (!r)
+        r = map(DATA_BASE, DATA_SIZE, PROT_READ | PROT_WRITE);
+    if (!r)
+        r = map(STACK_BASE, STACK_SIZE, PROT_READ | PROT_WRITE);
+    if (r)
+        return r;
+    gen_read_only((u8 *)DATA_BASE + DATA_RO);
+    if (mprotect((void *)(DATA_BASE + DATA_RO), DATA_SIZE - DATA_RO, PROT_READ))
+        return -errno;
+    static u8 alt[256 * 1024];
+    stack_t ss;
+    if (sigaltstack(NULL, &ss) == 0 && ss.ss_flags & SS_DISABLE) {
+        ss = (stack_t){.ss_sp = alt, .ss_size = sizeof(alt)};
+        if (sigaltstack(&ss, NULL))
+            return -errno;
+    }
+    /* 64-bit code ignores what DS and ES hold, 32-bit code does not. */
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(USER_DS));
+    return 0;
+}
+
+__attribute__((noinline)) static void trap(void)
+{
+    /* The handler puts all registers back but does it through C's eyes: it is a call that clobbers. */
+    __asm__ volatile("int3" ::: "memory", "cc", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
+}
+
+void native_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o)
+{
+    catch_signals();
+    gen_memory(q->data_seed, (u8 *)DATA_BASE, (u8 *)STACK_BASE);
+    memset((void *)CODE_BASE, 0xcc, CODE_SIZE);
+    memcpy((void *)q->code, code, code_len);
+    syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
+    run.q = q;
+    run.o = o;
+    run.phase = START;
+    trap();
+    memcpy(o->data, (void *)DATA_BASE, DATA_SIZE);
+    memcpy(o->stack, (void *)STACK_BASE, STACK_SIZE);
+}

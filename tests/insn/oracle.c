@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * oracle - the host CPU as the judge of the software engine.
+ *
+ *   insn-oracle [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N]
+ *
+ * Runs random sequences on both and compares general registers, defined flags, x87, MXCSR, vectors, memory, and the
+ * exception that ended them: vector, error code, RIP, CR2. -n: how many instructions the host is to execute
+ * (1,000,000; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
+ * a listing. -N: the host against itself, which tries this program. The first differences are shrunk and listed.
+ */
+#include "oracle.h"
+
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <Zydis/Zydis.h>
+
+#include "cpu/cpu.h"
+
+enum { MAX_REPORTS = 20, CODE_MAX = SEQ_MAX * 15 + 1 };
+
+static struct guest *guest; /* NULL: the host against itself */
+static struct outcome host_out, guest_out;
+static u8 code[CODE_MAX + 64];
+static unsigned offsets[SEQ_MAX + 1];
+static u64 current_sequence, seed = 1;
+
+/* ---- comparison ------------------------------------------------------------- */
+
+struct diff {
+    char text[4096];
+    unsigned len, count;
+};
+
+static void __attribute__((format(printf, 2, 3))) note(struct diff *d, const char *fmt, ...)
+{
+    va_list ap;
+    if (d->count++ > 40 || d->len > sizeof(d->text) - 200)
+        return;
+    va_start(ap, fmt);
+    d->len += (unsigned)vsnprintf(d->text + d->len, sizeof(d->text) - d->len, fmt, ap);
+    va_end(ap);
+}
+
+static void note64(struct diff *d, const char *what, u64 host, u64 engine)
+{
+    if (host != engine)
+        note(d, "  %-8s host %016llx engine %016llx\n", what, (unsigned long long)host, (unsigned long long)engine);
+}
+
+static void note_bytes(struct diff *d, const char *what, const u8 *host, const u8 *engine, unsigned n)
+{
+    if (!memcmp(host, engine, n))
+        return;
+    char a[64 * 2 + 1], b[64 * 2 + 1];
+    for (unsigned i = 0; i < n && i < 64; i++) {
+        sprintf(a + 2 * i, "%02x", host[n - 1 - i]);
+        sprintf(b + 2 * i, "%02x", engine[n - 1 - i]);
+    }
+    note(d, "  %-8s host %s\n           eng. %s\n", what, a, b);
+}
+
+static void note_memory(struct diff *d, u64 base, const u8 *host, const u8 *engine, unsigned n)
+{
+    for (unsigned i = 0; i < n; i += 16)
+        if (memcmp(host + i, engine + i, 16)) {
+            char name[32];
+            sprintf(name, "%llx", (unsigned long long)base + i);
+            note_bytes(d, name, host + i, engine + i, 16);
+        }
+}
+
+/* A component whose XSTATE_BV bit is clear is in its initial state, whatever the image holds. */
+static void normalize(u8 *x)
+{
+    u64 bv;
+    memcpy(&bv, x + 512, 8);
+    if (!(bv & 1)) {
+        memset(x, 0, 24);
+        x[0] = 0x7f;
+        x[1] = 0x03;
+        memset(x + 32, 0, 128);
+    }
+    if (!(bv & 2))
+        memset(x + 160, 0, 256);
+    if (native_xcr0 & 4 && !(bv & 4))
+        memset(x + 576, 0, 256);
+}
+
+static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+    "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"};
+
+static unsigned instructions_run(const struct sequence *q, u64 rip)
+{
+    unsigned k = 0;
+    while (k < q->n && q->code + offsets[k] < rip)
+        k++;
+    return k;
+}
+
+static void compare(const struct sequence *q, struct outcome *h, struct outcome *g, struct diff *d)
+{
+    d->len = d->count = 0;
+    d->text[0] = 0;
+    note64(d, "vector", h->vector, g->vector);
+    note64(d, "rip", h->s.rip, g->s.rip);
+    if (h->vector == g->vector && (h->vector == VEC_PF || h->vector == VEC_GP || h->vector == VEC_SS)) {
+        u32 ignore = 0;
+        if (h->vector == VEC_PF) {
+            note64(d, "cr2", h->cr2, g->cr2);
+            if (h->cr2 >> 47) /* the host's kernel does not tell what is mapped in its half */
+                ignore = 1;
+        }
+        note64(d, "error", h->error & ~ignore, g->error & ~ignore);
+    }
+    for (unsigned i = 0; i < (q->bits == 64 ? 16 : 8); i++)
+        note64(d, reg_names[i], h->s.gpr[i], g->s.gpr[i]);
+    u64 mask = ~(u64)(gen_undefined_flags(q, instructions_run(q, h->s.rip)) | RFLAGS_RF);
+    note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
+    normalize(h->s.xsave);
+    normalize(g->s.xsave);
+    const u8 *a = h->s.xsave, *b = g->s.xsave;
+    note_bytes(d, "fcw", a, b, 2);
+    note_bytes(d, "fsw", a + 2, b + 2, 2);
+    note_bytes(d, "ftw", a + 4, b + 4, 1);
+    note_bytes(d, "mxcsr", a + 24, b + 24, 4);
+    for (unsigned i = 0; i < 8; i++) {
+        char name[8];
+        sprintf(name, "st%u", i);
+        note_bytes(d, name, a + 32 + 16 * i, b + 32 + 16 * i, 10);
+    }
+    for (unsigned i = 0; i < 16; i++) {
+        char name[8];
+        sprintf(name, "xmm%u", i);
+        note_bytes(d, name, a + 160 + 16 * i, b + 160 + 16 * i, 16);
+        sprintf(name, "ymmh%u", i);
+        if (native_xcr0 & 4)
+            note_bytes(d, name, a + 576 + 16 * i, b + 576 + 16 * i, 16);
+    }
+    if (native_xsave_size > 832)
+        note_bytes(d, "avx512", a + 832, b + 832, native_xsave_size - 832);
+    note_memory(d, DATA_BASE, h->data, g->data, DATA_SIZE);
+    note_memory(d, STACK_BASE, h->stack, g->stack, STACK_SIZE);
+}
+
+/* Runs q on both. True: they agree. */
+static bool try_sequence(const struct sequence *q, struct diff *d)
+{
+    unsigned len = gen_assemble(q, code, offsets);
+    native_run(q, code, len, &host_out);
+    if (!guest) {
+        native_run(q, code, len, &guest_out);
+    } else if (!guest_run(guest, q, code, len, &guest_out)) {
+        d->len = d->count = 0;
+        note(d, "  the engine did not come to an end\n");
+        return false;
+    }
+    compare(q, &host_out, &guest_out, d);
+    return d->count == 0;
+}
+
+/* ---- report ------------------------------------------------------------------ */
+
+static void list(const struct sequence *q)
+{
+    ZydisDecoder z;
+    ZydisFormatter f;
+    ZydisDecoderInit(&z, q->bits == 64 ? ZYDIS_MACHINE_MODE_LONG_64 : ZYDIS_MACHINE_MODE_LEGACY_32,
+        q->bits == 64 ? ZYDIS_STACK_WIDTH_64 : ZYDIS_STACK_WIDTH_32);
+    ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
+    gen_assemble(q, code, offsets);
+    for (unsigned i = 0; i < q->n; i++) {
+        ZydisDecodedInstruction in;
+        ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
+        char text[128] = "?";
+        u64 at = q->code + offsets[i];
+        if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&z, code + offsets[i], 15, &in, op)))
+            ZydisFormatterFormatInstruction(&f, &in, op, in.operand_count_visible, text, sizeof(text), at, NULL);
+        printf("  %llx%s ", (unsigned long long)at, host_out.s.rip == at ? ">" : guest_out.s.rip == at ? "}" : ":");
+        for (unsigned k = 0; k < q->insn[i].len; k++)
+            printf("%02x", code[offsets[i] + k]);
+        printf("  %s\n", text);
+    }
+}
+
+static void print_initial(const struct sequence *q)
+{
+    for (unsigned i = 0; i < (q->bits == 64 ? 16 : 8); i++)
+        printf("%s%s %llx", i % 8 ? " " : "  ", reg_names[i], (unsigned long long)q->init.gpr[i]);
+    u32 mxcsr;
+    memcpy(&mxcsr, q->init.xsave + 24, 4);
+    printf("\n  rflags %llx fcw %02x%02x fsw %02x%02x ftw %02x mxcsr %x\n", (unsigned long long)q->init.rflags, q->init.xsave[1],
+        q->init.xsave[0], q->init.xsave[3], q->init.xsave[2], q->init.xsave[4], mxcsr);
+}
+
+/* Drops every instruction without which the two still differ. */
+static void shrink(struct sequence *q, struct diff *d)
+{
+    struct diff now;
+    for (unsigned again = 1; again;) {
+        again = 0;
+        for (unsigned i = q->n; i-- > 0;) {
+            struct sequence s = *q;
+            memmove(&s.insn[i], &s.insn[i + 1], (s.n - i - 1) * sizeof(s.insn[0]));
+            s.n--;
+            if (s.n && !try_sequence(&s, &now)) {
+                *q = s;
+                again = 1;
+            }
+        }
+    }
+    try_sequence(q, d);
+}
+
+static void stuck(int sig)
+{
+    static const char text[] = "insn-oracle: stuck\n";
+    ssize_t n = write(2, text, sizeof(text) - 1);
+    char line[80];
+    n += write(2, line, (size_t)snprintf(line, sizeof(line), "-s %llu -q %llu\n", (unsigned long long)seed, (unsigned long long)current_sequence));
+    (void)n;
+    _exit(1);
+}
+
+static double seconds(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int main(int argc, char **argv)
+{
+    const char *limit = getenv("LODGE_TEST_SECONDS");
+    u64 want = 1000000, only = ~0ull, executed = 0, different = 0, faults[32] = {0};
+    bool against_itself = false, verbose = false;
+    int c;
+
+    if (limit)
+        seed = (u64)time(NULL);
+    if (getenv("LODGE_TEST_SEED"))
+        seed = strtoull(getenv("LODGE_TEST_SEED"), NULL, 0);
+    while ((c = getopt(argc, argv, "n:s:q:vN")) != -1)
+        switch (c) {
+        case 'n': want = strtoull(optarg, NULL, 0); break;
+        case 's': seed = strtoull(optarg, NULL, 0); break;
+        case 'q': only = strtoull(optarg, NULL, 0); break;
+        case 'v': verbose = true; break;
+        case 'N': against_itself = true; break;
+        default: return 2;
+        }
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    int r = native_init();
+    if (r) {
+        fprintf(stderr, "this host does not let us map the test areas: %s\n", strerror(-r));
+        return 77;
+    }
+    struct gen *g = gen_new(native_xcr0);
+    if (!against_itself && !(guest = guest_new()))
+        return 1;
+    signal(SIGALRM, stuck);
+
+    double start = seconds(), end = limit ? start + atof(limit) : 0;
+    for (u64 n = only != ~0ull ? only : 0; limit ? seconds() < end : executed < want; n++) {
+        /* A sequence has a generator of its own, so that it can be repeated alone. */
+        struct rng rng = {(seed * 0x9e3779b97f4a7c15ull) ^ (n * 0xd1342543de82ef95ull + 1)};
+        static struct sequence q;
+        struct diff d;
+        rng.s |= 1;
+        for (int i = 0; i < 8; i++)
+            rng_next(&rng);
+        if (n % 256 == 0 || only != ~0ull)
+            alarm(20);
+        current_sequence = n;
+        gen_sequence(g, &rng, &q);
+        bool same = try_sequence(&q, &d);
+        if (verbose || (only != ~0ull && same)) {
+            printf("sequence %llu: %u-bit, vector %u\n", (unsigned long long)n, q.bits, host_out.vector);
+            print_initial(&q);
+            list(&q);
+        }
+        executed += instructions_run(&q, host_out.s.rip);
+        faults[host_out.vector & 31]++;
+        if (!same) {
+            different++;
+            if (different <= MAX_REPORTS) {
+                shrink(&q, &d);
+                printf("DIFFERENT (-s %llu -q %llu), %u-bit, vector %u, in:\n", (unsigned long long)seed, (unsigned long long)n, q.bits,
+                    host_out.vector);
+                print_initial(&q);
+                list(&q);
+                fputs(d.text, stdout);
+            }
+        }
+        if (only != ~0ull || different > 2000)
+            break;
+    }
+    printf("seed %llu: %llu instructions on the host in %.1f s, %llu sequences differ; ended by", (unsigned long long)seed,
+        (unsigned long long)executed, seconds() - start, (unsigned long long)different);
+    for (unsigned i = 0; i < 32; i++)
+        if (faults[i])
+            printf(" %u:%llu", i, (unsigned long long)faults[i]);
+    printf("\n");
+    if (guest)
+        guest_free(guest);
+    gen_free(g);
+    return different != 0;
+}

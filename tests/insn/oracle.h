@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * oracle.h - random instruction sequences run on the host CPU and in the software engine, from the same state.
+ *
+ * gen.c makes the sequences, native.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
+ * linear addresses: a code area, a data area with nothing mapped before it and a read-only page as its last, and a
+ * stack. A sequence ends at an INT3 behind it, or at the exception that it raised.
+ */
+#ifndef LODGE_TESTS_INSN_ORACLE_H
+#define LODGE_TESTS_INSN_ORACLE_H
+
+#include "base/base.h"
+#include "engine/soft/decode.h"
+
+#define CODE_BASE 0x10000000ull
+#define CODE_SIZE 0x4000u
+#define DATA_BASE 0x10100000ull
+#define DATA_SIZE 0x5000u /* the last page cannot be written */
+#define DATA_RO 0x4000u
+#define DATA_SMALL 0x3000u /* a page of small numbers: indexes for gathers */
+#define STACK_BASE 0x10200000ull
+#define STACK_SIZE 0x2000u
+#define GS_BASE (DATA_BASE + 0x1000)
+
+enum { XSAVE_MAX = 4096 };
+
+struct mstate {
+    u64 gpr[16], rip, rflags;
+    u8 xsave[XSAVE_MAX] __attribute__((aligned(64))); /* standard form */
+};
+
+/* Where a sequence ended. */
+struct outcome {
+    struct mstate s;
+    unsigned vector;
+    u32 error;
+    u64 cr2;
+    u8 data[DATA_SIZE], stack[STACK_SIZE];
+};
+
+enum fix {
+    FIX_NONE,
+    FIX_RIP,  /* disp32 at fix_off: target, RIP-relative */
+    FIX_SKIP, /* rel8 at fix_off: over `skip` instructions */
+    FIX_SKIP32,
+    FIX_ABS,  /* imm32 at fix_off: address of the instruction after the next `skip` */
+};
+struct gen_insn {
+    u8 bytes[15], len, fix, fix_off, skip;
+    u64 target;
+};
+
+enum { SEQ_MAX = 48 };
+struct sequence {
+    unsigned n, bits;
+    u64 code; /* address of the first */
+    u64 data_seed;
+    struct gen_insn insn[SEQ_MAX];
+    struct mstate init;
+};
+
+/* ---- gen.c ---- */
+struct rng {
+    u64 s;
+};
+u64 rng_next(struct rng *r);
+static inline unsigned rng_below(struct rng *r, unsigned n) { return (unsigned)((rng_next(r) >> 33) % n); }
+
+struct gen; /* forms of every instruction that is tried */
+struct gen *gen_new(u64 xcr0);
+void gen_free(struct gen *g);
+void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q);
+/* Bytes of q with the final INT3, and where each instruction begins (n + 1 of them). The length. */
+unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets);
+void gen_memory(u64 seed, u8 *data, u8 *stack); /* but for the read-only page */
+void gen_read_only(u8 *page);
+/* RFLAGS bits that are undefined once the first k instructions have run. */
+u32 gen_undefined_flags(const struct sequence *q, unsigned k);
+
+/* ---- native.c ---- */
+int native_init(void); /* 0, or -errno: this host does not let us */
+extern u64 native_xcr0;
+extern u32 native_xsave_size;
+void native_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
+
+/* ---- guest.c ---- */
+struct guest;
+struct guest *guest_new(void);
+void guest_free(struct guest *g);
+/* False: the engine gave up; why is printed. */
+bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
+
+#endif
