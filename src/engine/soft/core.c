@@ -122,8 +122,8 @@ static bool requests(struct soft_vcpu *v)
     }
     if ((r & REQ_SIPI) && take(v, REQ_SIPI) && v->s.activity == CPU_WAIT_SIPI) {
         struct cpu_seg *cs = &v->s.seg[CS];
-        cs->selector = (u16)(v->s.sipi_vector << 8);
-        cs->base = (u64)v->s.sipi_vector << 12;
+        cs->selector = (u16)(v->sipi_vector << 8);
+        cs->base = (u64)v->sipi_vector << 12;
         v->rip = 0;
         v->s.activity = CPU_RUNNING;
         soft_update_mode(v);
@@ -170,12 +170,13 @@ void soft_update_slow(struct soft_vcpu *v)
 /* Executes the instruction at RIP alone, with what must be looked at before and after it. */
 static void step(struct soft_vcpu *v)
 {
-    const bool movss = v->s.movss_shadow;
     const bool rf = v->rflags & RFLAGS_RF, tf = v->rflags & RFLAGS_TF;
-    if ((v->slow & SLOW_DR) && !rf && !movss) {
-        v->db_pending = soft_check_code_bp(v, v->bits == 64 ? v->rip : (u32)(v->rip + v->s.seg[CS].base));
-        if (v->db_pending)
+    if (v->slow & SLOW_DR) {
+        const u64 hit = soft_check_code_bp(v, v->bits == 64 ? v->rip : (u32)(v->rip + v->s.seg[CS].base));
+        if (hit) {
+            v->db_pending |= hit;
             soft_take_db(v);
+        }
     }
     struct block *b = soft_block_find(v, true);
     if (v->slow & SLOW_TRACE)

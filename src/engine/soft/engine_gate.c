@@ -180,6 +180,7 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
     u32 r = __atomic_load_n(&v->request, __ATOMIC_ACQUIRE);
     v->s.nmi_pending = r & REQ_NMI;
     v->s.sipi_pending = r & REQ_SIPI;
+    v->s.sipi_vector = v->s.sipi_pending ? v->sipi_vector : 0;
     v->s.exception_pending = v->fault.active;
     v->s.exception_vector = v->fault.vector;
     v->s.exception_has_error = v->fault.has_error;
@@ -203,6 +204,7 @@ static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
     if (apart > second)
         v->vm->tsc_offset = offset;
     v->tsc_offset = v->vm->tsc_offset;
+    v->sipi_vector = s->sipi_vector;
     derive(v);
     if (v->vm->cfg.ops->cr8_write)
         v->vm->cfg.ops->cr8_write(v->vm->cfg.machine, v->id, (u8)s->cr8);
@@ -271,7 +273,7 @@ static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
         request(v, REQ_INIT);
         break;
     case SIGNAL_SIPI:
-        __atomic_store_n(&v->s.sipi_vector, (u8)arg, __ATOMIC_RELEASE);
+        __atomic_store_n(&v->sipi_vector, (u8)arg, __ATOMIC_RELEASE);
         request(v, REQ_SIPI);
         break;
     }

@@ -137,6 +137,7 @@ static void op_rdtsc(struct soft_vcpu *v, const struct insn *i)
 static void op_rdtscp(struct soft_vcpu *v, const struct insn *i)
 {
     check_tsd(v, i);
+    __asm__ volatile("lfence" ::: "memory"); /* RDTSCP waits for all before it, loads included */
     u64 t = soft_tsc(v);
     v->gpr[RAX] = (u32)t;
     v->gpr[RDX] = t >> 32;
@@ -164,6 +165,19 @@ static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
     v->gpr[RBX] = out[1];
     v->gpr[RCX] = out[2];
     v->gpr[RDX] = out[3];
+    NEXT(v, i);
+}
+
+/*
+ * VMCALL, VMMCALL where CPUID announces KVM's paravirtual interface: an answer is due, though no call is offered
+ * (linux/Documentation/virt/kvm/x86/hypercalls.rst). Elsewhere #UD, as on a processor without virtualization.
+ */
+static void op_hypercall(struct soft_vcpu *v, const struct insn *i)
+{
+    if (!soft_has(v, 0x40000000, 0, 1, 0)) /* "K" of KVMKVMKVM is odd */
+        soft_raise(v, i, VEC_UD);
+    const s64 result = v->cpl ? -1 /* EPERM */ : -1000 /* KVM_ENOSYS */;
+    v->gpr[RAX] = v->bits == 64 ? (u64)result : (u32)result;
     NEXT(v, i);
 }
 
@@ -470,7 +484,8 @@ static bool bp_overlaps(const struct soft_vcpu *v, unsigned n, u64 a, u64 size)
 u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear)
 {
     u64 hit = 0;
-    if (v->rflags & RFLAGS_RF)
+    /* Intel holds instruction breakpoints off in the shadow of MOV SS, AMD does not. */
+    if ((v->rflags & RFLAGS_RF) || (v->s.movss_shadow && !soft_is_amd(v)))
         return 0;
     if (!v->long_mode)
         linear = (u32)linear;
@@ -588,6 +603,7 @@ static bool lower_group7(const struct decoded *d, struct insn *i)
     if (d->has_mem)
         return false;
     switch (d->modrm) {
+    case 0xc1: case 0xd9: return set(i, op_hypercall, 0, 0);
     case 0xca: return set(i, op_clac_stac, 0, 0);
     case 0xcb: return set(i, op_clac_stac, 0, 1);
     case 0xee: return set(i, op_rdpkru, 0, 0);
