@@ -177,6 +177,7 @@ static bool run_code(const void *bytes, unsigned len)
 
 struct native_state {
     u64 gpr[16], rflags;
+    u64 insn; /* where the instruction ran: its FIP */
     u8 xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));
 };
 static struct native_state *const native = (struct native_state *)(u64)STATE;
@@ -220,6 +221,7 @@ static int run_native(const u8 *bytes, unsigned len)
         if (r != RSP)
             c(2, 0x488b | (r >> 3) << 10), c(1, 4 | (r & 7) << 3), c(1, 0x25), c_abs((u64)&native->gpr[r]);
     memcpy(code_at, bytes, len);
+    native->insn = (u64)code_at;
     code_at += len;
     for (unsigned r = 0; r < 16; r++)
         if (r != RSP)
@@ -636,6 +638,53 @@ TEST(faults)
     u64 fdp;
     memcpy(&fdp, cpu->s.xsave + XS_FDP, 8);
     CHECK_EQ(fdp, DATA + 0x110);
+}
+
+TEST(x87_pointers)
+{
+    unsigned ran = 0;
+    reset();
+    cpu->s.seg[CS].selector = 0x33, cpu->s.seg[DS].selector = 0; /* Linux's */
+    for (unsigned n = 0; n < 4000; n++) {
+        /* any D8-DF at [rbx+16] or on registers, then fnstenv [rbx+64] */
+        u8 b[8] = { (u8)(0xd8 | (rnd() & 7)), (u8)(rnd() & 1 ? 0x43 | (rnd() & 0x38) : 0xc0 | rnd()), 16 };
+        struct decoded d;
+        struct insn i[2];
+        u8 want[28], *env = (u8 *)(u64)(DATA + 64);
+        if (decode(&d, b, 8, 64, true) != DECODE_OK)
+            continue;
+        lower(i, &d);
+        if (!i->fn || lower_fpu_state(cpu, &d, i))
+            continue;
+        randomise();
+        cpu->s.xsave[XS_FCW] = 0x7f; /* nothing is reported before FNSTENV */
+        cpu->s.xsave[XS_FSW] = 0, cpu->s.xsave[XS_FSW + 1] &= 0x7f;
+        cpu->gpr[RBX] = DATA;
+        cpu->s.xsave[XS_FCW + 1] = 3;
+        memcpy(native->gpr, cpu->gpr, sizeof native->gpr);
+        memcpy(native->xsave, cpu->s.xsave, sizeof native->xsave);
+        *(u16 *)(u64)(DATA + 16) = 0x37f; /* FLDCW */
+        memcpy(b + d.len, (u8[]){ 0xd9, 0x73, 0x40 }, 3);
+        /* Pointers of before: those of an fninit, as XRSTOR does not say which it keeps. */
+        memset(native->xsave + XS_FOP, 0, XS_MXCSR - XS_FOP);
+        memset(cpu->s.xsave + XS_FOP, 0, XS_MXCSR - XS_FOP);
+        cpu->x87_fcs = cpu->x87_fds = 0;
+        if (run_native(b, d.len + 3) >= 0)
+            continue;
+        memcpy(want, env, 28);
+        memset(env, 0, 28);
+        cpu->gpr[REG_BLOCK] = native->insn;
+        if (!run_code(b, d.len) || !run_code(b + d.len, 3))
+            CHECK_EQ(raised.vector, 255);
+        if (memcmp(env + 12, want + 12, 16)) {
+            CHECK_STR(mnemonic_of(b, d.len), "the same");
+            for (unsigned k = 12; k < 28; k++)
+                fprintf(stderr, "%02x(%02x) ", env[k], want[k]);
+            fprintf(stderr, "\n");
+        }
+        ran++;
+    }
+    CHECK(ran > 2000);
 }
 
 TEST(classes_denied)

@@ -138,7 +138,7 @@ static bool is_x87_control(unsigned m)
 {
     switch (m) {
     case M_FNINIT: case M_FNCLEX: case M_FLDCW: case M_FNSTCW: case M_FNSTSW: case M_FNSTENV: case M_FLDENV:
-    case M_FNSAVE: case M_FRSTOR: case M_FWAIT: case M_FNOP: case M_FFREE: return true;
+    case M_FNSAVE: case M_FRSTOR: case M_FWAIT: return true;
     }
     return false;
 }

@@ -48,6 +48,7 @@ struct soft_native {
     bool xsave;   /* else FXSAVE */
     u64 mask;     /* components of the host unit that carry the guest's */
     u32 mxcsr_mask;
+    bool fip_if_pending; /* FXSAVE and XSAVE store FIP, FDP, FOP only with an exception pending (AMD) */
     u32 offset[XCOMP_COUNT], size[XCOMP_COUNT]; /* of components in the standard image; size 0: not on this host */
     u32 aligned;                                /* components whose start the compacted format aligns to 64 */
     bool xgetbv1; /* XGETBV with ECX = 1 */

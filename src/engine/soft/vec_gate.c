@@ -23,6 +23,10 @@ static void ask_host(struct soft_native *n)
     memcpy(&n->mxcsr_mask, image + XS_MXCSR_MASK, 4);
     if (!n->mxcsr_mask)
         n->mxcsr_mask = 0xffbf; /* SDM vol. 1, 11.6.6 */
+    __asm__ volatile("fninit; fld1; fxsave64 %0; fninit" : "+m"(image));
+    u64 fip;
+    memcpy(&fip, image + XS_FIP, 8);
+    n->fip_if_pending = !fip;
     n->size[0] = 160;
     n->size[1] = 256;
     n->offset[1] = XS_XMM;

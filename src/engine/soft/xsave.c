@@ -58,6 +58,10 @@ static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
     copy_bytes(to, v->s.xsave, LEGACY_END64);
     *(u32 *)(to + XS_MXCSR_MASK) = v->native->mxcsr_mask;
     to[XS_FTW + 1] = 0;
+    if (v->native->fip_if_pending && !(to[XS_FSW] & 0x80)) {
+        zero_bytes(to + XS_FOP, XS_MXCSR - XS_FOP);
+        return;
+    }
     if (wide)
         return;
     *(u32 *)(to + XS_FIP + 4) = v->x87_fcs;
