@@ -33,6 +33,9 @@ static char *output; /* all of it, NUL-terminated */
 static size_t filled, matched;
 static int master;
 static double end;
+static pid_t pid;
+static bool ended; /* the command, with status */
+static int status;
 
 static double now(void)
 {
@@ -42,16 +45,26 @@ static double now(void)
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
-/* Reads a little; false at the end of the output or of the time. */
+/* Reads a little; false at the end of the output or of the time.  The terminal's other side stays open here (its
+   settings are looked at in the end), so it is the end of the command that tells the end of the output. */
 static bool more(void)
 {
     struct pollfd p = { master, POLLIN, 0 };
-    double left = end - now();
 
-    if (left <= 0 || filled >= OUTPUT_MAX - 4096 || poll(&p, 1, (int)(left * 1000) + 1) <= 0)
-        return false;
+    for (;;) {
+        double left = end - now();
+        if (left <= 0 || filled >= OUTPUT_MAX - 4096)
+            return false;
+        bool last = ended;
+        if (poll(&p, 1, left > 0.02 ? 20 : 1) > 0)
+            break;
+        if (last)
+            return false;
+        if (waitpid(pid, &status, WNOHANG) == pid)
+            ended = true;
+    }
     ssize_t n = read(master, output + filled, 4096);
-    if (n <= 0) /* EIO: nobody has the other side open any more */
+    if (n <= 0)
         return false;
     fwrite(output + filled, 1, (size_t)n, stdout);
     fflush(stdout);
@@ -106,7 +119,7 @@ static size_t unescape(char *text)
     return (size_t)(to - text);
 }
 
-static bool follow(FILE *script, pid_t pid, double start)
+static bool follow(FILE *script, double start)
 {
     char line[1024];
 
@@ -114,7 +127,8 @@ static bool follow(FILE *script, pid_t pid, double start)
         line[strcspn(line, "\n")] = 0;
         if (!strncmp(line, "expect ", 7)) {
             if (!expect(line + 7)) {
-                fprintf(stderr, "drive: %s \"%s\" within %.1f s\n", "did not see", line + 7, now() - start);
+                fprintf(stderr, "drive: did not see \"%s\" within %.1f s%s\n", line + 7, now() - start,
+                        ended ? ": the command ended" : "");
                 return false;
             }
             fprintf(stderr, "drive: %.3f s: %s\n", now() - start, line + 7);
@@ -135,7 +149,7 @@ static bool follow(FILE *script, pid_t pid, double start)
 int main(int argc, char **argv)
 {
     struct termios before, after;
-    int slave, status;
+    int slave;
 
     if (argc < 4) {
         fprintf(stderr, "usage: drive SCRIPT SECONDS COMMAND...\n");
@@ -150,7 +164,7 @@ int main(int argc, char **argv)
     tcgetattr(slave, &before);
     double start = now();
     end = start + atof(argv[2]);
-    pid_t pid = fork();
+    pid = fork();
     if (!pid) {
         close(master);
         int fd = dup(slave);
@@ -160,29 +174,17 @@ int main(int argc, char **argv)
         perror(argv[3]);
         _exit(127);
     }
-    bool ok = follow(script, pid, start);
+    bool ok = follow(script, start);
 
-    /* The slave stays open here, so the output never ends by itself: look for the end of the command. */
-    for (;;) {
-        pid_t r = waitpid(pid, &status, WNOHANG);
-        if (r == pid)
-            break;
-        if (!ok || now() >= end) {
-            if (ok)
-                fprintf(stderr, "drive: still running after %s s\n", argv[2]);
-            ok = false;
-            kill(pid, SIGKILL);
-            waitpid(pid, &status, 0);
-            break;
-        }
-        double was = end;
-        end = now() + 0.02;
-        more();
-        end = was;
-    }
-    end = now() + 0.05;
-    while (more())
+    while (ok && more())
         ;
+    if (!ended) {
+        if (ok)
+            fprintf(stderr, "drive: still running after %s s\n", argv[2]);
+        ok = false;
+        kill(pid, SIGKILL);
+        waitpid(pid, &status, 0);
+    }
     if (!ok)
         return STATUS_TIME;
     tcgetattr(slave, &after);
