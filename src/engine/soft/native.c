@@ -138,7 +138,7 @@ static bool is_x87_control(unsigned m)
 {
     switch (m) {
     case M_FNINIT: case M_FNCLEX: case M_FLDCW: case M_FNSTCW: case M_FNSTSW: case M_FNSTENV: case M_FLDENV:
-    case M_FNSAVE: case M_FRSTOR: case M_FWAIT: return true;
+    case M_FNSAVE: case M_FRSTOR: case M_FWAIT: case M_FENI8087_NOP: case M_FDISI8087_NOP: case M_FSETPM287_NOP: return true;
     }
     return false;
 }
