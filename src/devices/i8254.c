@@ -164,11 +164,12 @@ static void timer_fired(struct timer *t)
     pthread_mutex_lock(&p->lock);
     repeat = periodic(&p->s.channel[0]);
     period = clocks_to_ns(clocks(&p->s.channel[0], p->s.channel[0].count));
+    if (period < MIN_INTERVAL_NS) /* a rate nobody could keep up with is not owed */
+        p->s.owed = 0;
     if (!p->next_edge || (now < p->next_edge && !p->s.owed))
         goto out; /* stale */
     if (now >= p->next_edge) {
         missed = repeat ? (now - p->next_edge) / period : 0;
-        /* A rate nobody could keep up with is not owed. */
         if (period >= MIN_INTERVAL_NS)
             p->s.owed = (u32)MIN(p->s.owed + missed, MAX_OWED);
         pulse(p);
@@ -222,6 +223,9 @@ static void load(struct i8254 *p, unsigned i, u16 value, u64 now)
         p->s.next_count[i] = count;
         p->s.null_count[i] = true;
     } else if (periodic(c) && !p->s.null_count[i] && p->s.counting[i]) { /* at the end of this period */
+        u64 period = clocks(c, c->count);
+
+        c->count_load_time += clocks_to_ns(ns_to_clocks(elapsed(p, i, now)) / period * period);
         p->s.next_count[i] = count;
         p->s.null_count[i] = true;
     } else if (periodic(c) && p->s.next_count[i]) { /* written twice within one period */

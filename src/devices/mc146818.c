@@ -163,6 +163,7 @@ static s64 now_ns(const struct mc146818 *r)
 
 static void set_time(struct mc146818 *r, s64 ns)
 {
+    ns = MAX(MIN(ns, TIME_MAX * NS_PER_S), TIME_MIN * NS_PER_S);
     if (r->stopped)
         r->held = ns;
     else

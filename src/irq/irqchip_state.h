@@ -25,7 +25,7 @@ struct ioapic_record {
 };
 extern const struct state_field ioapic_record_fields[];
 
-/* Record "lapic", one a vCPU. chip.reg[2] (the ID register) holds id << 24 in xAPIC mode, all 32 bits in x2APIC mode;
+/* Record "lapic", one a vCPU. chip.reg[2] (the ID register) holds the ID's low 8 bits << 24, in x2APIC mode too;
    chip.reg[0x39] the current count when saved. */
 #define LAPIC_TIMER_STOPPED UINT64_MAX
 struct lapic_record {

@@ -53,10 +53,9 @@ void kernel_irqchip_line(void *chip, u32 gsi, bool level)
     k->engine->irq_line(k->vm, gsi, level);
 }
 
-unsigned kernel_irqchip_msi(struct kernel_irqchip *k, u64 address, u32 data)
+int kernel_irqchip_msi(struct kernel_irqchip *k, u64 address, u32 data)
 {
-    /* The interface carries 32 bits of address: all there is below 256 processors. */
-    return address >> 32 ? 0 : k->engine->msi(k->vm, (u32)address, data) > 0;
+    return k->engine->msi(k->vm, address, data);
 }
 
 /* ---- pic ---- */

@@ -28,6 +28,7 @@ int must_check kernel_irqchip_reset(struct kernel_irqchip *k);
 
 /* irq_line.set; chip is the struct kernel_irqchip, pin the GSI. */
 void kernel_irqchip_line(void *chip, u32 gsi, bool level);
-unsigned kernel_irqchip_msi(struct kernel_irqchip *k, u64 address, u32 data);
+/* 0, also if the guest holds it off; or -errno. */
+int kernel_irqchip_msi(struct kernel_irqchip *k, u64 address, u32 data);
 
 #endif

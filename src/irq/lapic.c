@@ -432,7 +432,7 @@ void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)
 
     lapic_timer_stop(l);
     memset(reg, 0, sizeof(l->s.chip.reg));
-    /* SDM 11.4.7.1, 11.4.7.3: INIT keeps the APIC ID and APIC_BASE. */
+    /* SDM 11.4.7.1, 11.4.7.3: INIT keeps the APIC ID and APIC_BASE. (In x2APIC mode this register is only its image.) */
     reg[R_ID] = kind == LAPIC_INIT ? id : l->vcpu << 24;
     reg[R_VERSION] = APIC_VERSION;
     reg[R_DFR] = 0xffffffff;
@@ -450,8 +450,6 @@ void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)
     else if (kind == LAPIC_DISABLED)
         reg[R_TPR] = tpr; /* CR8 stays usable without an APIC */
     lapic_publish(l);
-    if (l->mode == MODE_X2APIC)
-        reg[R_ID] = l->vcpu;
     lapic_update(l);
 }
 
@@ -517,8 +515,8 @@ int lapic_check_record(const struct lapic_record *r, u32 vcpu, struct error *err
         r->apic_base >> 52)
         return error_set(err, EINVAL, "the saved APIC_BASE of processor %u (%#llx) is not possible", vcpu,
                          (unsigned long long)r->apic_base);
-    if (mode_of(r->apic_base) == MODE_X2APIC && reg[R_ID] != vcpu)
-        return error_set(err, EINVAL, "the saved x2APIC ID of processor %u is %u", vcpu, reg[R_ID]);
+    if (mode_of(r->apic_base) == MODE_X2APIC && reg[R_ID] != vcpu << 24)
+        return error_set(err, EINVAL, "the saved x2APIC ID of processor %u is %u", vcpu, reg[R_ID] >> 24);
     if ((reg[R_ISR] | reg[R_IRR] | reg[R_TMR]) & 0xffff)
         return error_set(err, EINVAL, "the saved local APIC of processor %u has interrupts below vector 16", vcpu);
     if (r->timer_remaining != LAPIC_TIMER_STOPPED && r->timer_remaining > BIT(40))

@@ -264,7 +264,7 @@ static int write_apic_base(struct lapic *l, u64 value)
         return 0;
     }
     if (now == MODE_X2APIC && was == MODE_XAPIC) {
-        l->s.chip.reg[R_ID] = l->vcpu;
+        l->s.chip.reg[R_ID] = l->vcpu << 24;
         l->s.chip.reg[R_ICR2] = 0;
     }
     lapic_publish(l);

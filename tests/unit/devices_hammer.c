@@ -1,0 +1,259 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * devices_hammer.c - every register of every chip, with random values, sizes and moments: nothing may crash, hang or
+ * run out of bounds (run it under -Db_sanitize=address,undefined).  At times the state is saved and loaded back, once
+ * as it is and once with a bit turned over; then it must load or be refused, and go on.
+ */
+#include <stdlib.h>
+
+#include "devices/acpi_pm.h"
+#include "devices/i8042.h"
+#include "devices/i8254.h"
+#include "devices/mc146818.h"
+#include "devices/port92.h"
+#include "devices/testdev.h"
+#include "devices/uart16550.h"
+#include "irq_bench.h"
+
+enum { STEPS = 400000 };
+
+struct machine {
+    struct bench irq;
+    struct uart uart;
+    struct i8254 pit;
+    struct mc146818 rtc;
+    struct i8042 kbd;
+    struct port92 port92;
+    struct acpi_pm pm;
+    struct testdev testdev;
+    struct state_list *state;
+};
+
+struct target {
+    const struct bus_ops *ops;
+    void *dev;
+    u64 size;
+};
+
+static u64 seed = 0x123456789abcdef;
+static u64 rnd(void)
+{
+    seed ^= seed << 13;
+    seed ^= seed >> 7;
+    seed ^= seed << 17;
+    return seed;
+}
+/* Values that mean something more often than chance would have it. */
+static u64 value(void)
+{
+    switch (rnd() & 3) {
+    case 0:
+        return rnd();
+    case 1:
+        return BIT(rnd() & 63);
+    case 2:
+        return rnd() & 0xff;
+    default:
+        return rnd() & 1 ? UINT64_MAX : 0;
+    }
+}
+
+static void tx(void *ctx, const u8 *data, size_t len) {}
+static void nothing(void *ctx) {}
+static void reset(void *ctx, enum reset_kind kind) {}
+static void exited(void *ctx, int status) {}
+static u64 wall(void) { return 1700000000000000000ull + fake_now; }
+
+static struct machine *build(void)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    struct irq_line line = { gsi_set, &m->irq.gsi, 0 };
+    struct uart_config uart = { { gsi_set, &m->irq.gsi, 4 }, (struct loop *)m, tx, nothing, NULL };
+    struct i8042_config kbd = { { gsi_set, &m->irq.gsi, 1 }, { gsi_set, &m->irq.gsi, 12 }, port92_keyboard_a20, reset,
+                                &m->port92 };
+    struct acpi_pm_config pm = { NULL, { gsi_set, &m->irq.gsi, 9 }, nothing, reset, NULL };
+    struct testdev_config td = { exited, NULL, NULL, { gsi_set, &m->irq.gsi, 0 } };
+    int r = 0;
+
+    bench_open(&m->irq);
+    uart_init(&m->uart, &uart);
+    i8254_init(&m->pit, NULL, &line);
+    line.pin = 8;
+    mc146818_init(&m->rtc, NULL, &line);
+    m->rtc.wall_ns = wall;
+    port92_init(&m->port92, NULL, reset, NULL);
+    i8042_init(&m->kbd, &kbd);
+    acpi_pm_init(&m->pm, &pm);
+    testdev_init(&m->testdev, &td);
+    m->state = state_list_new();
+    r |= state_add(m->state, &pic_state, 0, &m->irq.pic);
+    r |= ioapic_add_state(&m->irq.ioapic, m->state);
+    r |= lapic_add_state(m->irq.lapic, m->state);
+    r |= state_add(m->state, &uart_state, 0, &m->uart);
+    r |= i8254_add_state(&m->pit, m->state);
+    r |= state_add(m->state, &mc146818_state, 0, &m->rtc);
+    r |= state_add(m->state, &i8042_state, 0, &m->kbd);
+    r |= state_add(m->state, &port92_state, 0, &m->port92);
+    r |= state_add(m->state, &acpi_pm_state, 0, &m->pm);
+    CHECK_EQ(r, 0);
+    return m;
+}
+
+static void scrap(struct machine *m)
+{
+    state_list_free(m->state);
+    uart_destroy(&m->uart);
+    i8254_destroy(&m->pit);
+    mc146818_destroy(&m->rtc);
+    i8042_destroy(&m->kbd);
+    port92_destroy(&m->port92);
+    acpi_pm_destroy(&m->pm);
+    testdev_destroy(&m->testdev);
+    bench_close(&m->irq);
+    free(m);
+}
+
+static void access_one(const struct target *t)
+{
+    unsigned size = 1u << (rnd() & 3), min = t->ops->min_size, max = t->ops->max_size;
+    u64 offset;
+
+    size = size < min ? min : size > max ? max : size;
+    if (size > t->size)
+        size = 1;
+    offset = rnd() % (t->size - size + 1);
+    if (rnd() & 1)
+        t->ops->write(t->dev, offset, size, size == 8 ? value() : value() & (BIT(size * 8) - 1));
+    else
+        t->ops->read(t->dev, offset, size);
+}
+
+static void access_lapic(struct bench *b)
+{
+    u32 vcpu = rnd() % BENCH_CPUS, msr = (rnd() & 7) ? 0x800 + (rnd() & 0x3f) : rnd() & 1 ? 0x1b : 0x6e0;
+    u64 v = value();
+
+    if (msr == 0x1b) /* let it be in some mode more often than not */
+        v = (v & 0xfff) | LAPIC_DEFAULT_BASE;
+    switch (rnd() & 7) {
+    case 0:
+        bench_rdmsr(b, vcpu, msr);
+        break;
+    case 1:
+    case 2:
+        bench_wrmsr(b, vcpu, msr, v);
+        break;
+    case 3:
+        lapic_mmio_read(b->lapic, vcpu, rnd() & 0xfff, 1u << (rnd() & 3));
+        break;
+    case 4:
+    case 5:
+        lapic_mmio_write(b->lapic, vcpu, rnd() & 0xff0, 4, v);
+        break;
+    case 6:
+        lapic_msi(b->lapic, rnd() & 1 ? v : LAPIC_DEFAULT_BASE | (v & 0xfffff), (u32)rnd());
+        break;
+    default:
+        lapic_cr8_write(b->lapic, vcpu, (u8)v);
+        break;
+    }
+}
+
+static void machine_step(struct machine *m)
+{
+    const struct target t[] = {
+        { &pic_ops, &m->irq.pic.port[0], 2 },
+        { &pic_ops, &m->irq.pic.port[1], 2 },
+        { &pic_elcr_ops, &m->irq.pic, 2 },
+        { &ioapic_ops, &m->irq.ioapic, 0x40 },
+        { &uart_ops, &m->uart, 8 },
+        { &i8254_ops, &m->pit, 4 },
+        { &i8254_port61, &m->pit, 1 },
+        { &mc146818_ops, &m->rtc, 4 },
+        { &i8042_data_ops, &m->kbd, 1 },
+        { &i8042_command_ops, &m->kbd, 1 },
+        { &port92_ops, &m->port92, 1 },
+        { &acpi_pm_ops, &m->pm, ACPI_PM_SIZE },
+        { &acpi_smi_ops, &m->pm, 2 },
+        { &acpi_reset_ops, &m->pm, 1 },
+        { &testdev_io_ops, &m->testdev, 8 },
+        { &testdev_irq_ops, &m->testdev, 24 },
+        { &testdev_iomem_ops, &m->testdev, TESTDEV_IOMEM_SIZE },
+        { &testdev_exit_ops, &m->testdev, 4 },
+    };
+    u8 bytes[20];
+
+    switch (rnd() % 20) {
+    case 0:
+        for (unsigned i = 0; i < sizeof(bytes); i++)
+            bytes[i] = (u8)rnd();
+        uart_receive(&m->uart, bytes, rnd() % sizeof(bytes));
+        i8042_key(&m->kbd, bytes, rnd() % sizeof(bytes));
+        i8042_mouse(&m->kbd, (s32)value(), (s32)value(), (s32)value(), (u8)rnd());
+        acpi_pm_gpe(&m->pm, rnd() % 32);
+        break;
+    case 1:
+        /* Time passes, a little or much; how often timers fire is bounded. */
+        CHECK(fake_advance_late(rnd() % 3000000, rnd() % 100000) < 400);
+        if (rnd() % 64 == 0)
+            fake_now += value() % 1000000000000;
+        break;
+    case 2:
+        if (fake_posts > FAKE_POSTS / 2)
+            fake_run_posts();
+        bench_pending(&m->irq);
+        lapic_ack(m->irq.lapic, rnd() % BENCH_CPUS);
+        break;
+    case 3 ... 7:
+        access_lapic(&m->irq);
+        break;
+    default:
+        access_one(&t[rnd() % ARRAY_SIZE(t)]);
+        break;
+    }
+}
+
+TEST(hammer)
+{
+    struct machine *m = build(), *other;
+    struct error err;
+    unsigned accepted = 0, refused = 0;
+
+    if (getenv("HAMMER_SEED"))
+        seed = strtoull(getenv("HAMMER_SEED"), NULL, 0) | 1;
+    for (unsigned i = 0; i < STEPS; i++) {
+        struct state_buf one = { 0 }, two = { 0 };
+
+        machine_step(m);
+        if (i % 500)
+            continue;
+        /* Whatever state a guest can bring about can be saved, and loads into another machine as it was. */
+        fake_run_posts();
+        CHECK_EQ(state_save(m->state, &one, &err), 0);
+        other = build();
+        if (state_load(other->state, one.data, one.len, &err) != 0)
+            CHECK_STR(err.text, "no error");
+        CHECK_EQ(state_save(other->state, &two, &err), 0);
+        CHECK(one.len == two.len);
+        if (one.len)
+            one.data[rnd() % one.len] ^= (u8)(1u << (rnd() & 7));
+        scrap(m);
+        m = other;
+        if (rnd() % 2 == 0) { /* a hostile stream */
+            other = build();
+            if (state_load(other->state, one.data, one.len, &err) == 0)
+                accepted++;
+            else
+                refused++;
+            for (unsigned n = 0; n < 500; n++)
+                machine_step(other);
+            fake_run_posts();
+            scrap(other);
+        }
+        state_buf_free(&one);
+        state_buf_free(&two);
+    }
+    fake_run_posts();
+    scrap(m);
+    printf("%u altered streams loaded, %u refused\n", accepted, refused);
+}

@@ -1,0 +1,545 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* irq_lapic.c - the local APICs against SDM vol. 3 ch. 11. */
+#include "irq_bench.h"
+
+TEST(reset_values)
+{
+    static const struct { u32 reg, bsp, ap; } table[] = {
+        { 0x20, 0, 1u << 24 }, { 0x30, 0x50014, 0x50014 }, { 0x80, 0, 0 }, { 0xa0, 0, 0 }, { 0xd0, 0, 0 },
+        { 0xe0, 0xffffffff, 0xffffffff }, { 0xf0, 0xff, 0xff }, { 0x280, 0, 0 }, { 0x300, 0, 0 },
+        { 0x320, 0x10000, 0x10000 }, { 0x330, 0x10000, 0x10000 }, { 0x340, 0x10000, 0x10000 },
+        { 0x350, 0x700, 0x10000 }, { 0x360, 0x10000, 0x10000 }, { 0x370, 0x10000, 0x10000 },
+        { 0x380, 0, 0 }, { 0x390, 0, 0 }, { 0x3e0, 0, 0 },
+    };
+    struct bench b;
+
+    bench_open(&b);
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        CHECK_EQ(bench_read(&b, 0, table[i].reg), table[i].bsp);
+        CHECK_EQ(bench_read(&b, 1, table[i].reg), table[i].ap);
+    }
+    CHECK_EQ(bench_rdmsr(&b, 0, 0x1b), 0xfee00900);
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x1b), 0xfee00800);
+    CHECK(lapic_decodes(b.lapic, 0, 0xfee00fff));
+    CHECK(!lapic_decodes(b.lapic, 0, 0xfee01000));
+    bench_close(&b);
+}
+
+TEST(apic_base_transitions)
+{
+    enum { OFF, X, X2, BAD };
+    static const u64 bits[4] = { 0, 0x800, 0xc00, 0x400 };
+    static const bool ok[3][4] = { { 1, 1, 0, 0 }, { 1, 1, 1, 0 }, { 1, 0, 1, 0 } }; /* figure 11-27 */
+    struct bench b;
+
+    for (int from = OFF; from <= X2; from++)
+        for (int to = OFF; to <= BAD; to++) {
+            bench_open(&b);
+            if (from != X)
+                CHECK(bench_wrmsr(&b, 1, 0x1b, LAPIC_DEFAULT_BASE | bits[from]));
+            CHECK_EQ(bench_wrmsr(&b, 1, 0x1b, LAPIC_DEFAULT_BASE | bits[to]), ok[from][to]);
+            CHECK_EQ(lapic_decodes(b.lapic, 1, LAPIC_DEFAULT_BASE),
+                     (bench_rdmsr(&b, 1, 0x1b) & 0xc00) == 0x800);
+            bench_close(&b);
+        }
+    bench_open(&b);
+    CHECK(!bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE | 0x801));
+    CHECK(!bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE | 0xa00));
+    CHECK(!bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE | 0x800 | BIT(40)));
+    CHECK(bench_wrmsr(&b, 0, 0x1b, 0xfed40900));
+    CHECK(lapic_decodes(b.lapic, 0, 0xfed40030));
+    CHECK(!lapic_decodes(b.lapic, 0, 0xfee00030));
+    CHECK_EQ(lapic_apic_base(b.lapic, 0), 0xfed40900);
+    bench_close(&b);
+    bench_open_with(&b, false);
+    CHECK(!bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE | 0xc00));
+    bench_close(&b);
+}
+
+TEST(disabled_apic)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    lapic_cr8_write(b.lapic, 0, 5);
+    CHECK_EQ(bench_read(&b, 0, 0x80), 0x50);
+    CHECK(bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE));
+    CHECK_EQ(bench_read(&b, 0, 0x30), 0xffffffff);
+    CHECK_EQ(lapic_cr8_read(b.lapic, 0), 5);
+    lapic_cr8_write(b.lapic, 0, 0xa);
+    CHECK_EQ(lapic_cr8_read(b.lapic, 0), 0xa);
+    /* The 8259A reaches the processor directly. */
+    pic_set(&b.pic, 0, true);
+    CHECK(b.intr[0]);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0);
+    CHECK(!b.intr[0]);
+    CHECK(bench_wrmsr(&b, 0, 0x1b, LAPIC_DEFAULT_BASE | 0x900));
+    CHECK_EQ(bench_read(&b, 0, 0xf0), 0xff);
+    CHECK_EQ(bench_read(&b, 0, 0x80), 0xa0);
+    bench_close(&b);
+}
+
+TEST(priorities)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x300, 0x40041); /* self */
+    bench_write(&b, 0, 0x300, 0x40062);
+    CHECK_EQ(bench_read(&b, 0, 0x200 + 0x20), 2); /* IRR 41h */
+    CHECK_EQ(bench_read(&b, 0, 0x200 + 0x30), 4); /* IRR 62h */
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x62);
+    CHECK_EQ(bench_read(&b, 0, 0xa0), 0x60);
+    CHECK_EQ(bench_pending(&b), 0);
+    bench_write(&b, 0, 0x300, 0x4006f); /* same class: waits */
+    CHECK_EQ(bench_pending(&b), 0);
+    bench_write(&b, 0, 0x300, 0x40071);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x71);
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(bench_pending(&b), 0);
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x6f);
+    bench_write(&b, 0, 0xb0, 0);
+    bench_write(&b, 0, 0x80, 0x45);
+    CHECK_EQ(bench_read(&b, 0, 0xa0), 0x45);
+    CHECK_EQ(bench_pending(&b), 0); /* 41h is in TPR's class */
+    CHECK_EQ(lapic_ack(b.lapic, 0), (u64)-1);
+    lapic_cr8_write(b.lapic, 0, 3);
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x41);
+    bench_close(&b);
+}
+
+/* xAPIC destinations: who of four processors gets it. LDRs 1, 2, 4, 8 (flat) or 11h, 12h, 21h, 22h (cluster). */
+TEST(xapic_destinations)
+{
+    static const struct { u32 icr, dest; bool cluster; u32 expect; } table[] = {
+        { 0x041, 0x00, false, 1 }, { 0x041, 0x02, false, 4 }, { 0x041, 0x09, false, 0 }, { 0x041, 0xff, false, 15 },
+        { 0x841, 0x01, false, 1 }, { 0x841, 0x0a, false, 10 }, { 0x841, 0xff, false, 15 }, { 0x841, 0xf0, false, 0 },
+        { 0x841, 0x11, true, 1 }, { 0x841, 0x13, true, 3 }, { 0x841, 0x22, true, 8 }, { 0x841, 0x31, true, 0 },
+        { 0x841, 0xff, true, 15 }, { 0x40041, 0x33, false, 2 }, { 0x80041, 0, false, 15 }, { 0xc0041, 0, false, 13 },
+    };
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        for (u32 c = 0; c < BENCH_CPUS; c++) {
+            bench_write(&b, c, 0xe0, table[i].cluster ? 0x0fffffff : 0xffffffff);
+            bench_write(&b, c, 0xd0, (table[i].cluster ? (c / 2 + 1) << 4 | 1u << c % 2 : 1u << c) << 24);
+        }
+        bench_write(&b, 1, 0x310, table[i].dest << 24);
+        bench_write(&b, 1, 0x300, table[i].icr);
+        CHECK_EQ(bench_pending(&b), table[i].expect);
+        bench_drain(&b);
+    }
+    bench_close(&b);
+}
+
+TEST(x2apic_destinations)
+{
+    static const struct { u32 icr, dest, expect; } table[] = {
+        { 0x041, 0, 1 }, { 0x041, 3, 8 }, { 0x041, 0xff, 0 }, { 0x041, 0xffffffff, 15 }, { 0x841, 0x5, 5 },
+        { 0x841, 0x10001, 0 }, { 0x841, 0xffffffff, 15 }, { 0x40041, 9, 2 }, { 0x80041, 9, 15 }, { 0xc0041, 9, 13 },
+    };
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_x2apic(&b);
+    CHECK_EQ(bench_rdmsr(&b, 3, 0x80d), 8);
+    CHECK_EQ(bench_rdmsr(&b, 3, 0x802), 3);
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        CHECK(bench_wrmsr(&b, 1, 0x830, (u64)table[i].dest << 32 | table[i].icr));
+        CHECK_EQ(bench_rdmsr(&b, 1, 0x830), (u64)table[i].dest << 32 | table[i].icr);
+        CHECK_EQ(bench_pending(&b), table[i].expect);
+        bench_drain(&b);
+    }
+    CHECK(bench_wrmsr(&b, 2, 0x83f, 0x77));
+    CHECK_EQ(lapic_ack(b.lapic, 2), 0x77);
+    bench_close(&b);
+}
+
+TEST(nmi_init_sipi)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_write(&b, 1, 0x20, 0x07000000);
+    bench_write(&b, 1, 0xf0, 0x1ff);
+    bench_write(&b, 0, 0x310, 7u << 24);
+    bench_write(&b, 0, 0x300, 0x4400); /* NMI, even to a software-disabled APIC */
+    CHECK_EQ(b.nmi[1], 1);
+    bench_write(&b, 0, 0x300, 0xc500); /* INIT, level, assert */
+    CHECK_EQ(b.init[1], 1);
+    CHECK_EQ(bench_read(&b, 1, 0xf0), 0xff);
+    CHECK_EQ(bench_read(&b, 1, 0x20), 0x07000000); /* the ID stays */
+    bench_write(&b, 0, 0x300, 0x8500); /* de-assert */
+    CHECK_EQ(b.init[1], 1);
+    bench_write(&b, 0, 0x300, 0x469a);
+    CHECK_EQ(b.sipi[1], 1);
+    CHECK_EQ(b.sipi_vector, 0x9a);
+    bench_write(&b, 0, 0x300, 0xc4500); /* INIT, all but self */
+    CHECK_EQ(b.init[0] * 1000 + b.init[1] * 100 + b.init[2] * 10 + b.init[3], 211);
+    bench_write(&b, 0, 0x300, 0x44500); /* to itself */
+    CHECK_EQ(b.init[0], 1);
+    bench_close(&b);
+}
+
+TEST(software_disable)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x360, 0x400);
+    CHECK_EQ(bench_read(&b, 0, 0x360), 0x400);
+    bench_write(&b, 0, 0x300, 0x40050);
+    bench_write(&b, 0, 0xf0, 0xff);
+    CHECK_EQ(bench_read(&b, 0, 0x360), 0x10400); /* masked ... */
+    bench_write(&b, 0, 0x360, 0x400);
+    CHECK_EQ(bench_read(&b, 0, 0x360), 0x10400); /* ... for good */
+    CHECK_EQ(bench_pending(&b), 1);              /* what was accepted stays */
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x50);
+    bench_write(&b, 0, 0x300, 0x40060);
+    CHECK_EQ(bench_pending(&b), 0); /* no more is accepted */
+    bench_close(&b);
+}
+
+TEST(lowest_priority)
+{
+    struct bench b;
+    u32 got = 0;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    for (u32 c = 0; c < BENCH_CPUS; c++)
+        bench_write(&b, c, 0x80, c == 2 ? 0x10 : 0x30);
+    bench_write(&b, 0, 0x310, 0xff000000);
+    bench_write(&b, 0, 0x300, 0x141);
+    CHECK_EQ(bench_pending(&b), 4);
+    bench_drain(&b);
+    for (u32 c = 0; c < BENCH_CPUS; c++)
+        bench_write(&b, c, 0x80, 0);
+    for (int i = 0; i < 4; i++) {
+        bench_write(&b, 0, 0x300, 0x141);
+        CHECK_EQ(__builtin_popcount(bench_pending(&b)), 1);
+        got |= bench_pending(&b);
+        bench_drain(&b);
+    }
+    CHECK_EQ(got, 15); /* equals take turns */
+    bench_close(&b);
+}
+
+TEST(errors)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x370, 0xe0);
+    bench_write(&b, 0, 0x300, 0x40005); /* illegal vector sent */
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0xe0);
+    bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0x20);
+    bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0);
+    lapic_msi(b.lapic, 0xfee00000, 0x0003); /* illegal vector received */
+    bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0x40);
+    bench_read(&b, 0, 0x40); /* reserved register */
+    bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0x80);
+    bench_close(&b);
+}
+
+TEST(timer_one_shot)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x320, 0xee);
+    bench_write(&b, 0, 0x3e0, 0xb); /* divide by 1 */
+    bench_write(&b, 0, 0x380, 1000000);
+    fake_advance(400000);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 600000);
+    CHECK_EQ(bench_pending(&b), 0);
+    CHECK_EQ(fake_advance(600000), 1);
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0xee);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 0);
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(fake_advance(10000000), 0);
+    bench_write(&b, 0, 0x380, 5000);
+    bench_write(&b, 0, 0x380, 0); /* stops */
+    CHECK_EQ(fake_advance(1000000), 0);
+    /* A change of the divisor while it counts */
+    bench_write(&b, 0, 0x380, 1000);
+    bench_write(&b, 0, 0x3e0, 0x2); /* 8 */
+    CHECK_EQ(bench_read(&b, 0, 0x390), 1000);
+    fake_advance(7992);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 1);
+    fake_advance(8);
+    CHECK_EQ(bench_pending(&b), 1);
+    bench_close(&b);
+}
+
+TEST(timer_divisors)
+{
+    static const struct { u32 dcr, by; } table[] = { { 0xb, 1 }, { 0, 2 }, { 1, 4 }, { 2, 8 }, { 3, 16 }, { 8, 32 }, { 9, 64 },
+                                                     { 0xa, 128 } };
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        bench_write(&b, 0, 0x3e0, table[i].dcr);
+        bench_write(&b, 0, 0x380, 1000);
+        fake_advance(100 * table[i].by);
+        CHECK_EQ(bench_read(&b, 0, 0x390), 900);
+    }
+    bench_close(&b);
+}
+
+/* What an operating system does when it changes between the modes under way. */
+TEST(timer_mode_changes)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x3e0, 0xb);
+    bench_write(&b, 0, 0x320, 0x200ee);
+    bench_write(&b, 0, 0x380, 1000000);
+    CHECK_EQ(fake_advance(3500000), 3);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 500000);
+    bench_write(&b, 0, 0x320, 0xee); /* to one-shot: goes on to zero */
+    CHECK_EQ(bench_read(&b, 0, 0x390), 500000);
+    fake_advance(500000);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 0);
+    bench_write(&b, 0, 0x320, 0x200ee); /* to periodic at zero: stays */
+    CHECK_EQ(bench_read(&b, 0, 0x390), 0);
+    CHECK_EQ(bench_read(&b, 0, 0x380), 1000000);
+    CHECK_EQ(fake_advance(5000000), 0);
+    bench_write(&b, 0, 0x320, 0xee);
+    bench_write(&b, 0, 0x380, 1000000);
+    fake_advance(600000);
+    bench_write(&b, 0, 0x320, 0x200ee);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 400000);
+    fake_advance(400000);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 1000000); /* reloaded */
+    bench_write(&b, 0, 0x320, 0x400ee); /* to TSC-deadline: disarmed */
+    CHECK_EQ(bench_read(&b, 0, 0x390), 0);
+    CHECK_EQ(fake_advance(5000000), 0);
+    bench_close(&b);
+}
+
+TEST(timer_late_and_absurd)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x3e0, 0xb);
+    bench_write(&b, 0, 0x320, 0x200ee);
+    bench_write(&b, 0, 0x380, 1); /* 1 GHz of interrupts */
+    CHECK(fake_advance(1000000000) <= 20001);
+    bench_write(&b, 0, 0x380, 1000000);
+    fake_now += 10000000; /* ten periods missed: one interrupt, and on in step */
+    CHECK_EQ(fake_advance(0), 1);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0xee);
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(bench_pending(&b), 0);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 1000000);
+    bench_close(&b);
+}
+
+TEST(tsc_deadline)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    CHECK(bench_wrmsr(&b, 0, 0x6e0, 1)); /* ignored in other modes */
+    CHECK_EQ(bench_rdmsr(&b, 0, 0x6e0), 0);
+    bench_write(&b, 0, 0x320, 0x400ef);
+    CHECK(bench_wrmsr(&b, 0, 0x6e0, fake_now * 2)); /* now: at once */
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(bench_rdmsr(&b, 0, 0x6e0), 0);
+    bench_drain(&b);
+    CHECK(bench_wrmsr(&b, 0, 0x6e0, fake_now * 2 + 20001));
+    fake_advance(10000);
+    CHECK_EQ(bench_pending(&b), 0);
+    fake_advance(1);
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(bench_rdmsr(&b, 0, 0x6e0), 0);
+    bench_drain(&b);
+    CHECK(bench_wrmsr(&b, 0, 0x6e0, UINT64_MAX)); /* never */
+    CHECK(bench_wrmsr(&b, 0, 0x6e0, 0));          /* disarmed */
+    CHECK_EQ(fake_advance(1000000), 0);
+    bench_close(&b);
+}
+
+TEST(x2apic_registers)
+{
+    /* 0 none, 1 read, 2 write, 3 both */
+    static const struct { u32 first, last; int access; } table[] = {
+        { 0x02, 0x03, 1 }, { 0x08, 0x08, 3 }, { 0x0a, 0x0a, 1 }, { 0x0b, 0x0b, 2 }, { 0x0d, 0x0d, 1 }, { 0x0f, 0x0f, 3 },
+        { 0x10, 0x27, 1 }, { 0x28, 0x28, 3 }, { 0x30, 0x30, 3 }, { 0x32, 0x38, 3 }, { 0x39, 0x39, 1 }, { 0x3e, 0x3e, 3 },
+        { 0x3f, 0x3f, 2 },
+    };
+    struct bench b;
+
+    bench_open(&b);
+    CHECK_EQ(bench_rdmsr(&b, 0, 0x803), 0xdeadbeefdeadbeef); /* #GP in xAPIC mode */
+    bench_enable_x2apic(&b);
+    for (u32 r = 0; r < 0x100; r++) {
+        int access = 0;
+        u64 v;
+
+        for (unsigned i = 0; i < ARRAY_SIZE(table); i++)
+            if (r >= table[i].first && r <= table[i].last)
+                access = table[i].access;
+        CHECK_EQ(lapic_msr_read(b.lapic, 0, 0x800 + r, &v) == 0, access & 1);
+        CHECK_EQ(bench_wrmsr(&b, 0, 0x800 + r, 0), access >> 1);
+        if (r != 0x30)
+            CHECK(!bench_wrmsr(&b, 0, 0x800 + r, UINT64_MAX)); /* upper half reserved */
+    }
+    CHECK(!bench_wrmsr(&b, 0, 0x83f, 0x100));
+    CHECK(!bench_wrmsr(&b, 0, 0x80b, 1));
+    CHECK(!bench_wrmsr(&b, 0, 0x828, 1));
+    CHECK(!bench_wrmsr(&b, 0, 0x808, 0x100));
+    CHECK(!bench_wrmsr(&b, 0, 0x830, 0x100000));
+    CHECK(!bench_wrmsr(&b, 0, 0x80f, 0x1000)); /* no EOI-broadcast suppression here */
+    CHECK_EQ(bench_read(&b, 0, 0x30), 0xffffffff); /* the page is gone */
+    bench_close(&b);
+}
+
+TEST(ids)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_write(&b, 1, 0x20, 0x09000000);
+    CHECK_EQ(bench_read(&b, 1, 0x20), 0x09000000);
+    CHECK(bench_wrmsr(&b, 1, 0x1b, LAPIC_DEFAULT_BASE | 0xc00));
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x802), 1);
+    CHECK(bench_wrmsr(&b, 1, 0x1b, LAPIC_DEFAULT_BASE));
+    CHECK(bench_wrmsr(&b, 1, 0x1b, LAPIC_DEFAULT_BASE | 0x800));
+    CHECK_EQ(bench_read(&b, 1, 0x20), 0x01000000);
+    bench_close(&b);
+}
+
+TEST(msi)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    CHECK_EQ(lapic_msi(b.lapic, 0xfee02000, 0x4051), 1);
+    CHECK_EQ(bench_pending(&b), 4);
+    CHECK_EQ(lapic_ack(b.lapic, 2), 0x51);
+    CHECK_EQ(lapic_msi(b.lapic, 0xfee09000, 0x4051), 0);
+    CHECK_EQ(lapic_msi(b.lapic, 0xfed02000, 0x4051), 0);
+    CHECK_EQ(lapic_msi(b.lapic, 0xfee02000, 0x0400), 1); /* NMI */
+    CHECK_EQ(b.nmi[2], 1);
+    for (u32 c = 0; c < BENCH_CPUS; c++)
+        bench_write(&b, c, 0xd0, 1u << (24 + c));
+    CHECK_EQ(lapic_msi(b.lapic, 0xfee0300c, 0x0061), 1); /* hint, logical 3: one of the two */
+    CHECK_EQ(lapic_msi(b.lapic, 0xfee03004, 0x0062), 2); /* no hint: both */
+    bench_close(&b);
+}
+
+TEST(virtual_wire)
+{
+    struct bench b;
+
+    bench_open(&b);
+    for (unsigned i = 0; i < 4; i++) { /* ICW1-4 */
+        static const u8 icw[4] = { 0x11, 0x30, 0x04, 0x01 };
+
+        pic_ops.write(&b.pic.port[0], i ? 1 : 0, 1, icw[i]);
+    }
+    gsi_set(&b.gsi, 0, true);
+    CHECK_EQ(bench_pending(&b), 1); /* the boot processor alone */
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x30);
+    CHECK_EQ(bench_pending(&b), 0);
+    pic_ops.write(&b.pic.port[0], 0, 1, 0x20);
+    bench_write(&b, 0, 0x350, 0x10700); /* LINT0 masked */
+    gsi_set(&b.gsi, 4, true);
+    CHECK_EQ(bench_pending(&b), 0);
+    bench_write(&b, 0, 0xf0, 0x1ff);
+    bench_write(&b, 0, 0x350, 0x700);
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x34);
+    /* LINT1 is NMI */
+    lapic_lint1(b.lapic, true);
+    CHECK_EQ(b.nmi[0], 0);
+    bench_write(&b, 0, 0x360, 0x400);
+    lapic_lint1(b.lapic, false);
+    lapic_lint1(b.lapic, true);
+    CHECK_EQ(b.nmi[0], 1);
+    bench_close(&b);
+}
+
+TEST(lint0_level_fixed)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_all(&b);
+    bench_write(&b, 0, 0x350, 0x8044);
+    lapic_lint0(b.lapic, true);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x44);
+    CHECK(bench_read(&b, 0, 0x350) & 0x4000); /* remote IRR */
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(bench_pending(&b), 1); /* the line still stands */
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x44);
+    lapic_lint0(b.lapic, false);
+    bench_write(&b, 0, 0xb0, 0);
+    CHECK_EQ(bench_pending(&b), 0);
+    CHECK(!(bench_read(&b, 0, 0x350) & 0x4000));
+    bench_close(&b);
+}
+
+TEST(state_survives)
+{
+    struct bench a, b;
+    struct state_list *la = state_list_new(), *lb = state_list_new();
+    struct state_buf one = { 0 }, two = { 0 };
+    struct error err;
+
+    bench_open(&a);
+    bench_enable_all(&a);
+    bench_write(&a, 0, 0x3e0, 0xb);
+    bench_write(&a, 0, 0x320, 0x200ee);
+    bench_write(&a, 0, 0x380, 1000000);
+    bench_write(&a, 0, 0x300, 0x40051);
+    CHECK(bench_wrmsr(&a, 2, 0x1b, LAPIC_DEFAULT_BASE | 0xc00));
+    fake_advance(300000);
+    CHECK_EQ(lapic_add_state(a.lapic, la), 0);
+    CHECK_EQ(state_save(la, &one, &err), 0);
+    bench_open(&b);
+    CHECK_EQ(lapic_add_state(b.lapic, lb), 0);
+    fake_now += 123456789;
+    CHECK_EQ(state_load(lb, one.data, one.len, &err), 0);
+    CHECK_EQ(bench_pending(&b), 1);
+    CHECK_EQ(bench_read(&b, 0, 0x390), 700000);
+    CHECK_EQ(state_save(lb, &two, &err), 0);
+    CHECK_EQ(one.len, two.len);
+    CHECK(one.len == two.len && memcmp(one.data, two.data, one.len) == 0);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0x51);
+    fake_advance(700000);
+    CHECK_EQ(lapic_ack(b.lapic, 0), 0xee);
+    CHECK_EQ(bench_rdmsr(&b, 2, 0x80d), 4);
+    state_buf_free(&one);
+    state_buf_free(&two);
+    state_list_free(la);
+    state_list_free(lb);
+    bench_close(&a);
+    bench_close(&b);
+}
