@@ -185,7 +185,7 @@ static const struct isa_map mnemonic_feature[] = {
 
 /* In Zydis's tables under a set that is kept, but not implemented. */
 static const char *const left_out[] = {
-    "rsm", "getsec", "invlpga", "skinit", "vmmcall", "montmul", "rdpru", "mcommit", "xabort", "xbegin",
+    "rsm", "getsec", "invlpga", "skinit", "montmul", "rdpru", "mcommit", "xabort", "xbegin",
 };
 
 /* #UD in real and virtual-8086 mode (SDM vol. 3, 21.1.3; vol. 2 of each). */
@@ -444,9 +444,10 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
     memset(&d, 0, sizeof(d));
     const char *m = ZydisMnemonicGetString(in->mnemonic);
 
-    if (set_feature[in->meta.isa_set] < 0 || LISTED(m, left_out))
+    const bool hypercall = !strcmp(m, "vmcall") || !strcmp(m, "vmmcall"); /* answered without VMX and SVM too */
+    if ((set_feature[in->meta.isa_set] < 0 && !hypercall) || LISTED(m, left_out))
         return 0;
-    d.feature = (u8)set_feature[in->meta.isa_set];
+    d.feature = (u8)(hypercall ? feature_index("X86") : set_feature[in->meta.isa_set]);
     for (size_t i = 0; i < ARRAY_SIZE(mnemonic_feature); i++)
         if (!strcmp(m, mnemonic_feature[i].zydis) && mnemonic_feature[i].feature)
             d.feature = (u8)feature_index(mnemonic_feature[i].feature);

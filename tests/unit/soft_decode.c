@@ -46,8 +46,10 @@ static bool left_out(const ZydisDecodedInstruction *in)
         "MONITORX", "MOVDIR", "MPX", "PADLOCK_ACE", "PADLOCK_PHE", "PADLOCK_PMM", "PADLOCK_RNG", "PCONFIG", "PT", "RDPRU",
         "RTM", "SGX", "SGX_ENCLV", "SMX", "SNP", "SVM", "TBM", "TDX", "TSX_LDTRK", "UINTR", "VMFUNC", "VTX", "WAITPKG", "XOP",
     };
-    static const char *const mnemonics[] = {"rsm", "getsec", "invlpga", "skinit", "vmmcall", "montmul"};
+    static const char *const mnemonics[] = {"rsm", "getsec", "invlpga", "skinit", "montmul"};
     const char *set = ZydisISASetGetString(in->meta.isa_set), *m = ZydisMnemonicGetString(in->mnemonic);
+    if (!strcmp(m, "vmcall") || !strcmp(m, "vmmcall"))
+        return false;
     for (unsigned i = 0; i < ARRAY_SIZE(sets); i++)
         if (!strcmp(set, sets[i]))
             return true;

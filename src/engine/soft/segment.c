@@ -195,8 +195,11 @@ void seg_revalidate(struct soft_vcpu *v)
         if (s->attr & SEG_UNUSABLE)
             continue;
         const bool conforming = (s->attr & (SEG_CODE | SEG_C)) == (SEG_CODE | SEG_C);
-        if ((s->attr & SEG_S) && !conforming && seg_dpl(s) < v->cpl)
-            seg_null(s, 0, 0);
+        /* Only the selector goes: the base stays in the register, where RDMSR and SWAPGS still find it. */
+        if ((s->attr & SEG_S) && !conforming && seg_dpl(s) < v->cpl) {
+            s->selector = 0;
+            s->attr = SEG_UNUSABLE;
+        }
     }
 }
 

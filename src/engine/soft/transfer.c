@@ -322,6 +322,7 @@ static void deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, 
 void soft_deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, bool has_error, u32 error)
 {
     deliver(v, vector, kind, has_error, error, v->rip);
+    v->s.activity = CPU_RUNNING; /* a trap after HLT ends it */
     if (kind == EVENT_NMI)
         v->s.nmi_masked = true;
     if (kind == EVENT_FAULT && vector == VEC_DB)
@@ -342,6 +343,7 @@ static void op_int1(struct soft_vcpu *v, const struct insn *i)
 {
     SYNC(v, i);
     v->tf_blocked = true;
+    v->db_pending = 0; /* what MOV SS held back is lost in this #DB */
     deliver(v, VEC_DB, EVENT_ICEBP, false, 0, RIP_NEXT(v, i));
 }
 static void op_into(struct soft_vcpu *v, const struct insn *i)
