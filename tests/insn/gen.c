@@ -55,7 +55,7 @@ static bool mnemonic_in(unsigned m, const u16 *list, unsigned n)
 static bool excluded(const struct opdesc *d)
 {
     static const u16 list[] = {
-        M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2,
+        M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2, M_VMCALL,
         /* x87 instruction and data pointers: kept exactly on Intel, only behind exceptions on AMD */
         M_FNSAVE, M_FNSTENV, M_FXSAVE, M_FXSAVE64, M_FXRSTOR, M_FXRSTOR64, M_FRSTOR, M_FLDENV,
         M_BSWAP, /* of 16 bits is undefined; see ban() */
@@ -157,8 +157,8 @@ static void try_form(struct gen *g, unsigned bits, struct form *f)
         if (decode(&d, b, 24, bits, true) != DECODE_OK)
             return;
     }
-    if (!d.desc || d.len == 0 || decode(&d, b, 24, bits, true) != DECODE_OK)
-        return;
+    if (decode(&d, b, 24, bits, true) != DECODE_OK || d.encoding != f->encoding || d.map != f->map || d.opcode != f->opcode)
+        return; /* or the byte was a prefix */
     if (!(d.desc->flags & OPF_MODRM) && (f->mod3 || f->reg || f->rm))
         return;
     f->desc = d.desc;
@@ -208,7 +208,7 @@ static void scan(struct gen *g, unsigned bits)
     }
 }
 
-struct gen *gen_new(u64 xcr0)
+struct gen *gen_new(u64 xcr0, const struct guest *guest)
 {
     struct gen *g = calloc(1, sizeof(*g));
     if (!g)
@@ -221,6 +221,8 @@ struct gen *gen_new(u64 xcr0)
             continue;
         __asm__ volatile("cpuid" : "+a"(r[0]), "=b"(r[1]), "+c"(r[2]), "=d"(r[3]));
         g->isa[i] = i == ISA_X86 || ((r[c->reg] >> c->bit & 1) && g->isa[c->also]);
+        if (guest && !guest_has(guest, i))
+            g->isa[i] = false;
     }
     if ((xcr0 & 6) != 6)
         for (unsigned i = 0; i < ISA_COUNT; i++)
@@ -231,6 +233,16 @@ struct gen *gen_new(u64 xcr0)
     scan(g, 64);
     scan(g, 32);
     return g;
+}
+
+bool gen_tries(const struct gen *g, unsigned mnemonic)
+{
+    for (unsigned i = 0; i < 2; i++)
+        for (unsigned b = 0; b < B_COUNT; b++)
+            for (unsigned k = 0; k < g->list[i][b].n; k++)
+                if (g->list[i][b].form[k].desc->mnemonic == mnemonic)
+                    return true;
+    return false;
 }
 
 void gen_free(struct gen *g)
@@ -391,10 +403,10 @@ static u64 place(struct build *b, unsigned size, bool aligned)
     u64 at;
     if (!size)
         size = 1;
-    switch (rng_below(r, 16)) {
+    switch (rng_below(r, 24)) {
     case 0: at = DATA_BASE + 4096 * (1 + rng_below(r, 5)) - rng_below(r, size + 1); break; /* across pages; the last ends the area */
-    case 1: at = DATA_BASE + DATA_RO + rng_below(r, 4096 - 64); break;
-    case 2: at = DATA_BASE - rng_below(r, size + 1); break;
+    case 1: at = DATA_BASE + DATA_RO - (chance(r, 50) ? 0 : size) + rng_below(r, 4096 - 64); break;
+    case 2: at = chance(r, 50) ? DATA_BASE - rng_below(r, size + 1) : DATA_BASE + rng_below(r, 4) * 1024; break;
     case 3: at = STACK_BASE + rng_below(r, STACK_SIZE - 64); break;
     default: at = DATA_BASE + rng_below(r, DATA_RO - 64); break;
     }
@@ -498,6 +510,7 @@ static u32 writes(const struct decoded *d)
 static bool ban(const struct build *b, const struct decoded *d)
 {
     switch (d->desc->mnemonic) {
+    case M_NOP: return d->map == 1 && d->opcode == 0x0d && d->mod == 3; /* #UD on AMD */
     case M_BSWAP: return d->osize == 2;
     case M_SHLD:
     case M_SHRD: return d->osize == 2 && (!d->desc->imm1 || (d->imm & 31) > 16);
@@ -549,7 +562,8 @@ static bool acceptable(struct build *b, const u8 *bytes, unsigned len, const str
     if (decode(d, bytes, len, b->q->bits, true) != DECODE_OK || d->desc != f->desc || d->len > 15)
         return false;
     u32 w = writes(d);
-    if (w & (b->fixed | 1u << RSP) || d->desc->gpr_write & b->fixed)
+    bool popa = d->desc->mnemonic == M_POPA || d->desc->mnemonic == M_POPAD; /* spoils the pointers, too good to miss */
+    if (w & (b->fixed | 1u << RSP) || (d->desc->gpr_write & b->fixed && !popa))
         return false;
     if (b->undefined & d->desc->eflags_read & ~(d->desc->eflags_write & d->desc->eflags_undef)) {
         /* Flags that may stay as they were count as read: staying undefined is no harm. */

@@ -106,7 +106,7 @@ static void build_state(struct guest *g)
     s->cr3 = PML4;
     s->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
     s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
-    s->xcr0 = native_xcr0;
+    s->xcr0 = host_xcr0;
     s->gdtr = (struct cpu_table){KERNEL + GDT, 0x7f};
     s->idtr = (struct cpu_table){KERNEL + IDT, 0xfff};
     segment(&s->tr, GDT_TSS, 0x8b, 0x67, KERNEL + TSS);
@@ -156,6 +156,12 @@ void guest_free(struct guest *g)
     free(g);
 }
 
+bool guest_has(const struct guest *g, unsigned isa)
+{
+    const struct isa_cpuid *c = &isa_cpuid[isa];
+    return isa == ISA_X86 || cpuid_bit(&g->cpuid, c->function, c->index, c->reg, c->bit);
+}
+
 bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o)
 {
     struct error err = {""};
@@ -168,7 +174,7 @@ bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsign
     memcpy(s->gpr, q->init.gpr, sizeof(s->gpr));
     s->rip = q->init.rip;
     s->rflags = q->init.rflags;
-    memcpy(s->xsave, q->init.xsave, native_xsave_size);
+    memcpy(s->xsave, q->init.xsave, host_xsave_size);
     if (q->bits == 64)
         segment(&s->seg[CS], GDT_USER | 3, 0xa0fb, 0xffffffff, 0);
     else
@@ -202,7 +208,7 @@ bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsign
     o->s.rflags = frame[3];
     o->s.gpr[RSP] = frame[4];
     o->cr2 = s->cr2;
-    memcpy(o->s.xsave, s->xsave, native_xsave_size);
+    memcpy(o->s.xsave, s->xsave, host_xsave_size);
     memcpy(o->data, g->ram + DATA_GPA, DATA_SIZE);
     memcpy(o->stack, g->ram + STACK_GPA, STACK_SIZE);
     return true;

@@ -2,12 +2,12 @@
 /*
  * oracle - the host CPU as the judge of the software engine.
  *
- *   insn-oracle [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N]
+ *   insn-oracle [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
  *
  * Runs random sequences on both and compares general registers, defined flags, x87, MXCSR, vectors, memory, and the
  * exception that ended them: vector, error code, RIP, CR2. -n: how many instructions the host is to execute
  * (1,000,000; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
- * a listing. -N: the host against itself, which tries this program. The first differences are shrunk and listed.
+ * a listing. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
  */
 #include "oracle.h"
 
@@ -89,7 +89,7 @@ static void normalize(u8 *x)
     }
     if (!(bv & 2))
         memset(x + 160, 0, 256);
-    if (native_xcr0 & 4 && !(bv & 4))
+    if (host_xcr0 & 4 && !(bv & 4))
         memset(x + 576, 0, 256);
 }
 
@@ -104,16 +104,46 @@ static unsigned instructions_run(const struct sequence *q, u64 rip)
     return k;
 }
 
+/*
+ * Where processors are free: which of two operands they touch first, and what a masked or gathered access that faults
+ * leaves behind.
+ */
+struct latitude {
+    bool no_vector, no_cr2, cr2_page, no_vectors;
+};
+static struct latitude latitude_at(const struct sequence *q, unsigned k)
+{
+    struct latitude l = {0};
+    struct decoded d;
+    if (k >= q->n || decode(&d, q->insn[k].bytes, 15, q->bits, true) != DECODE_OK)
+        return l;
+    switch (d.desc->mnemonic) {
+    case M_CMPSB:
+    case M_CMPSW:
+    case M_CMPSD:
+    case M_CMPSQ: l.no_vector = l.no_cr2 = true; break;
+    default: break;
+    }
+    if (d.desc->flags & OPF_MASKED_MEM)
+        l.cr2_page = true;
+    if (d.desc->flags & OPF_VSIB)
+        l.no_vectors = true;
+    return l;
+}
+
 static void compare(const struct sequence *q, struct outcome *h, struct outcome *g, struct diff *d)
 {
     d->len = d->count = 0;
     d->text[0] = 0;
-    note64(d, "vector", h->vector, g->vector);
+    struct latitude l = latitude_at(q, instructions_run(q, h->s.rip));
+    if (!l.no_vector || g->vector == VEC_BP)
+        note64(d, "vector", h->vector, g->vector);
     note64(d, "rip", h->s.rip, g->s.rip);
     if (h->vector == g->vector && (h->vector == VEC_PF || h->vector == VEC_GP || h->vector == VEC_SS)) {
         u32 ignore = 0;
         if (h->vector == VEC_PF) {
-            note64(d, "cr2", h->cr2, g->cr2);
+            if (!l.no_cr2)
+                note64(d, "cr2", l.cr2_page ? h->cr2 >> 12 : h->cr2, l.cr2_page ? g->cr2 >> 12 : g->cr2);
             if (h->cr2 >> 47) /* the host's kernel does not tell what is mapped in its half */
                 ignore = 1;
         }
@@ -135,16 +165,16 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         sprintf(name, "st%u", i);
         note_bytes(d, name, a + 32 + 16 * i, b + 32 + 16 * i, 10);
     }
-    for (unsigned i = 0; i < 16; i++) {
+    for (unsigned i = 0; i < 16 && !l.no_vectors; i++) {
         char name[8];
         sprintf(name, "xmm%u", i);
         note_bytes(d, name, a + 160 + 16 * i, b + 160 + 16 * i, 16);
         sprintf(name, "ymmh%u", i);
-        if (native_xcr0 & 4)
+        if (host_xcr0 & 4)
             note_bytes(d, name, a + 576 + 16 * i, b + 576 + 16 * i, 16);
     }
-    if (native_xsave_size > 832)
-        note_bytes(d, "avx512", a + 832, b + 832, native_xsave_size - 832);
+    if (host_xsave_size > 832)
+        note_bytes(d, "avx512", a + 832, b + 832, host_xsave_size - 832);
     note_memory(d, DATA_BASE, h->data, g->data, DATA_SIZE);
     note_memory(d, STACK_BASE, h->stack, g->stack, STACK_SIZE);
 }
@@ -153,9 +183,9 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
 static bool try_sequence(const struct sequence *q, struct diff *d)
 {
     unsigned len = gen_assemble(q, code, offsets);
-    native_run(q, code, len, &host_out);
+    host_run(q, code, len, &host_out);
     if (!guest) {
-        native_run(q, code, len, &guest_out);
+        host_run(q, code, len, &guest_out);
     } else if (!guest_run(guest, q, code, len, &guest_out)) {
         d->len = d->count = 0;
         note(d, "  the engine did not come to an end\n");
@@ -228,6 +258,33 @@ static void stuck(int sig)
     _exit(1);
 }
 
+static u64 ran[MNEMONIC_COUNT];
+
+static void count(const struct sequence *q, unsigned k)
+{
+    struct decoded d;
+    for (unsigned i = 0; i < k; i++)
+        if (decode(&d, q->insn[i].bytes, 15, q->bits, true) == DECODE_OK)
+            ran[d.desc->mnemonic]++;
+}
+
+static void print_coverage(const struct gen *g)
+{
+    unsigned tried = 0, did = 0;
+    printf("never completed:");
+    for (unsigned m = 1; m < MNEMONIC_COUNT; m++) {
+        tried += gen_tries(g, m);
+        did += ran[m] != 0;
+        if (gen_tries(g, m) && !ran[m])
+            printf(" %s", mnemonic_name(m));
+    }
+    printf("\n%u of %u mnemonics completed; seldom:", did, tried);
+    for (unsigned m = 1; m < MNEMONIC_COUNT; m++)
+        if (ran[m] && ran[m] < 20)
+            printf(" %s:%llu", mnemonic_name(m), (unsigned long long)ran[m]);
+    printf("\n");
+}
+
 static double seconds(void)
 {
     struct timespec t;
@@ -238,32 +295,34 @@ static double seconds(void)
 int main(int argc, char **argv)
 {
     const char *limit = getenv("LODGE_TEST_SECONDS");
-    u64 want = 1000000, only = ~0ull, executed = 0, different = 0, faults[32] = {0};
-    bool against_itself = false, verbose = false;
+    u64 want = 1000000, only = ~0ull, executed = 0, different = 0, reports = MAX_REPORTS, faults[32] = {0};
+    bool against_itself = false, verbose = false, coverage = false;
     int c;
 
     if (limit)
         seed = (u64)time(NULL);
     if (getenv("LODGE_TEST_SEED"))
         seed = strtoull(getenv("LODGE_TEST_SEED"), NULL, 0);
-    while ((c = getopt(argc, argv, "n:s:q:vN")) != -1)
+    while ((c = getopt(argc, argv, "n:s:q:vNcm:")) != -1)
         switch (c) {
         case 'n': want = strtoull(optarg, NULL, 0); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'q': only = strtoull(optarg, NULL, 0); break;
         case 'v': verbose = true; break;
+        case 'm': reports = strtoull(optarg, NULL, 0); break;
+        case 'c': coverage = true; break;
         case 'N': against_itself = true; break;
         default: return 2;
         }
     setvbuf(stdout, NULL, _IOLBF, 0);
-    int r = native_init();
+    int r = host_init();
     if (r) {
         fprintf(stderr, "this host does not let us map the test areas: %s\n", strerror(-r));
         return 77;
     }
-    struct gen *g = gen_new(native_xcr0);
     if (!against_itself && !(guest = guest_new()))
         return 1;
+    struct gen *g = gen_new(host_xcr0, guest);
     signal(SIGALRM, stuck);
 
     double start = seconds(), end = limit ? start + atof(limit) : 0;
@@ -286,10 +345,12 @@ int main(int argc, char **argv)
             list(&q);
         }
         executed += instructions_run(&q, host_out.s.rip);
+        if (coverage)
+            count(&q, instructions_run(&q, host_out.s.rip));
         faults[host_out.vector & 31]++;
         if (!same) {
             different++;
-            if (different <= MAX_REPORTS) {
+            if (different <= reports) {
                 shrink(&q, &d);
                 printf("DIFFERENT (-s %llu -q %llu), %u-bit, vector %u, in:\n", (unsigned long long)seed, (unsigned long long)n, q.bits,
                     host_out.vector);
@@ -307,6 +368,8 @@ int main(int argc, char **argv)
         if (faults[i])
             printf(" %u:%llu", i, (unsigned long long)faults[i]);
     printf("\n");
+    if (coverage)
+        print_coverage(g);
     if (guest)
         guest_free(guest);
     gen_free(g);

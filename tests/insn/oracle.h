@@ -2,7 +2,7 @@
 /*
  * oracle.h - random instruction sequences run on the host CPU and in the software engine, from the same state.
  *
- * gen.c makes the sequences, native.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
+ * gen.c makes the sequences, host.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
  * linear addresses: a code area, a data area with nothing mapped before it and a read-only page as its last, and a
  * stack. A sequence ends at an INT3 behind it, or at the exception that it raised.
  */
@@ -67,8 +67,10 @@ u64 rng_next(struct rng *r);
 static inline unsigned rng_below(struct rng *r, unsigned n) { return (unsigned)((rng_next(r) >> 33) % n); }
 
 struct gen; /* forms of every instruction that is tried */
-struct gen *gen_new(u64 xcr0);
+struct guest;
+struct gen *gen_new(u64 xcr0, const struct guest *guest); /* what the host has and, unless NULL, the guest */
 void gen_free(struct gen *g);
+bool gen_tries(const struct gen *g, unsigned mnemonic);
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q);
 /* Bytes of q with the final INT3, and where each instruction begins (n + 1 of them). The length. */
 unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets);
@@ -77,15 +79,15 @@ void gen_read_only(u8 *page);
 /* RFLAGS bits that are undefined once the first k instructions have run. */
 u32 gen_undefined_flags(const struct sequence *q, unsigned k);
 
-/* ---- native.c ---- */
-int native_init(void); /* 0, or -errno: this host does not let us */
-extern u64 native_xcr0;
-extern u32 native_xsave_size;
-void native_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
+/* ---- host.c ---- */
+int host_init(void); /* 0, or -errno: this host does not let us */
+extern u64 host_xcr0;
+extern u32 host_xsave_size;
+void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
 
 /* ---- guest.c ---- */
-struct guest;
 struct guest *guest_new(void);
+bool guest_has(const struct guest *g, unsigned isa);
 void guest_free(struct guest *g);
 /* False: the engine gave up; why is printed. */
 bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * native.c - a sequence on the host CPU.
+ * host.c - a sequence on the host CPU.
  *
  * The kernel's signal frame holds every register there is, so it is what loads and stores them: a trap enters the
  * handler, which writes the sequence's state into its frame and returns into it; the trap or fault at its end enters
@@ -21,8 +21,8 @@
 
 #include "cpu/cpu.h"
 
-u64 native_xcr0;
-u32 native_xsave_size;
+u64 host_xcr0;
+u32 host_xsave_size;
 
 enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 };
 
@@ -45,7 +45,7 @@ enum { FX_SW_RESERVED = 464, FX_HEADER = 512 };
 static void load_fp(u8 *frame, const u8 *image)
 {
     memcpy(frame, image, FX_SW_RESERVED);
-    memcpy(frame + FX_HEADER, image + FX_HEADER, native_xsave_size - FX_HEADER);
+    memcpy(frame + FX_HEADER, image + FX_HEADER, host_xsave_size - FX_HEADER);
 }
 
 static void handler(int sig, siginfo_t *info, void *context)
@@ -56,7 +56,7 @@ static void handler(int sig, siginfo_t *info, void *context)
 
     if (run.phase == START && sig == SIGTRAP) {
         memcpy(run.home, g, sizeof(run.home));
-        memcpy(run.home_fp, fp, native_xsave_size);
+        memcpy(run.home_fp, fp, host_xsave_size);
         const struct mstate *s = &run.q->init;
         for (int i = 0; i < 16; i++)
             g[gregs[i]] = (greg_t)s->gpr[i];
@@ -73,7 +73,7 @@ static void handler(int sig, siginfo_t *info, void *context)
             o->s.gpr[i] = (u64)g[gregs[i]];
         o->s.rip = (u64)g[REG_RIP];
         o->s.rflags = (u64)g[REG_EFL];
-        memcpy(o->s.xsave, fp, native_xsave_size);
+        memcpy(o->s.xsave, fp, host_xsave_size);
         o->vector = (unsigned)g[REG_TRAPNO];
         o->error = (u32)g[REG_ERR];
         o->cr2 = (u64)g[REG_CR2];
@@ -108,13 +108,13 @@ static void catch_signals(void)
     }
 }
 
-int native_init(void)
+int host_init(void)
 {
     u32 lo, hi, a = 0xd, b, c = 0, d;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    native_xcr0 = ((u64)hi << 32 | lo) & 0xe7; /* x87, SSE, AVX, AVX-512 */
+    host_xcr0 = ((u64)hi << 32 | lo) & 0xe7; /* x87, SSE, AVX, AVX-512 */
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    native_xsave_size = b < XSAVE_MAX ? b : XSAVE_MAX;
+    host_xsave_size = b < XSAVE_MAX ? b : XSAVE_MAX;
 
     int r = map(CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (!r)
@@ -144,7 +144,7 @@ __attribute__((noinline)) static void trap(void)
     __asm__ volatile("int3" ::: "memory", "cc", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
 }
 
-void native_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o)
+void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o)
 {
     catch_signals();
     gen_memory(q->data_seed, (u8 *)DATA_BASE, (u8 *)STACK_BASE);
