@@ -1017,6 +1017,23 @@ TEST(images_as_the_host_makes_them)
     }
 }
 
+TEST(vzero_in_32_bit_code)
+{
+    for (unsigned all = 0; all < 2; all++) {
+        reset();
+        if (!(cpu->native->mask & XCOMP_AVX))
+            return;
+        cpu->bits = 32, cpu->long_mode = false;
+        for (unsigned r = 0; r < 16; r++)
+            xmm_words(r)[1] = r + 1, ymm_high(r)[2] = r + 1;
+        CHECK(RUN(0xc5, all ? 0xfc : 0xf8, 0x77));
+        for (unsigned r = 0; r < 16; r++) {
+            CHECK_EQ(xmm_words(r)[1], all && r < 8 ? 0 : r + 1);
+            CHECK_EQ(ymm_high(r)[2], r < 8 ? 0 : r + 1);
+        }
+    }
+}
+
 TEST(xcr0)
 {
     reset();

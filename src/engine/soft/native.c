@@ -164,7 +164,7 @@ u8 native_alignment(const struct decoded *d, unsigned size)
     case M_VMOVAPS: case M_VMOVAPD: case M_VMOVDQA: case M_VMOVDQA32: case M_VMOVDQA64: case M_VMOVNTPS:
     case M_VMOVNTPD: case M_VMOVNTDQ: case M_VMOVNTDQA: return (u8)(size - 1);
     }
-    return d->desc->cls == OPC_SSE && d->encoding == ENC_LEGACY && size == 16 ? 15 : 0;
+    return (d->desc->cls == OPC_SSE || d->desc->cls == OPC_MMX) && d->encoding == ENC_LEGACY && size == 16 ? 15 : 0;
 }
 
 /* MMX forms of SSE-set instructions need no CR4.OSFXSR: no mandatory prefix, and an opcode that has an MMX form. */
@@ -185,7 +185,11 @@ static u8 deny_class(const struct decoded *d)
 {
     switch (d->desc->cls) {
     case OPC_X87: return d->desc->mnemonic == M_FWAIT ? DENY_WAIT : DENY_X87;
-    case OPC_MMX: return DENY_MMX;
+    case OPC_MMX:
+        switch (d->desc->mnemonic) {
+        case M_CVTPS2PI: case M_CVTTPS2PI: case M_CVTPD2PI: case M_CVTTPD2PI: return DENY_SSE;
+        }
+        return DENY_MMX;
     case OPC_SSE: return is_mmx_form(d) ? DENY_MMX : DENY_SSE;
     case OPC_AVX: return DENY_AVX;
     default: return DENY_AVX512;
@@ -276,7 +280,8 @@ static void emit_legacy(struct emit *e, const struct decoded *d, const struct pl
         put1(e, 0x38);
     if (d->map == 3)
         put1(e, 0x3a);
-    put1(e, d->has_modrm || !o->reg.size ? d->opcode : (d->opcode & 0xf8u) | (p->reg & 7));
+    unsigned opcode = d->has_modrm || !o->reg.size ? d->opcode : (d->opcode & 0xf8u) | (p->reg & 7);
+    put1(e, !d->map && opcode == 0x82 ? 0x80 : opcode); /* its twin outside 64-bit mode */
     emit_modrm(e, d, p);
     emit_tail(e, d);
 }
@@ -307,6 +312,16 @@ static void emit_evex(struct emit *e, const struct decoded *d, const struct plan
     emit_tail(e, d);
 }
 
+/* Outside 64-bit mode VZEROUPPER and VZEROALL touch registers 0 to 7 only. */
+static void emit_vzero8(struct emit *e, const struct decoded *d)
+{
+    for (unsigned r = 0; r < 8; r++)
+        if (d->desc->mnemonic == M_VZEROUPPER)
+            put(e, 4, 0xc5f828c0 | r << 3 | r);                       /* vmovaps xmm, xmm */
+        else
+            put(e, 4, 0xc58057c0 | (~r & 15) << 19 | r << 3 | r);     /* vxorps xmm, xmm, xmm */
+}
+
 static void emit_stub(struct emit *e, const struct decoded *d, bool integer)
 {
     const struct opdesc *o = d->desc;
@@ -333,6 +348,8 @@ static void emit_stub(struct emit *e, const struct decoded *d, bool integer)
 
     if (d->encoding == ENC_LEGACY)
         emit_legacy(e, d, &p);
+    else if (d->bits != 64 && (o->mnemonic == M_VZEROUPPER || o->mnemonic == M_VZEROALL))
+        emit_vzero8(e, d);
     else if (d->encoding == ENC_VEX)
         emit_vex(e, d, &p);
     else
