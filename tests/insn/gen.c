@@ -510,6 +510,7 @@ static u32 writes(const struct decoded *d)
 static bool ban(const struct build *b, const struct decoded *d)
 {
     switch (d->desc->mnemonic) {
+    case M_MOVSXD: return d->osize == 2 && d->has_mem; /* AMD reads 32 bits, Intel 16 */
     case M_NOP: return d->map == 1 && d->opcode == 0x0d && d->mod == 3; /* #UD on AMD */
     case M_BSWAP: return d->osize == 2;
     case M_SHLD:
@@ -523,6 +524,8 @@ static bool ban(const struct build *b, const struct decoded *d)
     case M_RET: return true;
     default: break;
     }
+    if (d->desc->flags & OPF_MASKED_MEM && d->bits == 32) /* what a mask without a set bit checks; 64 KiB wrap */
+        return d->seg_override != 0xff || d->asize == 2;
     return false;
 }
 
@@ -586,7 +589,10 @@ static void prepare(struct build *b, const struct form *f)
             set_register(b, RSI, (u32)place(b, 8, false));
             set_register(b, RDI, (u32)place(b, 8, false));
         }
-        if (f->rep && chance(r, 95))
+        bool io = o->gpr_read & 1u << RDX; /* AMD checks the right to I/O for a count of zero too, Intel does not say */
+        if (f->rep && io)
+            set_register(b, RCX, 1 + rng_below(r, 9));
+        else if (f->rep && chance(r, 95))
             set_register(b, RCX, chance(r, 10) ? (u32)rng_next(r) & 0xffff : rng_below(r, 40));
     } else if ((o->mnemonic == M_DIV || o->mnemonic == M_IDIV) && chance(r, 80)) {
         set_register(b, RDX, rng_below(r, 4));
@@ -809,6 +815,11 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
         b.pointer[0] = b.pointer[1] = b.pointer[2] = pool32[swap];
         b.small = pool32[!swap];
     }
+    /* Whether an access over the end of 4 GiB passes a 4 GiB limit is the processor's (SDM vol. 3, 5.3). */
+    if (q->bits == 32 && q->init.gpr[RSI] > 0xffffff00)
+        q->init.gpr[RSI] &= 0x7fffffff;
+    if (q->bits == 32 && q->init.gpr[RDI] > 0xffffff00)
+        q->init.gpr[RDI] &= 0x7fffffff;
     for (unsigned i = 0; i < 3; i++) {
         b.fixed |= 1u << b.pointer[i];
         q->init.gpr[b.pointer[i]] = DATA_BASE + rng_below(r, DATA_RO);

@@ -58,7 +58,8 @@ static void map(struct guest *g, u64 lin, u64 gpa, u64 size, bool write)
 {
     for (u64 n = 0; n < size; n += 4096) {
         u64 pt = (lin >> 21) & 1 ? PT_HIGH : PT_LOW; /* 2 MiB from CODE_BASE on, and the next */
-        put(g, pt + ((lin + n) >> 12 & 511) * 8, (gpa + n) | 0x65 | (write ? 2 : 0)); /* present, user, accessed, dirty */
+        u64 flags = 0x65 | (write ? 2 : 0) | (lin == CODE_BASE ? 0 : BIT(63)); /* present, user, accessed, dirty; NX */
+        put(g, pt + ((lin + n) >> 12 & 511) * 8, (gpa + n) | flags);
     }
 }
 
