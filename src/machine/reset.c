@@ -49,6 +49,33 @@ static int firmware_apic(struct machine *m)
     return m->engine->lapic_set(m->vcpus[0], &l);
 }
 
+/* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing masked and nothing requesting. */
+static int firmware_pic(struct machine *m)
+{
+    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 };
+    for (u32 i = 0; i < 2; i++) {
+        u16 port = i ? 0xa0 : 0x20;
+        struct irqchip_pic p;
+        int rc;
+        if (m->lapic) {
+            bus_write(m->ports, port, 1, 0x11); /* ICW1: edge, cascade, ICW4 follows */
+            bus_write(m->ports, port + 1, 1, icw2[i]);
+            bus_write(m->ports, port + 1, 1, icw3[i]);
+            bus_write(m->ports, port + 1, 1, 1); /* ICW4: 8086 mode */
+            bus_write(m->ports, port + 1, 1, 0);
+            continue;
+        }
+        enum irqchip which = i ? IRQCHIP_PIC_SLAVE : IRQCHIP_PIC_MASTER;
+        if ((rc = m->engine->irqchip_get(m->vm, which, &p)))
+            return rc;
+        p.irq_base = icw2[i];
+        p.imr = p.init_state = 0;
+        if ((rc = m->engine->irqchip_set(m->vm, which, &p)))
+            return rc;
+    }
+    return 0;
+}
+
 static int reset_chips(struct machine *m)
 {
     for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++) {
@@ -87,7 +114,7 @@ int machine_reset(struct machine *m, struct boot *boot, struct error *err)
         if ((rc = m->engine->set_state(m->vcpus[i], &m->cpu[i])))
             return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name, strerror(-rc));
     }
-    if ((rc = reset_chips(m)) || (rc = firmware_apic(m)))
+    if ((rc = reset_chips(m)) || (rc = firmware_pic(m)) || (rc = firmware_apic(m)))
         return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name, strerror(-rc));
     if (m->engine->reset_caches)
         m->engine->reset_caches(m->vm);
