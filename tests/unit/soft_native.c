@@ -627,6 +627,8 @@ TEST(faults)
     RAISES(VEC_MF, 0x0f, 0x6f, 0xc1); /* movq mm0, mm1 */
     RAISES(VEC_MF, 0x0f, 0xf7, 0xc1); /* maskmovq */
     RAISES(VEC_MF, 0xd9, 0x23);       /* fldenv */
+    RAISES(VEC_MF, 0xd8, 0x03);       /* fadd from where nothing is */
+    RAISES(VEC_PF, 0xd9, 0x3b);       /* fnstcw does not wait */
     u64 fip;
     memcpy(&fip, cpu->s.xsave + XS_FIP, 8);
     CHECK_EQ(fip, 0x123456789000);

@@ -15,8 +15,8 @@
 _Static_assert(offsetof(struct soft_vcpu, gpr) == 0, "stubs address the registers from rdi with 8-bit displacements");
 _Static_assert(offsetof(struct insn, fn) == 0 && sizeof(struct insn) < 128, "stubs step to the next insn");
 
-/* insn.aux: DENY_* of the class, 0 for general-register instructions; aux3: alignment - 1 that a misaligned operand's
-   #GP is tested for before its #PF */
+/* insn.aux: DENY_* of the class, 0 for general-register instructions; aux2: reports a pending x87 exception before it
+   looks at memory; aux3: alignment - 1 that a misaligned operand's #GP is tested for before its #PF */
 
 /* ---- emitting ----------------------------------------------------------- */
 
@@ -489,6 +489,8 @@ __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct ins
 {
     u8 buf[192] __attribute__((aligned(64)));
     bool bounce;
+    if (i->aux2)
+        vec_wait(v, i);
     if (unlikely(lin & i->aux3))
         soft_raise_err(v, i, VEC_GP, 0);
     if (i->aux == DENY_X87 && (a & ACCESS_WRITE))
@@ -502,7 +504,14 @@ __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct ins
 static inline __attribute__((always_inline)) void native_mem(struct soft_vcpu *v, const struct insn *i, enum access a)
 {
     u64 ea = insn_ea(v, i);
-    u64 lin = likely(i->seg >= ISEG_FLAT) ? ea + v->segbase[i->seg] : soft_legacy_linear(v, i, i->seg, ea, i->size, a);
+    u64 lin;
+    if (likely(i->seg >= ISEG_FLAT)) {
+        lin = ea + v->segbase[i->seg];
+    } else {
+        if (i->aux && i->aux2 && !(v->seg_flat >> i->seg & 1))
+            vec_wait(v, i);
+        lin = soft_legacy_linear(v, i, i->seg, ea, i->size, a);
+    }
     struct tlb_entry *e = &v->tlb[(lin >> 12) & (TLB_SIZE - 1)];
     if (SOFT_VEC_EAGER || unlikely((lin ^ (a & ACCESS_WRITE ? e->write : e->read)) > 4096u - i->size)) {
         native_slow(v, i, lin, ea, a);
@@ -664,6 +673,7 @@ bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
         return false;
     i->size = (u8)size;
     i->aux3 = native_alignment(d, size);
+    i->aux2 = o->cls == OPC_MMX || (o->cls == OPC_X87 && (!is_x87_control(o->mnemonic) || o->mnemonic == M_FLDCW));
     switch (o->flags & (OPF_MEM_READ | OPF_MEM_WRITE)) {
     case OPF_MEM_READ: i->fn = integer ? op_native_int_load : op_native_load; break;
     case OPF_MEM_WRITE: i->fn = integer ? op_native_int_store : op_native_store; break;

@@ -75,6 +75,7 @@ void soft_native_fault(struct soft_vcpu *v, const struct insn *i, u64 vector, u6
 
 /* vec.c: #UD or #NM if the class (DENY_*) may not run now; vectors live afterwards. */
 void vec_prepare(struct soft_vcpu *v, const struct insn *i, unsigned deny);
+void vec_wait(struct soft_vcpu *v, const struct insn *i); /* #MF if an x87 exception is pending */
 void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny); /* the faults only */
 static inline void vec_ready(struct soft_vcpu *v, const struct insn *i)
 {

@@ -137,3 +137,16 @@ void vec_prepare(struct soft_vcpu *v, const struct insn *i, unsigned deny)
     if (!SOFT_VEC_EAGER) /* else native_run does, at the last moment */
         soft_vec_load(v);
 }
+
+/* SDM vol. 2, WAIT: an unmasked exception pending comes before the faults of the operand. (Inside a stub the host sees
+   to it.) */
+__attribute__((noinline)) void vec_wait(struct soft_vcpu *v, const struct insn *i)
+{
+    u16 fsw = IMAGE16(v, XS_FSW);
+    if (v->vec_live)
+        __asm__ volatile("fnstsw %0" : "=a"(fsw));
+    else if (!(IMAGE64(v, XS_BV) & XCOMP_X87))
+        return;
+    if (fsw & 0x80) /* ES */
+        soft_raise(v, i, VEC_MF);
+}

@@ -125,8 +125,12 @@ static void op_masked_store(struct soft_vcpu *v, const struct insn *i)
 static void op_maskmov(struct soft_vcpu *v, const struct insn *i)
 {
     vec_ready(v, i);
+    if (i->size == 8) /* MASKMOVQ */
+        vec_wait(v, i);
     u64 ea = v->gpr[RDI] << i->ashift >> i->ashift;
-    masked_store_slow(v, i, soft_linear(v, i, i->seg, ea, i->size, ACCESS_WRITE));
+    u64 lin = soft_linear(v, i, i->seg, ea, i->size, ACCESS_WRITE);
+    soft_probe(v, i, lin, i->size, ACCESS_WRITE); /* bytes not selected too: AMD's processors, and Intel allows it */
+    masked_store_slow(v, i, lin);
     NEXT(v, i);
 }
 

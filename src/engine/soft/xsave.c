@@ -455,19 +455,11 @@ static void op_fnstenv(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* FLDENV and FRSTOR wait: an exception pending is reported before the new environment hides it. */
-static void wait_x87(struct soft_vcpu *v, const struct insn *i)
-{
-    vec_image(v);
-    if (IMAGE16(v, XS_FSW) & ~IMAGE16(v, XS_FCW) & 0x3f)
-        soft_raise(v, i, VEC_MF);
-}
-
 static void op_fldenv(struct soft_vcpu *v, const struct insn *i)
 {
     u8 env[28] __attribute__((aligned(4)));
     vec_check(v, i, DENY_X87);
-    wait_x87(v, i);
+    vec_wait(v, i); /* before the new environment hides it */
     u64 lin = area(v, i, env_size(i), 1, ACCESS_READ);
     load_run(v, i, lin, env, env_size(i));
     vec_image(v);
@@ -495,7 +487,7 @@ static void op_frstor(struct soft_vcpu *v, const struct insn *i)
     u8 in[108] __attribute__((aligned(4)));
     const unsigned n = env_size(i);
     vec_check(v, i, DENY_X87);
-    wait_x87(v, i);
+    vec_wait(v, i); /* before the new environment hides it */
     u64 lin = area(v, i, n + 80, 1, ACCESS_READ);
     load_run(v, i, lin, in, n + 80);
     u8 *image = vec_image(v);
