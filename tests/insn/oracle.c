@@ -104,6 +104,16 @@ static unsigned instructions_run(const struct sequence *q, u64 rip)
     return k;
 }
 
+static u32 undefined_at(const struct sequence *q, u64 rip)
+{
+    unsigned k = instructions_run(q, rip);
+    u32 undefined = gen_undefined_flags(q, k);
+    bool wild = rip - q->code != offsets[k] && rip - q->code != offsets[q->n] + 1u;
+    for (unsigned i = 0; wild && i < q->n; i++) /* a jump left the sequence, who knows from where */
+        undefined |= gen_undefined_flags(q, i);
+    return undefined;
+}
+
 /*
  * Where processors are free: which of two operands they touch first, and what a masked or gathered access that faults
  * leaves behind.
@@ -162,7 +172,7 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     }
     for (unsigned i = 0; i < (q->bits == 64 ? 16 : 8); i++)
         note64(d, reg_names[i], h->s.gpr[i], g->s.gpr[i]);
-    u64 mask = ~(u64)(gen_undefined_flags(q, instructions_run(q, h->s.rip)) | RFLAGS_RF);
+    u64 mask = ~(u64)(undefined_at(q, h->s.rip) | RFLAGS_RF);
     note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
     normalize(h->s.xsave);
     normalize(g->s.xsave);
