@@ -421,11 +421,12 @@ void op_native_full(struct soft_vcpu *v, const struct insn *i)
     soft_retry_slow(v, &self, SLOW_SMC);
 }
 
-/* MASKMOVQ and MASKMOVDQU store through rDI: it is lent to them. FWAIT first takes a pending #MF while rdi is still v. */
+/* MASKMOVQ and MASKMOVDQU store through rDI: it is lent to them, since they cannot fault here (op_maskmov has seen to a
+   pending #MF). */
 static void emit_maskmov(struct emit *e, const struct decoded *d)
 {
     struct plan p = {.reg = d->reg, .rm = d->rm, .vvvv = 0};
-    put(e, 4, 0x9b574889), put1(e, 0xd7); /* fwait; push rdi; mov rdi, rdx */
+    put(e, 4, 0x574889d7); /* push rdi; mov rdi, rdx */
     if (d->encoding == ENC_VEX)
         emit_vex(e, d, &p);
     else
