@@ -97,7 +97,9 @@ struct engine_ops {
     int (*lapic_get)(struct engine_vcpu *v, struct irqchip_lapic *state);
     int (*lapic_set)(struct engine_vcpu *v, const struct irqchip_lapic *state);
 
-    /* Brings memory's dirty bits up to date (KVM: fetches the log). */
+    /* Before memory_dirty_take: brings memory's dirty bits up to date (KVM: fetches the log). After it, once more: what
+       is written from now on is logged again (software: write rights are dropped). May be called while vCPUs run, but
+       only with them stopped is the next take complete. */
     int (*dirty_sync)(struct engine_vm *vm);
     int (*dirty_enable)(struct engine_vm *vm, bool on);
     /* Guest memory or the clock was changed from outside (state loaded): drop what is cached. */

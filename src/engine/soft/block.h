@@ -59,7 +59,7 @@ void soft_code_free(struct soft_vcpu *v);
 
 /* mmu.c */
 const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa); /* NULL: not memory */
-void soft_drop_writable(struct soft_vcpu *v, bool code_too);
+void soft_drop_writable(struct soft_vcpu *v);
 void soft_protect_page(struct soft_vcpu *v, u64 gpa);
 void soft_update_jc_key(struct soft_vcpu *v);
 

@@ -109,7 +109,7 @@ static bool requests(struct soft_vcpu *v)
     u32 r = __atomic_load_n(&v->request, __ATOMIC_ACQUIRE);
     if (r & REQ_FLUSH) {
         take(v, REQ_FLUSH);
-        soft_drop_writable(v, true);
+        soft_drop_writable(v);
     }
     if (r & REQ_RESET_CACHES) {
         take(v, REQ_RESET_CACHES);

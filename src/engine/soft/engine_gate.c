@@ -231,8 +231,10 @@ static enum run_result run(struct engine_vcpu *e, struct error *err)
         v->pending_vector = v->s.interrupt_vector;
         v->has_pending_vector = true;
     }
+    __atomic_store_n(&v->running, true, __ATOMIC_RELEASE);
     enum run_result r = soft_run(v);
     soft_vec_save(v);
+    __atomic_store_n(&v->running, false, __ATOMIC_RELEASE);
     if (r == RUN_ERROR)
         error_set(err, EIO, "the software engine stopped at RIP %#llx: %s", (unsigned long long)v->rip,
                   v->error ? v->error : "unknown reason");
@@ -365,12 +367,22 @@ void soft_trace_exception(struct soft_vcpu *v, unsigned vector, bool has_error, 
 
 /* ---- dirty log ---------------------------------------------------------- */
 
-/* The TLB marks a page dirty when it opens it for writing; after a take every page must be opened anew. */
+/*
+ * The TLB marks a page dirty when it opens it for writing. After a take every page must be opened anew, and what was
+ * open until then counts as written once more. A processor that does not run is seen to here; the others see to it at
+ * their next block.
+ */
 static int dirty_sync(struct engine_vm *e)
 {
-    for (u32 k = 0; k < e->soft.cfg.cpus; k++)
-        if (e->soft.vcpu[k])
-            __atomic_fetch_or(&e->soft.vcpu[k]->request, REQ_FLUSH, __ATOMIC_SEQ_CST);
+    for (u32 k = 0; k < e->soft.cfg.cpus; k++) {
+        struct soft_vcpu *v = e->soft.vcpu[k];
+        if (!v)
+            continue;
+        if (__atomic_load_n(&v->running, __ATOMIC_ACQUIRE))
+            __atomic_fetch_or(&v->request, REQ_FLUSH, __ATOMIC_SEQ_CST);
+        else
+            soft_drop_writable(v);
+    }
     return 0;
 }
 

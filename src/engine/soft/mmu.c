@@ -240,7 +240,7 @@ void soft_flush_page(struct soft_vcpu *v, u64 lin)
 /* In tlb_entry.gpa: the page may be written, but holds decoded code: stores take the slow path, without a walk. */
 enum { GPA_WATCHED = 1 };
 
-void soft_drop_writable(struct soft_vcpu *v, bool code_too)
+void soft_drop_writable(struct soft_vcpu *v)
 {
     for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
         for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
@@ -250,9 +250,12 @@ void soft_drop_writable(struct soft_vcpu *v, bool code_too)
             e->gpa &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
             if (!open)
                 continue;
-            /* It may have been written since another processor decoded code from it: that code is stale. */
-            if (code_too)
-                soft_code_written(v, e->gpa, GUEST_PAGE_SIZE);
+            /* It may have been written since the dirty log was taken, or since another processor decoded code from
+               it: it is dirty (again), and that code is stale. */
+            const struct memory_region *r = region_at(v->vm, e->gpa);
+            if (r)
+                memory_mark_dirty(r, e->gpa);
+            soft_code_written(v, e->gpa, GUEST_PAGE_SIZE);
         }
 }
 

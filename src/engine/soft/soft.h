@@ -146,6 +146,7 @@ struct soft_vcpu {
     struct { bool active; u8 vector; bool has_error; u32 error; } fault; /* being delivered */
     bool has_pending_vector;    /* an interrupt accepted before the state was saved: to be delivered first */
     u8 pending_vector;
+    bool running;               /* inside run() */
     u8 sipi_vector;             /* of REQ_SIPI; set by other threads, so not in s, which INIT resets */
     bool sleeping;              /* in soft_wait: a request must wake it */
     bool tf_blocked;            /* the instruction entered a handler with TF cleared: no single-step trap after it */
