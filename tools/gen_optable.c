@@ -382,7 +382,7 @@ static u8 classify(const ZydisDecodedInstruction *in, const ZydisDecodedOperand 
     default:
         break;
     }
-    if (in->meta.isa_ext == ZYDIS_ISA_EXT_X87 || in->meta.isa_set == ZYDIS_ISA_SET_SSE3X87 ||
+    if (in->meta.isa_ext == ZYDIS_ISA_EXT_X87 || in->mnemonic == ZYDIS_MNEMONIC_FISTTP ||
         in->meta.isa_set == ZYDIS_ISA_SET_FCMOV)
         return OPC_X87;
     if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX)
