@@ -102,28 +102,23 @@ static bool user_access(const struct soft_vcpu *v, enum access a)
     return v->cpl == 3 && !(a & ACCESS_IMPLICIT);
 }
 
-/* Is access a allowed by the rights found? Returns the error-code bits beyond P/W/U/I that a refusal has, or -1 if allowed. */
+/* Is access a allowed by the rights found? Returns the error-code bits beyond P/W/U/I that a refusal has, or -1 if
+   allowed. PK tells of the key's rights whatever else refuses (SDM vol. 3 4.7). */
 static int refused(const struct soft_vcpu *v, const struct walk *w, enum access a, bool user, bool smap)
 {
     bool write = a & ACCESS_WRITE, exec = a & ACCESS_EXEC;
     u64 cr0 = v->s.cr0, cr4 = v->s.cr4;
-    if (user && !w->u)
-        return 0;
-    if (exec) {
-        if (w->nx || (!user && w->u && (cr4 & CR4_SMEP)))
-            return 0;
-        return -1;
-    }
-    if (!user && w->u && smap)
-        return 0;
-    if (write && !w->w && (user || (cr0 & CR0_WP)))
-        return 0;
+    if (exec)
+        return (user && !w->u) || w->nx || (!user && w->u && (cr4 & CR4_SMEP)) ? 0 : -1;
+    int pk = 0;
     if (w->u && (cr4 & CR4_PKE) && v->long_mode) { /* protection keys guard user pages from data accesses of either mode */
         u32 rights = v->pkru >> (2 * w->pkey) & 3;
         if ((rights & 1) || (write && (rights & 2) && (user || (cr0 & CR0_WP))))
-            return PF_PK;
+            pk = PF_PK;
     }
-    return -1;
+    if ((user && !w->u) || (!user && w->u && smap) || (write && !w->w && (user || (cr0 & CR0_WP))))
+        return pk;
+    return pk ? pk : -1;
 }
 
 static struct walk walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap)
