@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "devices/acpi_pm.h"
+#include "devices/hpet.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/mc146818.h"
@@ -26,6 +27,7 @@ struct machine {
     struct port92 port92;
     struct acpi_pm pm;
     struct testdev testdev;
+    struct hpet hpet;
     struct state_list *state;
 };
 
@@ -85,6 +87,7 @@ static struct machine *build(void)
     i8042_init(&m->kbd, &kbd);
     acpi_pm_init(&m->pm, &pm);
     testdev_init(&m->testdev, &td);
+    hpet_init(&m->hpet, NULL, &line);
     m->state = state_list_new();
     r |= state_add(m->state, &pic_state, 0, &m->irq.pic);
     r |= ioapic_add_state(&m->irq.ioapic, m->state);
@@ -95,6 +98,7 @@ static struct machine *build(void)
     r |= state_add(m->state, &i8042_state, 0, &m->kbd);
     r |= state_add(m->state, &port92_state, 0, &m->port92);
     r |= state_add(m->state, &acpi_pm_state, 0, &m->pm);
+    r |= state_add(m->state, &hpet_state, 0, &m->hpet);
     CHECK_EQ(r, 0);
     return m;
 }
@@ -109,6 +113,7 @@ static void scrap(struct machine *m)
     port92_destroy(&m->port92);
     acpi_pm_destroy(&m->pm);
     testdev_destroy(&m->testdev);
+    hpet_destroy(&m->hpet);
     bench_close(&m->irq);
     free(m);
 }
@@ -180,6 +185,8 @@ static void machine_step(struct machine *m)
         { &testdev_irq_ops, &m->testdev, 24 },
         { &testdev_iomem_ops, &m->testdev, TESTDEV_IOMEM_SIZE },
         { &testdev_exit_ops, &m->testdev, 4 },
+        { &hpet_ops, &m->hpet, 0x180 },
+        { &hpet_ops, &m->hpet, 0x180 },
     };
     u8 bytes[20];
 
