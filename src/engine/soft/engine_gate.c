@@ -322,7 +322,10 @@ void soft_init_signal(struct soft_vcpu *v)
 
 u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
 {
+    u64 x = 0;
     soft_vec_save(v);
+    if (!memory_read(v->vm->cfg.memory, gpa, &x, size)) /* the PAE directory pointers lie in RAM */
+        return x;
     return v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
 }
 
