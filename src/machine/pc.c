@@ -296,7 +296,7 @@ static int build_serial(struct machine *m)
 
 static int build_legacy(struct machine *m)
 {
-    struct irq_line irq8 = line(m, 8);
+    struct irq_line irq8 = line(m, 8), gsi = line(m, 0);
     struct i8042_config kc = { .irq_keyboard = line(m, 1), .irq_mouse = line(m, 12), .a20 = NULL, .reset = on_reset, .ctx = m };
     struct acpi_pm_config pc = { .loop = m->c.loop, .sci = line(m, ACPI_SCI_IRQ), .power_off = on_power_off, .reset = on_reset, .ctx = m };
     int rc;
@@ -307,6 +307,7 @@ static int build_legacy(struct machine *m)
     i8042_init(&m->i8042, &kc);
     port92_init(&m->port92, NULL, on_reset, m);
     acpi_pm_init(&m->pm, &pc);
+    hpet_init(&m->hpet, m->c.loop, &gsi);
     fw_cfg_init(&m->fw_cfg);
     m->built = true;
     if ((rc = add_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||
@@ -315,13 +316,15 @@ static int build_legacy(struct machine *m)
         (rc = add_ports(m, 0x92, 1, &port92_ops, &m->port92, "port92")) ||
         (rc = add_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
         (rc = add_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
+        (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
         (rc = add_ports(m, 0xcf8, PCI_CONFIG_PORTS, &pci_config_ops, m, "pci-config")) ||
         (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg, &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)) || (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2)))
         return rc;
     if ((rc = state_add(m->state, &mc146818_state, 0, &m->rtc)) || (rc = state_add(m->state, &i8042_state, 0, &m->i8042)) ||
-        (rc = state_add(m->state, &port92_state, 0, &m->port92)) || (rc = state_add(m->state, &acpi_pm_state, 0, &m->pm)))
+        (rc = state_add(m->state, &port92_state, 0, &m->port92)) || (rc = state_add(m->state, &acpi_pm_state, 0, &m->pm)) ||
+        (rc = state_add(m->state, &hpet_state, 0, &m->hpet)))
         return rc;
     return state_add(m->state, &fw_cfg_state, 0, &m->fw_cfg);
 }
@@ -406,6 +409,7 @@ void machine_free(struct machine *m)
     free(m->testdev);
     if (m->built) {
         fw_cfg_destroy(&m->fw_cfg);
+        hpet_destroy(&m->hpet);
         acpi_pm_destroy(&m->pm);
         port92_destroy(&m->port92);
         i8042_destroy(&m->i8042);

@@ -7,6 +7,7 @@
 
 #include "devices/acpi_pm.h"
 #include "devices/fw_cfg.h"
+#include "devices/hpet.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/mc146818.h"
@@ -63,6 +64,7 @@ struct machine {
     struct i8042 i8042;
     struct port92 port92;
     struct acpi_pm pm;
+    struct hpet hpet;
     struct fw_cfg fw_cfg;
     pthread_mutex_t fw_cfg_lock;
     struct testdev *testdev; /* NULL: not asked for */

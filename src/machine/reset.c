@@ -86,6 +86,7 @@ static int reset_chips(struct machine *m)
     i8042_reset(&m->i8042);
     port92_reset(&m->port92);
     acpi_pm_reset(&m->pm);
+    hpet_reset(&m->hpet);
     fw_cfg_reset(&m->fw_cfg);
     if (m->testdev)
         testdev_reset(m->testdev);
