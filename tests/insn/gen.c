@@ -38,7 +38,7 @@ struct list {
     unsigned n, cap;
 };
 struct gen {
-    struct list list[2][B_COUNT]; /* 64, 32 bit */
+    struct list list[3][B_COUNT]; /* 64, 32, 16 bit */
     bool isa[ISA_COUNT];
 };
 
@@ -56,11 +56,10 @@ static bool excluded(const struct opdesc *d)
 {
     static const u16 list[] = {
         M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2, M_VMCALL,
-        /* x87 instruction and data pointers: kept exactly on Intel, only behind exceptions on AMD */
-        M_FNSAVE, M_FNSTENV, M_FXSAVE, M_FXSAVE64, M_FXRSTOR, M_FXRSTOR64, M_FRSTOR, M_FLDENV,
-        M_BSWAP, /* of 16 bits is undefined; see ban() */
+        /* x87 instruction and data pointers: AMD keeps them only behind exceptions, and stores zeroes else */
+        M_FNSAVE, M_FNSTENV, M_FRSTOR, M_FLDENV,
     };
-    return d->mnemonic != M_BSWAP && MNEMONIC_IN(d->mnemonic, list);
+    return MNEMONIC_IN(d->mnemonic, list);
 }
 
 static int bucket_of(const struct opdesc *d)
@@ -92,12 +91,14 @@ static int bucket_of(const struct opdesc *d)
     }
 }
 
+static unsigned mode_of(unsigned bits) { return bits == 64 ? 0 : bits == 32 ? 1 : 2; }
+
 static void add_form(struct gen *g, unsigned bits, const struct form *f)
 {
     int b = bucket_of(f->desc);
     if (b < 0 || !g->isa[f->desc->feature])
         return;
-    struct list *l = &g->list[bits == 32][b];
+    struct list *l = &g->list[mode_of(bits)][b];
     for (unsigned i = l->n; i-- > 0 && l->n - i < 64;) /* neighbours: the same but for reg or rm that do not matter */
         if (l->form[i].desc == f->desc && l->form[i].map == f->map && l->form[i].opcode == f->opcode &&
             l->form[i].encoding == f->encoding && l->form[i].mod3 == f->mod3)
@@ -182,7 +183,7 @@ static void scan(struct gen *g, unsigned bits)
                     f.mod3 = c / 12;
                     f.reg = m & 7;
                     f.rm = (u8)(m >> 3 & 7);
-                    if ((f.w && bits == 32) || m >= 64 || (f.rm && !(f.mod3 && rm_counts)))
+                    if ((f.w && bits != 64) || m >= 64 || (f.rm && !(f.mod3 && rm_counts)))
                         continue;
                     try_form(g, bits, &f);
                 }
@@ -232,12 +233,13 @@ struct gen *gen_new(u64 xcr0, const struct guest *guest)
         g->isa[ISA_AVX512F] = false;
     scan(g, 64);
     scan(g, 32);
+    scan(g, 16);
     return g;
 }
 
 bool gen_tries(const struct gen *g, unsigned mnemonic)
 {
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 3; i++)
         for (unsigned b = 0; b < B_COUNT; b++)
             for (unsigned k = 0; k < g->list[i][b].n; k++)
                 if (g->list[i][b].form[k].desc->mnemonic == mnemonic)
@@ -247,7 +249,7 @@ bool gen_tries(const struct gen *g, unsigned mnemonic)
 
 void gen_free(struct gen *g)
 {
-    for (unsigned i = 0; i < 2; i++)
+    for (unsigned i = 0; i < 3; i++)
         for (unsigned b = 0; b < B_COUNT; b++)
             free(g->list[i][b].form);
     free(g);
@@ -389,6 +391,8 @@ static void set_register(struct build *b, unsigned reg, u32 value)
 {
     u8 c[8];
     unsigned n = 0;
+    if (b->q->bits == 16)
+        c[n++] = 0x66;
     if (reg >= 8)
         c[n++] = 0x41;
     c[n++] = (u8)(0xb8 | (reg & 7));
@@ -396,7 +400,7 @@ static void set_register(struct build *b, unsigned reg, u32 value)
     append(b, c, n + 4);
 }
 
-/* An address for an operand of that many bytes: mostly in the data area, sometimes over a page's or the area's end. */
+/* An offset for an operand of that many bytes: mostly in the data area, sometimes over a page's or the area's end. */
 static u64 place(struct build *b, unsigned size, bool aligned)
 {
     struct rng *r = b->r;
@@ -407,12 +411,58 @@ static u64 place(struct build *b, unsigned size, bool aligned)
     case 0: at = DATA_BASE + 4096 * (1 + rng_below(r, 5)) - rng_below(r, size + 1); break; /* across pages; the last ends the area */
     case 1: at = DATA_BASE + DATA_RO - (chance(r, 50) ? 0 : size) + rng_below(r, 4096 - 64); break;
     case 2: at = chance(r, 50) ? DATA_BASE - rng_below(r, size + 1) : DATA_BASE + rng_below(r, 4) * 1024; break;
-    case 3: at = STACK_BASE + rng_below(r, STACK_SIZE - 64); break;
+    case 3: at = b->q->segmented ? DATA_BASE + 16 * rng_below(r, 64) : STACK_BASE + rng_below(r, STACK_SIZE - 64); break;
     default: at = DATA_BASE + rng_below(r, DATA_RO - 64); break;
     }
     if (aligned ? !chance(r, 4) : chance(r, 40))
         at &= ~(u64)(size >= 64 ? 63 : size >= 32 ? 31 : size >= 16 ? 15 : 7);
-    return at;
+    return at - data_base(b->q);
+}
+
+static u64 stack_place(struct build *b) { return STACK_BASE - stack_base(b->q) + 0x800 + rng_below(b->r, 0x1000); }
+
+/* 16-bit addressing, which only code with segments of its own can aim. */
+static void put_memory16(struct build *b, u64 at, u8 modrm, u8 *p, unsigned *n)
+{
+    struct rng *r = b->r;
+    const u64 *gpr = b->q->init.gpr;
+    unsigned rm, mod = 2;
+    u16 disp = (u16)at;
+    switch (rng_below(r, 5)) {
+    case 0:
+        rm = 6;
+        mod = 0;
+        break;
+    case 1:
+        if (b->small == RSI) {
+            rm = 4;
+            disp = (u16)(at - gpr[RSI]);
+        } else {
+            rm = 6;
+            disp = (u16)(stack_place(b) - gpr[RBP]);
+        }
+        break;
+    case 2:
+        if (b->small == RSI) {
+            rm = 0;
+            disp = (u16)(at - gpr[RBX] - gpr[RSI]);
+            break;
+        } /* fall through */
+    default:
+        rm = 7;
+        disp = (u16)(at - gpr[RBX]);
+        break;
+    }
+    if (chance(r, 4)) { /* as it comes */
+        rm = rng_below(r, 8);
+        mod = 1 + rng_below(r, 2);
+    }
+    if (mod == 2 && chance(r, 30))
+        mod = 1;
+    p[(*n)++] = (u8)(modrm | mod << 6 | rm);
+    p[(*n)++] = (u8)disp;
+    if (mod != 1)
+        p[(*n)++] = (u8)(disp >> 8);
 }
 
 /* ModRM, SIB and displacement for an address. rex: the bits it needs are set; false: try again. */
@@ -421,7 +471,7 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
 {
     struct rng *r = b->r;
     const struct opdesc *d = f->desc;
-    bool aligned = d->cls == OPC_SSE || (d->cls == OPC_AVX && chance(r, 50)) || d->mnemonic == M_CMPXCHG16B;
+    bool aligned = d->cls == OPC_SSE || d->cls == OPC_SYSTEM || (d->cls == OPC_AVX && chance(r, 50)) || d->mnemonic == M_CMPXCHG16B;
     u64 at = place(b, d->mem_size, aligned);
     u8 modrm = (u8)(f->reg << 3);
     s64 disp = (s64)at;
@@ -434,7 +484,10 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
         p[(*n)++] = (u8)(rng_below(r, 4) << 6 | (vsib_index & 7) << 3 | (base & 7));
         *rex |= (u8)((vsib_index >> 3 & 1) << 1 | base >> 3);
         disp = (s64)(at - b->q->init.gpr[base]);
-    } else if (!bits64 && addr67) { /* 16-bit addresses: nothing is mapped there, but LEA and faults have them too */
+    } else if (b->q->segmented && addr67 == (b->q->bits == 32)) {
+        put_memory16(b, at, modrm, p, n);
+        return true;
+    } else if (!bits64 && addr67 == (b->q->bits == 32)) { /* 16-bit addresses: nothing is mapped there, but LEA and faults have them too */
         unsigned mod = rng_below(r, 3);
         p[(*n)++] = (u8)(modrm | mod << 6 | rng_below(r, 8));
         unsigned len = mod == 0 ? ((p[*n - 1] & 7) == 6 ? 2 : 0) : mod;
@@ -457,11 +510,11 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
         }
     } else {
         unsigned base = chance(r, 92) ? b->pointer[rng_below(r, 3)] : RSP;
-        u64 value = base == RSP ? STACK_BASE + 0x1000 : b->q->init.gpr[base];
+        u64 value = b->q->init.gpr[base];
         bool index = chance(r, 35), small;
         unsigned scale = rng_below(r, 4);
-        if (base == RSP)
-            at = STACK_BASE + 0x800 + rng_below(r, 0x1000);
+        if (base == RSP || (base == RBP && b->q->segmented))
+            at = stack_place(b);
         if (index)
             value += b->q->init.gpr[b->small] << scale;
         disp = (s64)(at - value);
@@ -524,8 +577,8 @@ static bool ban(const struct build *b, const struct decoded *d)
     case M_RET: return true;
     default: break;
     }
-    if (d->desc->flags & OPF_MASKED_MEM && d->bits == 32) /* what a mask without a set bit checks; 64 KiB wrap */
-        return d->seg_override != 0xff || d->asize == 2;
+    if (d->desc->flags & OPF_MASKED_MEM && d->bits != 64) /* what a mask without a set bit checks; 64 KiB wrap */
+        return d->seg_override != 0xff || d->asize == 2 || b->q->segmented;
     return false;
 }
 
@@ -609,7 +662,7 @@ static void prepare(struct build *b, const struct form *f)
 static void general(struct build *b)
 {
     struct rng *r = b->r;
-    const struct list *lists = b->g->list[b->q->bits == 32];
+    const struct list *lists = b->g->list[mode_of(b->q->bits)];
     unsigned total = 0, pick, bucket = 0;
     for (unsigned i = 0; i < B_COUNT; i++)
         total += lists[i].n ? weights[i] : 0;
@@ -631,7 +684,7 @@ static void general(struct build *b)
         struct gen_insn fix = {0};
         struct form v = f;
         u8 rex = 0, vvvv = 0, aaa = 0;
-        bool addr67 = chance(r, b->q->bits == 64 ? 4 : 2);
+        bool addr67 = chance(r, b->q->segmented ? 30 : b->q->bits == 64 ? 4 : 2);
         unsigned vsib = rng_below(r, b->q->bits == 64 ? 16 : 8);
 
         if (attempt % 4 != 3) { /* registers of its own, if ModRM.reg is not part of the opcode */
@@ -669,7 +722,7 @@ static void general(struct build *b)
                 continue;
         } else if (f.encoding == ENC_LEGACY && f.map == 0 && (f.opcode & 0xfc) == 0xa0) {
             u64 at = place(b, 4, false);
-            nt = addr67 ? (b->q->bits == 64 ? 4 : 2) : b->q->bits / 8;
+            nt = b->q->bits == 64 ? (addr67 ? 4 : 8) : addr67 == (b->q->bits == 32) ? 2 : 4;
             memcpy(tail, &at, 8);
         }
         nb = put_head(&v, b->q->bits, rex, vvvv, aaa, body);
@@ -689,7 +742,7 @@ static void general(struct build *b)
         if (!acceptable(b, all, n, &f, &d))
             continue;
         if (d.desc->flags & OPF_VSIB && chance(r, 90)) { /* vmovdqu ymm_index, [small numbers] */
-            if (b->q->bits == 64 || vsib < 8) {
+            if (b->q->bits != 16 && !b->q->segmented && (b->q->bits == 64 || vsib < 8)) {
                 u32 at = (u32)(DATA_BASE + DATA_SMALL + 8 * rng_below(r, 500));
                 u8 c[9] = {0xc5, (u8)(vsib & 8 ? 0x7e : 0xfe), 0x6f, (u8)((vsib & 7) << 3 | 4), 0x25};
                 memcpy(c + 5, &at, 4);
@@ -711,6 +764,7 @@ static void control(struct build *b)
     struct rng *r = b->r;
     static const u32 reads[8] = {RFLAGS_OF, RFLAGS_CF, RFLAGS_ZF, RFLAGS_CF | RFLAGS_ZF, RFLAGS_SF, RFLAGS_PF,
         RFLAGS_SF | RFLAGS_OF, RFLAGS_SF | RFLAGS_OF | RFLAGS_ZF};
+    const bool narrow = b->q->bits == 16;
     unsigned skip = 1 + rng_below(r, 3), cc = rng_below(r, 16), n = 0;
     u8 c[16] = {0};
     struct gen_insn *i;
@@ -728,8 +782,9 @@ static void control(struct build *b)
         } else {
             c[0] = 0x0f;
             c[1] = (u8)(0x80 | cc);
-            i = append(b, c, 6);
+            i = append(b, c, narrow ? 4 : 6);
             i->fix = FIX_SKIP32;
+            i->short_fix = narrow;
             i->fix_off = 2;
         }
         break;
@@ -756,15 +811,17 @@ static void control(struct build *b)
         break;
     case 5: /* CALL over a few */
         c[0] = 0xe8;
-        i = append(b, c, 5);
+        i = append(b, c, narrow ? 3 : 5);
         i->fix = FIX_SKIP32;
+        i->short_fix = narrow;
         i->fix_off = 1;
         break;
     default: /* an address into a register or onto the stack, and there */
         if (chance(r, 50)) {
             c[0] = 0x68;
-            i = append(b, c, 5);
+            i = append(b, c, narrow ? 3 : 5);
             i->fix = FIX_ABS;
+            i->short_fix = narrow;
             i->fix_off = 1;
             i->skip = 1;
             c[0] = chance(r, 50) ? 0xc3 : 0xc2;
@@ -799,7 +856,10 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
     unsigned want = 6 + rng_below(r, 18);
 
     q->n = 0;
-    q->bits = chance(r, 75) ? 64 : 32;
+    q->bits = chance(r, 70) ? 64 : 32;
+    q->segmented = host_has_ldt && q->bits == 32 && chance(r, 50);
+    if (q->segmented && chance(r, 60))
+        q->bits = 16;
     q->code = CODE_BASE + 0x1000 + (chance(r, 20) ? 0x1000 - rng_below(r, 64) : rng_below(r, 0x1000));
     q->data_seed = rng_next(r);
     for (unsigned i = 0; i < 16; i++)
@@ -811,26 +871,28 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
             b.small = pool64[rng_below(r, ARRAY_SIZE(pool64))];
         while (b.small == b.pointer[0] || b.small == b.pointer[1] || b.small == b.pointer[2]);
     } else {
-        unsigned swap = rng_below(r, 2);
+        unsigned swap = q->segmented ? 0 : rng_below(r, 2);
         b.pointer[0] = b.pointer[1] = b.pointer[2] = pool32[swap];
         b.small = pool32[!swap];
+        if (q->segmented && chance(r, 50))
+            b.small = RSI;
     }
     /* Whether an access over the end of 4 GiB passes a 4 GiB limit is the processor's (SDM vol. 3, 5.3). */
-    if (q->bits == 32 && q->init.gpr[RSI] > 0xffffff00)
+    if (q->bits != 64 && q->init.gpr[RSI] > 0xffffff00)
         q->init.gpr[RSI] &= 0x7fffffff;
-    if (q->bits == 32 && q->init.gpr[RDI] > 0xffffff00)
+    if (q->bits != 64 && q->init.gpr[RDI] > 0xffffff00)
         q->init.gpr[RDI] &= 0x7fffffff;
     for (unsigned i = 0; i < 3; i++) {
         b.fixed |= 1u << b.pointer[i];
-        q->init.gpr[b.pointer[i]] = DATA_BASE + rng_below(r, DATA_RO);
+        q->init.gpr[b.pointer[i]] = DATA_BASE - data_base(q) + rng_below(r, DATA_RO);
     }
     b.fixed |= 1u << b.small;
     q->init.gpr[b.small] = q->bits == 64 && chance(r, 30) ? (u64)(s64)-(s64)rng_below(r, 64) : rng_below(r, 256);
-    q->init.gpr[RSP] = STACK_BASE + 0x1000 - (chance(r, 80) ? 8 * rng_below(r, 8) : rng_below(r, 64));
-    if (q->bits == 32)
+    q->init.gpr[RSP] = STACK_BASE - stack_base(q) + 0x1000 - (chance(r, 80) ? 8 * rng_below(r, 8) : rng_below(r, 64));
+    if (q->bits != 64)
         for (unsigned i = 8; i < 16; i++)
             q->init.gpr[i] = 0;
-    q->init.rip = q->code;
+    q->init.rip = q->code - code_base(q);
     q->init.rflags = RFLAGS_FIXED | RFLAGS_IF | (rng_next(r) & RFLAGS_ARITH) | (chance(r, 30) ? RFLAGS_DF : 0);
     random_fpu(r, q->init.xsave, g->isa[ISA_AVX]);
 
@@ -863,17 +925,17 @@ unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
         memcpy(p, g->bytes, g->len);
         switch (g->fix) {
         case FIX_RIP:
-            x = (u32)(g->target - (q->code + offsets[i] + g->len));
+            x = (u32)(g->target - (q->init.rip + offsets[i] + g->len));
             memcpy(p + g->fix_off, &x, 4);
             break;
         case FIX_SKIP: p[g->fix_off] = (u8)(offsets[to] - offsets[i + 1]); break;
         case FIX_SKIP32:
             x = offsets[to] - offsets[i + 1];
-            memcpy(p + g->fix_off, &x, 4);
+            memcpy(p + g->fix_off, &x, g->short_fix ? 2 : 4);
             break;
         case FIX_ABS:
-            x = (u32)(q->code + offsets[to]);
-            memcpy(p + g->fix_off, &x, 4);
+            x = (u32)(q->init.rip + offsets[to]);
+            memcpy(p + g->fix_off, &x, g->short_fix ? 2 : 4);
             break;
         default: break;
         }

@@ -16,7 +16,7 @@
 
 enum { /* guest-physical */
     PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT_LOW = 0x4000, PT_HIGH = 0x5000, PDPT_KERNEL = 0x6000, PD_KERNEL = 0x7000,
-    GDT = 0x8000, IDT = 0x9000, TSS = 0xa000, STUBS = 0xb000, KSTACK_TOP = 0xe000,
+    GDT = 0x8000, IDT = 0x9000, TSS = 0xa000, STUBS = 0xb000, KSTACK_TOP = 0xe000, LDT = 0xf000,
     CODE_GPA = 0x100000, DATA_GPA = 0x110000, STACK_GPA = 0x120000, RAM_SIZE = 0x200000,
 };
 /* The kernel's half, which ring 3 cannot see: the first 2 MiB of guest memory. */
@@ -90,6 +90,14 @@ static void build_tables(struct guest *g)
         static const u8 stub[8] = {0xe6, EXIT_PORT, 0xeb, 0xfe};
         memcpy(g->ram + STUBS + v * 8, stub, 8);
     }
+    static const u64 ldt[LDT_COUNT] = {
+        [LDT_CODE16] = 0x0000fb0000000000 | (CODE_SIZE - 1), [LDT_DATA] = 0x0000f30000000000 | (DATA_SIZE - 1),
+        [LDT_STACK16] = 0x0000f30000000000 | (STACK_SIZE - 1), [LDT_CODE32] = 0x0040fb0000000000 | (CODE_SIZE - 1),
+        [LDT_STACK32] = 0x0040f30000000000 | (STACK_SIZE - 1),
+    };
+    static const u64 bases[LDT_COUNT] = {CODE_BASE, DATA_BASE, STACK_BASE, CODE_BASE, STACK_BASE};
+    for (unsigned i = 0; i < LDT_COUNT; i++)
+        put(g, LDT + i * 8, ldt[i] | (bases[i] & 0xffffff) << 16 | bases[i] >> 24 << 56);
     put(g, TSS + 4, KERNEL + KSTACK_TOP);
     memset(g->ram + TSS + 0x66, 0x68, 1); /* the I/O map lies beyond the limit: no port for ring 3 */
 }
@@ -111,7 +119,7 @@ static void build_state(struct guest *g)
     s->gdtr = (struct cpu_table){KERNEL + GDT, 0x7f};
     s->idtr = (struct cpu_table){KERNEL + IDT, 0xfff};
     segment(&s->tr, GDT_TSS, 0x8b, 0x67, KERNEL + TSS);
-    segment(&s->ldtr, 0, SEG_UNUSABLE, 0, 0);
+    segment(&s->ldtr, 0x50, 0x82, LDT_COUNT * 8 - 1, KERNEL + LDT);
     for (int i = 0; i < SEG_COUNT; i++)
         segment(&s->seg[i], GDT_USER_DATA | 3, 0xc0f3, 0xffffffff, 0);
     segment(&s->seg[FS], 0, SEG_UNUSABLE, 0, 0);
@@ -176,7 +184,13 @@ bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsign
     s->rip = q->init.rip;
     s->rflags = q->init.rflags;
     memcpy(s->xsave, q->init.xsave, host_xsave_size);
-    if (q->bits == 64)
+    if (q->segmented) {
+        bool wide = q->bits == 32;
+        for (int i = ES; i <= DS; i++)
+            segment(&s->seg[i], LDT_SELECTOR(LDT_DATA), 0xf3, DATA_SIZE - 1, DATA_BASE);
+        segment(&s->seg[CS], LDT_SELECTOR(wide ? LDT_CODE32 : LDT_CODE16), wide ? 0x40fb : 0xfb, CODE_SIZE - 1, CODE_BASE);
+        segment(&s->seg[SS], LDT_SELECTOR(wide ? LDT_STACK32 : LDT_STACK16), wide ? 0x40f3 : 0xf3, STACK_SIZE - 1, STACK_BASE);
+    } else if (q->bits == 64)
         segment(&s->seg[CS], GDT_USER | 3, 0xa0fb, 0xffffffff, 0);
     else
         segment(&s->seg[CS], GDT_USER32 | 3, 0xc0fb, 0xffffffff, 0);

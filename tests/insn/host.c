@@ -9,6 +9,7 @@
  */
 #include "oracle.h"
 
+#include <asm/ldt.h>
 #include <asm/prctl.h>
 #include <errno.h>
 #include <signal.h>
@@ -23,6 +24,7 @@
 
 u64 host_xcr0;
 u32 host_xsave_size;
+bool host_has_ldt;
 
 enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 };
 
@@ -62,7 +64,12 @@ static void handler(int sig, siginfo_t *info, void *context)
             g[gregs[i]] = (greg_t)s->gpr[i];
         g[REG_RIP] = (greg_t)s->rip;
         g[REG_EFL] = (greg_t)s->rflags;
-        g[REG_CSGSFS] = (greg_t)((u64)(run.q->bits == 64 ? USER_CS : USER32_CS) | (u64)USER_DS << 48);
+        u64 cs = run.q->bits == 64 ? USER_CS : USER32_CS, ss = USER_DS;
+        if (run.q->segmented) {
+            cs = run.q->bits == 16 ? LDT_SELECTOR(LDT_CODE16) : LDT_SELECTOR(LDT_CODE32);
+            ss = run.q->bits == 16 ? LDT_SELECTOR(LDT_STACK16) : LDT_SELECTOR(LDT_STACK32);
+        }
+        g[REG_CSGSFS] = (greg_t)(cs | ss << 48);
         load_fp(fp, s->xsave);
         run.phase = RUNNING;
         return;
@@ -133,8 +140,20 @@ int host_init(void)
         if (sigaltstack(&ss, NULL))
             return -errno;
     }
-    /* 64-bit code ignores what DS and ES hold, 32-bit code does not. */
-    __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(USER_DS));
+    static const struct {
+        u32 base, limit, code, wide;
+    } ldt[LDT_COUNT] = {
+        [LDT_CODE16] = {CODE_BASE, CODE_SIZE - 1, 2, 0}, [LDT_DATA] = {DATA_BASE, DATA_SIZE - 1, 0, 0},
+        [LDT_STACK16] = {STACK_BASE, STACK_SIZE - 1, 0, 0}, [LDT_CODE32] = {CODE_BASE, CODE_SIZE - 1, 2, 1},
+        [LDT_STACK32] = {STACK_BASE, STACK_SIZE - 1, 0, 1},
+    };
+    host_has_ldt = true;
+    for (unsigned i = 0; i < LDT_COUNT; i++) {
+        struct user_desc u = {.entry_number = i, .base_addr = ldt[i].base, .limit = ldt[i].limit, .contents = ldt[i].code,
+            .seg_32bit = ldt[i].wide};
+        if (syscall(SYS_modify_ldt, 0x11, &u, sizeof(u)))
+            host_has_ldt = false;
+    }
     return 0;
 }
 
@@ -151,6 +170,8 @@ void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struc
     memset((void *)CODE_BASE, 0xcc, CODE_SIZE);
     memcpy((void *)q->code, code, code_len);
     syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
+    /* 64-bit code ignores what DS and ES hold, other code does not. */
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(q->segmented ? LDT_SELECTOR(LDT_DATA) : USER_DS));
     run.q = q;
     run.o = o;
     run.phase = START;

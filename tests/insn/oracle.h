@@ -45,15 +45,21 @@ enum fix {
     FIX_SKIP32,
     FIX_ABS,  /* imm32 at fix_off: address of the instruction after the next `skip` */
 };
+
+/* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. */
+enum ldt_entry { LDT_CODE16, LDT_DATA, LDT_STACK16, LDT_CODE32, LDT_STACK32, LDT_COUNT };
+#define LDT_SELECTOR(n) ((n) * 8 + 7)
 struct gen_insn {
     u8 bytes[15], len, fix, fix_off, skip;
+    bool short_fix; /* two bytes */
     u64 target;
 };
 
 enum { SEQ_MAX = 48 };
 struct sequence {
     unsigned n, bits;
-    u64 code; /* address of the first */
+    bool segmented;
+    u64 code; /* linear address of the first */
     u64 data_seed;
     struct gen_insn insn[SEQ_MAX];
     struct mstate init;
@@ -79,10 +85,15 @@ void gen_read_only(u8 *page);
 /* RFLAGS bits that are undefined once the first k instructions have run. */
 u32 gen_undefined_flags(const struct sequence *q, unsigned k);
 
+static inline u64 code_base(const struct sequence *q) { return q->segmented ? CODE_BASE : 0; }
+static inline u64 data_base(const struct sequence *q) { return q->segmented ? DATA_BASE : 0; }
+static inline u64 stack_base(const struct sequence *q) { return q->segmented ? STACK_BASE : 0; }
+
 /* ---- host.c ---- */
 int host_init(void); /* 0, or -errno: this host does not let us */
 extern u64 host_xcr0;
 extern u32 host_xsave_size;
+extern bool host_has_ldt; /* the kernel lets us have segments */
 void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
 
 /* ---- guest.c ---- */
