@@ -105,7 +105,7 @@ int load_claim(struct load *l, u64 addr, u64 size, const char *what)
         }
     }
     return error_set(l->err, EINVAL, "%s: the %s (%llu KiB at 0x%llx) does not fit the guest's RAM; give more with --memory",
-                     l->boot->kernel.path, what, (unsigned long long)(size >> 10), (unsigned long long)addr);
+                     l->boot->kernel.path, what, (unsigned long long)((size + 1023) >> 10), (unsigned long long)addr);
 }
 
 int load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highest, const char *what, u64 *addr)

@@ -1,0 +1,220 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * save_restore.c - a running machine is saved at some moment, and a fresh process goes on with it: what the guest
+ * prints before and after is, byte for byte, what it prints when nobody interrupts it.
+ *
+ *   save_restore GUEST ENGINE [ENGINE2]     run it; ENGINE2 restores what ENGINE saved
+ *
+ * and, started by itself:  --run | --save MS | --restore  GUEST ENGINE AMOUNT DIR OUT
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "vm/internal.h"
+#include "vm/snapshot.h"
+
+enum { STATUS_OK = 1 /* debug exit 0 */, STATUS_SAVED = 40, STATUS_BROKEN = 41, SKIP = 77 };
+
+/* ---- one run, in a process of its own ----------------------------------- */
+
+struct saver {
+    struct timer timer;
+    struct vm *vm;
+    const char *dir;
+    bool saved, failed;
+};
+
+static void save_now(struct timer *t)
+{
+    struct saver *s = container_of(t, struct saver, timer);
+    struct error err = { "" };
+    pthread_mutex_lock(&s->vm->lock);
+    bool ended = s->vm->ended || s->vm->request != REQUEST_NONE;
+    pthread_mutex_unlock(&s->vm->lock);
+    if (ended)
+        return;
+    vcpus_pause(s->vm->vcpus);
+    pthread_mutex_lock(&s->vm->lock);
+    ended = s->vm->request != REQUEST_NONE; /* it ended in this moment: let it */
+    pthread_mutex_unlock(&s->vm->lock);
+    if (ended)
+        return;
+    s->saved = vm_save(s->vm, s->dir, &err) == 0;
+    s->failed = !s->saved;
+    if (s->failed)
+        fprintf(stderr, "save: %s\n", err.text);
+    loop_stop(s->vm->loop);
+}
+
+/* A CPU that both engines have: "host" less what either lacks. */
+static char *common_cpu(void)
+{
+    struct engine_caps *kvm = calloc(1, sizeof *kvm), *soft = calloc(1, sizeof *soft);
+    const struct cpu_feature *f;
+    char *text = NULL;
+    size_t len;
+    FILE *out = open_memstream(&text, &len);
+
+    fprintf(out, "host");
+    if (!engine_kvm.probe(kvm, NULL) && !engine_soft.probe(soft, NULL))
+        for (u32 i = 0; (f = cpu_feature_at(i)); i++)
+            if (cpuid_has(&kvm->supported, f) != cpuid_has(&soft->supported, f))
+                fprintf(out, ",-%s", f->name);
+    fclose(out);
+    free(kvm);
+    free(soft);
+    return text;
+}
+
+static int one(const char *how, unsigned ms, char **argv)
+{
+    char serial[4200], append[8];
+    struct vm_config c;
+    struct error err = { "" };
+    struct saver s = { .dir = argv[3] };
+
+    snprintf(serial, sizeof serial, "file:%s", argv[4]);
+    snprintf(append, sizeof append, "%s", argv[2]);
+    config_defaults(&c);
+    c.kernel = argv[0];
+    c.engine = argv[1];
+    c.append = append;
+    c.serial[0] = serial;
+    c.memory = MiB(16);
+    c.testdev = true;
+    char *cpu = NULL;
+    if (atoi(argv[2]) < 4)
+        c.cpu = cpu = common_cpu();
+    log_set_level(LOG_WARN);
+
+    struct vm *v = vm_new(&c);
+    if (!v)
+        return STATUS_BROKEN;
+    v->restore = strcmp(how, "--restore") ? NULL : argv[3];
+    int rc = vm_build(v, &err);
+    if (!rc)
+        rc = v->restore ? vm_load(v, argv[3], &err) : machine_reset(v->machine, v->boot, &err);
+    if (rc) {
+        fprintf(stderr, "%s: %s\n", how, err.text);
+        vm_take_down(v);
+        return STATUS_BROKEN;
+    }
+    free(cpu);
+    s.vm = v;
+    timer_init(&s.timer, v->loop, save_now);
+    if (!strcmp(how, "--save"))
+        timer_arm(&s.timer, clock_ns() + ms * 1000000ull);
+    vcpus_resume(v->vcpus);
+    rc = loop_run(v->loop) ? STATUS_BROKEN : s.failed ? STATUS_BROKEN : s.saved ? STATUS_SAVED : v->status;
+    timer_disarm(&s.timer);
+    vm_take_down(v);
+    return rc;
+}
+
+/* ---- the test ----------------------------------------------------------- */
+
+static int spawn(const char *self, const char *how, unsigned ms, const char *guest, const char *engine, const char *amount, const char *dir,
+                 const char *out)
+{
+    char number[16];
+    int status;
+    snprintf(number, sizeof number, "%u", ms);
+    pid_t pid = fork();
+    if (pid == 0) {
+        execl(self, self, how, number, guest, engine, amount, dir, out, (char *)NULL);
+        _exit(STATUS_BROKEN);
+    }
+    if (pid < 0 || waitpid(pid, &status, 0) < 0)
+        return STATUS_BROKEN;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : STATUS_BROKEN;
+}
+
+static char *slurp(const char *path, size_t *len)
+{
+    FILE *f = fopen(path, "re");
+    char *p = calloc(1, 1 << 20);
+    *len = f && p ? fread(p, 1, (1 << 20) - 1, f) : 0;
+    if (f)
+        fclose(f);
+    return p;
+}
+
+int main(int argc, char **argv)
+{
+    char self[4096], dir[] = "/tmp/lodge-state-XXXXXX", snap[64], out[64], out2[64], ref[64];
+    int failures = 0, saved = 0;
+
+    if (argc == 8)
+        return one(argv[1], (unsigned)strtoul(argv[2], NULL, 10), argv + 3);
+    if (argc < 3 || argc > 4) {
+        fprintf(stderr, "usage: save_restore GUEST ENGINE [ENGINE2]\n");
+        return 2;
+    }
+    const char *guest = argv[1], *first = argv[2], *second = argc > 3 ? argv[3] : argv[2];
+    bool kvm = !strcmp(first, "kvm") || !strcmp(second, "kvm");
+    struct engine_caps *caps = calloc(1, sizeof *caps);
+    struct error err = { "" };
+    if (kvm && (!caps || engine_kvm.probe(caps, &err))) {
+        printf("skipped: %s\n", err.text);
+        return SKIP;
+    }
+    free(caps);
+    ssize_t n = readlink("/proc/self/exe", self, sizeof self - 1);
+    if (n < 0 || !mkdtemp(dir))
+        return 2;
+    self[n] = 0;
+    snprintf(snap, sizeof snap, "%s/snap", dir);
+    snprintf(out, sizeof out, "%s/out", dir);
+    snprintf(out2, sizeof out2, "%s/out2", dir);
+    snprintf(ref, sizeof ref, "%s/ref", dir);
+
+    /* KVM without hardware virtualization interprets kernel code slowly: less work, the same moments. */
+    const char *amount = kvm ? "2" : "6";
+    int status = spawn(self, "--run", 0, guest, first, amount, snap, ref);
+    size_t want_len;
+    char *want = slurp(ref, &want_len);
+    if (status != STATUS_OK || want_len < 9 * 64) {
+        fprintf(stderr, "the uninterrupted run ended with %d and %zu bytes\n", status, want_len);
+        failures++;
+    }
+    static const unsigned moments[] = { 1, 7, 23, 64, 110, 150, 210, 290, 350 };
+    for (unsigned i = 0; i < ARRAY_SIZE(moments) && !failures; i++) {
+        status = spawn(self, "--save", moments[i], guest, first, amount, snap, out);
+        if (status == STATUS_OK)
+            continue; /* it was over before */
+        size_t len, len2;
+        if (status != STATUS_SAVED) {
+            fprintf(stderr, "save at %u ms: the process ended with %d\n", moments[i], status);
+            failures++;
+            continue;
+        }
+        saved++;
+        status = spawn(self, "--restore", 0, guest, second, amount, snap, out2);
+        char *a = slurp(out, &len), *b = slurp(out2, &len2);
+        bool same = len + len2 == want_len && !memcmp(a, want, len) && !memcmp(b, want + len, len2);
+        printf("saved at %3u ms after %3zu lines, went on for %3zu: %s\n", moments[i], len / 9, len2 / 9, same ? "the same" : "DIFFERENT");
+        if (status != STATUS_OK || !same) {
+            fprintf(stderr, "restored at %u ms: ended with %d\n", moments[i], status);
+            failures++;
+        }
+        free(a);
+        free(b);
+    }
+    free(want);
+    if (!failures && saved < 2) {
+        fprintf(stderr, "the guest was over too soon: only %d saves\n", saved);
+        failures++;
+    }
+    char cmd[128];
+    snprintf(cmd, sizeof cmd, "rm -rf %s", dir);
+    if (failures || system(cmd))
+        fprintf(stderr, "files are in %s\n", dir);
+    return failures != 0;
+}
