@@ -75,6 +75,9 @@ static int pic_loaded(void *obj, struct error *err)
 
     if (r)
         return r;
+    /* The kernel's PIT pulses its line, so between ticks it is low, where ours is high most of the time. Were it loaded
+       high, the first tick would be no edge, never be acknowledged, and be the last (pit_do_work awaits irq_ack). */
+    k->pic.chip[0].lines &= (u8)~1;
     r = k->engine->irqchip_set(k->vm, IRQCHIP_PIC_MASTER, &k->pic.chip[0]);
     if (!r)
         r = k->engine->irqchip_set(k->vm, IRQCHIP_PIC_SLAVE, &k->pic.chip[1]);
