@@ -73,7 +73,7 @@ const struct feature_entry feature_table[] = {
     { { "arat", 6, 0, EAX, 2 }, NULL, "apic", SYS },
     /* 7.0:EBX */
     { { "fsgsbase", 7, 0, EBX, 0 }, NULL, "lm", SYS },
-    { { "tsc_adjust", 7, 0, EBX, 1 }, NULL, "tsc", KVM },
+    { { "tsc_adjust", 7, 0, EBX, 1 }, NULL, "tsc", SYS },
     { { "sgx", 7, 0, EBX, 2 }, NULL, NULL, NEVER },
     { { "bmi1", 7, 0, EBX, 3 }, NULL, NULL, HOST },
     { { "hle", 7, 0, EBX, 4 }, NULL, NULL, NEVER },
@@ -168,13 +168,14 @@ const struct feature_entry feature_table[] = {
     { { "constant_tsc", 0x80000007, 0, EDX, 8 }, NULL, "tsc", SYS },
     /* 80000008:EBX */
     { { "clzero", 0x80000008, 0, EBX, 0 }, NULL, NULL, NEVER },
-    { { "xsaveerptr", 0x80000008, 0, EBX, 2 }, NULL, "xsave", NEVER },
+    { { "xsaveerptr", 0x80000008, 0, EBX, 2 }, NULL, "xsave", HOST },
     { { "amd_ibpb", 0x80000008, 0, EBX, 12 }, "ibpb", NULL, KVM },
     { { "amd_ibrs", 0x80000008, 0, EBX, 14 }, "ibrs", NULL, KVM },
     { { "amd_stibp", 0x80000008, 0, EBX, 15 }, "amd-stibp", NULL, KVM },
     { { "amd_ssbd", 0x80000008, 0, EBX, 24 }, "amd-ssbd", NULL, KVM },
     /* 80000021:EAX */
     { { "lfence_rdtsc", 0x80000021, 0, EAX, 2 }, "lfence-always-serializing", NULL, HOST },
+    { { "null_seg_clr_base", 0x80000021, 0, EAX, 6 }, "null-sel-clr-base", NULL, SYS },
     /* 40000001:EAX, KVM's paravirtual features (linux/Documentation/virt/kvm/x86/cpuid.rst) */
     { { "kvm_nopiodelay", 0x40000001, 0, EAX, 1 }, "kvm-nopiodelay", NULL, SYS },
     { { "kvmclock", 0x40000001, 0, EAX, 3 }, NULL, "tsc", SYS },
