@@ -602,6 +602,64 @@ TEST(encodings_read_the_same_in_the_stub)
     printf("  %u encodings of %u mnemonics\n", ran, kinds);
 }
 
+/* Gathers and scatters are done by vec_masked.c: its reading of them (bytes of insn.imm) against Zydis's. */
+TEST(gathers_and_scatters_are_read_right)
+{
+    unsigned ran = 0, bad = 0;
+    reset();
+    ZydisDecoder z;
+    ZydisDecoderInit(&z, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
+    for (unsigned tries = 0; tries < 400000 && bad < 10; tries++) {
+        u8 b[16];
+        struct decoded d;
+        struct insn i[2];
+        ZydisDecodedInstruction a;
+        ZydisDecodedOperand x[ZYDIS_MAX_OPERAND_COUNT];
+        for (unsigned k = 0; k < 16; k++)
+            b[k] = (u8)rnd();
+        unsigned n = 0;
+        if (rnd() & 1) {
+            b[n++] = 0x62, b[n] = (u8)((b[n] & 0xf0) | 2), n++;
+            b[n] = (u8)(b[n] | 0x7d), n++, n++;
+        } else {
+            b[n++] = 0xc4, b[n] = (u8)((b[n] & 0xe0) | 2), n++;
+            b[n] = (u8)((b[n] & 0xfc) | 1), n++;
+        }
+        b[n] = (u8)((b[n] & 0x33) | 0x80 | (b[n] & 0x20 ? 0 : 0x10)), n++;
+        b[n] = (u8)((b[n] & 0xf8) | 4);
+        if (decode(&d, b, 15, 64, true) != DECODE_OK || !(d.desc->flags & OPF_VSIB) ||
+            !ZYAN_SUCCESS(ZydisDecoderDecodeFull(&z, b, 15, &a, x)))
+            continue;
+        lower(i, &d);
+        const u8 *g = (const u8 *)&i->imm;
+        const ZydisDecodedOperand *mem = NULL, *mask = NULL, *data = NULL;
+        for (unsigned k = 0; k < a.operand_count; k++) {
+            const ZydisDecodedOperand *o = &x[k];
+            if (o->type == ZYDIS_OPERAND_TYPE_MEMORY)
+                mem = o;
+            else if (o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_REG)
+                data = o;
+            else if (o->encoding == ZYDIS_OPERAND_ENCODING_MASK || o->encoding == ZYDIS_OPERAND_ENCODING_NDSNDD)
+                mask = o;
+        }
+        bool good = i->fn && mem && mask && data && g[0] == ZydisRegisterGetId(data->reg.value) &&
+                    g[1] == ZydisRegisterGetId(mem->mem.index) && g[2] == ZydisRegisterGetId(mask->reg.value) &&
+                    g[3] == mem->element_size / 8 && 1 << i->scale == mem->mem.scale &&
+                    i->disp == mem->mem.disp.value && g[7] == (data->actions == ZYDIS_OPERAND_ACTION_READ);
+        unsigned data_bytes = data ? data->size / 8 : 0, index_bytes = mem ? ZydisRegisterGetWidth(a.machine_mode, mem->mem.index) / 8 : 0;
+        good = good && g[5] == MIN(data_bytes / g[3], index_bytes / g[4]);
+        if (!good) {
+            bad++;
+            CHECK_STR(mnemonic_name(d.desc->mnemonic), "read right");
+            for (unsigned k = 0; k < d.len; k++)
+                fprintf(stderr, "%02x ", b[k]);
+            fprintf(stderr, "| data %u index %u mask %u element %u index size %u count %u\n", g[0], g[1], g[2], g[3], g[4], g[5]);
+        }
+        ran++;
+    }
+    CHECK(ran > 2000);
+}
+
 /* ---- faults ------------------------------------------------------------- */
 
 TEST(faults)
