@@ -816,32 +816,31 @@ static void control(struct build *b)
         i->short_fix = narrow;
         i->fix_off = 1;
         break;
-    default: /* an address into a register or onto the stack, and there */
+    default: /* an address into a register or onto the stack, and there: one piece, or a jump between them could loop */
         if (chance(r, 50)) {
             c[0] = 0x68;
-            i = append(b, c, narrow ? 3 : 5);
-            i->fix = FIX_ABS;
-            i->short_fix = narrow;
+            n = narrow ? 3 : 5;
+            c[n++] = chance(r, 50) ? 0xc3 : 0xc2;
+            if (c[n - 1] == 0xc2) {
+                c[n] = 8;
+                n += 2;
+            }
+            i = append(b, c, n);
             i->fix_off = 1;
-            i->skip = 1;
-            c[0] = chance(r, 50) ? 0xc3 : 0xc2;
-            c[1] = 8;
-            append(b, c, c[0] == 0xc3 ? 1 : 3);
+            i->short_fix = narrow;
         } else {
             unsigned reg = b->q->bits == 64 ? rng_below(r, 16) : rng_below(r, 8);
             if (b->fixed >> reg & 1 || reg == RSP)
                 return;
             set_register(b, reg, 0);
             i = &b->q->insn[b->q->n - 1];
-            i->fix = FIX_ABS;
             i->fix_off = (u8)(i->len - 4);
-            i->skip = 1;
             if (reg >= 8)
-                c[n++] = 0x41;
-            c[n++] = 0xff;
-            c[n++] = (u8)((chance(r, 50) ? 0xe0 : 0xd0) | (reg & 7));
-            append(b, c, n);
+                i->bytes[i->len++] = 0x41;
+            i->bytes[i->len++] = 0xff;
+            i->bytes[i->len++] = (u8)((chance(r, 50) ? 0xe0 : 0xd0) | (reg & 7));
         }
+        i->fix = FIX_ABS;
         return;
     }
     i->skip = (u8)skip;

@@ -119,7 +119,7 @@ static u32 undefined_at(const struct sequence *q, u64 rip)
  * leaves behind.
  */
 struct latitude {
-    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned;
+    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes;
 };
 static struct latitude latitude_at(const struct sequence *q, unsigned k)
 {
@@ -147,6 +147,7 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
         l.cr2_page = true;
     if (d.desc->flags & OPF_VSIB)
         l.no_vectors = true;
+    l.ten_bytes = d.desc->mem_size == 10;
     l.aligned = d.desc->cls >= OPC_MMX;
     return l;
 }
@@ -159,6 +160,8 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     if (l.nothing && h->vector != VEC_BP)
         return;
     /* Misaligned and beyond the stack segment's limit: #GP or #SS. */
+    if (q->segmented && h->vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
+        return;
     if (q->segmented && h->vector == VEC_GP && g->vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
         return;
     if (!l.no_vector || g->vector == VEC_BP)
@@ -248,14 +251,20 @@ static void list(const struct sequence *q)
     for (unsigned i = 0; i < q->n; i++) {
         ZydisDecodedInstruction in;
         ZydisDecodedOperand op[ZYDIS_MAX_OPERAND_COUNT];
-        char text[128] = "?";
-        u64 at = q->init.rip + offsets[i];
-        if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&z, code + offsets[i], 15, &in, op)))
-            ZydisFormatterFormatInstruction(&f, &in, op, in.operand_count_visible, text, sizeof(text), at, NULL);
-        printf("  %llx%s ", (unsigned long long)at, host_out.s.rip == at ? ">" : guest_out.s.rip == at ? "}" : ":");
-        for (unsigned k = 0; k < q->insn[i].len; k++)
-            printf("%02x", code[offsets[i] + k]);
-        printf("  %s\n", text);
+        for (unsigned o = offsets[i], end = o + q->insn[i].len; o < end;) { /* some are pairs */
+            char text[128] = "?";
+            u64 at = q->init.rip + o;
+            unsigned len = end - o;
+            if (ZYAN_SUCCESS(ZydisDecoderDecodeFull(&z, code + o, len, &in, op))) {
+                ZydisFormatterFormatInstruction(&f, &in, op, in.operand_count_visible, text, sizeof(text), at, NULL);
+                len = in.length;
+            }
+            printf("  %llx%s ", (unsigned long long)at, host_out.s.rip == at ? ">" : guest_out.s.rip == at ? "}" : ":");
+            for (unsigned k = 0; k < len; k++)
+                printf("%02x", code[o + k]);
+            printf("  %s\n", text);
+            o += len;
+        }
     }
 }
 

@@ -43,7 +43,7 @@ enum fix {
     FIX_RIP,  /* disp32 at fix_off: target, RIP-relative */
     FIX_SKIP, /* rel8 at fix_off: over `skip` instructions */
     FIX_SKIP32,
-    FIX_ABS,  /* imm32 at fix_off: address of the instruction after the next `skip` */
+    FIX_ABS,  /* imm32 at fix_off: address of the instruction behind */
 };
 
 /* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. */

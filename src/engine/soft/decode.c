@@ -16,6 +16,11 @@
 
 enum { MAX_LEN = 15 };
 
+/* Instruction bytes have no alignment. */
+typedef u16 __attribute__((aligned(1), may_alias)) le16;
+typedef u32 __attribute__((aligned(1), may_alias)) le32;
+typedef u64 __attribute__((aligned(1), may_alias)) le64;
+
 const char *mnemonic_name(unsigned mnemonic)
 {
     return mnemonic < MNEMONIC_COUNT ? mnemonic_names[mnemonic] : mnemonic_names[0];
@@ -33,13 +38,13 @@ struct walk {
 
 static void fill(struct walk *w, const u8 *bytes, unsigned avail)
 {
-    u64 *q = (u64 *)w->buf;
+    le64 *q = (le64 *)w->buf;
     for (unsigned i = 0; i < sizeof(w->buf) / 8; i++)
         q[i] = 0;
     w->avail = avail < MAX_LEN ? avail : MAX_LEN;
     if (w->avail >= 8) {
-        *(u64 *)w->buf = *(const u64 *)bytes;
-        *(u64 *)(w->buf + w->avail - 8) = *(const u64 *)(bytes + w->avail - 8);
+        *(le64 *)w->buf = *(const le64 *)bytes;
+        *(le64 *)(w->buf + w->avail - 8) = *(const le64 *)(bytes + w->avail - 8);
     } else {
         for (unsigned i = 0; i < w->avail; i++)
             w->buf[i] = bytes[i];
@@ -64,10 +69,10 @@ static enum decode_result undefined(struct decoded *d, const struct walk *w)
 static s64 read_signed(const u8 *p, unsigned size)
 {
     switch (size) {
-    case 1: return *(const s8 *)p;
-    case 2: return *(const s16 *)p;
-    case 4: return *(const s32 *)p;
-    default: return *(const s64 *)p;
+    case 1: return (s8)*p;
+    case 2: return (s16)*(const le16 *)p;
+    case 4: return (s32)*(const le32 *)p;
+    default: return (s64)*(const le64 *)p;
     }
 }
 
@@ -75,9 +80,9 @@ static u64 read_unsigned(const u8 *p, unsigned size)
 {
     switch (size) {
     case 1: return *p;
-    case 2: return *(const u16 *)p;
-    case 4: return *(const u32 *)p;
-    default: return *(const u64 *)p;
+    case 2: return *(const le16 *)p;
+    case 4: return *(const le32 *)p;
+    default: return *(const le64 *)p;
     }
 }
 
