@@ -36,6 +36,9 @@ struct engine_machine {
     /* MSRs outside struct cpu_state: x2APIC, APIC_BASE, TSC_DEADLINE, KVM clock. 0, or -1: raise #GP. */
     int (*msr_read)(void *m, u32 vcpu, u32 msr, u64 *value);
     int (*msr_write)(void *m, u32 vcpu, u32 msr, u64 value);
+    /* A KVM hypercall from ring 0 (linux/Documentation/virt/kvm/x86/hypercalls.rst); arguments truncated to 32 bits
+       outside 64-bit mode. Its result, -1000 (KVM_ENOSYS) for one not offered. NULL: none is. */
+    s64 (*hypercall)(void *m, u32 vcpu, u64 number, const u64 arg[4], bool long_mode);
 };
 
 struct engine_trace { /* NULL members: not wanted. Called on the vCPU's thread. Software engine only (KVM: exits). */

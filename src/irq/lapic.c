@@ -423,6 +423,19 @@ void lapic_send(struct lapic *l, u32 low, u32 dest)
     lapic_lock(l);
 }
 
+unsigned lapic_send_ipi_mask(struct lapic_set *set, u64 low, u64 high, u32 first, u32 icr)
+{
+    struct lapic_message m = { .wide = true, .mode = icr >> 8 & 7, .vector = (u8)icr };
+    unsigned accepted = 0;
+
+    if (m.mode != DELIVER_NMI && (m.mode != DELIVER_FIXED || m.vector < 16))
+        return 0;
+    for (u32 i = 0; i < 128; i++)
+        if ((i < 64 ? low >> i : high >> (i - 64)) & 1 && !__builtin_add_overflow(first, i, &m.dest))
+            accepted += m.dest != UINT32_MAX ? lapic_deliver(set, &m) : 0;
+    return accepted;
+}
+
 /* ---- reset ---- */
 
 void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)

@@ -77,7 +77,8 @@ int must_check lapic_msr_write(struct lapic_set *set, u32 vcpu, u32 msr, u64 val
 u8 lapic_cr8_read(struct lapic_set *set, u32 vcpu);
 void lapic_cr8_write(struct lapic_set *set, u32 vcpu, u8 value);
 u64 lapic_apic_base(const struct lapic_set *set, u32 vcpu);
-/* The guest's TSC was written: a TSC deadline now lies elsewhere in time. */
+/* The guest's TSC was written: a TSC deadline now lies elsewhere in time. Also due after state was loaded, once the
+   processor has its TSC: only then is a loaded deadline armed. */
 void lapic_tsc_changed(struct lapic_set *set, u32 vcpu);
 
 /* The level of the INTR pin; lock-free. */
@@ -88,6 +89,10 @@ int lapic_ack(struct lapic_set *set, u32 vcpu);
 /* Returns how many processors accepted it. */
 unsigned lapic_deliver(struct lapic_set *set, const struct lapic_message *m);
 unsigned lapic_msi(struct lapic_set *set, u64 address, u32 data);
+
+/* KVM_HC_SEND_IPI (linux/Documentation/virt/kvm/x86/hypercalls.rst): a bitmap of APIC IDs from `first` on, and the low
+   half of an ICR. Returns how many processors accepted it. */
+unsigned lapic_send_ipi_mask(struct lapic_set *set, u64 low, u64 high, u32 first, u32 icr);
 
 /* The local interrupt pins, wired to all processors: LINT0 is the 8259A's INT, LINT1 is NMI. */
 void lapic_lint0(struct lapic_set *set, bool level);

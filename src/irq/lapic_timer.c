@@ -192,8 +192,7 @@ void lapic_timer_load(struct lapic *l)
 {
     lapic_timer_stop(l);
     l->s.chip.reg[R_TIMER_DIVIDE] &= 0xb;
-    if (deadline_mode(l))
-        sync_deadline(l);
-    else if (l->s.timer_remaining != LAPIC_TIMER_STOPPED)
+    /* A TSC deadline waits for lapic_tsc_changed: the processor's TSC may not be loaded yet. */
+    if (!deadline_mode(l) && l->s.timer_remaining != LAPIC_TIMER_STOPPED)
         start(l, clock_ns() + l->s.timer_remaining);
 }

@@ -169,14 +169,16 @@ static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
 }
 
 /*
- * VMCALL, VMMCALL where CPUID announces KVM's paravirtual interface: an answer is due, though no call is offered
+ * VMCALL, VMMCALL where CPUID announces KVM's paravirtual interface
  * (linux/Documentation/virt/kvm/x86/hypercalls.rst). Elsewhere #UD, as on a processor without virtualization.
  */
 static void op_hypercall(struct soft_vcpu *v, const struct insn *i)
 {
     if (!soft_has(v, 0x40000000, 0, 1, 0)) /* "K" of KVMKVMKVM is odd */
         soft_raise(v, i, VEC_UD);
-    const s64 result = v->cpl ? -1 /* EPERM */ : -1000 /* KVM_ENOSYS */;
+    const u64 mask = v->bits == 64 ? UINT64_MAX : UINT32_MAX;
+    const u64 arg[4] = { v->gpr[RBX] & mask, v->gpr[RCX] & mask, v->gpr[RDX] & mask, v->gpr[RSI] & mask };
+    const s64 result = v->cpl ? -1 /* EPERM */ : soft_hypercall(v, v->gpr[RAX] & mask, arg);
     v->gpr[RAX] = v->bits == 64 ? (u64)result : (u32)result;
     NEXT(v, i);
 }

@@ -181,6 +181,7 @@ bool lower_legacy(struct soft_vcpu *v, const struct decoded *d, struct insn *i);
 void soft_cpuid(struct soft_vcpu *v, u32 function, u32 index, u32 out[4]);
 int soft_msr_read_machine(struct soft_vcpu *v, u32 msr, u64 *value);
 int soft_msr_write_machine(struct soft_vcpu *v, u32 msr, u64 value);
+s64 soft_hypercall(struct soft_vcpu *v, u64 number, const u64 arg[4]);
 u8 soft_cr8_read(struct soft_vcpu *v);
 void soft_cr8_write(struct soft_vcpu *v, u8 value);
 

@@ -32,6 +32,14 @@ int soft_msr_write_machine(struct soft_vcpu *v, u32 msr, u64 value)
     return v->vm->cfg.ops->msr_write(v->vm->cfg.machine, v->id, msr, value);
 }
 
+s64 soft_hypercall(struct soft_vcpu *v, u64 number, const u64 arg[4])
+{
+    soft_vec_save(v);
+    if (!v->vm->cfg.ops->hypercall)
+        return -1000; /* KVM_ENOSYS */
+    return v->vm->cfg.ops->hypercall(v->vm->cfg.machine, v->id, number, arg, v->bits == 64);
+}
+
 u8 soft_cr8_read(struct soft_vcpu *v)
 {
     soft_vec_save(v);
