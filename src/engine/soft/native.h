@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * native.h - what native.c, vec.c, vec_masked.c, xsave.c and their gates share:
+ * native.h - what native.c, stub.c, vec.c, vec_masked.c, xsave.c and their gates share:
  * the stubs through which instructions run on the host's own unit.
  *
  * A stub is a few dozen bytes of host code made for one instruction: it loads
@@ -64,12 +64,17 @@ struct soft_native {
 typedef void native_stub(struct soft_vcpu *v, const struct insn *i, void *mem, u64 ea);
 #define STUB(i) ((native_stub *)(i)->imm)
 
+/* stub.c */
+bool native_make(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* sets i->imm, or op_native_full */
+soft_fn op_native_full;
+bool stub_is_integer(unsigned mnemonic); /* general registers only, and run by a stub */
+bool stub_is_x87_control(unsigned mnemonic); /* leaves FIP, FDP, FOP alone */
+
 /* native.c */
 void native_run(struct soft_vcpu *v, const struct insn *i, void *mem, u64 ea); /* the stub alone, then back */
-void native_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 ea, enum access a); /* any operand the TLB has not */
+/* Any operand the TLB has not. */
+void native_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 ea, enum access a);
 u8 native_alignment(const struct decoded *d, unsigned size);
-soft_fn op_native_full;
-bool native_make(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* sets i->imm, or op_native_full */
 /* Where the signal handler continues after a fault in a stub: addr is that of a page fault. Does not return. */
 void soft_native_fault(struct soft_vcpu *v, const struct insn *i, u64 vector, u64 addr);
 

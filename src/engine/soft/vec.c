@@ -28,7 +28,10 @@ void soft_vec_load(struct soft_vcpu *v)
     if (n->xsave) {
         u64 bv = IMAGE64(v, XS_BV);
         IMAGE64(v, XS_BV) = bv & n->mask;
-        __asm__ volatile("xrstor64 %0" ::"m"(*(const u8(*)[CPU_XSAVE_SIZE])image), "a"((u32)n->mask), "d"(0) : "memory");
+        __asm__ volatile("xrstor64 %0"
+                         :
+                         : "m"(*(const u8(*)[CPU_XSAVE_SIZE])image), "a"((u32)n->mask), "d"(0)
+                         : "memory");
         IMAGE64(v, XS_BV) = bv;
     } else {
         vec_image(v);

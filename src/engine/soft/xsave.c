@@ -176,7 +176,8 @@ static u64 in_use(struct soft_vcpu *v)
     return v->pkru ? bv | XCOMP_PKRU : bv;
 }
 
-static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, const struct insn *i, enum save_kind kind)
+static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, const struct insn *i,
+                                                          enum save_kind kind)
 {
     const struct soft_native *n = v->native;
     u8 legacy[LEGACY_END64] __attribute__((aligned(8)));
@@ -243,12 +244,12 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
     const u64 *header = (const u64 *)(head + XS_HEADER);
     const u64 bv = header[0], xcomp_bv = header[1];
     /* 13.8, 13.8.1: standard form; with bit 63 the compacted one */
-    bool bad = xcomp_bv >> 63 ? (xcomp_bv & ~BIT(63) & ~xcr0) || (bv & ~xcomp_bv) : (bv & ~xcr0) || xcomp_bv || header[2];
-    if (xcomp_bv >> 63)
+    const bool compact = xcomp_bv >> 63;
+    bool bad = compact ? (xcomp_bv & ~BIT(63) & ~xcr0) || (bv & ~xcomp_bv) : (bv & ~xcr0) || xcomp_bv || header[2];
+    if (compact)
         for (unsigned k = 2; k < 8; k++)
             bad |= header[k] != 0;
     const u64 load = bv & mask, reset = mask & ~bv;
-    const bool compact = xcomp_bv >> 63;
     const bool mxcsr = compact ? load & XCOMP_SSE : mask & (XCOMP_SSE | XCOMP_AVX);
     if (bad || (mxcsr && (*(u32 *)(head + XS_MXCSR) & ~n->mxcsr_mask)))
         soft_raise_err(v, i, VEC_GP, 0);
