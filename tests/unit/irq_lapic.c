@@ -454,6 +454,26 @@ TEST(msi)
     bench_close(&b);
 }
 
+TEST(ipi_mask)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_x2apic(&b);
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, 0x5, 0, 1, 0x41), 2);
+    CHECK_EQ(bench_pending(&b), 0xa);
+    bench_drain(&b);
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, UINT64_MAX, UINT64_MAX, 0, 0x41), 4);
+    bench_drain(&b);
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, UINT64_MAX, UINT64_MAX, 0xffffffff, 0x41), 0); /* not the broadcast */
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, 1, 0, 0, 0x05), 0);
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, 1, 0, 3, 0x400), 1);
+    CHECK_EQ(b.nmi[3], 1);
+    CHECK_EQ(lapic_send_ipi_mask(b.lapic, 1, 0, 0, 0x500), 0); /* INIT: no */
+    CHECK_EQ(bench_pending(&b), 0);
+    bench_close(&b);
+}
+
 TEST(virtual_wire)
 {
     struct bench b;
