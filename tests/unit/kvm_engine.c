@@ -264,6 +264,7 @@ struct machine {
     const struct engine_ops *ops;
     struct engine_vcpu *v;
     bool done, late;
+    u32 outs;
 };
 
 static u64 port_read(void *m, u16 port, unsigned size) { return size == 4 ? 0xffffffff : size == 2 ? 0xffff : 0xff; }
@@ -272,6 +273,7 @@ static void port_write(void *m, u16 port, unsigned size, u64 value)
     struct machine *h = m;
     if (port == 0xf4) {
         h->done = true;
+        h->outs++;
         h->ops->kick(h->v);
     }
 }
@@ -533,6 +535,79 @@ out:
     rig_down(&soft);
     free(km);
     free(sm);
+    free(caps);
+    free(cpuid);
+}
+
+/* A program that stops at the port each round: 40 rounds of work on registers, flags, stack and memory. */
+#define WANDER(n, bits, ax, bx, cx, dx, si, sp)                                                                  \
+    ASM(n, bits, "mov $40, %" #cx "; mov $0x1234, %" #ax "; mov $0x5678, %" #bx "; xor %" #dx ", %" #dx ";"       \
+                 "1: add %" #ax ", %" #bx "; adc %" #bx ", %" #dx "; rol $3, %" #ax "; xor %" #dx ", %" #ax "; push %" #ax ";"   \
+                 "mov %" #cx ", %" #si "; shl $3, %" #si "; mov %" #bx ", 0x200(%" #si "); stc; out %al, $0xf4;" \
+                 "pop %" #ax "; sbb 0x200(%" #si "), %" #dx "; dec %" #cx "; jnz 1b")
+WANDER(wander16, 16, ax, bx, cx, dx, si, sp)
+WANDER(wander32, 32, eax, ebx, ecx, edx, esi, esp)
+WANDER(wander64, 64, rax, rbx, rcx, rdx, rsi, rsp)
+static const struct snippet wanderers[] = { SN(wander16, REAL, ~0ull, 0), SN(wander32, PM32, ~0ull, 0),
+                                            SN(wander64, LONG0, ~0ull, 0) };
+enum { WANDER_OUTS = 41 };
+
+/* Runs from the port to the port, on each engine in turn (or on one: b == a), state and memory carried across. */
+static bool wander(struct rig *a, struct rig *b, const struct snippet *sn, struct cpu_state *s, u8 *mem)
+{
+    struct rig *on = a;
+    struct error err = { "" };
+    u32 outs = 0;
+
+    build_memory(mem, sn);
+    build_state(s, sn->mode);
+    while (outs < WANDER_OUTS) {
+        memcpy(on->memory->region[0].host, mem, MEM);
+        on->machine.ops->reset_caches(on->vm);
+        if (on->machine.ops->set_state(on->machine.v, s))
+            return false;
+        on->machine.outs = 0;
+        for (int turns = 0; !on->machine.outs && turns < 1000; turns++) {
+            if (on->machine.ops->run(on->machine.v, &err) != RUN_KICKED) {
+                test_fail(__FILE__, __LINE__, "%s on %s: %s", sn->name, on->machine.ops->name, err.text);
+                return false;
+            }
+        }
+        outs += on->machine.outs;
+        if (!on->machine.outs || on->machine.ops->get_state(on->machine.v, s))
+            return false;
+        memcpy(mem, on->memory->region[0].host, MEM);
+        on = on == a ? b : a;
+    }
+    return true;
+}
+
+TEST(state_crosses_engines)
+{
+    static struct cpu_state one, two;
+    struct engine_caps *caps = calloc(1, sizeof(*caps));
+    struct cpuid_table *cpuid = calloc(1, sizeof(*cpuid));
+    u8 *m1 = malloc(MEM), *m2 = malloc(MEM);
+    struct rig kvm = { .up = false }, soft = { .up = false };
+    struct cpuid_request rq = { .cpus = 1, .supported = &caps->supported };
+    struct error err;
+
+    if (!kvm_there(caps) || cpuid_build(cpuid, &rq, &err) || !rig_up(&kvm, &engine_kvm, cpuid) ||
+        !rig_up(&soft, &engine_soft, cpuid))
+        goto out;
+    for (u32 i = 0; i < ARRAY_SIZE(wanderers); i++) {
+        const struct snippet *sn = &wanderers[i];
+        CHECK(wander(&soft, &soft, sn, &one, m1));
+        CHECK(wander(&soft, &kvm, sn, &two, m2));
+        compare(sn, &two, &one, m2, m1);
+        CHECK(wander(&kvm, &soft, sn, &two, m2));
+        compare(sn, &two, &one, m2, m1);
+    }
+out:
+    rig_down(&kvm);
+    rig_down(&soft);
+    free(m1);
+    free(m2);
     free(caps);
     free(cpuid);
 }
