@@ -291,3 +291,28 @@ TEST(environments_of_16_and_32_bit_code)
     CHECK_EQ(cpu->s.xsave[XS_FTW], 0x80);
     CHECK_EQ(cpu->s.xsave[XS_FSW + 1], 0x38);
 }
+
+/* FXSAVE and FXRSTOR instead: a host of before 2008, or a hypervisor that hides XSAVE. */
+TEST(host_without_xsave)
+{
+    reset();
+    const bool xsave = cpu->native->xsave;
+    const u64 mask = cpu->native->mask;
+    cpu->native->xsave = false;
+    cpu->native->mask = XCOMP_X87 | XCOMP_SSE;
+    for (unsigned k = 0; k < 4; k++) {
+        xmm_words(0)[k] = 10 + k;
+        xmm_words(15)[k] = 100 * k;
+    }
+    CHECK(RUN(0x66, 0x41, 0x0f, 0xfe, 0xc7)); /* paddd xmm0, xmm15 */
+    CHECK(RUN(0xd9, 0xe8));                   /* fld1 */
+    for (unsigned k = 0; k < 4; k++)
+        CHECK_EQ(xmm_words(0)[k], 10 + k + 100 * k);
+    CHECK_EQ(cpu->s.xsave[XS_FTW], 0x80);
+    cpu->s.xsave[XS_BV] = 0; /* all initial */
+    CHECK(RUN(0x66, 0x41, 0x0f, 0xfe, 0xc7));
+    CHECK_EQ(xmm_words(0)[1], 0);
+    CHECK_EQ(cpu->s.xsave[XS_FTW], 0);
+    cpu->native->xsave = xsave;
+    cpu->native->mask = mask;
+}
