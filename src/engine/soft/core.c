@@ -135,8 +135,9 @@ static bool requests(struct soft_vcpu *v)
     if (v->s.activity == CPU_WAIT_SIPI || v->s.activity == CPU_SHUTDOWN)
         return false;
     bool shadow = v->s.sti_shadow || v->s.movss_shadow;
-    if ((r & REQ_NMI) && !v->s.nmi_masked && !shadow) {
-        take(v, REQ_NMI);
+    if ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked && !shadow) {
+        if (!take(v, REQ_NMI2))
+            take(v, REQ_NMI);
         begin_event(v);
         v->s.nmi_masked = true;
         soft_trace_exception(v, VEC_NMI, false, 0);

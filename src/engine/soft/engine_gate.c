@@ -178,7 +178,7 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
     v->s.cr8 = v->vm->cfg.ops->cr8_read ? v->vm->cfg.ops->cr8_read(v->vm->cfg.machine, v->id) : 0;
     v->s.tsc = __builtin_ia32_rdtsc() + v->tsc_offset;
     u32 r = __atomic_load_n(&v->request, __ATOMIC_ACQUIRE);
-    v->s.nmi_pending = r & REQ_NMI;
+    v->s.nmi_pending = r & (REQ_NMI | REQ_NMI2);
     v->s.sipi_pending = r & REQ_SIPI;
     v->s.sipi_vector = v->s.sipi_pending ? v->sipi_vector : 0;
     v->s.exception_pending = v->fault.active;
@@ -268,10 +268,17 @@ static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
         else
             __atomic_fetch_and(&v->request, ~(u32)REQ_INTR, __ATOMIC_SEQ_CST);
         break;
-    case SIGNAL_NMI: request(v, REQ_NMI); break;
+    case SIGNAL_NMI: {
+        u32 old = __atomic_load_n(&v->request, __ATOMIC_RELAXED), add;
+        do /* one waits while one is served; two if none is */
+            add = !(old & REQ_NMI) ? REQ_NMI : __atomic_load_n(&v->s.nmi_masked, __ATOMIC_RELAXED) ? 0 : REQ_NMI2;
+        while (!__atomic_compare_exchange_n(&v->request, &old, old | add, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
+        request(v, 0); /* wakes */
+        break;
+    }
     case SIGNAL_INIT:
         /* INIT drops what was pending when it came; a SIPI that follows before this processor has seen the INIT stays. */
-        __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_SIPI), __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_NMI2 | REQ_SIPI), __ATOMIC_SEQ_CST);
         request(v, REQ_INIT);
         break;
     case SIGNAL_SIPI:
@@ -288,7 +295,7 @@ static bool awake(const struct soft_vcpu *v, u32 r)
         return true;
     if (v->s.activity == CPU_WAIT_SIPI)
         return r & REQ_SIPI;
-    return ((r & REQ_NMI) && !v->s.nmi_masked) || ((r & REQ_INTR) && (v->rflags & RFLAGS_IF));
+    return ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked) || ((r & REQ_INTR) && (v->rflags & RFLAGS_IF));
 }
 
 void soft_wait(struct soft_vcpu *v)

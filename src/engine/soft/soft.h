@@ -99,6 +99,7 @@ enum soft_request { /* bits of soft_vcpu.request */
     REQ_KICK = 1 << 0, REQ_INTR = 1 << 1, REQ_NMI = 1 << 2, REQ_INIT = 1 << 3, REQ_SIPI = 1 << 4,
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
     REQ_RESET_CACHES = 1 << 6,
+    REQ_NMI2 = 1 << 7, /* a second NMI came before the first was taken: one is served while one is latched */
 };
 enum soft_slow { /* why instructions run one at a time (soft_vcpu.slow) */
     SLOW_TF = 1 << 0, SLOW_DR = 1 << 1, SLOW_TRACE = 1 << 2, SLOW_SHADOW = 1 << 3, SLOW_SMC = 1 << 4, SLOW_RF = 1 << 5,
