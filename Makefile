@@ -28,7 +28,8 @@ deps:
 $(BUILD)/build.ninja: | deps
 	@meson setup $(BUILD) --prefix $(PREFIX) -Db_sanitize=$(SANITIZE) $(if $(filter none,$(SANITIZE)),,-Db_lundef=false)
 
-run: all
+run: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) lodge
 	@tools/guest $(BUILD)/guest linux
 	@$(BUILD)/lodge run --kernel $(BUILD)/guest/vmlinuz --initrd $(BUILD)/guest/initrd.gz \
 	    --append "$(KERNEL_ARGS)" $(ARGS)
