@@ -45,6 +45,8 @@ static int place_kernel(struct load *l, u64 size, u64 *addr)
         /* Above pref_address it need not move itself; anywhere in RAM it can. */
         if (pref < GiB(4) && !load_find(l, need, align, MAX(pref, MiB(1)), GiB(4), false, "kernel", addr))
             return 0;
+        if (l->err)
+            l->err->text[0] = 0; /* that was only a preference */
         return load_find(l, need, align, MiB(1), GiB(4), false, "kernel", addr);
     }
     *addr = h[HDR_LOADFLAGS] & LOADED_HIGH ? 0x100000 : 0x10000;
