@@ -77,6 +77,7 @@ static void build_tables(struct guest *g)
     map(g, DATA_BASE + DATA_RO, DATA_GPA + DATA_RO, DATA_SIZE - DATA_RO, false);
     map(g, STACK_BASE, STACK_GPA, STACK_SIZE, true);
 
+    put(g, GDT + 8, 0x00cf9b000000ffff); /* what Linux has, for LAR and its like */
     put(g, GDT + GDT_CODE, 0x00af9b000000ffff);
     put(g, GDT + GDT_CODE + 8, 0x00cf93000000ffff);
     put(g, GDT + GDT_USER32, 0x00cffb000000ffff);
@@ -90,14 +91,14 @@ static void build_tables(struct guest *g)
         static const u8 stub[8] = {0xe6, EXIT_PORT, 0xeb, 0xfe};
         memcpy(g->ram + STUBS + v * 8, stub, 8);
     }
-    static const u64 ldt[LDT_COUNT] = {
-        [LDT_CODE16] = 0x0000fb0000000000 | (CODE_SIZE - 1), [LDT_DATA] = 0x0000f30000000000 | (DATA_SIZE - 1),
-        [LDT_STACK16] = 0x0000f30000000000 | (STACK_SIZE - 1), [LDT_CODE32] = 0x0040fb0000000000 | (CODE_SIZE - 1),
-        [LDT_STACK32] = 0x0040f30000000000 | (STACK_SIZE - 1),
-    };
-    static const u64 bases[LDT_COUNT] = {CODE_BASE, DATA_BASE, STACK_BASE, CODE_BASE, STACK_BASE};
-    for (unsigned i = 0; i < LDT_COUNT; i++)
-        put(g, LDT + i * 8, ldt[i] | (bases[i] & 0xffffff) << 16 | bases[i] >> 24 << 56);
+    for (unsigned i = 0; i < LDT_COUNT; i++) {
+        const struct ldt_spec *l = &ldt_specs[i];
+        u64 type = 1 | (l->fixed ? 0 : 2) | l->contents << 2; /* as Linux makes it, accessed */
+        u64 attr = 0x70 | type | (l->absent ? 0 : 0x80) | (l->wide ? 0x4000 : 0) | (l->pages ? 0x8000 : 0);
+        if (l->base || l->limit)
+            put(g, LDT + i * 8, attr << 40 | (l->limit & 0xffff) | (u64)(l->limit >> 16 & 15) << 48 | (u64)(l->base & 0xffffff) << 16 |
+                (u64)(l->base >> 24) << 56);
+    }
     put(g, TSS + 4, KERNEL + KSTACK_TOP);
     memset(g->ram + TSS + 0x66, 0x68, 1); /* the I/O map lies beyond the limit: no port for ring 3 */
 }
@@ -223,6 +224,10 @@ bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsign
     o->s.rflags = frame[3];
     o->s.gpr[RSP] = frame[4];
     o->cr2 = s->cr2;
+    for (int i = 0; i < SEG_COUNT; i++)
+        o->s.selector[i] = s->seg[i].selector;
+    o->s.selector[CS] = (u16)frame[2];
+    o->s.selector[SS] = (u16)frame[5];
     memcpy(o->s.xsave, s->xsave, host_xsave_size);
     memcpy(o->data, g->ram + DATA_GPA, DATA_SIZE);
     memcpy(o->stack, g->ram + STACK_GPA, STACK_SIZE);

@@ -22,6 +22,23 @@
 
 #include "cpu/cpu.h"
 
+const struct ldt_spec ldt_specs[LDT_COUNT] = {
+    [LDT_CODE16] = {CODE_BASE, CODE_SIZE - 1, 2, .wide = false},
+    [LDT_DATA] = {DATA_BASE, DATA_SIZE - 1, 0, .wide = false},
+    [LDT_STACK16] = {STACK_BASE, STACK_SIZE - 1, 0, .wide = false},
+    [LDT_CODE32] = {CODE_BASE, CODE_SIZE - 1, 2, .wide = true},
+    [LDT_STACK32] = {STACK_BASE, STACK_SIZE - 1, 0, .wide = true},
+    [LDT_READ_ONLY] = {DATA_BASE, DATA_SIZE - 1, 0, .wide = true, .fixed = true},
+    [LDT_DOWN16] = {DATA_BASE, 0xfff, 1, .wide = false},
+    [LDT_DOWN32] = {DATA_BASE, 0xfff, 1, .wide = true},
+    [LDT_EXECUTE_ONLY] = {CODE_BASE, CODE_SIZE - 1, 2, .wide = true, .fixed = true},
+    [LDT_OTHER32] = {CODE_BASE, CODE_SIZE - 1, 2, .wide = true},
+    [LDT_OTHER16] = {CODE_BASE, CODE_SIZE - 1, 2, .wide = false},
+    [LDT_ABSENT_DATA] = {DATA_BASE, DATA_SIZE - 1, 0, .wide = true, .absent = true},
+    [LDT_ABSENT_CODE] = {CODE_BASE, CODE_SIZE - 1, 3, .wide = true, .absent = true},
+    [LDT_PAGES] = {DATA_BASE, 3, 0, .wide = true, .pages = true},
+};
+
 u64 host_xcr0;
 u32 host_xsave_size;
 bool host_has_ldt;
@@ -76,6 +93,13 @@ static void handler(int sig, siginfo_t *info, void *context)
     }
     if (run.phase == RUNNING) {
         struct outcome *o = run.o;
+        u16 ds, es, gs; /* a signal leaves them as they were */
+        __asm__("mov %%ds, %0; mov %%es, %1; mov %%gs, %2" : "=r"(ds), "=r"(es), "=r"(gs));
+        o->s.selector[DS] = ds;
+        o->s.selector[ES] = es;
+        o->s.selector[GS] = gs;
+        o->s.selector[CS] = (u16)g[REG_CSGSFS];
+        o->s.selector[SS] = (u16)((u64)g[REG_CSGSFS] >> 48);
         for (int i = 0; i < 16; i++)
             o->s.gpr[i] = (u64)g[gregs[i]];
         o->s.rip = (u64)g[REG_RIP];
@@ -140,17 +164,13 @@ int host_init(void)
         if (sigaltstack(&ss, NULL))
             return -errno;
     }
-    static const struct {
-        u32 base, limit, code, wide;
-    } ldt[LDT_COUNT] = {
-        [LDT_CODE16] = {CODE_BASE, CODE_SIZE - 1, 2, 0}, [LDT_DATA] = {DATA_BASE, DATA_SIZE - 1, 0, 0},
-        [LDT_STACK16] = {STACK_BASE, STACK_SIZE - 1, 0, 0}, [LDT_CODE32] = {CODE_BASE, CODE_SIZE - 1, 2, 1},
-        [LDT_STACK32] = {STACK_BASE, STACK_SIZE - 1, 0, 1},
-    };
     host_has_ldt = true;
     for (unsigned i = 0; i < LDT_COUNT; i++) {
-        struct user_desc u = {.entry_number = i, .base_addr = ldt[i].base, .limit = ldt[i].limit, .contents = ldt[i].code,
-            .seg_32bit = ldt[i].wide};
+        const struct ldt_spec *l = &ldt_specs[i];
+        struct user_desc u = {.entry_number = i, .base_addr = l->base, .limit = l->limit, .contents = l->contents,
+            .seg_32bit = l->wide, .read_exec_only = l->fixed, .seg_not_present = l->absent, .limit_in_pages = l->pages};
+        if (!l->base && !l->limit)
+            u.read_exec_only = u.seg_not_present = 1; /* an empty entry */
         if (syscall(SYS_modify_ldt, 0x11, &u, sizeof(u)))
             host_has_ldt = false;
     }

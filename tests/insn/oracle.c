@@ -23,7 +23,7 @@
 
 #include "cpu/cpu.h"
 
-enum { MAX_REPORTS = 20, CODE_MAX = SEQ_MAX * 15 + 1 };
+enum { MAX_REPORTS = 20, CODE_MAX = SEQ_MAX * 32 + 1 };
 
 /*
  * An address sanitizer's shadow lies where random pointers of a sequence hit it: then the engine runs alone, for what
@@ -177,7 +177,7 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     if (!l.no_vector || g->vector == VEC_BP)
         note64(d, "vector", h->vector, g->vector);
     note64(d, "rip", h->s.rip, g->s.rip);
-    if (h->vector == g->vector && (h->vector == VEC_PF || h->vector == VEC_GP || h->vector == VEC_SS)) {
+    if (h->vector == g->vector && (h->vector == VEC_PF || (h->vector >= VEC_TS && h->vector <= VEC_GP))) {
         u32 ignore = 0;
         if (h->vector == VEC_PF) {
             if (!l.no_cr2)
@@ -191,6 +191,11 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     u64 rsp_mask = q->bits == 64 ? ~0ull : 0xffffffff;
     for (unsigned i = 0; i < (q->bits == 64 ? 16 : 8); i++)
         note64(d, reg_names[i], h->s.gpr[i] & (i == RSP ? rsp_mask : ~0ull), g->s.gpr[i] & (i == RSP ? rsp_mask : ~0ull));
+    static const char *const seg_names[6] = {"es", "cs", "ss", "ds", NULL, "gs"};
+    for (unsigned i = 0; i < 6; i++)
+        /* All null selectors are one: the return from the host's kernel makes them 0 (SDM vol. 2, IRET). */
+        if (seg_names[i] && (h->s.selector[i] | g->s.selector[i]) > 3)
+            note64(d, seg_names[i], h->s.selector[i], g->s.selector[i]);
     u64 mask = ~(u64)(undefined_at(q, h->s.rip) | RFLAGS_RF);
     note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
     normalize(h->s.xsave);

@@ -26,6 +26,7 @@ enum { XSAVE_MAX = 4096 };
 
 struct mstate {
     u64 gpr[16], rip, rflags;
+    u16 selector[6]; /* only where a sequence ended */
     u8 xsave[XSAVE_MAX] __attribute__((aligned(64))); /* standard form */
 };
 
@@ -46,11 +47,22 @@ enum fix {
     FIX_ABS,  /* imm32 at fix_off: address of the instruction behind */
 };
 
-/* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. */
-enum ldt_entry { LDT_CODE16, LDT_DATA, LDT_STACK16, LDT_CODE32, LDT_STACK32, LDT_COUNT };
+/* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. The rest is for
+   loads of segment registers to try. */
+enum ldt_entry {
+    LDT_CODE16, LDT_DATA, LDT_STACK16, LDT_CODE32, LDT_STACK32, LDT_READ_ONLY, LDT_DOWN16, LDT_DOWN32, LDT_EXECUTE_ONLY,
+    LDT_OTHER32, LDT_OTHER16, LDT_ABSENT_DATA, LDT_ABSENT_CODE, LDT_PAGES, LDT_EMPTY, LDT_COUNT
+};
 #define LDT_SELECTOR(n) ((n) * 8 + 7)
+struct ldt_spec { /* as modify_ldt wants it */
+    u32 base, limit;
+    u8 contents; /* 0 data, 1 expand-down, 2 code, 3 conforming code (Linux allows it only absent) */
+    bool wide, fixed /* not writable, not readable */, absent, pages;
+};
+extern const struct ldt_spec ldt_specs[LDT_COUNT]; /* all zero: no entry */
+
 struct gen_insn {
-    u8 bytes[15], len, fix, fix_off, skip;
+    u8 bytes[32], len, fix, fix_off, skip; /* one instruction, or a few that must stay together */
     bool short_fix; /* two bytes */
     u64 target;
 };
