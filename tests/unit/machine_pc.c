@@ -1,0 +1,264 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * machine_pc.c - the board with an engine that runs nothing: reset, what answers where, interrupts on their way to a
+ * processor, the events that end a run, and random accesses everywhere.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "machine/machine.h"
+#include "test.h"
+
+struct engine_vcpu {
+    struct cpu_state state;
+    bool intr;
+    unsigned nmi, init, sipi;
+};
+
+static int get_state(struct engine_vcpu *v, struct cpu_state *s)
+{
+    *s = v->state;
+    return 0;
+}
+
+static int set_state(struct engine_vcpu *v, const struct cpu_state *s)
+{
+    v->state = *s;
+    return 0;
+}
+
+static void signal_vcpu(struct engine_vcpu *v, enum engine_signal sig, u32 arg)
+{
+    switch (sig) {
+    case SIGNAL_INTR: v->intr = arg; break;
+    case SIGNAL_NMI: v->nmi++; break;
+    case SIGNAL_INIT: v->init++; break;
+    case SIGNAL_SIPI: v->sipi = arg; break;
+    }
+}
+
+static u64 tsc_offset(struct engine_vcpu *v) { return 0; }
+
+static const struct engine_ops fake = { .name = "fake", .get_state = get_state, .set_state = set_state, .signal = signal_vcpu,
+                                        .tsc_offset = tsc_offset };
+
+struct rig {
+    struct loop *loop;
+    struct cpuid_table cpuid;
+    struct machine *m;
+    struct engine_vcpu *vcpu[2];
+    struct boot *boot;
+    char path[64];
+    int fd, events[3], status;
+};
+
+static void on_event(void *ctx, enum machine_event what, int status)
+{
+    struct rig *r = ctx;
+    r->events[what]++;
+    r->status = status;
+}
+
+static int open_memfd(const void *data, size_t len, char *path, size_t size)
+{
+    int fd = memfd_create("kernel", 0);
+    snprintf(path, size, "/proc/self/fd/%d", fd);
+    CHECK_EQ(write(fd, data, len), len);
+    return fd;
+}
+
+static const struct engine_machine *ops = &machine_engine_ops;
+static u64 in(struct rig *r, u16 port, unsigned size) { return ops->port_read(r->m, port, size); }
+static void out(struct rig *r, u16 port, unsigned size, u64 value) { ops->port_write(r->m, port, size, value); }
+
+static void rig_new(struct rig *r)
+{
+    static const u32 kernel[16] = { 0x1badb002, 0x10000, -(0x1badb002u + 0x10000), 0x100000, 0x100000, 0, 0, 0x100020 };
+    struct error err = { "" };
+    memset(r, 0, sizeof *r);
+    r->loop = loop_new();
+    r->cpuid = (struct cpuid_table){ .cpus = 2, .tsc_khz = 2000000, .phys_bits = 40, .lin_bits = 48 };
+    struct machine_config c = { .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r };
+    r->m = machine_new(&c, &err);
+    for (int i = 0; i < 2; i++)
+        r->vcpu[i] = aligned_alloc(64, (sizeof *r->vcpu[i] + 63) & ~63ul), memset(r->vcpu[i], 0, sizeof *r->vcpu[i]);
+    CHECK_EQ(machine_connect(r->m, &fake, NULL, r->vcpu, &err), 0);
+    r->fd = open_memfd(kernel, sizeof kernel, r->path, sizeof r->path);
+    r->boot = boot_open(&(struct boot_params){ r->path, NULL, NULL }, &err);
+    CHECK_EQ(machine_reset(r->m, r->boot, &err), 0);
+}
+
+static void rig_free(struct rig *r)
+{
+    machine_free(r->m);
+    boot_close(r->boot);
+    close(r->fd);
+    for (int i = 0; i < 2; i++)
+        free(r->vcpu[i]);
+    loop_free(r->loop);
+}
+
+TEST(reset_state)
+{
+    struct rig r;
+    rig_new(&r);
+    CHECK_EQ(r.vcpu[0]->state.rip, 0x100020);
+    CHECK_EQ(r.vcpu[0]->state.gpr[RAX], 0x2badb002);
+    CHECK_EQ(r.vcpu[0]->state.activity, CPU_RUNNING);
+    CHECK_EQ(r.vcpu[1]->state.activity, CPU_WAIT_SIPI);
+    CHECK_EQ(r.vcpu[1]->state.mtrr_def_type, 0x806);
+    rig_free(&r);
+}
+
+TEST(what_answers_where)
+{
+    struct rig r;
+    rig_new(&r);
+    CHECK_EQ(in(&r, 0x3fd, 1), 0x60); /* LSR of an idle UART */
+    CHECK_EQ(in(&r, 0x2ed, 1), 0x60);
+    CHECK_EQ(in(&r, 0x81, 1), 0xff); /* DMA page registers: nobody */
+    CHECK_EQ(in(&r, 0x1234, 4), 0xffffffff);
+    out(&r, 0xcf8, 4, 0x80000600); /* a PCI address whose second byte would reset the machine at CF9h */
+    CHECK_EQ(in(&r, 0xcf8, 4), 0xffffffff);
+    CHECK_EQ(in(&r, 0xcfc, 4), 0xffffffff);
+    CHECK_EQ(r.events[MACHINE_RESET], 0);
+    char signature[5] = "";
+    out(&r, 0x510, 2, 0);
+    for (int i = 0; i < 4; i++)
+        signature[i] = (char)in(&r, 0x511, 1);
+    CHECK_STR(signature, "QEMU");
+    out(&r, 0x510, 2, 5);
+    CHECK_EQ(in(&r, 0x511, 1), 2); /* processors */
+    CHECK_EQ(in(&r, 0x511, 1), 0);
+    CHECK_EQ(in(&r, 0x511, 1), 0); /* past the end */
+    out(&r, 0x510, 2, 0x7fff);
+    CHECK_EQ(in(&r, 0x511, 1), 0);
+    CHECK_EQ(ops->mmio_read(r.m, 1, 0xfee00020, 4), 1 << 24); /* the local APIC of the vCPU that asks */
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xfee00020, 4), 0);
+    ops->mmio_write(r.m, 0, 0xfec00000, 4, 1);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xfec00010, 4) >> 16, 23); /* I/O APIC: redirection entries less one */
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xd0000000, 8), UINT64_MAX);
+    CHECK_EQ(ops->mmio_read(r.m, 0, UINT64_MAX - 3, 4), 0xffffffff);
+    rig_free(&r);
+}
+
+TEST(events)
+{
+    struct rig r;
+    rig_new(&r);
+    out(&r, 0x604, 2, 0x2000); /* SLP_EN, S5 */
+    CHECK_EQ(r.events[MACHINE_POWER_OFF], 1);
+    out(&r, 0xcf9, 1, 6);
+    out(&r, 0x64, 1, 0xfe);
+    out(&r, 0x92, 1, 1);
+    CHECK_EQ(r.events[MACHINE_RESET], 3);
+    out(&r, 0xf4, 1, 21);
+    CHECK_EQ(r.events[MACHINE_DEBUG_EXIT], 1);
+    CHECK_EQ(r.status, 43);
+    rig_free(&r);
+}
+
+/* The test device's line 5, through the 8259A as a BIOS left it: vector 0Dh; COM1 and COM3 on one line. */
+TEST(interrupts)
+{
+    struct rig r;
+    rig_new(&r);
+    CHECK(!r.vcpu[0]->intr);
+    out(&r, 0x2005, 4, 1);
+    CHECK(r.vcpu[0]->intr && !r.vcpu[1]->intr);
+    CHECK_EQ(ops->interrupt_ack(r.m, 0), 0x0d);
+    out(&r, 0x2005, 4, 0);
+    out(&r, 0x20, 1, 0x20);
+    CHECK(!r.vcpu[0]->intr);
+    for (int port = 0x3f8; port >= 0x3e8; port -= 0x10) { /* transmitter-empty interrupts of both */
+        out(&r, (u16)(port + 4), 1, 8);
+        out(&r, (u16)(port + 1), 1, 2);
+    }
+    CHECK_EQ(ops->interrupt_ack(r.m, 0), 0x0c);
+    out(&r, 0x20, 1, 0x20);
+    /* INIT and SIPI to the other processor */
+    ops->mmio_write(r.m, 0, 0xfee00310, 4, 1 << 24);
+    ops->mmio_write(r.m, 0, 0xfee00300, 4, 0x4500);
+    ops->mmio_write(r.m, 0, 0xfee00300, 4, 0x4609);
+    CHECK_EQ(r.vcpu[1]->init, 1);
+    CHECK_EQ(r.vcpu[1]->sipi, 9);
+    rig_free(&r);
+}
+
+/* Registers and all: save, disturb, load. */
+TEST(state)
+{
+    struct rig r;
+    struct state_buf a = { 0 }, b = { 0 };
+    struct error err = { "" };
+    rig_new(&r);
+    out(&r, 0x3ff, 1, 0x5a);
+    out(&r, 0x70, 1, 0x40);
+    out(&r, 0x71, 1, 0x77);
+    out(&r, 0x21, 1, 0xa5);
+    CHECK_EQ(machine_before_save(r.m, &err), 0);
+    CHECK_EQ(state_save(machine_state(r.m), &a, &err), 0);
+    CHECK_EQ(machine_reset(r.m, r.boot, &err), 0);
+    out(&r, 0x71, 1, 0);
+    CHECK_EQ(state_load(machine_state(r.m), a.data, a.len, &err), 0);
+    CHECK_EQ(machine_after_load(r.m, &err), 0);
+    CHECK_EQ(in(&r, 0x3ff, 1), 0x5a);
+    CHECK_EQ(in(&r, 0x71, 1), 0x77);
+    CHECK_EQ(in(&r, 0x21, 1), 0xa5);
+    CHECK_EQ(state_save(machine_state(r.m), &b, &err), 0);
+    CHECK_EQ(a.len, b.len);
+    a.data[a.len / 2] ^= 0xff; /* damaged: an error or a machine, not a crash */
+    (void)!state_load(machine_state(r.m), a.data, a.len, &err);
+    CHECK(state_load(machine_state(r.m), a.data, a.len / 2, &err) != 0);
+    state_buf_free(&a);
+    state_buf_free(&b);
+    rig_free(&r);
+}
+
+TEST(hammer)
+{
+    struct rig r;
+    u64 x = 88172645463325252;
+    rig_new(&r);
+    for (int i = 0; i < 300000; i++) {
+        x ^= x << 13, x ^= x >> 7, x ^= x << 17;
+        unsigned size = 1u << (x >> 60 & 3);
+        u64 v = x * 0x9e3779b97f4a7c15ull;
+        u16 port = (u16)(x & 8 ? x >> 16 & 0xfff : x >> 16);
+        u64 base[] = { 0xfee00000, 0xfec00000, 0xff000000, 0xa0000, x, 0xfed00000 };
+        u64 gpa = base[(x >> 8 & 7) % 6] + (x >> 32 & 0xfff);
+        u64 value;
+        switch (x & 7) {
+        case 0: case 1: (void)in(&r, port, size > 4 ? 4 : size); break;
+        case 2: case 3: out(&r, port, size > 4 ? 4 : size, v); break;
+        case 4: (void)ops->mmio_read(r.m, (u32)(x >> 20 & 1), gpa, size); break;
+        case 5: ops->mmio_write(r.m, (u32)(x >> 20 & 1), gpa, size, v); break;
+        case 6: (void)!ops->msr_read(r.m, (u32)(x >> 20 & 1), 0x800 + (u32)(x >> 24 & 0xff), &value); break;
+        case 7: (void)!ops->msr_write(r.m, (u32)(x >> 20 & 1), x & 16 ? 0x800 + (u32)(x >> 24 & 0xff) : 0x4b564d00 + (u32)(x >> 24 & 3), v); break;
+        }
+        if (i % 5000 == 0)
+            (void)ops->interrupt_ack(r.m, 0);
+    }
+    struct error err = { "" };
+    CHECK_EQ(machine_reset(r.m, r.boot, &err), 0);
+    rig_free(&r);
+}
+
+TEST(bad_configurations)
+{
+    struct rig r = { 0 };
+    struct error err = { "" };
+    r.loop = loop_new();
+    r.cpuid = (struct cpuid_table){ .cpus = 65, .tsc_khz = 1, .phys_bits = 40 };
+    struct machine_config c = { .ram = MiB(8), .cpuid = &r.cpuid, .loop = r.loop, .event = on_event };
+    CHECK(!machine_new(&c, &err) && err.text[0]);
+    r.cpuid.cpus = 1;
+    c.ram = 4096;
+    CHECK(!machine_new(&c, &err));
+    err.text[0] = 0;
+    c.ram = 1ull << 50;
+    CHECK(!machine_new(&c, &err) && err.text[0]);
+    loop_free(r.loop);
+}
