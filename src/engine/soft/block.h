@@ -40,6 +40,35 @@ static inline bool soft_block_current(const struct soft_vcpu *v, const struct bl
     return b->gen == __atomic_load_n(&v->vm->code_gen[b->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
 }
 
+/*
+ * The end of a handler that left the block for v->rip: straight to the next block if the jump cache has it and nothing
+ * waits for the run loop. Only where the compiler makes tail calls of it; else the run loop takes every step.
+ */
+static inline __attribute__((always_inline)) const struct insn *soft_chain(struct soft_vcpu *v)
+{
+    if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | v->s.activity))
+        return NULL;
+    const u64 rip = v->rip;
+    const struct jc_entry *j = &v->jc[(rip ^ rip >> JC_BITS) & (JC_SIZE - 1)];
+    if (unlikely(j->rip != rip || j->key != v->jc_key || !soft_block_current(v, j->block)))
+        return NULL;
+    v->block = j->block;
+    v->gpr[REG_BLOCK] = rip;
+    v->insn_count += j->block->n;
+    return j->block->insn;
+}
+#if defined(__OPTIMIZE__) && !(defined(SOFT_VEC_EAGER) && SOFT_VEC_EAGER)
+#define CHAIN(v)                                    \
+    do {                                            \
+        const struct insn *next_ = soft_chain(v);   \
+        if (likely(next_))                          \
+            return next_->fn((v), next_);           \
+        return;                                     \
+    } while (0)
+#else
+#define CHAIN(v) return
+#endif
+
 /* n bytes at gpa (one page) are about to be written, or have been. */
 void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n);
 static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)

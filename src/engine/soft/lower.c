@@ -10,6 +10,7 @@ void op_ud(struct soft_vcpu *v, const struct insn *i)
 void op_end(struct soft_vcpu *v, const struct insn *i)
 {
     v->rip = RIP_START(v, i);
+    CHAIN(v);
 }
 
 static u8 reg_off(const struct decoded *d, unsigned reg, unsigned size)

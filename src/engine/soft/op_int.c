@@ -9,6 +9,7 @@
  *   rr  register, register      rm  register, memory      mr  memory, register
  *   ri  register, immediate     mi  memory, immediate     r, m  one operand
  */
+#include "engine/soft/block.h"
 #include "engine/soft/soft.h"
 
 enum { SZ1, SZ2, SZ4, SZ8, SIZES };
@@ -373,11 +374,17 @@ static inline void near_check(struct soft_vcpu *v, const struct insn *i, u64 tar
         soft_raise_err(v, i, VEC_GP, 0);
     }
 }
-static inline u64 near_target(struct soft_vcpu *v, const struct insn *i, u64 to)
+static __attribute__((noinline)) u64 near_target_legacy(struct soft_vcpu *v, const struct insn *i, u64 to)
 {
     to = i->size == 2 ? (u16)to : i->size == 4 && v->bits != 64 ? (u32)to : to;
     near_check(v, i, to);
     return to;
+}
+static inline __attribute__((always_inline)) u64 near_target(struct soft_vcpu *v, const struct insn *i, u64 to)
+{
+    if (likely(v->bits == 64 && i->size != 2 && (u64)((s64)(to << 16) >> 16) == to))
+        return to;
+    return near_target_legacy(v, i, to);
 }
 #define BRANCH(v, i) ((v)->rip = near_target(v, i, RIP_NEXT(v, i) + (i)->imm))
 
@@ -388,6 +395,7 @@ static inline u64 near_target(struct soft_vcpu *v, const struct insn *i, u64 to)
             BRANCH(v, i);                                                                                          \
         else                                                                                                       \
             v->rip = RIP_NEXT(v, i);                                                                               \
+        CHAIN(v);                                                                                                  \
     }                                                                                                              \
     OP(set##cc##_r) { R8(v, i->rm) = C_##cc(v->rflags); NEXT(v, i); }                                              \
     OP(set##cc##_m)                                                                                                \
@@ -519,13 +527,14 @@ OP(leave)
 
 /* ---- near transfers ----------------------------------------------------- */
 
-OP(jmp_rel) { BRANCH(v, i); }
+OP(jmp_rel) { BRANCH(v, i); CHAIN(v); }
 OP(call_rel)
 {
     u64 next = RIP_NEXT(v, i), to = near_target(v, i, next + i->imm);
     u64 sp = push(v, i, i->size, next);
     stack_set(v, sp);
     v->rip = to;
+    CHAIN(v);
 }
 static inline u64 near_operand(struct soft_vcpu *v, const struct insn *i)
 {
@@ -534,19 +543,21 @@ static inline u64 near_operand(struct soft_vcpu *v, const struct insn *i)
     u64 lin = insn_linear(v, i, i->size, ACCESS_READ);
     return i->size == 8 ? soft_load(v, i, lin, 8) : i->size == 4 ? soft_load(v, i, lin, 4) : soft_load(v, i, lin, 2);
 }
-OP(jmp_ind) { v->rip = near_target(v, i, near_operand(v, i)); }
+OP(jmp_ind) { v->rip = near_target(v, i, near_operand(v, i)); CHAIN(v); }
 OP(call_ind)
 {
     u64 to = near_target(v, i, near_operand(v, i));
     u64 sp = push(v, i, i->size, RIP_NEXT(v, i));
     stack_set(v, sp);
     v->rip = to;
+    CHAIN(v);
 }
 OP(ret)
 {
     u64 to = near_target(v, i, stack_load(v, i, i->size, v->gpr[RSP]));
     stack_set(v, v->gpr[RSP] + i->size + (u16)i->imm);
     v->rip = to;
+    CHAIN(v);
 }
 /* LOOP, LOOPE, LOOPNE, JCXZ: the counter has the address size. aux: 0 LOOPNE, 1 LOOPE, 2 LOOP, 3 JCXZ. */
 OP(loop)
@@ -565,6 +576,7 @@ OP(loop)
     if (i->aux != 3)
         v->gpr[RCX] = mask == 0xffff ? (v->gpr[RCX] & ~mask) | c : c;
     v->rip = to;
+    CHAIN(v);
 }
 
 /* ---- bit tests with the bit number in a register ------------------------- */
