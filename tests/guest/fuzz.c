@@ -245,20 +245,6 @@ static void __attribute__((noinline)) go(u32 cs, u32 ss, u64 flags)
 }
 __asm__(".set regs_, regs\n.set resume_rsp_, resume_rsp\n");
 
-/* What ring 0 code may have broken and can be put right. */
-static void repair(void)
-{
-    extern char gdt_end[];
-    struct { u16 limit; u64 base; } __attribute__((packed)) g = { (u16)(gdt_end - (char *)gdt - 1), (u64)gdt }, i = { 4095, (u64)idt };
-    __asm__ volatile("lgdt %0; lidt %1" : : "m"(g), "m"(i));
-    __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss" : : "r"(0x10));
-    WRITE_DR(7, 0x400);
-    WRITE_CR(0, 0x80010033);
-    gdt[0x38 / 8] = (gdt[0x38 / 8] & ~(2ull << 40));
-    __asm__ volatile("ltr %w0" : : "r"(0x38));
-    wrmsr(0xc0000102, 0);
-}
-
 /* The 8254 through the IOAPIC: as an interrupt to ring 3, as an NMI to ring 0, which a CLI; HLT does not stop. */
 static void watchdog(int nmi)
 {
@@ -274,6 +260,21 @@ static void watchdog(int nmi)
     outb(0x43, 0x34);
     outb(0x40, 0);
     outb(0x40, 0x20); /* 8192 / 1193182 Hz: 7 ms */
+}
+
+/* What ring 0 code may have broken and can be put right. */
+static void repair(void)
+{
+    extern char gdt_end[];
+    struct { u16 limit; u64 base; } __attribute__((packed)) g = { (u16)(gdt_end - (char *)gdt - 1), (u64)gdt }, i = { 4095, (u64)idt };
+    __asm__ volatile("lgdt %0; lidt %1" : : "m"(g), "m"(i));
+    __asm__ volatile("mov %0, %%ds; mov %0, %%es; mov %0, %%ss" : : "r"(0x10));
+    WRITE_DR(7, 0x400);
+    WRITE_CR(0, 0x80010033);
+    gdt[0x38 / 8] = (gdt[0x38 / 8] & ~(2ull << 40));
+    __asm__ volatile("ltr %w0" : : "r"(0x38));
+    wrmsr(0xc0000102, 0);
+    watchdog(1);
 }
 
 static void run_code(u64 rounds, int ring0)
