@@ -852,7 +852,8 @@ bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     case M_CWD: i->fn = cwd2; return true;
     case M_CDQ: i->fn = cdq4; return true;
     case M_CQO: i->fn = cqo8; return true;
-    case M_NOP: case M_PAUSE: i->fn = nop; return true;
+    case M_NOP: i->fn = nop; return true;
+    case M_PAUSE: i->fn = op_pause; return true;
     case M_IMUL:
         if (d->map == 1) {
             i->fn = imul2[mem][s];

@@ -162,6 +162,7 @@ struct soft_vcpu {
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
     u16 x87_fop, x87_fcs, x87_fds;
     u64 insn_count;             /* instructions started, by block */
+    u32 pauses;                 /* PAUSE executed */
     struct xtlb_entry { u64 tag, gpa; const u8 *host; } xtlb[2][XTLB_SIZE]; /* executable pages: [cpl == 3] */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set before soft_leave(RUN_ERROR) */
@@ -348,6 +349,7 @@ bool lower_fpu_state(struct soft_vcpu *v, const struct decoded *d, struct insn *
 bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* native.c: everything else that runs on the host unit */
 soft_fn op_ud;  /* raises #UD */
 soft_fn op_end; /* artificial: ends a block, RIP past the previous instruction */
+soft_fn op_pause; /* system.c: after many, offers the host's processor to whoever holds what the guest spins for */
 
 /* ---- host unit (native.c, xsave.c) -------------------------------------- */
 

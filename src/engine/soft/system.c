@@ -119,6 +119,19 @@ static void op_hlt(struct soft_vcpu *v, const struct insn *i)
     END_BLOCK(v, i);
 }
 
+/*
+ * A guest that spins may spin for a processor whose thread does not run: every few PAUSEs the host is asked to run
+ * another. sched_yield() by hand, since the guest's vectors may be in the registers: the kernel keeps those.
+ */
+void op_pause(struct soft_vcpu *v, const struct insn *i)
+{
+    if (unlikely((++v->pauses & 63) == 0) && v->vm->cfg.cpus > 1) {
+        u64 rax = 24; /* sched_yield */
+        __asm__ volatile("syscall" : "+a"(rax) : : "rcx", "r11", "memory");
+    }
+    NEXT_UNLESS_REQUEST(v, i);
+}
+
 /* ---- time, identity ----------------------------------------------------- */
 
 static void check_tsd(struct soft_vcpu *v, const struct insn *i)
