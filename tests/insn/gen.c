@@ -56,7 +56,7 @@ static bool excluded(const struct opdesc *d)
 {
     static const u16 list[] = {
         M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2, M_VMCALL,
-        /* x87 instruction and data pointers: AMD keeps them only behind exceptions, and stores zeroes else */
+        /* see state_in_memory() */
         M_FNSAVE, M_FNSTENV, M_FRSTOR, M_FLDENV,
     };
     return MNEMONIC_IN(d->mnemonic, list);
@@ -1006,6 +1006,57 @@ static void segments(struct build *b)
     }
 }
 
+/* ---- x87 and SSE state in memory ---- */
+
+/* op [at], with an immediate of n_imm zero bytes behind. */
+static void at_address(struct build *b, const u8 *op, unsigned n_op, unsigned reg, u32 at, unsigned n_imm)
+{
+    u8 c[16] = {0};
+    unsigned n = n_op;
+    memcpy(c, op, n_op);
+    if (b->q->bits == 64) {
+        c[n++] = (u8)(reg << 3 | 4);
+        c[n++] = 0x25;
+    } else {
+        c[n++] = (u8)(reg << 3 | 5);
+    }
+    memcpy(c + n, &at, 4);
+    append(b, c, n + 4 + n_imm);
+}
+
+/*
+ * Stored, a few instructions, and loaded again. The instruction and data pointers are zeroed in memory: AMD stores them
+ * only behind an unmasked exception.
+ */
+static void state_in_memory(struct build *b)
+{
+    struct rng *r = b->r;
+    static const u8 fxsave[] = {0x48, 0x0f, 0xae}, fnsave[] = {0xdd}, fnstenv[] = {0xd9}, mov32[] = {0xc7}, mov16[] = {0x66, 0xc7};
+    bool long_mode = b->q->bits == 64;
+    u32 at = (u32)(DATA_BASE - data_base(b->q) + 0x400 * rng_below(r, 14) + (chance(r, 95) ? 0 : 8));
+    unsigned kind = rng_below(r, 3), rex = long_mode && chance(r, 50) ? 0 : 1;
+    if (b->q->bits == 16)
+        return;
+    if (kind == 0) {
+        at_address(b, fxsave + rex, 3 - rex, 0, at, 0);
+        at_address(b, mov16, 2, 0, at + 6, 2);
+        for (u32 k = 8; k < 24; k += 4)
+            at_address(b, mov32, 1, 0, at + k, 4);
+    } else {
+        at_address(b, kind == 1 ? fnsave : fnstenv, 1, 6, at, 0);
+        for (u32 k = 12; k < 28; k += 4)
+            at_address(b, mov32, 1, 0, at + k, 4);
+    }
+    for (unsigned n = rng_below(r, 4); n-- && b->q->n < SEQ_MAX - 10;)
+        general(b);
+    if (chance(r, 70)) {
+        if (kind == 0)
+            at_address(b, fxsave + rex, 3 - rex, 1, at, 0);
+        else
+            at_address(b, kind == 1 ? fnsave : fnstenv, 1, 4, at, 0);
+    }
+}
+
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
 {
     struct build b = {.g = g, .r = r, .q = q};
@@ -1059,6 +1110,8 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
             control(&b);
         else if (chance(r, q->segmented ? 4 : 1) && host_has_ldt)
             segments(&b);
+        else if (chance(r, 1) && q->n < SEQ_MAX - 20)
+            state_in_memory(&b);
         else
             general(&b);
         /* Jumps were counted where they stand; everything appended may be jumped over. */

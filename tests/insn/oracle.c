@@ -129,7 +129,7 @@ static u32 undefined_at(const struct sequence *q, u64 rip)
  * leaves behind.
  */
 struct latitude {
-    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes;
+    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes, masked;
 };
 static struct latitude latitude_at(const struct sequence *q, unsigned k)
 {
@@ -154,9 +154,11 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
     if (d.desc->flags & OPF_MASKED_MEM && d.desc->flags & OPF_IMPLICIT_MEM)
         l.nothing = true;
     if (d.desc->flags & OPF_MASKED_MEM)
-        l.cr2_page = true;
+        l.cr2_page = l.masked = true;
     if (d.desc->flags & OPF_VSIB)
         l.no_vectors = true;
+    if (d.desc->mem_size > 64) /* FXSAVE and its like */
+        l.cr2_page = true;
     l.ten_bytes = d.desc->mem_size == 10;
     l.aligned = d.desc->cls >= OPC_MMX;
     return l;
@@ -169,10 +171,13 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     struct latitude l = latitude_at(q, instructions_run(q, h->s.rip));
     if (l.nothing && h->vector != VEC_BP)
         return;
-    /* Misaligned and beyond the stack segment's limit: #GP or #SS. */
-    if (q->segmented && h->vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
+    /* A segment's limit and an element that the mask leaves out. */
+    if (q->bits != 64 && (g->vector == VEC_SS || g->vector == VEC_GP) && latitude_at(q, instructions_run(q, g->s.rip)).masked)
         return;
-    if (q->segmented && h->vector == VEC_GP && g->vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
+    /* Misaligned and beyond the stack segment's limit: #GP or #SS. */
+    if (q->bits != 64 && h->vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
+        return;
+    if (q->bits != 64 && h->vector == VEC_GP && g->vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
         return;
     if (!l.no_vector || g->vector == VEC_BP)
         note64(d, "vector", h->vector, g->vector);

@@ -68,12 +68,24 @@ static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
     *(u32 *)(to + XS_FDP + 4) = v->x87_fds;
 }
 
+/* What the unit makes of a control and a status word: bit 6 of the one reads as 1 and its other reserved bits as 0; ES
+   and B of the other say whether an unmasked exception is pending. */
+static void settle_control(u8 *image)
+{
+    u16 *fcw = (u16 *)(image + XS_FCW), *fsw = (u16 *)(image + XS_FSW);
+    *fcw = (u16)((*fcw & 0x1f3f) | 0x40);
+    *fsw &= 0x7f7f;
+    if (*fsw & ~*fcw & 0x3f)
+        *fsw |= 0x8080;
+}
+
 /* x87 part of a legacy region into the image. */
 static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
 {
     u8 *image = v->s.xsave;
     copy_bytes(image, from, XS_MXCSR);
     copy_bytes(image + XS_ST, from + XS_ST, XS_XMM - XS_ST);
+    settle_control(image);
     IMAGE16(v, XS_FOP) &= 0x7ff;
     image[XS_FTW + 1] = 0;
     if (!wide) {
@@ -427,12 +439,9 @@ static void take_env(struct soft_vcpu *v, const struct insn *i, const u8 *from)
     u8 tags = 0;
     for (unsigned r = 0; r < 8; r++)
         tags |= (u8)((ftw >> (2 * r) & 3) != 3) << r;
-    /* ES and B say whether an unmasked exception is pending; they follow from the rest. */
-    fsw &= 0x7f7f;
-    if (fsw & ~fcw & 0x3f)
-        fsw |= 0x8080;
-    IMAGE16(v, XS_FCW) = (u16)((fcw & 0x1f3f) | 0x40); /* bit 6 reads as 1, the other reserved ones as 0 */
+    IMAGE16(v, XS_FCW) = fcw;
     set_fsw(v, fsw);
+    settle_control(v->s.xsave);
     IMAGE16(v, XS_FTW) = tags;
     IMAGE16(v, XS_FOP) = fop & 0x7ff;
     IMAGE64(v, XS_FIP) = fip;
