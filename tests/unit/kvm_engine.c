@@ -88,6 +88,9 @@ ASM(tables, 64, "mov $0x20000, %ebx; sgdt (%rbx); sidt 16(%rbx); lgdt (%rbx); li
                 "xor %eax, %eax; mov %eax, %es; movzwl (%rbx), %eax")
 ASM(iret, 64, "mov %rsp, %rbx; push $0x10; push %rbx; pushf; push $0x18; lea 1f(%rip), %rax; push %rax; iretq; 1: mov $0x31, %eax")
 ASM(lret64, 64, "push $0x18; lea 1f(%rip), %rax; push %rax; lretq; nop; 1: mov $0x32, %eax")
+ASM(cpuid, 64, "mov $1, %eax; cpuid; mov %ecx, %r8d; mov %edx, %r9d; mov $7, %eax; xor %ecx, %ecx; cpuid; mov %rbx, %r10;"
+               "mov %rcx, %r11; mov $0x80000001, %eax; cpuid; mov %rcx, %r12; mov %rdx, %r13; mov $0xd, %eax; mov $1, %ecx;"
+               "cpuid; mov %eax, %r14d; mov $0x40000001, %eax; cpuid; mov %eax, %r15d; xor %eax, %eax; mov %cr4, %rbx")
 ASM(ud, 64, "mov $0x11, %eax; ud2")
 ASM(bp, 64, "mov $0x12, %eax; int3")
 ASM(pfread, 64, "mov $0x30ff8, %ebx; mov $0x13, %eax; mov (%rbx), %rcx")
@@ -116,7 +119,7 @@ static const struct snippet snippets[] = {
     SN(pae, PAE32, 0x5a5a, RFLAGS_AF), SN(arith, LONG0, 2, 0), SN(divide, LONG0, 86, 0), SN(stack, LONG0, 8, 0),
     SN(strings, LONG0, 19, 0), SN(bits_, LONG0, 0x2000, 0), SN(crs, LONG0, 0x55, RFLAGS_ARITH), SN(msrs, LONG0, 0x66, 0),
     SN(badmsr, LONG0, 1, 0), SN(tables, LONG0, 0x5f, 0), SN(iret, LONG0, 0x31, 0), SN(lret64, LONG0, 0x32, 0),
-    SN(ud, LONG0, 0x11, 0), SN(bp, LONG0, 0x12, 0), SN(pfread, LONG0, 0x13, 0), SN(pfwrite, LONG0, 0x14, 0),
+    HARD(cpuid, LONG0, 0, 0), SN(ud, LONG0, 0x11, 0), SN(bp, LONG0, 0x12, 0), SN(pfread, LONG0, 0x13, 0), SN(pfwrite, LONG0, 0x14, 0),
     HARD(pfcross, LONG0, 0x15, 0), SN(gpcanon, LONG0, 0x16, 0), SN(sscanon, LONG0, 0x17, 0), SN(de, LONG0, 0x18, RFLAGS_ARITH),
     SN(trap, LONG0, 0x1a, 0), SN(dr, LONG0, 0x21, 0), HARD(user, LONG3, 0xaaaa, 0), HARD(userpf, LONG3, 0x23, 0),
     HARD(userpriv, LONG3, 0x24, 0), HARD(userint, LONG3, 0x25, 0), SN(compat, COMPAT3, ~0ull, 0),

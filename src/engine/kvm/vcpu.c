@@ -65,6 +65,33 @@ void kvm_signal(struct engine_vcpu *v, enum engine_signal sig, u32 arg)
 
 /* ---- create ------------------------------------------------------------- */
 
+/* A KVM that cannot intercept CPUID in user mode shows features that were not asked for: say which, for a guest may use
+   them in its kernel, where such a KVM cannot run them. */
+static void report_added_features(struct engine_vcpu *v, struct kvm_cpuid2 *c)
+{
+    char names[300] = "";
+    size_t len = 0;
+
+    c->nent = CPUID_MAX_LEAVES;
+    if (kvm_vm_ioctl(v->fd, KVM_GET_CPUID2, c) < 0)
+        return;
+    for (u32 n = 0; cpu_feature_at(n); n++) {
+        const struct cpu_feature *f = cpu_feature_at(n);
+        for (u32 i = 0; i < c->nent && i < CPUID_MAX_LEAVES; i++) {
+            const struct kvm_cpuid_entry2 *e = &c->entries[i];
+            u32 r = f->reg == 0 ? e->eax : f->reg == 1 ? e->ebx : f->reg == 2 ? e->ecx : e->edx;
+            if (e->function != f->function || e->index != f->index || !(r >> f->bit & 1) || cpuid_has(v->vm->cfg.cpuid, f))
+                continue;
+            len += (size_t)snprintf(names + len, sizeof(names) - len, " %s", f->name);
+            if (len >= sizeof(names) - 24)
+                goto out;
+        }
+    }
+out:
+    if (len)
+        log_info("KVM here shows the guest CPU features that are not in its model:%s", names);
+}
+
 static int set_cpuid(struct engine_vcpu *v, struct error *err)
 {
     const struct cpuid_table *t = v->vm->cfg.cpuid;
@@ -81,6 +108,8 @@ static int set_cpuid(struct engine_vcpu *v, struct error *err)
         };
     }
     int r = kvm_vm_ioctl(v->fd, KVM_SET_CPUID2, c);
+    if (r >= 0 && v->id == 0)
+        report_added_features(v, c);
     free(c);
     if (r < 0)
         return error_set(err, -r, "KVM does not take this CPU model: %s", strerror(-r));
