@@ -189,13 +189,10 @@ static int open_tester(struct tester *t, struct error *why)
 
     memset(t->mem + CODE, 0xf4, 0x1000);
     memcpy(t->mem + CODE, kvm_selftest_plain, (size_t)(kvm_selftest_end - kvm_selftest_plain));
-    struct {
-        struct kvm_cpuid2 h;
-        struct kvm_cpuid_entry2 e[256];
-    } *c = calloc(1, sizeof(*c));
+    struct kvm_cpuid2 *c = calloc(1, sizeof(*c) + 256 * sizeof(c->entries[0]));
     if (!c)
         return error_set(why, ENOMEM, "out of memory");
-    c->h.nent = 256;
+    c->nent = 256;
     if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, c) == 0)
         ioctl(t->vcpu, KVM_SET_CPUID2, c); /* long mode must be there to be entered */
     free(c);

@@ -45,14 +45,15 @@ static const struct msr_row msr_rows[] = {
 };
 _Static_assert(ARRAY_SIZE(msr_rows) <= KVM_MSR_COUNT, "a bit for each row");
 
-struct msr_list {
-    struct kvm_msrs h;
+struct msr_list { /* struct kvm_msrs with its room */
+    u32 nmsrs, pad;
     struct kvm_msr_entry e[KVM_MSR_COUNT];
 };
+_Static_assert(offsetof(struct msr_list, e) == offsetof(struct kvm_msrs, entries), "the same layout");
 
 static int one_msr(struct engine_vcpu *v, unsigned long rq, u32 msr, u64 *value)
 {
-    struct msr_list l = { .h.nmsrs = 1 };
+    struct msr_list l = { .nmsrs = 1 };
     l.e[0] = (struct kvm_msr_entry){ .index = msr, .data = *value };
     int r = kvm_vm_ioctl(v->fd, rq, &l);
     *value = l.e[0].data;
@@ -75,13 +76,13 @@ static u64 *msr_field(const struct cpu_state *s, u32 i)
 
 static int get_msrs(struct engine_vcpu *v, struct cpu_state *s)
 {
-    struct msr_list l = { .h.nmsrs = 0 };
+    struct msr_list l = { .nmsrs = 0 };
     for (u32 i = 0; i < ARRAY_SIZE(msr_rows); i++) {
         if (v->msr_known & BIT(i))
-            l.e[l.h.nmsrs++].index = msr_rows[i].msr;
+            l.e[l.nmsrs++].index = msr_rows[i].msr;
     }
     int r = kvm_vm_ioctl(v->fd, KVM_GET_MSRS, &l);
-    if (r != (int)l.h.nmsrs)
+    if (r != (int)l.nmsrs)
         return r < 0 ? r : -EIO;
     u32 n = 0;
     for (u32 i = 0; i < ARRAY_SIZE(msr_rows); i++) {
@@ -93,21 +94,21 @@ static int get_msrs(struct engine_vcpu *v, struct cpu_state *s)
 
 static int set_msrs(struct engine_vcpu *v, const struct cpu_state *s)
 {
-    struct msr_list l = { .h.nmsrs = 0 };
+    struct msr_list l = { .nmsrs = 0 };
     for (u32 i = 0; i < ARRAY_SIZE(msr_rows); i++) {
         u64 x = *msr_field(s, i);
         if ((v->msr_known & BIT(i)) && msr_rows[i].msr != MSR_IA32_MCG_CAP)
-            l.e[l.h.nmsrs++] = (struct kvm_msr_entry){ .index = msr_rows[i].msr, .data = x };
+            l.e[l.nmsrs++] = (struct kvm_msr_entry){ .index = msr_rows[i].msr, .data = x };
     }
     /* KVM stops at the first it refuses. One that it does not let be set to what it has anyway is no loss. */
-    for (u32 at = 0; at < l.h.nmsrs;) {
-        struct msr_list part = { .h.nmsrs = l.h.nmsrs - at };
-        memcpy(part.e, l.e + at, part.h.nmsrs * sizeof(part.e[0]));
+    for (u32 at = 0; at < l.nmsrs;) {
+        struct msr_list part = { .nmsrs = l.nmsrs - at };
+        memcpy(part.e, l.e + at, part.nmsrs * sizeof(part.e[0]));
         int r = kvm_vm_ioctl(v->fd, KVM_SET_MSRS, &part);
         if (r < 0)
             return r;
         at += (u32)r;
-        if (at < l.h.nmsrs) {
+        if (at < l.nmsrs) {
             u64 now = 0;
             u32 msr = l.e[at].index;
             if (one_msr(v, KVM_GET_MSRS, msr, &now) < 0 || now != l.e[at].data) {
