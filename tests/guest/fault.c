@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fault.c - page faults in long mode: each right against each access, error codes and
+ * fault.c - page faults in long mode: each right against each access in both rings, error codes and
  * CR2, WP, NX, SMEP, SMAP, reserved bits, accessed and dirty bits, an access over two
  * pages of which the second is absent, 1 GiB pages.
  */
@@ -117,6 +117,85 @@ static void fetches(void)
     }
 }
 
+/* ---- from ring 3 ---- */
+
+/* Runs in ring 3 and does to RDI what RSI says; INT 31h if that was no fault. */
+__asm__(".text\n.balign 4096\nuser_code:\n"
+        "  cmp $1, %esi\n  je 1f\n  ja 2f\n"
+        "  movb (%rdi), %al\n  int $0x31\n"
+        "1: movb $1, (%rdi)\n  int $0x31\n"
+        "2: call *%rdi\n  int $0x31\n"
+        ".balign 4096\n");
+extern char user_code[];
+static u8 user_stack[4096] __attribute__((aligned(4096)));
+
+static int from_user(struct frame *f)
+{
+    extern char user_back[];
+    caught.vector = f->vector == 0x31 ? -1 : (int)f->vector;
+    caught.error = (u32)f->error;
+    caught.cr2 = READ_CR(2);
+    f->ip = (u64)user_back;
+    f->cs = 0x18;
+    f->ss = 0x10;
+    f->sp = caught_sp;
+    return 1;
+}
+
+static void __attribute__((noinline)) user(u64 address, u64 what)
+{
+    on_interrupt = from_user;
+    __asm__ volatile("push %%rbp; push %%rbx; mov %%rsp, caught_sp\n"
+                     "  pushq $0x2b; push %2; pushq $2; pushq $0x33; push %3\n"
+                     "  iretq\n.globl user_back\nuser_back:\n  pop %%rbx; pop %%rbp"
+                     : "+D"(address), "+S"(what) : "r"(0x3f003000ull + 4096), "r"(0x3f002000ull)
+                     : "rax", "rcx", "rdx", "r8", "r9", "r10", "r11", "memory", "cc");
+    on_interrupt = try_interrupt;
+}
+
+static void ring3(void)
+{
+    u64 a = (u64)at;
+    gate_dpl(0x31, 3);
+    pt[2] = (u64)user_code | P | U;
+    pt[3] = (u64)user_stack | P | W | U;
+    invlpg(at + 0x2000);
+    invlpg(at + 0x3000);
+    page[0][0] = 0xc3;
+    map(0, P | W | U);
+    user(a, 0);
+    expect("user read", -1, 0, 0);
+    user(a + 8, 1);
+    expect("user write", -1, 0, 0);
+    user(a, 2);
+    expect("user fetch", -1, 0, 0);
+    map(0, P | W);
+    user(a + 8, 0);
+    expect("user read of the supervisor's", 14, 5, a + 8);
+    user(a + 8, 1);
+    expect("user write of the supervisor's", 14, 7, a + 8);
+    user(a, 2);
+    expect("user fetch of the supervisor's", 14, 0x15, a);
+    map(0, P | U);
+    user(a + 8, 1);
+    expect("user write, read-only", 14, 7, a + 8);
+    map(0, 0);
+    user(a + 8, 0);
+    expect("user read, absent", 14, 4, a + 8);
+    user(a + 8, 1);
+    expect("user write, absent", 14, 6, a + 8);
+    map(0, P | W | U | NX);
+    user(a, 2);
+    expect("user fetch, NX", 14, 0x15, a);
+    map(0, P | W | U);
+    pd[0x3f000000 >> 21] &= ~4ull; /* the directory refuses what the table allows */
+    WRITE_CR(3, READ_CR(3));
+    user(0x3f002000, 0);
+    expect("user fetch through a supervisor's directory", 14, 0x15, 0x3f002000);
+    pd[0x3f000000 >> 21] |= 4;
+    WRITE_CR(3, READ_CR(3));
+}
+
 static void large(void)
 {
     u32 r[4];
@@ -152,6 +231,7 @@ int main(void)
     invlpg(at);
     supervisor();
     fetches();
+    ring3();
     large();
     return 0;
 }
