@@ -48,6 +48,12 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
 {
     if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | v->s.activity))
         return NULL;
+    /* A handler the compiler could make no tail call of (a buffer of its is in scope) leaves its frame here: without
+       a bound a guest's loop over one would use up the stack. */
+    u64 sp;
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    if (unlikely(sp < v->stack_floor))
+        return NULL;
     const u64 rip = v->rip;
     const struct jc_entry *j = &v->jc[(rip ^ rip >> JC_BITS) & (JC_SIZE - 1)];
     if (unlikely(j->rip != rip || j->key != v->jc_key || !soft_block_current(v, j->block)))

@@ -204,6 +204,9 @@ static void step(struct soft_vcpu *v)
 
 enum run_result soft_run(struct soft_vcpu *v)
 {
+    u64 sp;
+    __asm__("mov %%rsp, %0" : "=r"(sp));
+    v->stack_floor = sp - KiB(64);
     v->leave = RUN_KICKED;
     v->error = NULL;
     if (_setjmp(v->escape)) {

@@ -49,15 +49,20 @@ static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 
 #define OP(name) static void name(struct soft_vcpu *v, const struct insn *i)
 
-/* A memory destination: a pointer to it for reading and writing, put back where it was a copy. */
+/*
+ * A memory destination: a pointer to it for reading and writing, put back where it was a copy.  The two are a
+ * block: with the buffer still in scope the compiler could not make NEXT a jump, and the stack would grow.
+ */
 #define RMW_BEGIN(sz)                                                       \
+    {                                                                       \
     u64 lin = insn_linear(v, i, sz, ACCESS_WRITE);                          \
     u64 buf_[16];                                                           \
     bool bounce;                                                            \
     T_##sz *p = soft_ptr(v, i, lin, sz, ACCESS_RMW, buf_, &bounce)
-#define RMW_END(sz)  \
-    if (unlikely(bounce)) \
-    soft_bounce_out(v, i, lin, sz, p)
+#define RMW_END(sz)                         \
+    if (unlikely(bounce))                   \
+        soft_bounce_out(v, i, lin, sz, p);  \
+    }
 
 /* ---- two-operand arithmetic --------------------------------------------- */
 

@@ -137,6 +137,7 @@ struct soft_vcpu {
     u64 jc_cs_base;
     u32 jc_cs_limit;
     struct block *block;        /* the one that runs */
+    u64 stack_floor;            /* below it no block follows another without the run loop */
 
     /* The rest of the architecture: gpr, rip, rflags here are stale while running (kept above). */
     struct cpu_state s;
