@@ -185,10 +185,13 @@ static int open_serial(struct vm *v, struct error *err)
 
 static int watch_signals(struct vm *v, struct error *err)
 {
+    struct sigaction interrupt;
     sigset_t set;
     sigemptyset(&set);
     sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGINT);
+    /* A shell's background job ignores SIGINT, and is to go on doing so (signalfd would not). */
+    if (!sigaction(SIGINT, NULL, &interrupt) && interrupt.sa_handler != SIG_IGN)
+        sigaddset(&set, SIGINT);
     pthread_sigmask(SIG_BLOCK, &set, &v->old_mask);
     v->masked = true;
     v->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);

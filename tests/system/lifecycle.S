@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * lifecycle.S - a Multiboot guest that ends in the way the last letter of its command line names:
+ *
+ *   o power-off   e debug exit 21   t triple fault   h halts for ever   l loops for ever
+ *   c k n p       resets by CF9h, the 8042, port 92h, the ACPI reset register; the second time round it powers off
+ */
+    .code32
+    .text
+    .globl _start
+    .align 4
+    .long 0x1badb002, 0, -0x1badb002
+
+_start:
+    movl $stack_top, %esp
+    movl 16(%ebx), %esi
+1:  lodsb
+    testb %al, %al
+    jnz 1b
+    movb -2(%esi), %bl
+
+    cmpb $'o', %bl
+    je power_off
+    cmpb $'e', %bl
+    je debug_exit
+    cmpb $'t', %bl
+    je triple_fault
+    cmpb $'h', %bl
+    je halt
+    cmpb $'l', %bl
+    je loop_for_ever
+
+    cmpb $1, loaded                 /* the kernel is loaded anew, whatever was done to it */
+    jne broken
+    movb $0, loaded
+    movb $0x50, %al                 /* CMOS survives a reset */
+    outb %al, $0x70
+    inb $0x71, %al
+    cmpb $0x5a, %al
+    je second_time
+    movb $0x5a, %al
+    outb %al, $0x71
+    movl $first, %esi
+    call print
+    cmpb $'k', %bl
+    je by_8042
+    cmpb $'n', %bl
+    je by_port92
+    movw $0xcf9, %dx
+    movb $0xe, %al
+    cmpb $'c', %bl
+    je 2f
+    movb $6, %al                    /* what the FADT says */
+2:  outb %al, %dx
+    jmp broken                      /* not one instruction more */
+by_8042:
+    movb $0xfe, %al
+    outb %al, $0x64
+    jmp broken
+by_port92:
+    movb $1, %al
+    outb %al, $0x92
+broken:
+    movl $wrong, %esi
+    call print
+    hlt
+    jmp broken
+
+second_time:
+    movl $again, %esi
+    call print
+power_off:
+    movw $0x604, %dx
+    movw $0x2000, %ax
+    outw %ax, %dx
+    jmp broken
+debug_exit:
+    movb $21, %al
+    outb %al, $0xf4
+    jmp broken
+triple_fault:
+    lidt no_idt
+    ud2
+halt:
+    movl $halting, %esi
+    call print
+1:  cli
+    hlt
+    jmp 1b
+loop_for_ever:
+    movl $halting, %esi
+    call print
+1:  jmp 1b
+
+print:
+    movw $0x3f8, %dx
+1:  lodsb
+    testb %al, %al
+    jz 2f
+    outb %al, %dx
+    jmp 1b
+2:  ret
+
+    .data
+loaded: .byte 1
+first: .asciz "first\n"
+again: .asciz "again\n"
+wrong: .asciz "WRONG\n"
+halting: .asciz "ready\n"
+no_idt: .word 0
+    .long 0
+
+    .bss
+    .skip 4096
+stack_top:
+    .section .note.GNU-stack, "", @progbits
