@@ -1057,6 +1057,26 @@ static void state_in_memory(struct build *b)
     }
 }
 
+/* Code that changes an instruction ahead of it, sometimes the very next. */
+static void self_modifying(struct build *b)
+{
+    static const u8 mov_imm8[] = {0xc6};
+    u8 target[] = {0xb0, (u8)rng_next(b->r)}; /* mov al, imm8 */
+    unsigned store = b->q->n;
+    if (b->q->segmented || b->fixed & 1u << RAX)
+        return;
+    at_address(b, mov_imm8, 1, 0, 0, 1);
+    b->q->insn[store].bytes[b->q->insn[store].len - 1] = (u8)rng_next(b->r);
+    for (unsigned n = rng_below(b->r, 3); n--;)
+        general(b);
+    struct gen_insn *i = &b->q->insn[store];
+    i->fix = FIX_CODE;
+    i->fix_off = (u8)(i->len - 5);
+    i->skip = (u8)(b->q->n - store - 1);
+    b->q->patches_itself = true;
+    append(b, target, 2);
+}
+
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
 {
     struct build b = {.g = g, .r = r, .q = q};
@@ -1064,6 +1084,7 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
     unsigned want = 6 + rng_below(r, 18);
 
     q->n = 0;
+    q->patches_itself = false;
     q->bits = chance(r, 70) ? 64 : 32;
     q->segmented = host_has_ldt && q->bits == 32 && chance(r, 50);
     if (q->segmented && chance(r, 60))
@@ -1112,6 +1133,8 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
             segments(&b);
         else if (chance(r, 1) && q->n < SEQ_MAX - 20)
             state_in_memory(&b);
+        else if (chance(r, 1))
+            self_modifying(&b);
         else
             general(&b);
         /* Jumps were counted where they stand; everything appended may be jumped over. */
@@ -1144,6 +1167,10 @@ unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
         case FIX_SKIP32:
             x = offsets[to] - offsets[i + 1];
             memcpy(p + g->fix_off, &x, g->short_fix ? 2 : 4);
+            break;
+        case FIX_CODE:
+            x = (u32)(q->code + offsets[to] + 1);
+            memcpy(p + g->fix_off, &x, 4);
             break;
         case FIX_ABS:
             x = (u32)(q->init.rip + offsets[to]);

@@ -44,6 +44,7 @@ enum fix {
     FIX_RIP,  /* disp32 at fix_off: target, RIP-relative */
     FIX_SKIP, /* rel8 at fix_off: over `skip` instructions */
     FIX_SKIP32,
+    FIX_CODE, /* disp32 at fix_off: address of the second byte of the instruction after the next `skip` */
     FIX_ABS,  /* imm32 at fix_off: address of the instruction behind */
 };
 
@@ -70,7 +71,7 @@ struct gen_insn {
 enum { SEQ_MAX = 48 };
 struct sequence {
     unsigned n, bits;
-    bool segmented;
+    bool segmented, patches_itself;
     u64 code; /* linear address of the first */
     u64 data_seed;
     struct gen_insn insn[SEQ_MAX];
