@@ -178,7 +178,8 @@ static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
         return true;
     }
     if (reads_zero(v, msr)) {
-        *x = 0;
+        /* HWCR.TscFreqSel: the TSC counts at one rate; Linux calls firmware faulty where it does not. */
+        *x = msr == 0xc0010015 && soft_is_amd(v) ? BIT(24) : 0;
         return true;
     }
     return soft_msr_read_machine(v, msr, x) == 0;
