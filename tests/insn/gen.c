@@ -1037,6 +1037,7 @@ static void state_in_memory(struct build *b)
     unsigned kind = rng_below(r, 3), rex = long_mode && chance(r, 50) ? 0 : 1;
     if (b->q->bits == 16)
         return;
+    b->q->init.rflags &= ~(u64)RFLAGS_TF; /* which would end before the pointers are zeroed */
     if (kind == 0) {
         at_address(b, fxsave + rex, 3 - rex, 0, at, 0);
         at_address(b, mov16, 2, 0, at + 6, 2);
@@ -1123,6 +1124,8 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
             q->init.gpr[i] = 0;
     q->init.rip = q->code - code_base(q);
     q->init.rflags = RFLAGS_FIXED | RFLAGS_IF | (rng_next(r) & RFLAGS_ARITH) | (chance(r, 30) ? RFLAGS_DF : 0);
+    if (chance(r, 2))
+        q->init.rflags |= RFLAGS_TF; /* ends behind its first instruction */
     random_fpu(r, q->init.xsave, g->isa[ISA_AVX]);
 
     while (q->n < want && q->n < SEQ_MAX - 6) {
