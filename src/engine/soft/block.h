@@ -42,7 +42,8 @@ static inline bool soft_block_current(const struct soft_vcpu *v, const struct bl
 
 /*
  * The end of a handler that left the block for v->rip: straight to the next block if the jump cache has it and nothing
- * waits for the run loop. Only where the compiler makes tail calls of it; else the run loop takes every step.
+ * waits for the run loop. The compiler makes tail calls of it; where a handler on the way was no tail call the stack has
+ * grown, and the run loop is gone back to before it grows far.
  */
 static inline __attribute__((always_inline)) const struct insn *soft_chain(struct soft_vcpu *v)
 {

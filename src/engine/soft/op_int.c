@@ -595,7 +595,9 @@ OP(bt_mr)
     ea = ea << i->ashift >> i->ashift;
     unsigned bit = (unsigned)n & (bits - 1);
     bool write = i->aux != 0;
-    u64 lin = soft_linear(v, i, i->seg, ea, size, write ? ACCESS_WRITE : ACCESS_READ), buf[16];
+    u64 lin = soft_linear(v, i, i->seg, ea, size, write ? ACCESS_WRITE : ACCESS_READ);
+    { /* as RMW_BEGIN */
+    u64 buf[16];
     bool bounce;
     void *p = soft_ptr(v, i, lin, size, write ? ACCESS_RMW : ACCESS_READ, buf, &bounce);
     /* The byte that holds the bit is all that an atomic operation needs to cover. */
@@ -612,6 +614,7 @@ OP(bt_mr)
     if (bounce && write)
         soft_bounce_out(v, i, lin, size, p);
     v->rflags = (v->rflags & ~(u64)RFLAGS_CF) | ((old & m) ? RFLAGS_CF : 0);
+    }
     NEXT(v, i);
 }
 
