@@ -350,12 +350,19 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
 
 /* ---- instructions ------------------------------------------------------- */
 
-void op_rdmsr(struct soft_vcpu *v, const struct insn *i)
+/* Apart, so that op_rdmsr has no local whose address is taken and ends in a jump. */
+static __attribute__((noinline)) u64 rdmsr(struct soft_vcpu *v, const struct insn *i)
 {
     u64 x = 0;
-    need_cpl0(v, i);
     if (unlikely(!msr_read(v, (u32)v->gpr[RCX], &x)))
         soft_raise_err(v, i, VEC_GP, 0);
+    return x;
+}
+
+void op_rdmsr(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    const u64 x = rdmsr(v, i);
     v->gpr[RAX] = (u32)x;
     v->gpr[RDX] = x >> 32;
     NEXT(v, i);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * op_legacy.c - instructions a 64-bit host has no encoding for: decimal and ASCII adjustment, SALC, BOUND, PUSHA, POPA;
- * and ENTER with nesting levels.  SDM vol. 2; flags that the manual leaves undefined are as current processors leave them.
+ * and ENTER with nesting levels.  SDM vol. 2; flags that the manual leaves undefined are as current processors
+ * leave them.
  */
 #include "engine/soft/system.h"
 
@@ -142,7 +143,10 @@ static void op_enter(struct soft_vcpu *v, const struct insn *i)
     const u64 sp = (v->gpr[RSP] - depth - (i->imm & 0xffff)) & mask;
     /* The new top must be writable: a fault here leaves RSP and RBP as they were. */
     soft_probe(v, NULL, soft_linear(v, NULL, soft_seg(v, SS), sp, n, ACCESS_WRITE), n, ACCESS_WRITE);
-    reg_write(v, REG_OFF(RBP), n, mask == 0xffff ? (n == 2 ? frame & 0xffff : (v->gpr[RSP] & ~0xffffull) | (frame & 0xffff)) : frame);
+    u64 rbp = frame;
+    if (mask == 0xffff && n > 2)
+        rbp = (v->gpr[RSP] & ~0xffffull) | (frame & 0xffff);
+    reg_write(v, REG_OFF(RBP), n, rbp);
     sp_set(v, sp);
     NEXT(v, i);
 }

@@ -3,7 +3,8 @@
  * segment.c - segment registers and descriptor tables: loads with their checks, the instructions that inspect
  * descriptors, and FS/GS bases.
  *
- * SDM vol. 3 ch. 3.4 (descriptors), 5 (protection); vol. 2 MOV, POP, LDS, LAR, LSL, VERR, ARPL, LLDT, LTR, LGDT, SWAPGS.
+ * SDM vol. 3 ch. 3.4 (descriptors), 5 (protection); vol. 2 MOV, POP, LDS, LAR, LSL, VERR, ARPL, LLDT,
+ * LTR, LGDT, SWAPGS.
  */
 #include "engine/soft/system.h"
 
@@ -312,31 +313,22 @@ static bool visible(struct soft_vcpu *v, u16 sel, struct desc *d, u32 system_typ
     return v->cpl <= desc_dpl(d->raw) && (sel & 3u) <= desc_dpl(d->raw);
 }
 
-static void op_lar(struct soft_vcpu *v, const struct insn *i)
+/* Each apart from its handler, so that the handler has no local whose address is taken and NEXT is a jump. */
+static __attribute__((noinline)) void lar_lsl(struct soft_vcpu *v, const struct insn *i)
 {
-    u16 sel = rm16(v, i);
+    const u16 sel = rm16(v, i);
+    const bool lsl = i->aux;
     struct desc d;
     SYNC(v, i);
-    bool ok = visible(v, sel, &d, v->long_mode ? LAR_LONG : LAR_LEGACY);
+    const u32 types = lsl ? (v->long_mode ? LSL_LONG : LSL_LEGACY) : (v->long_mode ? LAR_LONG : LAR_LEGACY);
+    const bool ok = visible(v, sel, &d, types);
     if (ok)
-        reg_write(v, i->reg, i->size, d.raw >> 32 & 0x00f0ff00);
+        reg_write(v, i->reg, i->size, lsl ? desc_limit(d.raw) : d.raw >> 32 & 0x00f0ff00);
     set_zf(v, ok);
-    NEXT(v, i);
 }
-static void op_lsl(struct soft_vcpu *v, const struct insn *i)
+static __attribute__((noinline)) void verr_verw(struct soft_vcpu *v, const struct insn *i)
 {
-    u16 sel = rm16(v, i);
-    struct desc d;
-    SYNC(v, i);
-    bool ok = visible(v, sel, &d, v->long_mode ? LSL_LONG : LSL_LEGACY);
-    if (ok)
-        reg_write(v, i->reg, i->size, desc_limit(d.raw));
-    set_zf(v, ok);
-    NEXT(v, i);
-}
-static void op_verr_verw(struct soft_vcpu *v, const struct insn *i)
-{
-    u16 sel = rm16(v, i);
+    const u16 sel = rm16(v, i);
     struct desc d;
     SYNC(v, i);
     bool ok = !sel_null(sel) && desc_fetch(v, sel, &d) && (d.raw & DESC_S);
@@ -350,6 +342,15 @@ static void op_verr_verw(struct soft_vcpu *v, const struct insn *i)
             ok = !code || (d.raw & BIT(41));
     }
     set_zf(v, ok);
+}
+static void op_lar_lsl(struct soft_vcpu *v, const struct insn *i)
+{
+    lar_lsl(v, i);
+    NEXT(v, i);
+}
+static void op_verr_verw(struct soft_vcpu *v, const struct insn *i)
+{
+    verr_verw(v, i);
     NEXT(v, i);
 }
 static void op_arpl(struct soft_vcpu *v, const struct insn *i)
@@ -423,9 +424,8 @@ static void op_lldt(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-static void op_ltr(struct soft_vcpu *v, const struct insn *i)
+static __attribute__((noinline)) void ltr(struct soft_vcpu *v, const struct insn *i)
 {
-    need_cpl0(v, i);
     u16 sel = rm16(v, i);
     struct desc d;
     SYNC(v, i);
@@ -443,6 +443,11 @@ static void op_ltr(struct soft_vcpu *v, const struct insn *i)
     soft_sys_store(v, d.addr + 5, 1, d.raw >> 40 & 0xff);
     seg_unpack(&v->s.tr, sel, d.raw);
     v->s.tr.base = base;
+}
+static void op_ltr(struct soft_vcpu *v, const struct insn *i)
+{
+    need_cpl0(v, i);
+    ltr(v, i);
     NEXT(v, i);
 }
 
@@ -577,8 +582,8 @@ bool lower_segment(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
         if (d->modrm == 0xf8 && d->bits == 64)
             return set(i, op_swapgs, 8, 0);
         return false;
-    case 0x02: return set(i, op_lar, d->osize, 0);
-    case 0x03: return set(i, op_lsl, d->osize, 0);
+    case 0x02: return set(i, op_lar_lsl, d->osize, 0);
+    case 0x03: return set(i, op_lar_lsl, d->osize, 1);
     case 0xa0: case 0xa8: return set(i, op_push_seg, stack_size(d), d->opcode == 0xa0 ? FS : GS);
     case 0xa1: case 0xa9: return set(i, op_pop_seg, stack_size(d), d->opcode == 0xa1 ? FS : GS);
     case 0xb2: case 0xb4: case 0xb5:

@@ -3,7 +3,8 @@
  * system.c - instructions on the processor itself: flags and interrupts, control and debug registers, TLB, time,
  * CPUID, ports, HLT.
  *
- * SDM vol. 2 (each instruction), vol. 3 ch. 2.5 (control registers), 4.10 (INVLPG, PCID), 17 (debug), vol. 1 ch. 18 (I/O).
+ * SDM vol. 2 (each instruction), vol. 3 ch. 2.5 (control registers), 4.10 (INVLPG, PCID), 17 (debug),
+ * vol. 1 ch. 18 (I/O).
  */
 #include "engine/soft/system.h"
 
@@ -170,7 +171,7 @@ static void op_rdpmc(struct soft_vcpu *v, const struct insn *i)
     v->gpr[RAX] = v->gpr[RDX] = 0;
     NEXT(v, i);
 }
-static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
+static __attribute__((noinline)) void cpuid(struct soft_vcpu *v)
 {
     u32 out[4];
     soft_cpuid(v, (u32)v->gpr[RAX], (u32)v->gpr[RCX], out);
@@ -178,6 +179,10 @@ static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
     v->gpr[RBX] = out[1];
     v->gpr[RCX] = out[2];
     v->gpr[RDX] = out[3];
+}
+static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
+{
+    cpuid(v); /* apart: no local here has an address, and NEXT is a jump */
     NEXT(v, i);
 }
 
@@ -390,7 +395,8 @@ static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
     const u64 lin = insn_linear(v, i, 16, ACCESS_READ);
     const u64 pcid = soft_load(v, i, lin, 8), address = soft_load(v, i, lin + 8, 8);
     SYNC(v, i);
-    if (type > 3 || (pcid >> 12) || (type < 2 && pcid && !(v->s.cr4 & CR4_PCIDE)) || (type == 0 && !canonical(v, address)))
+    if (type > 3 || (pcid >> 12) || (type < 2 && pcid && !(v->s.cr4 & CR4_PCIDE)) ||
+        (type == 0 && !canonical(v, address)))
         raise_gp0(v);
     if (type == 0)
         soft_flush_page(v, address);

@@ -7,7 +7,8 @@
 #include "engine/soft/system.h"
 
 enum { /* offsets in a TSS */
-    T32_CR3 = 28, T32_EIP = 32, T32_EFLAGS = 36, T32_EAX = 40, T32_ES = 72, T32_LDT = 96, T32_TRAP = 100, T32_SIZE = 104,
+    T32_CR3 = 28, T32_EIP = 32, T32_EFLAGS = 36, T32_EAX = 40, T32_ES = 72, T32_LDT = 96, T32_TRAP = 100,
+    T32_SIZE = 104,
     T16_IP = 14, T16_FLAGS = 16, T16_AX = 18, T16_ES = 34, T16_LDT = 42, T16_SIZE = 44,
 };
 
@@ -99,7 +100,8 @@ static void load_segments(struct soft_vcpu *v, const u16 *sel, u32 ext)
         if (sel_null(s))
             continue;
         if (!desc_fetch(v, s, &d) || !(d.raw & DESC_S) || (desc_is_code(d.raw) && !(d.raw & BIT(41))) ||
-            (!(desc_is_code(d.raw) && desc_is_conforming(d.raw)) && (desc_dpl(d.raw) < rpl || desc_dpl(d.raw) < (s & 3u))))
+            (!(desc_is_code(d.raw) && desc_is_conforming(d.raw)) &&
+             (desc_dpl(d.raw) < rpl || desc_dpl(d.raw) < (s & 3u))))
             soft_raise_err(v, NULL, VEC_TS, sel_err(s) | ext);
         if (!(d.raw & DESC_P))
             soft_raise_err(v, NULL, VEC_NP, sel_err(s) | ext);

@@ -167,7 +167,8 @@ static void handler_code(struct soft_vcpu *v, u16 sel, u32 ext, struct desc *d)
         soft_raise_err(v, NULL, VEC_NP, sel_err(sel) | ext);
 }
 
-static void deliver_long(struct soft_vcpu *v, unsigned vector, bool soft, bool has_error, u32 error, u64 next, u64 image)
+static void deliver_long(struct soft_vcpu *v, unsigned vector, bool soft, bool has_error, u32 error, u64 next,
+                         u64 image)
 {
     const u32 ext = soft ? 0 : 1, gate_err = vector * 8 + 2 + ext;
     if (unlikely(vector * 16 + 15 > v->s.idtr.limit))
@@ -576,7 +577,8 @@ static void return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64, 
         seg_null(s, sel, rpl);
         return;
     }
-    if (unlikely(!desc_fetch(v, sel, &d) || (sel & 3u) != rpl || !desc_is_writable_data(d.raw) || desc_dpl(d.raw) != rpl))
+    if (unlikely(!desc_fetch(v, sel, &d) || (sel & 3u) != rpl || !desc_is_writable_data(d.raw) ||
+                 desc_dpl(d.raw) != rpl))
         soft_raise_err(v, NULL, VEC_GP, sel_err(sel));
     if (unlikely(!(d.raw & DESC_P)))
         soft_raise_err(v, NULL, VEC_SS, sel_err(sel));
