@@ -1126,6 +1126,8 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
     q->init.rflags = RFLAGS_FIXED | RFLAGS_IF | (rng_next(r) & RFLAGS_ARITH) | (chance(r, 30) ? RFLAGS_DF : 0);
     if (chance(r, 2))
         q->init.rflags |= RFLAGS_TF; /* ends behind its first instruction */
+    if (chance(r, 2))
+        q->init.rflags |= RFLAGS_AC; /* misaligned operands fault */
     random_fpu(r, q->init.xsave, g->isa[ISA_AVX]);
 
     while (q->n < want && q->n < SEQ_MAX - 6) {

@@ -69,6 +69,8 @@ static void load_fp(u8 *frame, const u8 *image)
 
 static void handler(int sig, siginfo_t *info, void *context)
 {
+    /* The kernel leaves AC as the sequence had it. */
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(u64)RFLAGS_AC);
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
     u8 *fp = (u8 *)uc->uc_mcontext.fpregs;

@@ -129,7 +129,7 @@ static u32 undefined_at(const struct sequence *q, u64 rip)
  * leaves behind.
  */
 struct latitude {
-    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes, masked;
+    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes, no_align, masked;
 };
 static struct latitude latitude_at(const struct sequence *q, unsigned k)
 {
@@ -159,6 +159,8 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
         l.no_vectors = true;
     if (d.desc->mem_size > 64) /* FXSAVE and its like */
         l.cr2_page = true;
+    l.no_align = d.desc->mem_size > 8 || d.desc->flags & OPF_MASKED_MEM || d.lock || d.desc->mnemonic == M_XCHG ||
+        d.desc->mnemonic == M_ENTER;
     l.ten_bytes = d.desc->mem_size == 10;
     l.aligned = d.desc->cls >= OPC_MMX;
     return l;
@@ -171,8 +173,14 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     struct latitude l = latitude_at(q, instructions_run(q, h->s.rip));
     if (l.nothing && h->vector != VEC_BP)
         return;
+    /* Alignment checks of operands over 8 bytes, and their order with other faults (SDM vol. 3, 6.15, #AC; vol. 2, MOVUPS). */
+    struct latitude lg = latitude_at(q, instructions_run(q, g->s.rip));
+    if ((h->vector == VEC_AC && l.no_align) || (g->vector == VEC_AC && lg.no_align))
+        return;
+    if ((h->vector == VEC_AC || g->vector == VEC_AC) && h->s.rip == g->s.rip && h->vector >= VEC_SS && g->vector >= VEC_SS)
+        return;
     /* A segment's limit and an element that the mask leaves out. */
-    if (q->bits != 64 && (g->vector == VEC_SS || g->vector == VEC_GP) && latitude_at(q, instructions_run(q, g->s.rip)).masked)
+    if (q->bits != 64 && (g->vector == VEC_SS || g->vector == VEC_GP) && lg.masked)
         return;
     /* Misaligned and beyond the stack segment's limit: #GP or #SS. */
     if (q->bits != 64 && h->vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
