@@ -83,6 +83,7 @@ static void build_tables(struct guest *g)
     put(g, GDT + GDT_USER32, 0x00cffb000000ffff);
     put(g, GDT + GDT_USER_DATA, 0x00cff3000000ffff);
     put(g, GDT + GDT_USER, 0x00affb000000ffff);
+    put(g, GDT + 0x78, 0x0040f50000000000); /* Linux's for the number of the CPU */
     for (u64 v = 0; v < 256; v++) {
         u64 at = KERNEL + STUBS + v * 8;
         u64 dpl = v == 3 || v == 4 ? 3 : 0;
