@@ -140,7 +140,7 @@ static u64 chunk(struct soft_vcpu *v, const struct insn *i, u64 count)
        and in flat segments only. */
     if (i->aux3 < ISEG_FLAT && !((v->seg_flat >> ES & 1) && (!movs || (v->seg_flat >> i->aux2 & 1))))
         return 0;
-    u64 to = dst(v, i, ACCESS_WRITE), from = movs ? src(v, i) : 0;
+    u64 from = movs ? src(v, i) : 0, to = dst(v, i, ACCESS_WRITE); /* the source faults first */
     u64 n = (4096 - (to & 0xfff)) / size;
     if (movs)
         n = MIN(n, (4096 - (from & 0xfff)) / size);
