@@ -24,12 +24,14 @@
 
 static void serve(void *arg);
 
-/* Any thread. The first request wins until it is served; the processors stop at once. */
+/* Any thread. The first request wins until it is served, but for the user's wish to leave; the processors stop at once. */
 static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, const struct error *why)
 {
+    bool leaving = what == REQUEST_QUIT || what == REQUEST_SIGNAL;
+
     pthread_mutex_lock(&v->lock);
     bool first = v->request == REQUEST_NONE && !v->ended;
-    if (first) {
+    if (first || (leaving && !v->ended)) {
         v->request = what;
         v->request_status = status;
         v->request_vcpu = vcpu;
