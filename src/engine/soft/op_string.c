@@ -140,7 +140,21 @@ static u64 chunk(struct soft_vcpu *v, const struct insn *i, u64 count)
        and in flat segments only. */
     if (i->aux3 < ISEG_FLAT && !((v->seg_flat >> ES & 1) && (!movs || (v->seg_flat >> i->aux2 & 1))))
         return 0;
-    u64 from = movs ? src(v, i) : 0, to = dst(v, i, ACCESS_WRITE); /* the source faults first */
+    /* The source faults first, by segment or by page. */
+    u64 from = 0, buf[16];
+    bool bounce;
+    const void *s = NULL;
+    if (movs) {
+        from = src(v, i);
+        struct tlb_entry *e = &v->tlb[(from >> 12) & (TLB_SIZE - 1)];
+        if (e->read != (from & ~0xfffull)) {
+            soft_ptr(v, i, from, size, ACCESS_READ, buf, &bounce);
+            if (bounce || e->read != (from & ~0xfffull))
+                return 0;
+        }
+        s = (const void *)(e->host + from);
+    }
+    u64 to = dst(v, i, ACCESS_WRITE);
     u64 n = (4096 - (to & 0xfff)) / size;
     if (movs)
         n = MIN(n, (4096 - (from & 0xfff)) / size);
@@ -152,18 +166,6 @@ static u64 chunk(struct soft_vcpu *v, const struct insn *i, u64 count)
     }
     if (!n)
         return 0;
-    u64 buf[16];
-    bool bounce;
-    const void *s = NULL;
-    if (movs) {
-        struct tlb_entry *e = &v->tlb[(from >> 12) & (TLB_SIZE - 1)];
-        if (e->read != (from & ~0xfffull)) {
-            soft_ptr(v, i, from, size, ACCESS_READ, buf, &bounce);
-            if (bounce || e->read != (from & ~0xfffull))
-                return 0;
-        }
-        s = (const void *)(e->host + from);
-    }
     struct tlb_entry *e = &v->tlb[(to >> 12) & (TLB_SIZE - 1)];
     if (e->write != (to & ~0xfffull)) {
         soft_probe(v, i, to, size, ACCESS_WRITE);
