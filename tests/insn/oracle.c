@@ -436,6 +436,8 @@ int main(int argc, char **argv)
         if (!same) {
             different++;
             if (different <= reports) {
+                /* Said first: without one of its instructions a sequence may never end. */
+                printf("-s %llu -q %llu differs, shrinking it\n", (unsigned long long)seed, (unsigned long long)n);
                 shrink(&q, &d);
                 printf("DIFFERENT (-s %llu -q %llu), %u-bit%s, vector %u, in:\n", (unsigned long long)seed, (unsigned long long)n, q.bits,
                     q.segmented ? " segmented" : "",
