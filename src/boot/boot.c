@@ -99,12 +99,13 @@ int load_claim(struct load *l, u64 addr, u64 size, const char *what)
             if (e->type != BOOT_MAP_RAM || addr < e->addr || end > e->addr + e->size)
                 continue;
             if (!is_free(l, addr, size, &next))
-                return error_set(l->err, EINVAL, "%s: the %s at 0x%llx overlaps another part of the kernel", l->boot->kernel.path,
-                                 what, (unsigned long long)addr);
+                return error_set(l->err, EINVAL, "%s: the %s at 0x%llx overlaps another part of the kernel",
+                                 l->boot->kernel.path, what, (unsigned long long)addr);
             return take(l, addr, size);
         }
     }
-    return error_set(l->err, EINVAL, "%s: the %s (%llu KiB at 0x%llx) does not fit the guest's RAM; give more with --memory",
+    return error_set(l->err, EINVAL,
+                     "%s: the %s (%llu KiB at 0x%llx) does not fit the guest's RAM; give more with --memory",
                      l->boot->kernel.path, what, (unsigned long long)((size + 1023) >> 10), (unsigned long long)addr);
 }
 
@@ -159,7 +160,9 @@ int load_file(struct load *l, const struct boot_file *f, u64 offset, u64 addr, u
 
 int load_bytes(struct load *l, u64 addr, const void *p, u64 len)
 {
-    return memory_load(l->env->memory, addr, p, len) ? error_set(l->err, EFAULT, "boot data does not fit the guest's RAM") : 0;
+    return memory_load(l->env->memory, addr, p, len)
+               ? error_set(l->err, EFAULT, "boot data does not fit the guest's RAM")
+               : 0;
 }
 
 int load_zero(struct load *l, u64 addr, u64 len)
@@ -203,11 +206,14 @@ static void flat_seg(struct cpu_seg *s, u16 selector, u16 attr)
     *s = (struct cpu_seg){ .selector = selector, .attr = attr, .limit = 0xffffffff };
 }
 
-/* Selectors 10h (code) and 18h (data) as Linux's protocol wants them; 8: 32-bit code too, for those who expect it first. */
+/* Selectors 10h (code) and 18h (data) as Linux's protocol wants them; 8: 32-bit code too, for who expects it first. */
 static int flat_machine(struct load *l, u64 gdt, bool is64)
 {
     struct cpu_state *s = l->bsp;
-    enum { CODE = SEG_P | SEG_S | SEG_CODE | SEG_R | SEG_A | SEG_G, DATA = SEG_P | SEG_S | SEG_W | SEG_A | SEG_G | SEG_DB };
+    enum {
+        CODE = SEG_P | SEG_S | SEG_CODE | SEG_R | SEG_A | SEG_G,
+        DATA = SEG_P | SEG_S | SEG_W | SEG_A | SEG_G | SEG_DB
+    };
     const u64 code32 = 0x00cf9b000000ffff, code64 = 0x00af9b000000ffff, data = 0x00cf93000000ffff;
     const u64 tss = 0x0000890000000067; /* PVH wants a TSS with limit 67h; nothing uses it */
     u8 table[BOOT_GDT_SIZE];
@@ -312,8 +318,10 @@ int boot_load(struct boot *b, const struct boot_env *env, struct cpu_state *bsp,
     else if (!rc && elf_recognize(l))
         rc = pvh_load(l);
     else if (!rc)
-        rc = error_set(err, ENOEXEC, "%s is no kernel Lodge can boot: neither a Linux bzImage, nor Multiboot, nor ELF with a "
-                       "PVH note", b->kernel.path);
+        rc = error_set(err, ENOEXEC,
+                       "%s is no kernel Lodge can boot: neither a Linux bzImage, nor Multiboot, nor ELF with a "
+                       "PVH note",
+                       b->kernel.path);
     free(l);
     return rc;
 }

@@ -9,7 +9,17 @@
 
 #include "boot/internal.h"
 
-enum { EI_CLASS = 4, EI_DATA = 5, ELFCLASS32 = 1, ELFCLASS64 = 2, ELFDATA2LSB = 1, EM_386 = 3, EM_X86_64 = 62, PT_LOAD = 1, PT_NOTE = 4 };
+enum {
+    EI_CLASS = 4,
+    EI_DATA = 5,
+    ELFCLASS32 = 1,
+    ELFCLASS64 = 2,
+    ELFDATA2LSB = 1,
+    EM_386 = 3,
+    EM_X86_64 = 62,
+    PT_LOAD = 1,
+    PT_NOTE = 4
+};
 enum { XEN_ELFNOTE_PHYS32_ENTRY = 18, NOTES_MAX = 65536 };
 
 bool elf_recognize(const struct load *l)
@@ -59,7 +69,8 @@ int elf_parse(struct load *l, struct elf_image *e)
         if ((type != PT_LOAD && type != PT_NOTE) || (type == PT_LOAD && !s.memsz))
             continue;
         if (add_overflows(s.offset, s.filesz, &end) || end > l->boot->kernel.size)
-            return error_set(l->err, EINVAL, "%s is truncated: a segment ends past the end of the file", l->boot->kernel.path);
+            return error_set(l->err, EINVAL, "%s is truncated: a segment ends past the end of the file",
+                             l->boot->kernel.path);
         if (type == PT_NOTE) {
             if (e->nnotes < BOOT_MAX_SEGMENTS)
                 e->note[e->nnotes++] = s;
@@ -80,7 +91,8 @@ int elf_load(struct load *l, const struct elf_image *e)
     int rc = 0;
     for (u32 i = 0; i < e->nsegments && !rc; i++) {
         const struct elf_segment *s = &e->segment[i];
-        if (!(rc = load_claim(l, s->paddr, s->memsz, "segment")) && !(rc = load_file(l, &l->boot->kernel, s->offset, s->paddr, s->filesz)))
+        if (!(rc = load_claim(l, s->paddr, s->memsz, "segment")) &&
+            !(rc = load_file(l, &l->boot->kernel, s->offset, s->paddr, s->filesz)))
             rc = load_zero(l, s->paddr + s->filesz, s->memsz - s->filesz);
     }
     return rc;
@@ -100,8 +112,8 @@ static int pvh_entry(struct load *l, const struct elf_image *e, u64 *entry)
             if (rc)
                 return rc;
             u64 namesz = get32(n), descsz = get32(n + 4);
-            if (namesz == 4 && get32(n + 8) == XEN_ELFNOTE_PHYS32_ENTRY && !memcmp(n + 12, "Xen", 4) && (descsz == 4 || descsz == 8) &&
-                have >= 16 + descsz) {
+            if (namesz == 4 && get32(n + 8) == XEN_ELFNOTE_PHYS32_ENTRY && !memcmp(n + 12, "Xen", 4) &&
+                (descsz == 4 || descsz == 8) && have >= 16 + descsz) {
                 *entry = descsz == 8 ? get64(n + 16) : get32(n + 16);
                 return 0;
             }
@@ -124,13 +136,15 @@ int pvh_load(struct load *l)
     if (rc || (rc = pvh_entry(l, &e, &entry)) < 0)
         return rc;
     if (rc == 1)
-        return error_set(l->err, ENOEXEC, "%s is an ELF file without a PVH note or a Multiboot header: give the bzImage, or build it "
-                         "with CONFIG_PVH", b->kernel.path);
+        return error_set(l->err, ENOEXEC,
+                         "%s is an ELF file without a PVH note or a Multiboot header: give the bzImage, or build it "
+                         "with CONFIG_PVH",
+                         b->kernel.path);
     if (entry >= GiB(4))
         return error_set(l->err, EINVAL, "%s is not a bootable ELF file: its PVH entry is above 4 GiB", b->kernel.path);
     if (strlen(b->append) >= sizeof page - CMDLINE)
-        return error_set(l->err, E2BIG, "the command line (--append) has %zu characters; at most %zu fit here", strlen(b->append),
-                         sizeof page - CMDLINE - 1);
+        return error_set(l->err, E2BIG, "the command line (--append) has %zu characters; at most %zu fit here",
+                         strlen(b->append), sizeof page - CMDLINE - 1);
 
     if ((rc = elf_load(l, &e)) || (rc = load_modules(l, false)) ||
         (rc = load_find(l, sizeof page, 4096, 0x1000, 0xa0000, false, "start info", &info)) ||
@@ -138,7 +152,8 @@ int pvh_load(struct load *l)
         return rc;
     if (b->nmodules) {
         const struct boot_file *f = &b->module[0].file;
-        if ((rc = load_find(l, f->size, 4096, MiB(1), GiB(4), true, "initrd", &module)) || (rc = load_file(l, f, 0, module, f->size)))
+        if ((rc = load_find(l, f->size, 4096, MiB(1), GiB(4), true, "initrd", &module)) ||
+            (rc = load_file(l, f, 0, module, f->size)))
             return rc;
         put64(page + MODULES, module), put64(page + MODULES + 8, f->size);
     }

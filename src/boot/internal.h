@@ -48,7 +48,8 @@ int must_check boot_file_read(const struct boot_file *f, u64 offset, void *buf, 
 /* Claims [addr, addr + size), which must be RAM and free: the place a file names. what: for the sentence. */
 int must_check load_claim(struct load *l, u64 addr, u64 size, const char *what);
 /* Finds free RAM, lowest first at or above min, below max, and claims it. */
-int must_check load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highest, const char *what, u64 *addr);
+int must_check load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highest, const char *what,
+                         u64 *addr);
 /* Copies part of a file, or bytes, to claimed memory; load_zero clears it (a reset finds RAM as the guest left it). */
 int must_check load_file(struct load *l, const struct boot_file *f, u64 offset, u64 addr, u64 len);
 int must_check load_bytes(struct load *l, u64 addr, const void *p, u64 len);

@@ -18,8 +18,13 @@ enum { /* setup header */
     HDR_SETUP_DATA = 0x250, HDR_PREF_ADDRESS = 0x258, HDR_INIT_SIZE = 0x260, HDR_LIMIT = 0x290,
 };
 enum { /* the rest of the zero page */
-    BP_EXT_MEM_K = 0x002, BP_ACPI_RSDP_ADDR = 0x070, BP_ALT_MEM_K = 0x1e0, BP_E820_ENTRIES = 0x1e8, BP_E820_TABLE = 0x2d0,
-    BP_SIZE = 4096, BP_E820_MAX = 128,
+       BP_EXT_MEM_K = 0x002,
+       BP_ACPI_RSDP_ADDR = 0x070,
+       BP_ALT_MEM_K = 0x1e0,
+       BP_E820_ENTRIES = 0x1e8,
+       BP_E820_TABLE = 0x2d0,
+       BP_SIZE = 4096,
+       BP_E820_MAX = 128,
 };
 enum { LOADED_HIGH = 1 << 0, XLF_KERNEL_64 = 1 << 0, SETUP_RNG_SEED = 9, SEED_SIZE = 32, LOADER_UNDEFINED = 0xff };
 
@@ -40,8 +45,8 @@ static int place_kernel(struct load *l, u64 size, u64 *addr)
     if (version >= 0x20a && h[HDR_RELOCATABLE]) {
         u64 align = get32(h + HDR_KERNEL_ALIGNMENT), pref = get64(h + HDR_PREF_ADDRESS);
         if (!align || (align & (align - 1)))
-            return error_set(l->err, EINVAL, "%s is damaged: kernel_alignment 0x%llx is no power of two", l->boot->kernel.path,
-                             (unsigned long long)align);
+            return error_set(l->err, EINVAL, "%s is damaged: kernel_alignment 0x%llx is no power of two",
+                             l->boot->kernel.path, (unsigned long long)align);
         /* Above pref_address it need not move itself; anywhere in RAM it can. */
         if (pref < GiB(4) && !load_find(l, need, align, MAX(pref, MiB(1)), GiB(4), false, "kernel", addr))
             return 0;
@@ -130,8 +135,8 @@ int linux_load(struct load *l)
     int rc;
 
     if (version < 0x202)
-        return error_set(l->err, EINVAL, "%s speaks boot protocol %u.%02u; Lodge needs 2.02 (Linux 2.4) or later", b->kernel.path,
-                         version >> 8, version & 0xff);
+        return error_set(l->err, EINVAL, "%s speaks boot protocol %u.%02u; Lodge needs 2.02 (Linux 2.4) or later",
+                         b->kernel.path, version >> 8, version & 0xff);
     u64 code = (u64)get32(h + HDR_SYSSIZE) * 16;
     if (setup >= b->kernel.size || (code && code - 15 > b->kernel.size - setup))
         return error_set(l->err, EINVAL, "%s is truncated: it has %llu bytes, its header says %llu", b->kernel.path,

@@ -52,12 +52,13 @@ static int load_kludge(struct load *l, u32 at, u64 *entry, u64 *end)
     u64 header_addr = get32(h + 12), load_addr = get32(h + 16), load_end = get32(h + 20), bss_end = get32(h + 24);
     *entry = get32(h + 28);
     if (load_addr > header_addr || header_addr - load_addr > at || (load_end && load_end < load_addr))
-        return error_set(l->err, EINVAL, "%s is damaged: the addresses in its Multiboot header contradict each other", f->path);
+        return error_set(l->err, EINVAL, "%s is damaged: the addresses in its Multiboot header contradict each other",
+                         f->path);
     u64 offset = at - (header_addr - load_addr);
     u64 size = load_end ? load_end - load_addr : f->size - offset;
     if (size > f->size - offset)
-        return error_set(l->err, EINVAL, "%s is truncated: its Multiboot header asks for %llu bytes, it has %llu", f->path,
-                         (unsigned long long)(offset + size), (unsigned long long)f->size);
+        return error_set(l->err, EINVAL, "%s is truncated: its Multiboot header asks for %llu bytes, it has %llu",
+                         f->path, (unsigned long long)(offset + size), (unsigned long long)f->size);
     if (bss_end && bss_end < load_addr + size)
         bss_end = 0; /* no bss */
     *end = MAX(load_addr + size, bss_end);
@@ -74,7 +75,9 @@ static int load_elf(struct load *l, u64 *entry, u64 *end)
     if (rc)
         return rc;
     if (e.end > GiB(4))
-        return error_set(l->err, EINVAL, "%s is a 64-bit Multiboot kernel with parts above 4 GiB; Multiboot cannot load it", l->boot->kernel.path);
+        return error_set(l->err, EINVAL,
+                         "%s is a 64-bit Multiboot kernel with parts above 4 GiB; Multiboot cannot load it",
+                         l->boot->kernel.path);
     /* The entry is a physical address; an image linked elsewhere gives a virtual one, which its segment translates. */
     *entry = e.entry;
     for (u32 i = 0; i < e.nsegments; i++)
@@ -82,7 +85,8 @@ static int load_elf(struct load *l, u64 *entry, u64 *end)
             *entry = e.entry - e.segment[i].vaddr + e.segment[i].paddr;
     *end = e.end;
     if (*entry >= GiB(4))
-        return error_set(l->err, EINVAL, "%s is not a bootable ELF file: its entry is above 4 GiB", l->boot->kernel.path);
+        return error_set(l->err, EINVAL, "%s is not a bootable ELF file: its entry is above 4 GiB",
+                         l->boot->kernel.path);
     return elf_load(l, &e);
 }
 
@@ -133,7 +137,8 @@ static int add_modules(struct load *l, struct blob *b, u64 end, u8 *info)
 
     for (u32 i = 0; i < boot->nmodules; i++) {
         const struct boot_file *f = &boot->module[i].file;
-        if ((rc = load_find(l, f->size, 4096, end, GiB(4), false, "module", &addr)) || (rc = load_file(l, f, 0, addr, f->size)))
+        if ((rc = load_find(l, f->size, 4096, end, GiB(4), false, "module", &addr)) ||
+            (rc = load_file(l, f, 0, addr, f->size)))
             return rc;
         put32(mods + i * MODULE_SIZE, (u32)addr), put32(mods + i * MODULE_SIZE + 4, (u32)(addr + f->size));
         put32(mods + i * MODULE_SIZE + 8, blob_string(b, boot->module[i].line));
@@ -154,10 +159,13 @@ int multiboot_load(struct load *l)
     int rc;
 
     if (flags & 0xffff & ~(HDR_PAGE_ALIGN | HDR_MEMORY_INFO | HDR_VIDEO_MODE))
-        return error_set(l->err, EINVAL, "%s asks for Multiboot features that do not exist (flags 0x%x)", boot->kernel.path, flags);
+        return error_set(l->err, EINVAL, "%s asks for Multiboot features that do not exist (flags 0x%x)",
+                         boot->kernel.path, flags);
     if ((flags & HDR_ADDRESSES) || !elf_recognize(l))
-        rc = flags & HDR_ADDRESSES ? load_kludge(l, at, &entry, &end)
-                                   : error_set(l->err, ENOEXEC, "%s has a Multiboot header without addresses and is not ELF", boot->kernel.path);
+        rc = flags & HDR_ADDRESSES
+                 ? load_kludge(l, at, &entry, &end)
+                 : error_set(l->err, ENOEXEC, "%s has a Multiboot header without addresses and is not ELF",
+                             boot->kernel.path);
     else
         rc = load_elf(l, &entry, &end);
     if (rc || (rc = load_modules(l, true)))
@@ -170,7 +178,8 @@ int multiboot_load(struct load *l)
     for (u32 i = 0; i < boot->nmodules; i++)
         b.cap += strlen(boot->module[i].line) + 16;
     b.data = calloc(1, b.cap);
-    rc = b.data ? load_find(l, b.cap, 4096, end, GiB(4), false, "boot information", &b.addr) : error_set(l->err, ENOMEM, "out of memory");
+    rc = b.data ? load_find(l, b.cap, 4096, end, GiB(4), false, "boot information", &b.addr)
+                : error_set(l->err, ENOMEM, "out of memory");
     if (rc)
         goto out;
 

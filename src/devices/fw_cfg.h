@@ -31,7 +31,8 @@ void fw_cfg_reset(struct fw_cfg *f);
 /* Copies data. 0 or -ENOMEM, -ENOSPC. */
 int must_check fw_cfg_add(struct fw_cfg *f, u16 key, const void *data, u32 len);
 int must_check fw_cfg_add_int(struct fw_cfg *f, u16 key, u64 value, unsigned size);
-int must_check fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data, u32 len); /* name: at most 55 characters */
+int must_check fw_cfg_add_file(struct fw_cfg *f, const char *name, const void *data,
+                               u32 len); /* name: at most 55 characters */
 
 extern const struct bus_ops fw_cfg_ops; /* FW_CFG_PORTS at FW_CFG_PORT; dev: struct fw_cfg */
 extern const struct state_desc fw_cfg_state;

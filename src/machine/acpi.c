@@ -181,5 +181,7 @@ int acpi_write_tables(struct memory *m, u32 cpus, u64 *rsdp, struct error *err)
     r[8] = checksum(r, 20);
     r[32] = checksum(r, RSDP_SIZE);
     *rsdp = ACPI_BASE;
-    return memory_load(m, ACPI_BASE, r, sizeof r) ? error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables") : 0;
+    return memory_load(m, ACPI_BASE, r, sizeof r)
+               ? error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables")
+               : 0;
 }

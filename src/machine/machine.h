@@ -34,7 +34,7 @@ enum machine_event {
 /* What goes to the buses, for --trace. Called on vCPU threads. */
 struct machine_trace {
     void *ctx;
-    void (*port)(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name);                /* or NULL */
+    void (*port)(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name);          /* or NULL */
     void (*mmio)(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u64 value, const char *name); /* or NULL */
 };
 

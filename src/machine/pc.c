@@ -262,8 +262,13 @@ static int build_irqchip(struct machine *m)
     if (!deadline)
         deadline = cpu_feature_find("tsc_deadline_timer");
     struct lapic_config lc = {
-        .cpus = m->cpus, .x2apic = x2apic && cpuid_has(m->c.cpuid, x2apic), .tsc_deadline = deadline && cpuid_has(m->c.cpuid, deadline),
-        .phys_bits = m->c.cpuid->phys_bits, .loop = m->c.loop, .ops = &lapic_callbacks, .ctx = m,
+        .cpus = m->cpus,
+        .x2apic = x2apic && cpuid_has(m->c.cpuid, x2apic),
+        .tsc_deadline = deadline && cpuid_has(m->c.cpuid, deadline),
+        .phys_bits = m->c.cpuid->phys_bits,
+        .loop = m->c.loop,
+        .ops = &lapic_callbacks,
+        .ctx = m,
     };
     int rc;
 
@@ -275,11 +280,13 @@ static int build_irqchip(struct machine *m)
     m->gsi = (struct gsi){ &m->pic, &m->ioapic };
     struct irq_line irq0 = line(m, 0);
     i8254_init(&m->pit, m->c.loop, &irq0);
-    if ((rc = add_ports(m, 0x20, 2, &pic_ops, &m->pic.port[0], "pic")) || (rc = add_ports(m, 0xa0, 2, &pic_ops, &m->pic.port[1], "pic")) ||
+    if ((rc = add_ports(m, 0x20, 2, &pic_ops, &m->pic.port[0], "pic")) ||
+        (rc = add_ports(m, 0xa0, 2, &pic_ops, &m->pic.port[1], "pic")) ||
         (rc = add_ports(m, 0x4d0, 2, &pic_elcr_ops, &m->pic, "elcr")) ||
         (rc = add_ports(m, 0x40, PIT_PORTS, &i8254_ops, &m->pit, "pit")) ||
         (rc = add_ports(m, 0x61, 1, &i8254_port61, &m->pit, "port61")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ IOAPIC_DEFAULT_BASE, IOAPIC_SIZE, &ioapic_ops, &m->ioapic, NULL, "ioapic" })))
+        (rc = bus_add(m->mmio, &(struct bus_range){ IOAPIC_DEFAULT_BASE, IOAPIC_SIZE, &ioapic_ops, &m->ioapic, NULL,
+                                                    "ioapic" })))
         return rc;
     if ((rc = state_add(m->state, &pic_state, 0, &m->pic)) || (rc = ioapic_add_state(&m->ioapic, m->state)) ||
         (rc = i8254_add_state(&m->pit, m->state)))
@@ -309,8 +316,12 @@ static int build_serial(struct machine *m)
 static int build_legacy(struct machine *m)
 {
     struct irq_line irq8 = line(m, 8), gsi = line(m, 0);
-    struct i8042_config kc = { .irq_keyboard = line(m, 1), .irq_mouse = line(m, 12), .a20 = NULL, .reset = on_reset, .ctx = m };
-    struct acpi_pm_config pc = { .loop = m->c.loop, .sci = line(m, ACPI_SCI_IRQ), .power_off = on_power_off, .reset = on_reset, .ctx = m };
+    struct i8042_config kc = {
+        .irq_keyboard = line(m, 1), .irq_mouse = line(m, 12), .a20 = NULL, .reset = on_reset, .ctx = m
+    };
+    struct acpi_pm_config pc = {
+        .loop = m->c.loop, .sci = line(m, ACPI_SCI_IRQ), .power_off = on_power_off, .reset = on_reset, .ctx = m
+    };
     int rc;
 
     mc146818_init(&m->rtc, m->c.loop, &irq8);
@@ -330,13 +341,16 @@ static int build_legacy(struct machine *m)
         (rc = add_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
         (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
         (rc = add_ports(m, 0xcf8, PCI_CONFIG_PORTS, &pci_config_ops, m, "pci-config")) ||
-        (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg, &m->fw_cfg_lock, "fw_cfg" })) ||
+        (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg,
+                                                     &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
-        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)) || (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2)))
+        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)) ||
+        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2)))
         return rc;
-    if ((rc = state_add(m->state, &mc146818_state, 0, &m->rtc)) || (rc = state_add(m->state, &i8042_state, 0, &m->i8042)) ||
-        (rc = state_add(m->state, &port92_state, 0, &m->port92)) || (rc = state_add(m->state, &acpi_pm_state, 0, &m->pm)) ||
-        (rc = state_add(m->state, &hpet_state, 0, &m->hpet)))
+    if ((rc = state_add(m->state, &mc146818_state, 0, &m->rtc)) ||
+        (rc = state_add(m->state, &i8042_state, 0, &m->i8042)) ||
+        (rc = state_add(m->state, &port92_state, 0, &m->port92)) ||
+        (rc = state_add(m->state, &acpi_pm_state, 0, &m->pm)) || (rc = state_add(m->state, &hpet_state, 0, &m->hpet)))
         return rc;
     return state_add(m->state, &fw_cfg_state, 0, &m->fw_cfg);
 }
@@ -360,7 +374,8 @@ static int build_testdev(struct machine *m)
         (rc = add_ports(m, TESTDEV_CONSOLE_PORT, 1, &testdev_console_ops, m->testdev, "debug-console")) ||
         (rc = add_ports(m, TESTDEV_IO_PORT, TESTDEV_IO_PORTS, &testdev_io_ops, m->testdev, "testdev")) ||
         (rc = add_ports(m, TESTDEV_IRQ_PORT, TESTDEV_IRQS, &testdev_irq_ops, m->testdev, "testdev-irq")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ TESTDEV_IOMEM_BASE, TESTDEV_IOMEM_SIZE, &testdev_iomem_ops, m->testdev, NULL, "testdev" })))
+        (rc = bus_add(m->mmio, &(struct bus_range){ TESTDEV_IOMEM_BASE, TESTDEV_IOMEM_SIZE, &testdev_iomem_ops,
+                                                    m->testdev, NULL, "testdev" })))
         return rc;
     return state_add(m->state, &testdev_state, 0, m->testdev);
 }
@@ -466,8 +481,8 @@ void machine_drain_serial(struct machine *m, u64 patience_ns)
         serial_patience(&m->serial[i], patience_ns);
 }
 
-int machine_connect(struct machine *m, const struct engine_ops *engine, struct engine_vm *vm, struct engine_vcpu *const *vcpus,
-                    struct error *err)
+int machine_connect(struct machine *m, const struct engine_ops *engine, struct engine_vm *vm,
+                    struct engine_vcpu *const *vcpus, struct error *err)
 {
     m->engine = engine;
     m->vm = vm;

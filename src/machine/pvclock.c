@@ -30,7 +30,8 @@ void pvclock_scale(u64 khz, u32 *mul, s8 *shift)
     *mul = (u32)MIN(m / (khz * 1000), UINT32_MAX);
 }
 
-void pvclock_init(struct pvclock *p, struct memory *m, const struct cpuid_table *cpuid, u64 (*tsc_now)(void *ctx, u32 vcpu), void *ctx)
+void pvclock_init(struct pvclock *p, struct memory *m, const struct cpuid_table *cpuid,
+                  u64 (*tsc_now)(void *ctx, u32 vcpu), void *ctx)
 {
     *p = (struct pvclock){ .memory = m, .cpus = MIN(cpuid->cpus, PVCLOCK_MAX_CPUS), .tsc_khz = MAX(cpuid->tsc_khz, 1),
                            .tsc_now = tsc_now, .ctx = ctx, .epoch = clock_ns() };
@@ -41,11 +42,13 @@ void pvclock_reset(struct pvclock *p)
     memset(p->system_time, 0, sizeof p->system_time);
     p->wall = 0;
     p->epoch = clock_ns();
+    p->base_tsc = 0;
 }
 
 bool pvclock_owns_msr(u32 msr)
 {
-    return msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_SYSTEM_TIME || msr == MSR_KVM_WALL_CLOCK_NEW || msr == MSR_KVM_SYSTEM_TIME_NEW;
+    return msr == MSR_KVM_WALL_CLOCK || msr == MSR_KVM_SYSTEM_TIME || msr == MSR_KVM_WALL_CLOCK_NEW ||
+           msr == MSR_KVM_SYSTEM_TIME_NEW;
 }
 
 u64 pvclock_system_time(const struct pvclock *p)
@@ -68,19 +71,51 @@ static void publish(struct pvclock *p, u64 gpa, u8 *info, u32 len)
     (void)!memory_write(p->memory, gpa, &version, 4);
 }
 
+/* The two clocks read as close together as user space can: a try in which the host ran something else is not taken. */
+static void sample(struct pvclock *p, u32 vcpu, u64 *tsc, u64 *now)
+{
+    u64 best = ~0ull;
+    for (int k = 0; k < 8; k++) {
+        u64 before = p->tsc_now(p->ctx, vcpu), ns = pvclock_system_time(p), gap = p->tsc_now(p->ctx, vcpu) - before;
+        if (gap < best) {
+            best = gap;
+            *tsc = before + gap / 2;
+            *now = ns;
+        }
+    }
+}
+
+/* The common moment, unless this vCPU's TSC was moved away from the others' (10 ms is more than the clocks drift apart
+   while processors come up). */
+static void moment(struct pvclock *p, u32 vcpu, u64 *tsc, u64 *now)
+{
+    sample(p, vcpu, tsc, now);
+    while (__atomic_test_and_set(&p->base_lock, __ATOMIC_ACQUIRE))
+        ;
+    if (!p->base_tsc) {
+        p->base_tsc = *tsc;
+        p->base_ns = *now;
+    } else {
+        s64 ticks = (s64)(*tsc - p->base_tsc), passed = (s64)(*now - p->base_ns);
+        s64 apart = passed - (s64)((__int128)ticks * 1000000 / (s64)p->tsc_khz);
+        if (apart > -10000000 && apart < 10000000) {
+            *tsc = p->base_tsc;
+            *now = p->base_ns;
+        }
+    }
+    __atomic_clear(&p->base_lock, __ATOMIC_RELEASE);
+}
+
 static void write_time(struct pvclock *p, u32 vcpu)
 {
-    u64 msr = p->system_time[vcpu], tsc, now;
+    u64 msr = p->system_time[vcpu], tsc = 0, now = 0;
     u8 info[TIME_INFO_SIZE] = { 0 };
     u32 mul;
     s8 shift;
 
     if (!(msr & SYSTEM_TIME_ENABLE))
         return;
-    /* The two clocks are read as close together as user space can. */
-    tsc = p->tsc_now(p->ctx, vcpu);
-    now = pvclock_system_time(p);
-    tsc += (p->tsc_now(p->ctx, vcpu) - tsc) / 2;
+    moment(p, vcpu, &tsc, &now);
     pvclock_scale(p->tsc_khz, &mul, &shift);
     memcpy(info + 8, &tsc, 8);
     memcpy(info + 16, &now, 8);
@@ -144,6 +179,7 @@ static int loaded(void *obj, struct error *err)
     struct pvclock *p = obj;
     (void)err;
     p->epoch = clock_ns() - p->age;
+    p->base_tsc = 0;
     return 0;
 }
 

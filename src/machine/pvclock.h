@@ -22,13 +22,18 @@ struct pvclock {
     u64 tsc_khz;
     u64 (*tsc_now)(void *ctx, u32 vcpu); /* the guest's TSC */
     void *ctx;
+    /* The moment every page refers to. With one of its own each, processors would differ by what lies between reading
+       the two clocks, and time would step back from one to the next. */
+    u64 base_tsc, base_ns; /* base_tsc 0: none yet */
+    bool base_lock;
     u64 epoch; /* clock_ns() at which the guest's system time was 0 */
     u64 age;   /* saved: the system time */
     u64 wall;  /* MSR_KVM_WALL_CLOCK as last written */
     u64 system_time[PVCLOCK_MAX_CPUS]; /* MSR_KVM_SYSTEM_TIME of each vCPU */
 };
 
-void pvclock_init(struct pvclock *p, struct memory *m, const struct cpuid_table *cpuid, u64 (*tsc_now)(void *ctx, u32 vcpu), void *ctx);
+void pvclock_init(struct pvclock *p, struct memory *m, const struct cpuid_table *cpuid,
+                  u64 (*tsc_now)(void *ctx, u32 vcpu), void *ctx);
 void pvclock_reset(struct pvclock *p);
 bool pvclock_owns_msr(u32 msr);
 /* 0, or -1: #GP */

@@ -8,7 +8,14 @@
 #include "machine/pc.h"
 #include "machine/tables.h"
 
-enum { APIC_SVR = 0xf, APIC_LVT_LINT0 = 0x35, APIC_LVT_LINT1 = 0x36, SVR_ENABLED = 0x1ff, LVT_EXTINT = 0x700, LVT_NMI = 0x400 };
+enum {
+    APIC_SVR = 0xf,
+    APIC_LVT_LINT0 = 0x35,
+    APIC_LVT_LINT1 = 0x36,
+    SVR_ENABLED = 0x1ff,
+    LVT_EXTINT = 0x700,
+    LVT_NMI = 0x400
+};
 enum { MTRR_ENABLED = 1 << 11, MTRR_WB = 6, MTRR_UC = 0, MTRR_VALID = 1 << 11 };
 
 void shared_irq_set(void *chip, u32 pin, bool level)
@@ -113,10 +120,12 @@ int machine_reset(struct machine *m, struct boot *boot, struct error *err)
             cpu_reset(&m->cpu[i], false);
         firmware_mtrrs(m, &m->cpu[i]);
         if ((rc = m->engine->set_state(m->vcpus[i], &m->cpu[i])))
-            return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name, strerror(-rc));
+            return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name,
+                             strerror(-rc));
     }
     if ((rc = reset_chips(m)) || (rc = firmware_pic(m)) || (rc = firmware_apic(m)))
-        return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name, strerror(-rc));
+        return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name,
+                         strerror(-rc));
     if (m->engine->reset_caches)
         m->engine->reset_caches(m->vm);
     return 0;
@@ -161,7 +170,8 @@ int machine_after_load(struct machine *m, struct error *err)
     for (u32 i = 0; i < m->cpus; i++) {
         int rc = m->engine->set_state(m->vcpus[i], &m->cpu[i]);
         if (rc)
-            return error_set(err, -rc, "the state of CPU %u is not one the %s engine can take: %s", i, m->engine->name, strerror(-rc));
+            return error_set(err, -rc, "the state of CPU %u is not one the %s engine can take: %s", i, m->engine->name,
+                             strerror(-rc));
     }
     if (m->engine->clock_set && m->engine->clock_set(m->vm, pvclock_system_time(&m->pvclock)))
         return error_set(err, EIO, "the guest's clock cannot be set");

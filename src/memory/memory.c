@@ -55,7 +55,8 @@ void memory_free(struct memory *m)
 
 static void *map_bitmap(u64 size)
 {
-    void *p = mmap(NULL, bitmap_bytes(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    void *p =
+        mmap(NULL, bitmap_bytes(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     return p == MAP_FAILED ? NULL : p;
 }
 
@@ -75,7 +76,8 @@ int memory_add(struct memory *m, const char *name, u64 gpa, u64 size, bool reado
         (at > 0 && m->region[at - 1].gpa + m->region[at - 1].size > gpa))
         return error_set(err, EINVAL, "guest memory %s: overlaps another region", name);
     if (add_overflows(m->fd_size, size, &fd_end) || fd_end > host_ram())
-        return error_set(err, ENOMEM, "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
+        return error_set(err, ENOMEM,
+                         "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(host_ram() >> 20));
 
     if (ftruncate(m->fd, (off_t)fd_end) < 0)
@@ -96,7 +98,13 @@ int memory_add(struct memory *m, const char *name, u64 gpa, u64 size, bool reado
 
     memmove(&m->region[at + 1], &m->region[at], (m->nregions - at) * sizeof m->region[0]);
     m->region[at] = (struct memory_region){
-        .gpa = gpa, .size = size, .host = host, .fd_offset = m->fd_size, .readonly = readonly, .dirty = dirty, .name = name,
+        .gpa = gpa,
+        .size = size,
+        .host = host,
+        .fd_offset = m->fd_size,
+        .readonly = readonly,
+        .dirty = dirty,
+        .name = name,
     };
     m->nregions++;
     m->fd_size = fd_end;

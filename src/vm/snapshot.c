@@ -23,17 +23,21 @@ struct snapshot_header {
 };
 
 static const struct state_field leaf_fields[] = {
-    STATE_FIELD(struct cpuid_leaf, function, 1), STATE_FIELD(struct cpuid_leaf, index, 1), STATE_FIELD(struct cpuid_leaf, indexed, 1),
-    STATE_FIELD(struct cpuid_leaf, eax, 1), STATE_FIELD(struct cpuid_leaf, ebx, 1), STATE_FIELD(struct cpuid_leaf, ecx, 1),
-    STATE_FIELD(struct cpuid_leaf, edx, 1), STATE_END,
+    STATE_FIELD(struct cpuid_leaf, function, 1), STATE_FIELD(struct cpuid_leaf, index, 1),
+    STATE_FIELD(struct cpuid_leaf, indexed, 1),  STATE_FIELD(struct cpuid_leaf, eax, 1),
+    STATE_FIELD(struct cpuid_leaf, ebx, 1),      STATE_FIELD(struct cpuid_leaf, ecx, 1),
+    STATE_FIELD(struct cpuid_leaf, edx, 1),      STATE_END,
 };
 static const struct state_field cpuid_fields[] = {
-    STATE_FIELD(struct cpuid_table, n, 1), STATE_STRUCTS(struct cpuid_table, leaf, 1, leaf_fields), STATE_FIELD(struct cpuid_table, tsc_khz, 1),
-    STATE_FIELD(struct cpuid_table, cpus, 1), STATE_FIELD(struct cpuid_table, phys_bits, 1), STATE_FIELD(struct cpuid_table, lin_bits, 1),
-    STATE_FIELD(struct cpuid_table, xcr0, 1), STATE_END,
+    STATE_FIELD(struct cpuid_table, n, 1),         STATE_STRUCTS(struct cpuid_table, leaf, 1, leaf_fields),
+    STATE_FIELD(struct cpuid_table, tsc_khz, 1),   STATE_FIELD(struct cpuid_table, cpus, 1),
+    STATE_FIELD(struct cpuid_table, phys_bits, 1), STATE_FIELD(struct cpuid_table, lin_bits, 1),
+    STATE_FIELD(struct cpuid_table, xcr0, 1),      STATE_END,
 };
 static const struct state_field header_fields[] = {
-    STATE_FIELD(struct snapshot_header, ram, 1), STATE_STRUCT(struct snapshot_header, cpuid, 1, cpuid_fields), STATE_END,
+    STATE_FIELD(struct snapshot_header, ram, 1),
+    STATE_STRUCT(struct snapshot_header, cpuid, 1, cpuid_fields),
+    STATE_END,
 };
 
 static int header_loaded(void *obj, struct error *err)
@@ -175,8 +179,8 @@ static int load_ram(struct memory *m, const char *dir, struct error *err)
         return fd;
     if (fstat(fd, &st) || (u64)st.st_size != m->fd_size) {
         close(fd);
-        return error_set(err, EINVAL, "%s/ram is not this machine's memory: it has %lld bytes, not %llu", dir, (long long)st.st_size,
-                         (unsigned long long)m->fd_size);
+        return error_set(err, EINVAL, "%s/ram is not this machine's memory: it has %lld bytes, not %llu", dir,
+                         (long long)st.st_size, (unsigned long long)m->fd_size);
     }
     for (u32 i = 0; i < m->nregions && !rc; i++) {
         struct memory_region *r = &m->region[i];
@@ -235,8 +239,8 @@ static const char *beyond(const struct cpuid_table *t, const struct cpuid_table 
     return NULL;
 }
 
-int snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported, struct cpuid_table *cpuid,
-                    struct error *err)
+int snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported,
+                    struct cpuid_table *cpuid, struct error *err)
 {
     struct snapshot_header *h = calloc(1, sizeof *h);
     const char *lacks;
@@ -246,13 +250,14 @@ int snapshot_config(const char *dir, const struct vm_config *c, const struct cpu
         return error_set(err, ENOMEM, "out of memory");
     rc = header_stream(h, dir, false, err);
     if (!rc && (h->ram != c->memory || h->cpuid.cpus != c->cpus))
-        rc = error_set(err, EINVAL, "the snapshot %s is of a machine with %llu MiB and %u CPUs", dir, (unsigned long long)(h->ram >> 20),
-                       h->cpuid.cpus);
+        rc = error_set(err, EINVAL, "the snapshot %s is of a machine with %llu MiB and %u CPUs", dir,
+                       (unsigned long long)(h->ram >> 20), h->cpuid.cpus);
     if (!rc && (lacks = beyond(&h->cpuid, supported)))
-        rc = error_set(err, ENOTSUP, "the snapshot %s was taken with the CPU feature %s, which is not to be had here", dir, lacks);
+        rc = error_set(err, ENOTSUP, "the snapshot %s was taken with the CPU feature %s, which is not to be had here",
+                       dir, lacks);
     if (!rc && supported->tsc_khz && (h->cpuid.tsc_khz / 1000 != supported->tsc_khz / 1000))
-        log_warn("the guest's clock will be off: its TSC ran at %llu kHz, here it runs at %llu kHz", (unsigned long long)h->cpuid.tsc_khz,
-                 (unsigned long long)supported->tsc_khz);
+        log_warn("the guest's clock will be off: its TSC ran at %llu kHz, here it runs at %llu kHz",
+                 (unsigned long long)h->cpuid.tsc_khz, (unsigned long long)supported->tsc_khz);
     if (!rc)
         *cpuid = h->cpuid;
     free(h);

@@ -22,8 +22,8 @@ int must_check vm_save(struct vm *v, const char *dir, struct error *err);
 
 /* Reads the snapshot's processor model into *cpuid; refuses one of another shape than the configuration's, or with
    features beyond `supported`. */
-int must_check snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported, struct cpuid_table *cpuid,
-                               struct error *err);
+int must_check snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported,
+                               struct cpuid_table *cpuid, struct error *err);
 /* In place of a reset: the machine, built with that processor model, goes on where the saved one stood. */
 int must_check vm_load(struct vm *v, const char *dir, struct error *err);
 

@@ -46,7 +46,8 @@ static void put_exec(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 *c
 static void put_exception(void *ctx, u32 vcpu, unsigned vector, bool has_error, u32 error, const struct cpu_state *s)
 {
     static const char *const name[] = {
-        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#9", "#TS", "#NP", "#SS", "#GP", "#PF", "#15", "#MF", "#AC", "#MC", "#XM",
+        "#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "#9",
+        "#TS", "#NP", "#SS", "#GP", "#PF", "#15", "#MF", "#AC", "#MC", "#XM",
     };
     struct trace *t = ctx;
     char error_text[24] = "", cr2[40] = "", number[8];
@@ -56,8 +57,9 @@ static void put_exception(void *ctx, u32 vcpu, unsigned vector, bool has_error, 
         snprintf(error_text, sizeof error_text, " error 0x%x", error);
     if (vector == VEC_PF)
         snprintf(cr2, sizeof cr2, ", cr2 0x%llx", (unsigned long long)s->cr2);
-    fprintf(t->out[TRACE_EXCEPTIONS], "cpu%u %s%s at %04x:%llx%s%s", vcpu, vector < ARRAY_SIZE(name) ? name[vector] : number, error_text,
-            s->seg[CS].selector, (unsigned long long)s->rip, cr2, t->eol[TRACE_EXCEPTIONS]);
+    fprintf(t->out[TRACE_EXCEPTIONS], "cpu%u %s%s at %04x:%llx%s%s", vcpu,
+            vector < ARRAY_SIZE(name) ? name[vector] : number, error_text, s->seg[CS].selector,
+            (unsigned long long)s->rip, cr2, t->eol[TRACE_EXCEPTIONS]);
 }
 
 static void put_port(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name)
@@ -70,8 +72,8 @@ static void put_port(void *ctx, bool write, u16 port, unsigned size, u64 value, 
 static void put_mmio(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u64 value, const char *name)
 {
     struct trace *t = ctx;
-    fprintf(t->out[TRACE_MMIO], "cpu%u mmio %s 0x%llx %s 0x%llx (%u)%s", vcpu, name, (unsigned long long)gpa, write ? "<-" : "->",
-            (unsigned long long)value, size, t->eol[TRACE_MMIO]);
+    fprintf(t->out[TRACE_MMIO], "cpu%u mmio %s 0x%llx %s 0x%llx (%u)%s", vcpu, name, (unsigned long long)gpa,
+            write ? "<-" : "->", (unsigned long long)value, size, t->eol[TRACE_MMIO]);
 }
 
 int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
@@ -104,7 +106,8 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
         t->out[what] = f;
         t->eol[what] = f == stderr && isatty(STDERR_FILENO) ? "\r\n" : "\n"; /* the terminal may be in raw mode */
     }
-    t->engine = (struct engine_trace){ t, t->out[TRACE_EXEC] ? put_exec : NULL, t->out[TRACE_EXCEPTIONS] ? put_exception : NULL };
+    t->engine = (struct engine_trace){ t, t->out[TRACE_EXEC] ? put_exec : NULL,
+                                       t->out[TRACE_EXCEPTIONS] ? put_exception : NULL };
     t->machine = (struct machine_trace){ t, t->out[TRACE_IO] ? put_port : NULL, t->out[TRACE_MMIO] ? put_mmio : NULL };
     *out = t;
     return 0;

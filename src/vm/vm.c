@@ -24,7 +24,7 @@
 
 static void serve(void *arg);
 
-/* Any thread. The first request wins until it is served, but for the user's wish to leave; the processors stop at once. */
+/* Any thread. The first request wins until it is served, but for the wish to leave; the processors stop at once. */
 static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, const struct error *why)
 {
     bool leaving = what == REQUEST_QUIT || what == REQUEST_SIGNAL;
@@ -89,7 +89,8 @@ static void say_triple_fault(struct vm *v, u32 vcpu)
         memset(s, 0, sizeof *s);
     log_error("triple fault: the guest's CPU %u could not deliver an exception at %04x:%llx (cr0 0x%llx, cr3 0x%llx); "
               "--engine soft --trace exceptions shows what led to it",
-              vcpu, s->seg[CS].selector, (unsigned long long)s->rip, (unsigned long long)s->cr0, (unsigned long long)s->cr3);
+              vcpu, s->seg[CS].selector, (unsigned long long)s->rip, (unsigned long long)s->cr0,
+              (unsigned long long)s->cr3);
 }
 
 static void reboot(struct vm *v)
@@ -169,7 +170,8 @@ static int build_cpuid(struct vm *v, struct error *err)
         .cpus = v->config->cpus, .supported = &v->caps.supported,
     };
     if (!rc)
-        rc = v->restore ? snapshot_config(v->restore, v->config, &v->caps.supported, &v->cpuid, err) : cpuid_build(&v->cpuid, &rq, err);
+        rc = v->restore ? snapshot_config(v->restore, v->config, &v->caps.supported, &v->cpuid, err)
+                        : cpuid_build(&v->cpuid, &rq, err);
     free(model);
     return rc;
 }
@@ -217,7 +219,8 @@ int vm_build(struct vm *v, struct error *err)
     if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)))
         return rc;
     if (trace_engine(v->trace) && !v->caps.trace_exec)
-        return error_set(err, EINVAL, "the %s engine cannot trace instructions and exceptions; use --engine soft", v->engine->name);
+        return error_set(err, EINVAL, "the %s engine cannot trace instructions and exceptions; use --engine soft",
+                         v->engine->name);
 
     struct boot_params bp = { c->kernel, c->initrd, c->append };
     if (!(v->boot = boot_open(&bp, err)))
@@ -235,7 +238,11 @@ int vm_build(struct vm *v, struct error *err)
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
     struct engine_config ec = {
-        .memory = machine_memory(v->machine), .cpuid = &v->cpuid, .ops = &machine_engine_ops, .machine = v->machine, .cpus = c->cpus,
+        .memory = machine_memory(v->machine),
+        .cpuid = &v->cpuid,
+        .ops = &machine_engine_ops,
+        .machine = v->machine,
+        .cpus = c->cpus,
         .trace = trace_engine(v->trace),
     };
     if ((rc = v->engine->vm_create(&v->engine_vm, &ec, err))) {

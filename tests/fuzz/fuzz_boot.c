@@ -26,8 +26,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int fd = memfd_create("kernel", MFD_CLOEXEC);
     char path[32];
 
-    if (!m || !cpu || fd < 0 || memory_add(m, "ram", 0, 0xa0000, false, &err) || memory_add(m, "ram", 0xc0000, MiB(20) - 0xc0000, false, &err) ||
-        write(fd, data, size) != (ssize_t)size)
+    if (!m || !cpu || fd < 0 || memory_add(m, "ram", 0, 0xa0000, false, &err) ||
+        memory_add(m, "ram", 0xc0000, MiB(20) - 0xc0000, false, &err) || write(fd, data, size) != (ssize_t)size)
         abort();
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     /* The kernel is its own initrd. */

@@ -139,8 +139,8 @@ static int one(const char *how, const char *moment, char **argv)
 
 /* ---- the test ----------------------------------------------------------- */
 
-static int spawn(const char *self, const char *how, const char *moment, const char *guest, const char *engine, const char *amount, const char *dir,
-                 const char *out)
+static int spawn(const char *self, const char *how, const char *moment, const char *guest, const char *engine,
+                 const char *amount, const char *dir, const char *out)
 {
     int status;
     pid_t pid = fork();
@@ -221,7 +221,8 @@ int main(int argc, char **argv)
         status = spawn(self, "--restore", "0", guest, second, amount, snap, out2);
         char *a = slurp(out, &len), *b = slurp(out2, &len2);
         bool same = len + len2 == want_len && !memcmp(a, want, len) && !memcmp(b, want + len, len2);
-        printf("saved at %5s, after %4zu bytes, went on for %4zu: %s\n", *m, len, len2, same ? "the same" : "DIFFERENT");
+        printf("saved at %5s, after %4zu bytes, went on for %4zu: %s\n", *m, len, len2,
+               same ? "the same" : "DIFFERENT");
         if (status != STATUS_OK || !same) {
             fprintf(stderr, "saved at %s: the restored process ended with %d\n", *m, status);
             failures++;

@@ -58,8 +58,8 @@ static int file(int *fd, char path[64], const void *data, size_t len)
 /* Boots the bytes; with_initrd: "INITRD" as one. The protocol, or NULL with r->err set. */
 static const char *boot(struct rig *r, const void *data, size_t len, bool with_initrd, const char *append)
 {
-    static const char *const protocols[] = { "Linux bzImage, 64-bit entry", "Linux bzImage, 32-bit entry", "Multiboot, ELF", "Multiboot",
-                                             "ELF, PVH entry" };
+    static const char *const protocols[] = { "Linux bzImage, 64-bit entry", "Linux bzImage, 32-bit entry",
+                                             "Multiboot, ELF", "Multiboot", "ELF, PVH entry" };
     const char *result = NULL;
     r->err.text[0] = 0;
     r->env = (struct boot_env){ r->memory, r->map, 3, 0xe0000, true };

@@ -47,9 +47,11 @@ static size_t elf(u8 *k, bool is64, bool note, bool multiboot)
         u64 off = i ? 512 : 0, addr = i ? 0 : MiB(2), filesz = i ? 20 : 1024, memsz = i ? 20 : 8192;
         p32(p, i ? 4 : 1);
         if (is64)
-            p64(p + 8, off), p64(p + 16, addr + (i ? 0 : 0xc0000000)), p64(p + 24, addr), p64(p + 32, filesz), p64(p + 40, memsz);
+            p64(p + 8, off), p64(p + 16, addr + (i ? 0 : 0xc0000000)), p64(p + 24, addr), p64(p + 32, filesz),
+                p64(p + 40, memsz);
         else
-            p32(p + 4, (u32)off), p32(p + 8, (u32)(addr + 0xc0000000)), p32(p + 12, (u32)addr), p32(p + 16, (u32)filesz), p32(p + 20, (u32)memsz);
+            p32(p + 4, (u32)off), p32(p + 8, (u32)(addr + 0xc0000000)), p32(p + 12, (u32)addr),
+                p32(p + 16, (u32)filesz), p32(p + 20, (u32)memsz);
     }
     if (is64)
         p64(k + 24, 0xc0200300), p64(k + 32, eh), p16(k + 54, (u16)ph), p16(k + 56, note ? 2 : 1);
@@ -66,7 +68,8 @@ static size_t kludge(u8 *k)
 {
     memset(k, 0x11, 1024);
     p32(k + 64, 0x1badb002), p32(k + 68, 0x10003), p32(k + 72, -(0x1badb002u + 0x10003));
-    p32(k + 76, MiB(1) + 64), p32(k + 80, MiB(1)), p32(k + 84, 0), p32(k + 88, MiB(1) + 8192), p32(k + 92, MiB(1) + 512);
+    p32(k + 76, MiB(1) + 64), p32(k + 80, MiB(1)), p32(k + 84, 0), p32(k + 88, MiB(1) + 8192),
+        p32(k + 92, MiB(1) + 512);
     return 1024;
 }
 

@@ -56,7 +56,9 @@ static void wake(struct engine_vcpu *v, bool shut_down)
 
 static void kick(struct engine_vcpu *v) { wake(v, false); }
 
-static const struct engine_ops ops = { .name = "fake", .vcpu_create = vcpu_create, .vcpu_destroy = vcpu_destroy, .run = run, .kick = kick };
+static const struct engine_ops ops = {
+    .name = "fake", .vcpu_create = vcpu_create, .vcpu_destroy = vcpu_destroy, .run = run, .kick = kick
+};
 
 struct stops {
     pthread_mutex_t lock;

@@ -41,8 +41,9 @@ static void signal_vcpu(struct engine_vcpu *v, enum engine_signal sig, u32 arg)
 
 static u64 tsc_offset(struct engine_vcpu *v) { return 0; }
 
-static const struct engine_ops fake = { .name = "fake", .get_state = get_state, .set_state = set_state, .signal = signal_vcpu,
-                                        .tsc_offset = tsc_offset };
+static const struct engine_ops fake = {
+    .name = "fake", .get_state = get_state, .set_state = set_state, .signal = signal_vcpu, .tsc_offset = tsc_offset
+};
 
 struct rig {
     struct loop *loop;
@@ -80,7 +81,9 @@ static void rig_new(struct rig *r)
     memset(r, 0, sizeof *r);
     r->loop = loop_new();
     r->cpuid = (struct cpuid_table){ .cpus = 2, .tsc_khz = 2000000, .phys_bits = 40, .lin_bits = 48 };
-    struct machine_config c = { .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r };
+    struct machine_config c = {
+        .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r
+    };
     r->m = machine_new(&c, &err);
     for (int i = 0; i < 2; i++)
         r->vcpu[i] = aligned_alloc(64, (sizeof *r->vcpu[i] + 63) & ~63ul), memset(r->vcpu[i], 0, sizeof *r->vcpu[i]);
@@ -236,7 +239,10 @@ TEST(hammer)
         case 4: (void)ops->mmio_read(r.m, (u32)(x >> 20 & 1), gpa, size); break;
         case 5: ops->mmio_write(r.m, (u32)(x >> 20 & 1), gpa, size, v); break;
         case 6: (void)!ops->msr_read(r.m, (u32)(x >> 20 & 1), 0x800 + (u32)(x >> 24 & 0xff), &value); break;
-        case 7: (void)!ops->msr_write(r.m, (u32)(x >> 20 & 1), x & 16 ? 0x800 + (u32)(x >> 24 & 0xff) : 0x4b564d00 + (u32)(x >> 24 & 3), v); break;
+        case 7:
+            (void)!ops->msr_write(r.m, (u32)(x >> 20 & 1),
+                                  x & 16 ? 0x800 + (u32)(x >> 24 & 0xff) : 0x4b564d00 + (u32)(x >> 24 & 3), v);
+            break;
         }
         if (i % 5000 == 0)
             (void)ops->interrupt_ack(r.m, 0);

@@ -44,7 +44,8 @@ static void disassemble(struct memory *m, u64 gpa, const char *name, const char 
     REQUIRE(f && fwrite(table, 1, len, f) == len);
     fclose(f);
     free(table);
-    snprintf(command, sizeof command, "cd %s && iasl -d %s.aml >log 2>&1 && ! grep -i -e error -e warning -e 'invalid' log", dir, name);
+    snprintf(command, sizeof command,
+             "cd %s && iasl -d %s.aml >log 2>&1 && ! grep -i -e error -e warning -e 'invalid' log", dir, name);
     CHECK_EQ(system(command), 0);
     for (; *want; want++) {
         snprintf(command, sizeof command, "grep -q -e '%s' %s/%s.dsl", *want, dir, name);
@@ -78,9 +79,14 @@ TEST(acpi)
     CHECK_EQ(sum(m, fadt, get(m, fadt + 4, 4)), 0);
     CHECK_EQ(sum(m, madt, get(m, madt + 4, 4)), 0);
     CHECK_EQ(sum(m, dsdt, get(m, dsdt + 4, 4)), 0);
-    disassemble(m, dsdt, "dsdt", (const char *const[]){ "_S5", "NCPU, 0x0*3", "PNP0501", "PNP0B00", "PNP0303", "ACPI0007", NULL });
-    disassemble(m, fadt, "facp", (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009", "Value to cause reset : 06", NULL });
-    disassemble(m, madt, "apic", (const char *const[]){ "Local Apic ID : 02", "I/O APIC", "Interrupt : 00000002", "Local APIC NMI", NULL });
+    disassemble(m, dsdt, "dsdt",
+                (const char *const[]){ "_S5", "NCPU, 0x0*3", "PNP0501", "PNP0B00", "PNP0303", "ACPI0007", NULL });
+    disassemble(m, fadt, "facp",
+                (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009",
+                                       "Value to cause reset : 06", NULL });
+    disassemble(
+        m, madt, "apic",
+        (const char *const[]){ "Local Apic ID : 02", "I/O APIC", "Interrupt : 00000002", "Local APIC NMI", NULL });
     memory_free(m);
 }
 
