@@ -2,7 +2,7 @@
 /*
  * oracle.h - random instruction sequences run on the host CPU and in the software engine, from the same state.
  *
- * gen.c makes the sequences, host.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
+ * forms.c and gen.c make the sequences, host.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
  * linear addresses: a code area, a data area with nothing mapped before it and a read-only page as its last, and a
  * stack. A sequence ends at an INT3 behind it, or at the exception that it raised.
  */
