@@ -677,5 +677,35 @@ out:
     free(cpuid);
 }
 
+/* TZCNT and LZCNT are BSF and BSR on a processor that has not got them: operands by RIP and with REX included. */
+ASM(bitscan, 64, "movq $0x1000, 97f(%rip); xor %eax, %eax; lzcntq 97f(%rip), %r10; tzcnt %r10, %r11; mov $77, %ecx; tzcnt %eax, %ecx;"
+                 "mov %ecx, %eax; shl $16, %eax; mov %r10w, %ax; out %al, $0xf4; 96: jmp 96b; .balign 8; 97: .quad 0")
+
+TEST(tzcnt_without_bmi1)
+{
+    static struct cpu_state s;
+    static const struct snippet sn = SN(bitscan, LONG0, ~0ull, 0);
+    struct engine_caps *caps = calloc(1, sizeof(*caps));
+    struct cpuid_table *cpuid = calloc(1, sizeof(*cpuid));
+    u8 *mem = malloc(MEM);
+    struct error err;
+
+    for (int with = 0; with < 2; with++) {
+        struct rig soft = { .up = false };
+        struct cpuid_request rq = { .cpus = 1, .supported = &caps->supported, .features = with ? NULL : "-bmi1,-abm" };
+        if (!engine_soft.probe(caps, &err) && !cpuid_build(cpuid, &rq, &err) &&
+            cpuid_has(cpuid, cpu_feature_find("bmi1")) == with && rig_up(&soft, &engine_soft, cpuid) &&
+            run_snippet(&soft, &sn, &s, mem)) {
+            CHECK_EQ(s.gpr[R10], with ? 51 : 12); /* leading zeros, or the number of the highest bit */
+            CHECK_EQ(s.gpr[R11], with ? 0 : 2);
+            CHECK_EQ(s.gpr[RCX], with ? 32 : 77); /* BSF of 0 leaves its destination */
+        }
+        rig_down(&soft);
+    }
+    free(mem);
+    free(caps);
+    free(cpuid);
+}
+
 TEST(round_trip_kvm) { round_trip(&engine_kvm); }
 TEST(round_trip_soft) { round_trip(&engine_soft); }

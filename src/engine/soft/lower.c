@@ -20,8 +20,33 @@ static u8 reg_off(const struct decoded *d, unsigned reg, unsigned size)
     return REG_OFF(reg & 15);
 }
 
+static bool has_isa(const struct soft_vcpu *v, const struct opdesc *o)
+{
+    return v->isa[o->feature / 64] >> (o->feature % 64) & 1;
+}
+
+/* TZCNT and LZCNT are BSF and BSR behind a prefix that processors without BMI1 or ABM ignore (SDM vol. 2 TZCNT), and
+   kernels count on it. Decodes the instruction again without that prefix; false if it is another. */
+static bool decode_unprefixed(const struct soft_vcpu *v, const struct decoded *d, struct decoded *e)
+{
+    u8 bytes[15];
+    unsigned n = 0;
+    if (d->desc->mnemonic != M_TZCNT && d->desc->mnemonic != M_LZCNT)
+        return false;
+    for (unsigned k = 0; k < d->len; k++)
+        if (k >= d->opcode_off || d->bytes[k] != 0xf3)
+            bytes[n++] = d->bytes[k];
+    if (decode(e, bytes, n, d->bits, v->protected_mode) != DECODE_OK)
+        return false;
+    e->len = d->len; /* what RIP moves by, and what RIP-relative operands count from */
+    return true;
+}
+
 void soft_lower(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
 {
+    struct decoded other;
+    if (unlikely(!has_isa(v, d->desc)) && decode_unprefixed(v, d, &other))
+        d = &other;
     const struct opdesc *o = d->desc;
     i->len = d->len;
     i->size = d->osize;
@@ -38,7 +63,7 @@ void soft_lower(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     i->scale = d->scale;
     i->ashift = (u8)(64 - 8 * d->asize);
     i->seg = (u8)soft_seg(v, d->seg);
-    if (!(v->isa[o->feature / 64] >> (o->feature % 64) & 1) ||
+    if (!has_isa(v, o) ||
         !(lower_int(v, d, i) || lower_string(v, d, i) || lower_transfer(v, d, i) || lower_system(v, d, i) ||
           lower_fpu_state(v, d, i) || lower_native(v, d, i)))
         i->fn = op_ud;
