@@ -115,7 +115,7 @@ const struct feature_entry feature_table[] = {
     { { "cldemote", 7, 0, ECX, 25 }, NULL, NULL, NEVER },
     { { "movdiri", 7, 0, ECX, 27 }, NULL, NULL, NEVER },
     { { "movdir64b", 7, 0, ECX, 28 }, NULL, NULL, NEVER },
-    { { "pks", 7, 0, ECX, 31 }, NULL, NULL, NEVER },
+    { { "pks", 7, 0, ECX, 31 }, NULL, "lm", SYS },
     /* 7.0:EDX */
     { { "fsrm", 7, 0, EDX, 4 }, NULL, "erms", HOST },
     { { "avx512_vp2intersect", 7, 0, EDX, 8 }, "avx512-vp2intersect", "avx512f", HOST },

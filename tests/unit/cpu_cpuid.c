@@ -74,7 +74,7 @@ TEST(restrict_soft_and_kvm)
 {
     struct cpuid_table t;
     static const char *const never[] = { "vmx", "monitor", "xsaves", "mpx", "la57", "shstk", "amx_tile", "rtm", "svm",
-                                         "3dnow", "pks", "vme" };
+                                         "3dnow", "vme" };
     big_host(&t);
     cpuid_restrict(&t, true);
     for (u32 i = 0; i < ARRAY_SIZE(never); i++)

@@ -111,8 +111,9 @@ static int refused(const struct soft_vcpu *v, const struct walk *w, enum access 
     if (exec)
         return (user && !w->u) || w->nx || (!user && w->u && (cr4 & CR4_SMEP)) ? 0 : -1;
     int pk = 0;
-    if (w->u && (cr4 & CR4_PKE) && v->long_mode) { /* protection keys guard user pages from data accesses of either mode */
-        u32 rights = v->pkru >> (2 * w->pkey) & 3;
+    /* PKRU guards user pages from data accesses of either mode, PKRS supervisor pages from the supervisor's. */
+    if (v->long_mode && (cr4 & (w->u ? CR4_PKE : CR4_PKS)) && (w->u || !user)) {
+        u32 rights = (w->u ? v->pkru : (u32)v->s.pkrs) >> (2 * w->pkey) & 3;
         if ((rights & 1) || (write && (rights & 2) && (user || (cr0 & CR0_WP))))
             pk = PF_PK;
     }

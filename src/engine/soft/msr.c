@@ -151,6 +151,7 @@ static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
     case MSR_IA32_MISC_ENABLE: *x = s->misc_enable; return true;
     case MSR_IA32_DEBUGCTL: *x = s->debugctl; return true;
     case MSR_IA32_SPEC_CTRL: *x = s->spec_ctrl; return has_spec_ctrl(v);
+    case MSR_IA32_PKRS: *x = s->pkrs; return soft_has(v, 7, 0, 2, 31);
     case MSR_IA32_XSS: *x = s->xss; return soft_has(v, 0xd, 1, 0, 3);
     case MSR_IA32_MCG_CAP: *x = s->mcg_cap; return true;
     case MSR_IA32_MCG_STATUS: *x = s->mcg_status; return true;
@@ -319,6 +320,12 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
         if (!soft_has(v, 0xd, 1, 0, 3) || (x & ~xss_allowed(v)))
             return false;
         s->xss = x;
+        return true;
+    case MSR_IA32_PKRS:
+        if (!soft_has(v, 7, 0, 2, 31) || x >> 32)
+            return false;
+        s->pkrs = x;
+        soft_flush_tlb(v);
         return true;
     case MSR_IA32_MCG_STATUS: s->mcg_status = x; return true;
     case MSR_IA32_MCG_CTL: return (s->mcg_cap & BIT(8)) && (x == 0 || x == ~0ull);

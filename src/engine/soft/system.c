@@ -301,6 +301,7 @@ static u64 cr4_allowed(const struct soft_vcpu *v)
         {7, 1, 7, 20},              /* SMEP */
         {7, 1, 20, 21},             /* SMAP */
         {7, 2, 3, 22},              /* PKU: PKE */
+        {7, 2, 31, 24},             /* PKS */
     };
     u64 m = CR4_PCE;
     for (unsigned k = 0; k < ARRAY_SIZE(feature); k++)
@@ -322,7 +323,7 @@ static void cr4_load(struct soft_vcpu *v, u64 x)
         check_pdptes(v, v->s.cr3);
     v->s.cr4 = x;
     soft_update_mode(v);
-    if (diff & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_LA57))
+    if (diff & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE | CR4_PKS | CR4_LA57))
         soft_flush_tlb(v);
     if (diff & (CR4_OSFXSR | CR4_OSXSAVE | CR4_OSXMMEXCPT))
         soft_update_fpu(v);
