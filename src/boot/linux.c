@@ -159,7 +159,7 @@ int linux_load(struct load *l)
     put64(bp + BP_ACPI_RSDP_ADDR, l->env->rsdp);
     fill_map(l, bp);
 
-    bool is64 = version >= 0x20c && (get16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64);
+    bool is64 = version >= 0x20c && (get16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64) && !l->env->no_long_mode;
     if ((rc = load_find(l, BP_SIZE, 4096, 0x1000, 0xa0000, false, "zero page", &zero_page)) ||
         (rc = load_find(l, BOOT_GDT_SIZE, 16, 0x1000, 0xa0000, false, "GDT", &gdt)) || (rc = place_cmdline(l, bp)) ||
         (rc = place_seed(l, bp)) || (rc = place_initrd(l, bp)))

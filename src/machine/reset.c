@@ -109,9 +109,11 @@ static int reset_chips(struct machine *m)
 
 int machine_reset(struct machine *m, struct boot *boot, struct error *err)
 {
+    const struct cpu_feature *lm = cpu_feature_find("lm");
     struct boot_env env = { .memory = m->memory, .map = m->map, .nmap = m->nmap };
     int rc;
 
+    env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, err)) || (rc = acpi_write_tables(m->memory, m->cpus, &env.rsdp, err)) ||
         (rc = mp_write_table(m->memory, m->cpus, err)) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
         return rc;

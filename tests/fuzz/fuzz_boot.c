@@ -32,7 +32,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     /* The kernel is its own initrd. */
     struct boot_params p = { path, path, "console=ttyS0" };
-    struct boot_env env = { m, map, ARRAY_SIZE(map), 0xe0000, true };
+    struct boot_env env = { m, map, ARRAY_SIZE(map), 0xe0000, false, true };
     struct boot *b = boot_open(&p, &err);
     int rc = b ? boot_load(b, &env, cpu, &err) : -1;
     if (!rc != !err.text[0] || strchr(err.text, '\n'))

@@ -62,7 +62,7 @@ static const char *boot(struct rig *r, const void *data, size_t len, bool with_i
                                              "Multiboot, ELF", "Multiboot", "ELF, PVH entry" };
     const char *result = NULL;
     r->err.text[0] = 0;
-    r->env = (struct boot_env){ r->memory, r->map, 3, 0xe0000, true };
+    r->env = (struct boot_env){ r->memory, r->map, 3, 0xe0000, false, true };
     CHECK_EQ(file(&r->fd, r->path, data, len), 0);
     if (with_initrd)
         CHECK_EQ(file(&r->initrd_fd, r->initrd, "INITRD", 6), 0);
@@ -120,6 +120,19 @@ TEST(linux_32)
     k[0x234] = 0;
     CHECK(boot(&r, k, n, false, NULL));
     CHECK_EQ(r.cpu->rip, MiB(1));
+    rig_free(&r);
+}
+
+TEST(linux_64_without_long_mode)
+{
+    struct rig r = rig_new();
+    struct boot_params p = { r.path, NULL, NULL };
+    u8 k[4096];
+    CHECK_EQ(file(&r.fd, r.path, k, bzimage(k, true)), 0);
+    r.env = (struct boot_env){ r.memory, r.map, 3, 0, true, true };
+    struct boot *b = boot_open(&p, &r.err);
+    CHECK(b && boot_load(b, &r.env, r.cpu, &r.err) == 0 && !(r.cpu->efer & EFER_LMA));
+    boot_close(b);
     rig_free(&r);
 }
 
@@ -253,7 +266,7 @@ TEST(files)
     p.initrd = "/nonexistent";
     CHECK_EQ(file(&r.fd, r.path, k, bzimage(k, true)), 0);
     p.kernel = r.path;
-    r.env = (struct boot_env){ r.memory, r.map, 3, 0, true };
+    r.env = (struct boot_env){ r.memory, r.map, 3, 0, false, true };
     struct boot *b = boot_open(&p, &r.err);
     CHECK(b && boot_load(b, &r.env, r.cpu, &r.err) == -ENOENT && strstr(r.err.text, "initrd"));
     boot_close(b);
