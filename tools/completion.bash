@@ -29,7 +29,7 @@ _lodge()
     --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio' -- "$cur") ;;
     --cpu | --cpus | --memory | --append) ;;
     *)
-        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --cpus --cpu --engine --serial
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial
             --device --no-reboot --trace --quiet --help' -- "$cur")
         ;;
     esac

@@ -90,6 +90,17 @@ static int set_memory(void *to, const char *value, struct error *err)
     return 0;
 }
 
+static int set_code_cache(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+    u64 bytes;
+
+    if (parse_size(value, &bytes) || (bytes && bytes < CONFIG_MIN_CODE_CACHE) || bytes > CONFIG_MAX_CODE_CACHE)
+        return error_set(err, EINVAL, "--code-cache %s: 0, or a size from 1M to 4G, for example 64M", value);
+    o->config.code_cache = bytes;
+    return 0;
+}
+
 static int set_kernel(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
@@ -196,6 +207,8 @@ static const struct option_def options[] = {
     { "cpus", "N", "number of CPUs (1)", set_cpus },
     { "cpu", "MODEL[,+FEATURE,-FEATURE]", "CPU model (host) with features added and taken away", set_cpu },
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
+    { "code-cache", "SIZE", "software engine: translate hot code, with this much\nmemory for it; 0 (the default): interpret all",
+      set_code_cache },
     { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
       set_serial },
     { "device", "testdev", "debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects", set_device },

@@ -54,7 +54,11 @@ struct engine_config {
     void *machine;
     u32 cpus;
     const struct engine_trace *trace; /* or NULL */
+    u64 code_cache; /* software engine: bytes for translated code, shared out among the vCPUs; 0: interpret everything */
+    u32 translate_after; /* runs of a block in the interpreter before it is translated */
 };
+
+enum { ENGINE_TRANSLATE_AFTER = 12 }; /* the usual value */
 
 struct engine_caps {
     bool irqchip;      /* PIC, IOAPIC, LAPIC, PIT in the engine; state by irqchip_get/set */

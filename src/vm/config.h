@@ -13,6 +13,8 @@
 enum { CONFIG_MAX_CPUS = 64, CONFIG_MAX_SERIAL = 4, CONFIG_MAX_TRACE = 8 };
 
 #define CONFIG_MIN_MEMORY MiB(1)
+#define CONFIG_MIN_CODE_CACHE MiB(1)
+#define CONFIG_MAX_CODE_CACHE GiB(4)
 
 enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO };
 
@@ -26,6 +28,7 @@ struct vm_config {
     const char *cpu;    /* MODEL[,+feature,-feature] as given; "host" by default */
     u32 cpus;           /* 1..CONFIG_MAX_CPUS */
     u64 memory;         /* bytes, a multiple of 4 KiB */
+    u64 code_cache;     /* bytes for translated code, software engine; 0: interpret everything */
 
     const char *kernel; /* a path; needed */
     const char *initrd; /* a path; for a Multiboot kernel "file args,file2 args": its modules */

@@ -244,6 +244,8 @@ int vm_build(struct vm *v, struct error *err)
         .machine = v->machine,
         .cpus = c->cpus,
         .trace = trace_engine(v->trace),
+        .code_cache = c->code_cache,
+        .translate_after = ENGINE_TRANSLATE_AFTER,
     };
     if ((rc = v->engine->vm_create(&v->engine_vm, &ec, err))) {
         v->engine_vm = NULL;

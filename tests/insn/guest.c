@@ -128,7 +128,7 @@ static void build_state(struct guest *g)
     segment(&s->seg[GS], 0, SEG_UNUSABLE, 0, GS_BASE);
 }
 
-struct guest *guest_new(void)
+struct guest *guest_new(bool translate)
 {
     struct error err = {""};
     struct guest *g = aligned_alloc(64, align_up(sizeof(*g), 64));
@@ -146,7 +146,8 @@ struct guest *guest_new(void)
     if (cpuid_build(&g->cpuid, &rq, &err))
         goto failed;
     free(caps);
-    struct engine_config cfg = {.memory = g->memory, .cpuid = &g->cpuid, .ops = &machine, .machine = g, .cpus = 1};
+    struct engine_config cfg = {.memory = g->memory, .cpuid = &g->cpuid, .ops = &machine, .machine = g, .cpus = 1,
+                                .code_cache = translate ? MiB(8) : 0, .translate_after = 0};
     if (engine_soft.vm_create(&g->vm, &cfg, &err) || engine_soft.vcpu_create(g->vm, 0, &g->vcpu, &err))
         goto failed;
     build_tables(g);

@@ -110,7 +110,7 @@ extern bool host_has_ldt; /* the kernel lets us have segments */
 void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
 
 /* ---- guest.c ---- */
-struct guest *guest_new(void);
+struct guest *guest_new(bool translate); /* translate: every block, at its first run */
 bool guest_has(const struct guest *g, unsigned isa);
 void guest_free(struct guest *g);
 /* False: the engine gave up; why is printed. */

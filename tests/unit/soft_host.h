@@ -63,6 +63,7 @@ static bool reachable(u64 lin, enum access a)
     u64 page = (lin - DATA) >> 12;
     return page < WINDOW_PAGES && mapped[page] && (!(a & ACCESS_WRITE) || writable[page]);
 }
+void soft_update_jc_key(struct soft_vcpu *v) {}
 bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a) { return reachable(lin, a); }
 void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a)
 {

@@ -3,6 +3,7 @@
 #include "engine/soft/block.h"
 
 #include "engine/soft/code_gate.h"
+#include "engine/soft/translate/translate.h"
 
 enum { HASH_BITS = 14, ARENA_SIZE = 32 << 20 };
 
@@ -43,6 +44,8 @@ void soft_code_flush(struct soft_vcpu *v)
     v->jc_gen++;
     soft_update_jc_key(v);
     v->block = NULL;
+    if (v->jit)
+        soft_jit_flush(v);
 }
 
 /* ---- the watch ---------------------------------------------------------- */
@@ -62,6 +65,15 @@ void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
        generation. */
     __atomic_store_n(&v->vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&v->vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
+    for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
+        struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (!o || !o->jit)
+            continue;
+        u32 at = __atomic_fetch_add(&o->retire_count, 1, __ATOMIC_SEQ_CST);
+        if (at < ARRAY_SIZE(o->retire_page))
+            __atomic_store_n(&o->retire_page[at], page + 1, __ATOMIC_SEQ_CST);
+        soft_request(o, REQ_RETIRE);
+    }
 }
 
 bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n)
@@ -137,6 +149,9 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->n = 0;
     b->gen = watch(v, b->gpa, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
     b->gen2 = 0;
+    b->hits = 0;
+    b->untranslatable = false;
+    b->trans = NULL;
     const u8 *p = host + offset;
     unsigned at = 0;
     while (b->n < most && at < limit && at < 240) {

@@ -21,6 +21,9 @@ struct block {
     u32 gen, gen2;  /* of the pages when decoded */
     u32 key;        /* code mode, single */
     u16 bytes, n;   /* length in guest bytes, instructions */
+    u16 hits;       /* times run by the interpreter, up to where it is translated */
+    bool untranslatable;
+    struct trans *trans;
     struct block *next; /* hash chain */
     struct insn insn[]; /* n, then op_end unless the last leaves by itself */
 };

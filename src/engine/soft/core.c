@@ -6,6 +6,7 @@
  */
 #include "engine/soft/block.h"
 #include "engine/soft/core.h"
+#include "engine/soft/translate/translate.h"
 
 /* ---- faults ------------------------------------------------------------- */
 
@@ -85,7 +86,7 @@ void soft_ask_others(struct soft_vcpu *v, u32 request)
     for (u32 k = 0; k < vm->cfg.cpus; k++) {
         struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
         if (o && o != v)
-            __atomic_fetch_or(&o->request, request, __ATOMIC_SEQ_CST);
+            soft_request(o, request);
     }
 }
 
@@ -103,6 +104,25 @@ static void begin_event(struct soft_vcpu *v)
     v->delivering = -1;
 }
 
+/* Drops the translations of the pages whose code was overwritten. One that is named while this runs may be seen half
+   (0): then, and when there are too many, every stale one is looked for. */
+static void retire(struct soft_vcpu *v)
+{
+    u64 page[ARRAY_SIZE(v->retire_page)];
+    u32 n = __atomic_exchange_n(&v->retire_count, 0, __ATOMIC_SEQ_CST);
+    bool all = n > ARRAY_SIZE(page);
+    for (u32 k = 0; k < ARRAY_SIZE(page); k++) {
+        page[k] = __atomic_exchange_n(&v->retire_page[k], 0, __ATOMIC_SEQ_CST);
+        if (k < n && !page[k])
+            all = true;
+    }
+    for (u32 k = 0; k < ARRAY_SIZE(page) && !all; k++)
+        if (page[k])
+            soft_jit_retire_page(v, page[k] - 1);
+    if (all)
+        soft_jit_retire_stale(v);
+}
+
 /* Acts on requests; true: run() ends with RUN_KICKED. */
 static bool requests(struct soft_vcpu *v)
 {
@@ -110,6 +130,10 @@ static bool requests(struct soft_vcpu *v)
     if (r & REQ_FLUSH) {
         take(v, REQ_FLUSH);
         soft_drop_writable(v);
+    }
+    if (r & REQ_RETIRE) {
+        take(v, REQ_RETIRE);
+        retire(v);
     }
     if (r & REQ_RESET_CACHES) {
         take(v, REQ_RESET_CACHES);
@@ -206,7 +230,7 @@ enum run_result soft_run(struct soft_vcpu *v)
 {
     u64 sp;
     __asm__("mov %%rsp, %0" : "=r"(sp));
-    v->stack_floor = sp - KiB(64);
+    v->stack_floor = v->jit ? ~0ull : sp - KiB(64); /* the translator must see every block */
     v->leave = RUN_KICKED;
     v->error = NULL;
     if (_setjmp(v->escape)) {
@@ -222,7 +246,9 @@ enum run_result soft_run(struct soft_vcpu *v)
         soft_deliver(v, v->pending_vector, EVENT_INTERRUPT, false, 0);
     }
     for (;;) {
-        if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | v->s.activity)) {
+        if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) |
+                     __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity)) {
+            __atomic_store_n(&v->poll, 0, __ATOMIC_SEQ_CST);
             if (v->request && requests(v))
                 return RUN_KICKED;
             if (v->s.activity == CPU_SHUTDOWN)
@@ -246,6 +272,17 @@ enum run_result soft_run(struct soft_vcpu *v)
                 j->rip = v->rip;
                 j->key = v->jc_key;
                 j->block = b;
+            }
+        }
+        if (v->jit) {
+            struct trans *t = soft_jit_find(v, b);
+            if (t) {
+                soft_jit_enter(v, t);
+                continue;
+            }
+            if (unlikely(v->jit->full)) {
+                soft_code_flush(v);
+                continue;
             }
         }
         v->block = b;

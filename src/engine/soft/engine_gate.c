@@ -16,6 +16,7 @@
 #include "engine/soft/block.h"
 #include "engine/soft/core.h"
 #include "engine/soft/soft.h"
+#include "engine/soft/translate/translate.h"
 
 struct engine_vm {
     struct soft_vm soft;
@@ -82,6 +83,7 @@ static void vcpu_destroy(struct engine_vcpu *e)
     struct soft_vcpu *v = soft_of(e);
     if (v->vm)
         __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
+    soft_jit_free(v);
     soft_native_free(v);
     soft_code_free(v);
     free(e);
@@ -119,6 +121,8 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     int r = soft_code_new(v);
     if (!r)
         r = soft_native_new(v);
+    if (!r)
+        r = soft_jit_new(v);
     if (r) {
         v->vm = NULL;
         vcpu_destroy(ev);
@@ -232,6 +236,7 @@ static enum run_result run(struct engine_vcpu *e, struct error *err)
         v->has_pending_vector = true;
     }
     __atomic_store_n(&v->running, true, __ATOMIC_RELEASE);
+    soft_jit_thread(v);
     enum run_result r = soft_run(v);
     soft_vec_save(v);
     __atomic_store_n(&v->running, false, __ATOMIC_RELEASE);
@@ -248,7 +253,7 @@ static void wake(struct soft_vcpu *v)
 
 static void request(struct soft_vcpu *v, u32 bits)
 {
-    __atomic_fetch_or(&v->request, bits, __ATOMIC_SEQ_CST);
+    soft_request(v, bits);
     if (__atomic_load_n(&v->sleeping, __ATOMIC_SEQ_CST))
         wake(v);
 }
@@ -389,7 +394,7 @@ static int dirty_sync(struct engine_vm *e)
         if (!v)
             continue;
         if (__atomic_load_n(&v->running, __ATOMIC_ACQUIRE))
-            __atomic_fetch_or(&v->request, REQ_FLUSH, __ATOMIC_SEQ_CST);
+            soft_request(v, REQ_FLUSH);
         else
             soft_drop_writable(v);
     }

@@ -26,6 +26,9 @@ static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
 static struct sigaction previous[ARRAY_SIZE(fault_signals)];
 static bool installed;
 
+/* The processor this thread runs. */
+_Thread_local struct soft_vcpu *soft_fault_vcpu;
+
 static bool in_stub(u64 rip)
 {
     u32 top = __atomic_load_n(&range_top, __ATOMIC_ACQUIRE);
@@ -56,6 +59,13 @@ static void on_fault(int sig, siginfo_t *info, void *context)
 {
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
+    struct soft_vcpu *v = soft_fault_vcpu;
+    if (info->si_code > 0 && v && (u64)g[REG_RIP] - v->jit_code < v->jit_code_size) {
+        /* In a translation: its own stub finds out which instruction it is (translate.c). */
+        g[REG_R10] = g[REG_RIP];
+        g[REG_RIP] = (greg_t)v->jit_fault;
+        return;
+    }
     if (info->si_code <= 0 || !in_stub((u64)g[REG_RIP])) {
         not_ours(sig, info, context);
         return;

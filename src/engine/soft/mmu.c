@@ -8,6 +8,7 @@
 #include "engine/soft/soft.h"
 
 #include "engine/soft/block.h"
+#include "engine/soft/translate/translate.h"
 
 enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 };
 #define PTE_P BIT(0)
@@ -589,6 +590,7 @@ void soft_update_tlb_ctx(struct soft_vcpu *v)
     v->watch_access = align || data_bp;
     v->tlb_ctx = v->watch_access ? TLB_EMPTY : ctx_of(v, ACCESS_READ);
     v->tlb = v->tlbs[v->tlb_ctx];
+    soft_update_jc_key(v);
 }
 
 void soft_update_mode(struct soft_vcpu *v)
@@ -617,11 +619,13 @@ void soft_update_mode(struct soft_vcpu *v)
         v->jc_cs_limit = cs->limit;
         v->jc_gen++; /* its entries are offsets in the former CS */
     }
-    soft_update_jc_key(v);
     soft_update_tlb_ctx(v);
 }
 
 void soft_update_jc_key(struct soft_vcpu *v)
 {
-    v->jc_key = v->jc_gen << 8 | (u64)(v->cpl == 3) << 4 | soft_code_key(v);
+    u64 key = v->jc_gen << 8 | (u64)!!(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX)) << 7 | (u64)v->tlb_ctx << 5 | (u64)(v->cpl == 3) << 4 | soft_code_key(v);
+    if (v->jit && ((key ^ v->jc_key) & ~0x7full)) /* mappings; whether vectors may be used */
+        soft_jit_clear_lookup(v);
+    v->jc_key = key;
 }

@@ -101,6 +101,7 @@ bool lower_masked(struct soft_vcpu *v, const struct decoded *d, struct insn *i, 
 void native_masked_fault(struct soft_vcpu *v, const struct insn *i, u64 addr);
 
 /* fault_gate.c */
+extern _Thread_local struct soft_vcpu *soft_fault_vcpu; /* the processor that runs on this thread */
 int must_check fault_register(struct soft_vcpu *v);
 void fault_unregister(struct soft_vcpu *v);
 

@@ -93,6 +93,12 @@ struct jc_entry { /* RIP to block; valid while key == soft_vcpu.jc_key */
     struct block *block;
 };
 
+/* Translated code by RIP, one table a TLB context: an exact match, or the way out. Cleared when mappings change. */
+enum { JCT_BITS = 12, JCT_SIZE = 1 << JCT_BITS };
+struct jct_entry {
+    u64 minus_rip, code;
+};
+
 /* ---- a processor -------------------------------------------------------- */
 
 enum soft_request { /* bits of soft_vcpu.request */
@@ -100,6 +106,7 @@ enum soft_request { /* bits of soft_vcpu.request */
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
     REQ_RESET_CACHES = 1 << 6,
     REQ_NMI2 = 1 << 7, /* a second NMI came before the first was taken: one is served while one is latched */
+    REQ_RETIRE = 1 << 8, /* code was overwritten: retire_page says where */
 };
 enum soft_slow { /* why instructions run one at a time (soft_vcpu.slow) */
     SLOW_TF = 1 << 0, SLOW_DR = 1 << 1, SLOW_TRACE = 1 << 2, SLOW_SHADOW = 1 << 3, SLOW_SMC = 1 << 4, SLOW_RF = 1 << 5,
@@ -121,6 +128,7 @@ struct soft_vcpu {
     struct tlb_entry *tlb;      /* the context in force: tlbs[ctx] */
     u64 segbase[ISEG_COUNT];    /* linear bases by enum insn_seg */
     u32 request;                /* enum soft_request; atomic */
+    u32 poll;                   /* a request came that the run loop has not seen: translated code leaves; atomic */
     u32 slow;                   /* enum soft_slow */
     u32 fpu_deny;
     u8 cpl, bits;               /* code size 16, 32, 64 */
@@ -133,7 +141,7 @@ struct soft_vcpu {
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
     u64 jc_gen;                 /* bumped when mappings or a legacy CS change */
-    u64 jc_key;                 /* jc_gen, privilege and code mode: what a jump cache entry must match */
+    u64 jc_key;                 /* jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
     u64 jc_cs_base;
     u32 jc_cs_limit;
     struct block *block;        /* the one that runs */
@@ -158,6 +166,15 @@ struct soft_vcpu {
     u64 isa[4];                 /* features the guest may use, a bit per enum isa */
     struct tlb_entry tlbs[TLB_CTX_COUNT][TLB_SIZE];
     struct jc_entry jc[JC_SIZE];
+    struct soft_jit *jit;       /* the translator's own; NULL: interpret only */
+    struct soft_vcpu *jit_self;
+    u64 jit_tmp, jit_tmp2, jit_flags, jit_back, jit_link, jit_link_rip;
+    u32 jit_key;
+    u64 jit_code, jit_code_size, jit_fault; /* for the signal handler: translated code, and where it is sent */
+    bool jit_next;
+    u64 retire_page[8];         /* guest pages whose translations are stale; atomic */
+    u32 retire_count;           /* more than 8: all of them */
+    struct jct_entry jct[TLB_CTX_COUNT][JCT_SIZE];
     struct soft_code *code;     /* block.c's own */
     struct soft_native *native; /* native.c's own */
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
@@ -182,6 +199,13 @@ struct soft_vm {
     u8 phys_bits, lin_bits;
     bool vec_eager;  /* save vectors after each vector instruction (sanitizer builds) */
 };
+
+/* Any thread. The run loop clears poll, then looks at request. */
+static inline void soft_request(struct soft_vcpu *v, u32 bits)
+{
+    __atomic_fetch_or(&v->request, bits, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->poll, 1, __ATOMIC_SEQ_CST);
+}
 
 #define NEXT(v, i) return (i)[1].fn((v), (i) + 1)
 #define RIP_START(v, i) (((v)->gpr[REG_BLOCK] + (i)->off) & (v)->ipmask)

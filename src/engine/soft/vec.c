@@ -8,6 +8,7 @@
  * but in the instructions below. PKRU (component 9) never reaches the host: it is
  * the guest's alone, and XRSTOR would fault on it where the host has none.
  */
+#include "engine/soft/block.h"
 #include "engine/soft/native.h"
 
 #define IMAGE16(v, o) (*(u16 *)((v)->s.xsave + (o)))
@@ -117,6 +118,7 @@ void soft_update_fpu(struct soft_vcpu *v)
     if (ts && (cr0 & CR0_MP))
         deny |= DENY_WAIT;
     v->fpu_deny = deny;
+    soft_update_jc_key(v);
 }
 
 void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny)

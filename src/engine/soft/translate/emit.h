@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * emit.h - writing host instructions. Numbers are hardware register numbers (RAX 0 ... R15 15).
+ */
+#ifndef LODGE_ENGINE_SOFT_TRANSLATE_EMIT_H
+#define LODGE_ENGINE_SOFT_TRANSLATE_EMIT_H
+
+#include "base/base.h"
+#include "cpu/cpu.h"
+
+struct emit {
+    u8 *p, *end; /* in the writable view; p == end: full, what follows is dropped */
+    s64 rx;      /* executable view minus writable view */
+};
+
+static inline void e1(struct emit *e, unsigned b)
+{
+    if (likely(e->p < e->end))
+        *e->p++ = (u8)b;
+}
+static inline void e4(struct emit *e, u32 x)
+{
+    for (unsigned k = 0; k < 4; k++)
+        e1(e, x >> (8 * k) & 0xff);
+}
+static inline void e8(struct emit *e, u64 x)
+{
+    e4(e, (u32)x);
+    e4(e, (u32)(x >> 32));
+}
+static inline bool emit_full(const struct emit *e)
+{
+    return e->end - e->p < 64;
+}
+/* Address at which the next byte will execute. */
+static inline u64 here(const struct emit *e)
+{
+    return (u64)(e->p + e->rx);
+}
+
+/* op reg, gs:[off] (8B load, 89 store, 03 add, 33 xor ...). size 4 or 8. */
+static inline void e_gs(struct emit *e, unsigned op, unsigned reg, u32 off, unsigned size)
+{
+    e1(e, 0x65);
+    if (size == 8 || reg >= 8)
+        e1(e, 0x40 | (size == 8) << 3 | (reg >> 3) << 2);
+    e1(e, op);
+    e1(e, (reg & 7) << 3 | 4);
+    e1(e, 0x25);
+    e4(e, off);
+}
+/* op reg, gs:[r11 + off], 64 bits. */
+static inline void e_gs_r11(struct emit *e, unsigned op, unsigned reg, u32 off)
+{
+    e1(e, 0x65);
+    e1(e, 0x49 | (reg >> 3) << 2);
+    e1(e, op);
+    e1(e, 0x80 | (reg & 7) << 3 | 3);
+    e4(e, off);
+}
+/* mov dst, src, 64 bits. */
+static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
+{
+    e1(e, 0x48 | (src >> 3) << 2 | dst >> 3);
+    e1(e, 0x89);
+    e1(e, 0xc0 | (src & 7) << 3 | (dst & 7));
+}
+static inline void e_mov_imm(struct emit *e, unsigned dst, u64 x)
+{
+    if (x <= 0xffffffff) {
+        if (dst >= 8)
+            e1(e, 0x41);
+        e1(e, 0xb8 | (dst & 7));
+        e4(e, (u32)x);
+    } else if ((u64)(s64)(s32)x == x) {
+        e1(e, 0x48 | dst >> 3);
+        e1(e, 0xc7);
+        e1(e, 0xc0 | (dst & 7));
+        e4(e, (u32)x);
+    } else {
+        e1(e, 0x48 | dst >> 3);
+        e1(e, 0xb8 | (dst & 7));
+        e8(e, x);
+    }
+}
+/* ModRM, SIB and displacement of [base + index * 2^scale + disp]; index 16: none. base any (not none). */
+static inline void e_mem(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+{
+    bool sib = index != 16 || (base & 7) == 4, d0 = disp == 0 && (base & 7) != 5, d1 = disp == (s8)disp;
+    e1(e, (d0 ? 0 : d1 ? 0x40 : 0x80) | (reg & 7) << 3 | (sib ? 4 : base & 7));
+    if (sib)
+        e1(e, scale << 6 | (index == 16 ? 4 : index & 7) << 3 | (base & 7));
+    if (d0)
+        return;
+    if (d1)
+        e1(e, (u8)disp);
+    else
+        e4(e, (u32)disp);
+}
+/* op reg, [base + index * 2^scale + disp] with REX. size 4 or 8. */
+static inline void e_rm(struct emit *e, unsigned op, unsigned reg, unsigned base, unsigned index, unsigned scale,
+                        s32 disp, unsigned size)
+{
+    unsigned rex = (size == 8) << 3 | (reg >> 3) << 2 | (index != 16 && index >> 3) << 1 | base >> 3;
+    if (rex)
+        e1(e, 0x40 | rex);
+    e1(e, op);
+    e_mem(e, reg, base, index, scale, disp);
+}
+static inline void e_lea(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+{
+    e_rm(e, 0x8d, reg, base, index, scale, disp, 8);
+}
+static inline void e_jmp(struct emit *e, u64 to)
+{
+    e1(e, 0xe9);
+    e4(e, (u32)(to - (here(e) + 4)));
+}
+static inline void e_call(struct emit *e, u64 to) /* any distance; through rax */
+{
+    e1(e, 0x48), e1(e, 0xb8), e8(e, to);
+    e1(e, 0xff), e1(e, 0xd0);
+}
+/* jcc rel32, returns the place of rel32 for e_fix. */
+static inline u8 *e_jcc(struct emit *e, unsigned cc)
+{
+    e1(e, 0x0f);
+    e1(e, 0x80 | cc);
+    u8 *at = e->p;
+    e4(e, 0);
+    return at;
+}
+static inline void e_fix(struct emit *e, u8 *at, u64 to)
+{
+    if (unlikely(emit_full(e)))
+        return;
+    u32 rel = (u32)(to - ((u64)(at + e->rx) + 4));
+    for (unsigned k = 0; k < 4; k++)
+        at[k] = (u8)(rel >> (8 * k));
+}
+enum { CC_O, CC_NO, CC_B, CC_AE, CC_E, CC_NE, CC_BE, CC_A };
+
+#endif
