@@ -27,9 +27,9 @@ _lodge()
     --device) mapfile -t COMPREPLY < <(compgen -W 'testdev' -- "$cur") ;;
     --serial) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
     --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio' -- "$cur") ;;
-    --cpu | --cpus | --memory | --append) ;;
+    --cpu | --cpus | --memory | --append | --code-cache) ;;
     *)
-        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --code-cache --serial
             --device --no-reboot --trace --quiet --help' -- "$cur")
         ;;
     esac
