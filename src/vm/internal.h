@@ -33,6 +33,7 @@ struct vm {
     const struct vm_config *config;
     const char *restore; /* directory of the snapshot it comes from, or NULL; set before vm_build */
     const struct engine_ops *engine;
+    struct error engine_why; /* the choice, in a sentence */
     struct engine_caps caps;
     struct cpuid_table cpuid;
     struct trace *trace;

@@ -209,13 +209,10 @@ static int watch_signals(struct vm *v, struct error *err)
 int vm_build(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
-    struct error why = { "" };
     int rc;
 
-    if (!(v->engine = engine_choose(c->engine, &why, err)))
+    if (!(v->engine = engine_choose(c->engine, &v->engine_why, err)))
         return -ENODEV;
-    if (strcmp(c->engine, v->engine->name))
-        log_info("engine %s: %s", v->engine->name, why.text);
     if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)))
         return rc;
     if (trace_engine(v->trace) && !v->caps.trace_exec)
@@ -302,6 +299,9 @@ int vm_run(const struct vm_config *config, struct error *err)
     if (!rc)
         rc = machine_reset(v->machine, v->boot, err);
     if (!rc) {
+        /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
+        if (strcmp(config->engine, v->engine->name))
+            log_info("engine %s: %s", v->engine->name, v->engine_why.text);
         log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel, boot_protocol(v->boot), config->cpus,
                   (unsigned long long)(config->memory >> 20));
         vcpus_resume(v->vcpus);
