@@ -72,7 +72,12 @@ void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
         u32 at = __atomic_fetch_add(&o->retire_count, 1, __ATOMIC_SEQ_CST);
         if (at < ARRAY_SIZE(o->retire_page))
             __atomic_store_n(&o->retire_page[at], page + 1, __ATOMIC_SEQ_CST);
-        soft_request(o, REQ_RETIRE);
+        /* Ourselves we only ask to leave the translation: a repeated string store that overwrites its own code goes on
+           to its end, as on hardware, where a request would interrupt it and fetch it anew. */
+        if (o == v)
+            v->poll = 1;
+        else
+            soft_request(o, REQ_RETIRE);
     }
 }
 

@@ -249,6 +249,8 @@ enum run_result soft_run(struct soft_vcpu *v)
         if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) |
                      __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity)) {
             __atomic_store_n(&v->poll, 0, __ATOMIC_SEQ_CST);
+            if (v->retire_count)
+                retire(v);
             if (v->request && requests(v))
                 return RUN_KICKED;
             if (v->s.activity == CPU_SHUTDOWN)
