@@ -79,6 +79,15 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
 #define CHAIN(v) return
 #endif
 
+/* Were the bytes behind the running block overwritten since it was decoded? */
+static inline bool soft_block_overwritten(const struct soft_vcpu *v)
+{
+    const struct block *b = v->block;
+    return !soft_block_current(v, b) ||
+           (b->gpa2 != ~0ull &&
+            b->gen2 != __atomic_load_n(&v->vm->code_gen[b->gpa2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED));
+}
+
 /* n bytes at gpa (one page) are about to be written, or have been. */
 void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n);
 static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)

@@ -238,6 +238,7 @@ enum run_result soft_run(struct soft_vcpu *v)
             return v->leave;
         if (!v->fault.active)
             v->delivering = -1;
+        v->in_string = false;
     }
     if (v->fault.active)
         deliver_fault(v);

@@ -450,7 +450,7 @@ static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf,
    is decoded afresh. */
 static void check_smc(struct soft_vcpu *v, const struct insn *i, const struct page *p, unsigned n)
 {
-    if (i && p->host && !(v->slow & SLOW_SMC) && soft_code_hits_block(v, p->gpa, n))
+    if (i && p->host && !(v->slow & SLOW_SMC) && !v->in_string && soft_code_hits_block(v, p->gpa, n))
         soft_retry_slow(v, i, SLOW_SMC);
 }
 

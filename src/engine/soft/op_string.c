@@ -7,7 +7,7 @@
  * processor gives. After every piece RSI, RDI and RCX are as if the instruction had been
  * interrupted there (SDM vol. 2 REP), and requests are looked at.
  */
-#include "engine/soft/soft.h"
+#include "engine/soft/block.h"
 
 enum { OPS_MOVS, OPS_CMPS, OPS_SCAS, OPS_LODS, OPS_STOS, OPS_INS, OPS_OUTS };
 
@@ -188,9 +188,19 @@ static u64 chunk(struct soft_vcpu *v, const struct insn *i, u64 count)
     return n;
 }
 
+/* A string instruction that overwrites itself is not fetched anew for the rest of its elements; what follows it is. */
+static bool ends_block(struct soft_vcpu *v)
+{
+    v->in_string = false;
+    return unlikely(soft_block_overwritten(v));
+}
+
 static void op_string(struct soft_vcpu *v, const struct insn *i)
 {
+    v->in_string = true;
     element(v, i, v->rflags & RFLAGS_DF ? -(s64)i->size : i->size);
+    if (ends_block(v))
+        END_BLOCK(v, i);
     NEXT(v, i);
 }
 
@@ -201,6 +211,7 @@ static void op_rep(struct soft_vcpu *v, const struct insn *i)
     const bool by_page = step > 0 && (i->aux == OPS_MOVS || i->aux == OPS_STOS);
     const bool until_zf = i->aux == OPS_CMPS || i->aux == OPS_SCAS;
     const bool stepping = v->slow != 0; /* single-step traps come after every element */
+    v->in_string = true;
     for (unsigned budget = 0;; budget++) {
         u64 count = v->gpr[RCX] & amask(i);
         if (!count)
@@ -218,9 +229,12 @@ static void op_rep(struct soft_vcpu *v, const struct insn *i)
         if (unlikely(__atomic_load_n(&v->request, __ATOMIC_RELAXED) || (stepping && (v->slow & (SLOW_TF | SLOW_DR))) ||
                      v->db_pending || budget == 65536)) {
             v->rip = RIP_START(v, i); /* interrupted: the instruction goes on later */
+            v->in_string = false;
             return;
         }
     }
+    if (ends_block(v))
+        END_BLOCK(v, i);
     NEXT(v, i);
 }
 

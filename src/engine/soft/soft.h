@@ -172,6 +172,7 @@ struct soft_vcpu {
     u32 jit_key;
     u64 jit_code, jit_code_size, jit_fault; /* for the signal handler: translated code, and where it is sent */
     bool jit_next;
+    bool in_string;             /* a string instruction runs: it may overwrite itself and goes on (op_string.c) */
     u64 retire_page[8];         /* guest pages whose translations are stale; atomic */
     u32 retire_count;           /* more than 8: all of them */
     struct jct_entry jct[TLB_CTX_COUNT][JCT_SIZE];
