@@ -64,7 +64,6 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
         return NULL;
     v->block = j->block;
     v->gpr[REG_BLOCK] = rip;
-    v->insn_count += j->block->n;
     return j->block->insn;
 }
 #if defined(__OPTIMIZE__) && !(defined(SOFT_VEC_EAGER) && SOFT_VEC_EAGER)

@@ -212,7 +212,6 @@ static void step(struct soft_vcpu *v)
     v->tf_blocked = false;
     v->block = b;
     v->gpr[REG_BLOCK] = v->rip;
-    v->insn_count++;
     b->insn[0].fn(v, b->insn);
     v->slow &= ~(u32)SLOW_SMC;
     /* RF covers one instruction, unless this very one loaded it (IRET, which then asks for one more step). */
@@ -290,7 +289,6 @@ enum run_result soft_run(struct soft_vcpu *v)
         }
         v->block = b;
         v->gpr[REG_BLOCK] = v->rip;
-        v->insn_count += b->n;
         b->insn[0].fn(v, b->insn);
     }
 }

@@ -152,7 +152,7 @@ struct soft_vcpu {
 
     struct soft_vm *vm;
     u32 id;
-    jmp_buf escape;             /* soft_raise and soft_leave come here */
+    jmp_buf escape;             /* soft_raise, soft_retry_slow and soft_fail come here */
     struct { bool active; u8 vector; bool has_error; u32 error; } fault; /* being delivered */
     bool has_pending_vector;    /* an interrupt accepted before the state was saved: to be delivered first */
     u8 pending_vector;
@@ -180,11 +180,10 @@ struct soft_vcpu {
     struct soft_native *native; /* native.c's own */
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
     u16 x87_fop, x87_fcs, x87_fds;
-    u64 insn_count;             /* instructions started, by block */
     u32 pauses;                 /* PAUSE executed */
     struct xtlb_entry { u64 tag, gpa; const u8 *host; } xtlb[2][XTLB_SIZE]; /* executable pages: [cpl == 3] */
     enum run_result leave;      /* what soft_fail ends the run with */
-    const char *error;          /* set before soft_leave(RUN_ERROR) */
+    const char *error;          /* set by soft_fail */
     u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by mmu.c */
 };
 
