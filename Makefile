@@ -6,8 +6,11 @@
 #   make test       everything that must pass; the last line counts.  SUITE=unit runs one kind
 #   make test-sanitized   the same, built with -Db_sanitize=address,undefined
 #   make fuzz       the fuzzers and the comparison with the host CPU, for SECONDS=600 each
-#   make soak       boots and powers off a guest over and over for SECONDS=3600
-#   make bench      measures boot time, idle cost and the engine's speed
+#   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
+#   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
+#   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
+#   make bench      the engine's speed beside the bare host's and TCG's, and more (docs/benchmarks.md);
+#                   BENCH_OPTS="--code-cache 64M" are lodge's, BENCH_OPTS="--json ..." prints JSON
 #   make install    PREFIX=/usr/local, DESTDIR=
 #   make deps       install the Debian packages that are missing (packages.txt); every target does this first
 #   make clean
@@ -18,6 +21,10 @@ SANITIZE = none
 ARGS =
 SUITE =
 KERNEL_ARGS = console=ttyS0
+SOAK = 300
+SOAK_OPTS =
+PROGRAMS_OPTS =
+BENCH_OPTS =
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -44,14 +51,21 @@ fuzz: SECONDS = 600
 fuzz: all
 	@LODGE_TEST_SECONDS=$(SECONDS) meson test -C $(BUILD) --no-rebuild --timeout-multiplier 0 --verbose --suite fuzz
 
-soak: SECONDS = 3600
 soak: all
+	@tools/guest $(BUILD)/guest linux stress
+	@tests/soak_stress $(BUILD) $(SOAK) $(SOAK_OPTS)
+
+soak-boot: SECONDS = 3600
+soak-boot: all
 	@tools/guest $(BUILD)/guest linux
 	@tests/soak $(BUILD) $(SECONDS)
 
+programs: all
+	@LODGE_BOOT_SECONDS=3600 tests/system/programs $(BUILD) $(PROGRAMS_OPTS)
+
 bench: all
 	@tools/guest $(BUILD)/guest linux
-	@bench/run $(BUILD)
+	@bench/run $(BUILD) $(BENCH_OPTS)
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild
@@ -59,4 +73,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run test test-sanitized fuzz soak bench install clean
+.PHONY: all deps run test test-sanitized fuzz soak soak-boot programs bench install clean

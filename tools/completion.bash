@@ -26,11 +26,11 @@ _lodge()
     --engine) mapfile -t COMPREPLY < <(compgen -W 'auto kvm soft' -- "$cur") ;;
     --device) mapfile -t COMPREPLY < <(compgen -W 'testdev' -- "$cur") ;;
     --serial) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
-    --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio' -- "$cur") ;;
+    --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio jit' -- "$cur") ;;
     --cpu | --cpus | --memory | --append | --code-cache) ;;
     *)
-        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --code-cache --serial
-            --device --no-reboot --trace --quiet --help' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial
+            --device --no-reboot --trace --stats --perf-map --quiet --help' -- "$cur")
         ;;
     esac
 }

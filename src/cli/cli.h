@@ -34,7 +34,8 @@ int usage_error(const char *fmt, ...) printf_like(1, 2);
 
 /* ---- options.c ---- */
 
-/* One option of a verb. arg is NULL if it takes none; then value is NULL. */
+/* One option of a verb. arg is NULL if it takes none; then value is NULL. "[=...]": only "--name=value" gives one, and
+   without it value is NULL. */
 struct option_def {
     const char *name; /* without the dashes */
     const char *arg;

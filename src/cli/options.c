@@ -93,7 +93,7 @@ int options_parse(const struct option_def *table, int argc, char **argv, void *t
             value = given + len + 1;
         if (!o->arg && value)
             return error_set(err, EINVAL, "--%s takes no value", o->name);
-        if (o->arg && !value) {
+        if (o->arg && o->arg[0] != '[' && !value) {
             if (i + 1 == argc)
                 return error_set(err, EINVAL, "--%s needs a value: --%s %s", o->name, o->name, o->arg);
             value = argv[++i];
@@ -110,7 +110,8 @@ void options_help(const struct option_def *table)
     for (; table->name; table++) {
         char left[80];
         const char *text = table->help;
-        snprintf(left, sizeof(left), "--%s%s%s", table->name, table->arg ? " " : "", table->arg ? table->arg : "");
+        const char *gap = table->arg && table->arg[0] != '[' ? " " : "";
+        snprintf(left, sizeof(left), "--%s%s%s", table->name, gap, table->arg ? table->arg : "");
         bool wide = strlen(left) > 22;
         printf(wide ? "  %s\n" : "  %-22s", left);
         for (bool first = !wide; *text; first = false) {

@@ -2,8 +2,10 @@
 /*
  * run.c - "lodge run": the options into a struct vm_config, their form checked; the rest is vm_run's.
  */
+#include <ctype.h>
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/sysinfo.h>
 
@@ -94,10 +96,20 @@ static int set_code_cache(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
     u64 bytes;
+    char size[32];
+    const char *comma = strchrnul(value, ',');
 
-    if (parse_size(value, &bytes) || (bytes && bytes < CONFIG_MIN_CODE_CACHE) || bytes > CONFIG_MAX_CODE_CACHE)
-        return error_set(err, EINVAL, "--code-cache %s: 0, or a size from 1M to 4G, for example 64M", value);
+    snprintf(size, sizeof size, "%.*s", (int)(comma - value), value);
+    if (parse_size(size, &bytes) || (bytes && bytes < CONFIG_MIN_CODE_CACHE) || bytes > CONFIG_MAX_CODE_CACHE)
+        return error_set(err, EINVAL, "--code-cache %s: 0, or a size from 1M to 2G, for example 64M", value);
     o->config.code_cache = bytes;
+    if (*comma) {
+        char *end;
+        const unsigned long n = strtoul(comma + 7, &end, 10);
+        if (strncmp(comma, ",after=", 7) || !isdigit((unsigned char)comma[7]) || *end || n > 1000)
+            return error_set(err, EINVAL, "--code-cache %s: after=N wants a number from 0 to 1000", value);
+        o->config.translate_after = (u32)n;
+    }
     return 0;
 }
 
@@ -170,7 +182,8 @@ static int set_no_reboot(void *to, const char *value, struct error *err)
 static int set_trace(void *to, const char *value, struct error *err)
 {
     static const char *const choices[] = {
-        [TRACE_EXEC] = "exec", [TRACE_EXCEPTIONS] = "exceptions", [TRACE_IO] = "io", [TRACE_MMIO] = "mmio", NULL
+        [TRACE_EXEC] = "exec", [TRACE_EXCEPTIONS] = "exceptions", [TRACE_IO] = "io", [TRACE_MMIO] = "mmio",
+        [TRACE_JIT] = "jit", NULL
     };
     struct run_options *o = to;
     struct vm_config *c = &o->config;
@@ -191,6 +204,40 @@ static int set_trace(void *to, const char *value, struct error *err)
     return bad_choice(err, "trace", what, choices);
 }
 
+static int set_stats(void *to, const char *value, struct error *err)
+{
+    static const char *const choices[] = { [STATS_TEXT - 1] = "text", [STATS_JSON - 1] = "json", NULL };
+    struct run_options *o = to;
+    char what[32];
+
+    o->config.stats = STATS_TEXT;
+    if (!value)
+        return 0;
+    size_t n = strcspn(value, ":");
+    if (value[n] == ':' && !value[n + 1])
+        return error_set(err, EINVAL, "--stats=%s names no file", value);
+    snprintf(what, sizeof(what), "%.*s", (int)MIN(n, sizeof(what) - 1), value);
+    for (size_t i = 0; choices[i]; i++) {
+        if (strcmp(what, choices[i]))
+            continue;
+        o->config.stats = (enum config_stats)(i + 1);
+        o->config.stats_file = value[n] ? value + n + 1 : NULL;
+        return 0;
+    }
+    return bad_choice(err, "stats", what, choices);
+}
+
+static int set_perf_map(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+
+    if (value && !*value)
+        return error_set(err, EINVAL, "--perf-map= names no file; it is the System.map of the guest's kernel");
+    o->config.perf_map = true;
+    o->config.system_map = value;
+    return 0;
+}
+
 static int set_quiet(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
@@ -207,14 +254,18 @@ static const struct option_def options[] = {
     { "cpus", "N", "number of CPUs (1)", set_cpus },
     { "cpu", "MODEL[,+FEATURE,-FEATURE]", "CPU model (host) with features added and taken away", set_cpu },
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
-    { "code-cache", "SIZE", "software engine: translate hot code, with this much\nmemory for it; 0 (the default): interpret all",
+    { "code-cache", "SIZE[,after=N]", "software engine: memory for translated code (64M);\n0: interpret all; after N runs of a block (12)",
       set_code_cache },
     { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
       set_serial },
     { "device", "testdev", "debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects", set_device },
     { "no-reboot", NULL, "a reboot of the guest ends the run", set_no_reboot },
-    { "trace", "WHAT[:FILE]", "exec, exceptions, io or mmio, to standard error or a\nfile; may be repeated",
+    { "trace", "WHAT[:FILE]", "exec, exceptions, io, mmio or jit (translations), to\nstandard error or a file; may be repeated",
       set_trace },
+    { "stats", "[=FORMAT[:FILE]]", "at the end, figures of where the time went: text (the\ndefault) or json, to standard error or a file",
+      set_stats },
+    { "perf-map", "[=SYSTEM.MAP]", "software engine: /tmp/perf-PID.map, for perf to name\ntranslated code; with the guest kernel's symbols",
+      set_perf_map },
     { "quiet", NULL, "say nothing but errors", set_quiet },
     { NULL, NULL, NULL, NULL },
 };
@@ -245,6 +296,11 @@ int cli_run(int argc, char **argv)
         return usage_error("%s", err.text);
     if (!o.config.kernel)
         return usage_error("--kernel FILE is needed; see \"lodge help run\"");
+    for (u32 i = 0; i < o.config.ntrace; i++)
+        if (o.config.trace[i].what == TRACE_JIT && !o.config.code_cache)
+            return usage_error("--trace jit: with --code-cache 0 nothing is translated");
+    if (o.config.perf_map && !o.config.code_cache)
+        return usage_error("--perf-map: with --code-cache 0 nothing is translated");
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 

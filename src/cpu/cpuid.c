@@ -114,6 +114,7 @@ void cpuid_restrict(struct cpuid_table *t, bool soft)
         case FEATURE_SYSTEM: give = soft || raw_has; break;
         case FEATURE_HOST: give = raw_has; break;
         case FEATURE_KVM_ONLY: give = !soft && raw_has; break;
+        case FEATURE_SOFT_ONLY: give = soft; break;
         case FEATURE_NEVER: break;
         }
         if (give)
@@ -223,7 +224,8 @@ static int apply_model(struct wish *w, const struct model *m, struct error *err)
 
     for (u32 i = 0; i < feature_count; i++) {
         const struct feature_entry *e = &feature_table[i];
-        if (cpuid_has(w->supported, &e->f) && (!m->features || e->kind == FEATURE_SYSTEM))
+        if (cpuid_has(w->supported, &e->f) &&
+            (!m->features || e->kind == FEATURE_SYSTEM || e->kind == FEATURE_SOFT_ONLY))
             feature_set(&w->has, &e->f, true);
     }
     if (!m->features)

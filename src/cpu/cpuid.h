@@ -64,6 +64,6 @@ u32 cpuid_xsave_length(const struct cpuid_table *t, unsigned n);
 void cpuid_restrict(struct cpuid_table *t, bool soft);
 /* Adds a zeroed leaf, or finds the one there is; NULL when the table is full. */
 struct cpuid_leaf *cpuid_leaf_add(struct cpuid_table *t, u32 function, u32 index, bool indexed);
-u64 host_tsc_khz(void); /* from CPUID 15h, the kernel (perf mmap), or measured against CLOCK_MONOTONIC; cached */
+u64 host_tsc_khz(void); /* told by CPUID 15h or the kernel if measuring agrees, else as measured; cached */
 
 #endif

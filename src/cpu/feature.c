@@ -13,6 +13,7 @@
 #define SYS FEATURE_SYSTEM
 #define HOST FEATURE_HOST
 #define KVM FEATURE_KVM_ONLY
+#define SOFT FEATURE_SOFT_ONLY
 #define NEVER FEATURE_NEVER
 #define EAX 0
 #define EBX 1
@@ -126,9 +127,9 @@ const struct feature_entry feature_table[] = {
     { { "avx512_fp16", 7, 0, EDX, 23 }, "avx512-fp16", "avx512bw", HOST },
     { { "amx_tile", 7, 0, EDX, 24 }, "amx-tile", NULL, NEVER },
     { { "amx_int8", 7, 0, EDX, 25 }, "amx-int8", NULL, NEVER },
-    { { "spec_ctrl", 7, 0, EDX, 26 }, "spec-ctrl", NULL, KVM },
+    { { "spec_ctrl", 7, 0, EDX, 26 }, "spec-ctrl", NULL, SYS },
     { { "intel_stibp", 7, 0, EDX, 27 }, "stibp", NULL, KVM },
-    { { "arch_capabilities", 7, 0, EDX, 29 }, "arch-capabilities", NULL, NEVER },
+    { { "arch_capabilities", 7, 0, EDX, 29 }, "arch-capabilities", "spec_ctrl", SOFT },
     { { "spec_ctrl_ssbd", 7, 0, EDX, 31 }, "ssbd", NULL, KVM },
     /* 7.1:EAX */
     { { "avx_vnni", 7, 1, EAX, 4 }, "avx-vnni", "avx2", HOST },
@@ -173,9 +174,11 @@ const struct feature_entry feature_table[] = {
     { { "amd_ibrs", 0x80000008, 0, EBX, 14 }, "ibrs", NULL, KVM },
     { { "amd_stibp", 0x80000008, 0, EBX, 15 }, "amd-stibp", NULL, KVM },
     { { "amd_ssbd", 0x80000008, 0, EBX, 24 }, "amd-ssbd", NULL, KVM },
+    { { "btc_no", 0x80000008, 0, EBX, 29 }, "btc-no", NULL, SYS },
     /* 80000021:EAX */
     { { "lfence_rdtsc", 0x80000021, 0, EAX, 2 }, "lfence-always-serializing", NULL, HOST },
     { { "null_seg_clr_base", 0x80000021, 0, EAX, 6 }, "null-sel-clr-base", NULL, SYS },
+    { { "srso_no", 0x80000021, 0, EAX, 29 }, "srso-no", NULL, SYS },
     /* 40000001:EAX, KVM's paravirtual features (linux/Documentation/virt/kvm/x86/cpuid.rst) */
     { { "kvm_nopiodelay", 0x40000001, 0, EAX, 1 }, "kvm-nopiodelay", NULL, SYS },
     { { "kvmclock", 0x40000001, 0, EAX, 3 }, NULL, "tsc", SYS },

@@ -10,7 +10,8 @@
 enum feature_kind {
     FEATURE_SYSTEM,   /* software implements it on any host; KVM where it says so */
     FEATURE_HOST,     /* executed by the host's own unit: the host must have it */
-    FEATURE_KVM_ONLY, /* about the silicon's leaks: without meaning in software */
+    FEATURE_KVM_ONLY, /* acts on the silicon's leaks: without effect in software */
+    FEATURE_SOFT_ONLY, /* what it says is so only in software */
     FEATURE_NEVER,    /* known by name, given to no guest */
 };
 

@@ -3,6 +3,8 @@
 #ifndef LODGE_CPU_MSR_H
 #define LODGE_CPU_MSR_H
 
+#include "base/base.h"
+
 enum {
     MSR_P5_MC_ADDR = 0x0, MSR_P5_MC_TYPE = 0x1, MSR_IA32_TSC = 0x10, MSR_IA32_PLATFORM_ID = 0x17,
     MSR_IA32_APIC_BASE = 0x1b, MSR_EBL_CR_POWERON = 0x2a, MSR_IA32_FEATURE_CONTROL = 0x3a, MSR_IA32_TSC_ADJUST = 0x3b,
@@ -17,6 +19,28 @@ enum {
     MSR_KVM_WALL_CLOCK = 0x11, MSR_KVM_SYSTEM_TIME = 0x12, MSR_KVM_WALL_CLOCK_NEW = 0x4b564d00,
     MSR_KVM_SYSTEM_TIME_NEW = 0x4b564d01,
 };
+
+/* IA32_ARCH_CAPABILITIES (SDM vol. 4, table 2-2). */
+#define ARCH_CAP_RDCL_NO BIT(0)
+#define ARCH_CAP_IBRS_ALL BIT(1)
+#define ARCH_CAP_SKIP_L1DFL BIT(3)
+#define ARCH_CAP_MDS_NO BIT(5)
+#define ARCH_CAP_PSCHANGE_MC_NO BIT(6)
+#define ARCH_CAP_TAA_NO BIT(8)
+#define ARCH_CAP_SBDR_SSDP_NO BIT(13)
+#define ARCH_CAP_FBSDP_NO BIT(14)
+#define ARCH_CAP_PSDP_NO BIT(15)
+#define ARCH_CAP_BHI_NO BIT(20)
+#define ARCH_CAP_PBRSB_NO BIT(24)
+#define ARCH_CAP_GDS_NO BIT(26)
+#define ARCH_CAP_RFDS_NO BIT(27)
+#define ARCH_CAP_ITS_NO BIT(62)
+/* What the software engine says: docs/soft-engine.md, Speculation, tells what of it is so. SSB_NO is not said. */
+#define ARCH_CAP_SOFT                                                                                              \
+    (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO |     \
+     ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO |           \
+     ARCH_CAP_PBRSB_NO | ARCH_CAP_GDS_NO | ARCH_CAP_RFDS_NO | ARCH_CAP_ITS_NO)
+
 #define MSR_EFER 0xc0000080u
 #define MSR_STAR 0xc0000081u
 #define MSR_LSTAR 0xc0000082u

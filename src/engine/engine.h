@@ -41,10 +41,54 @@ struct engine_machine {
     s64 (*hypercall)(void *m, u32 vcpu, u64 number, const u64 arg[4], bool long_mode);
 };
 
-struct engine_trace { /* NULL members: not wanted. Called on the vCPU's thread. Software engine only (KVM: exits). */
+/* Host code that stands for guest code. Pointers are good during the call. */
+struct engine_translation {
+    u64 rip, gpa;
+    unsigned bits;
+    const u8 *host;  /* readable here, executes at host_at */
+    u64 host_at;
+    u32 host_size;
+    u32 ninsns;
+    const struct engine_translated { /* by host */
+        u64 rip;
+        u32 host; /* where its host code begins, from host_at; the last one's is followed by code for no one */
+        u8 len;
+        const u8 *bytes;
+    } *insn;
+    u32 nlinks;
+    const struct engine_link { /* where another translation is gone to, directly once it exists */
+        u64 rip;
+        u32 host; /* a place in the instruction that does, from host_at; 0: there is none */
+    } *link;
+    u32 ndata;
+    const struct engine_data { /* bytes that are no instructions but say what the call before them is about */
+        u32 host, size; /* from host_at */
+        u32 number;     /* of an instruction, or a link */
+        bool of_link;
+    } *data;
+};
+struct engine_stub { /* host code that translations share */
+    const char *name;
+    u64 host_at;
+    u32 host_size;
+};
+
+/* NULL members: not wanted. Software engine only (KVM: exits). Called on the vCPU's thread, but stub, which is called
+   while the VM is created. translation: one at a time, whatever the vCPU. */
+struct engine_trace {
     void *ctx;
     void (*exec)(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 *code, unsigned len, unsigned bits);
     void (*exception)(void *ctx, u32 vcpu, unsigned vector, bool has_error, u32 error, const struct cpu_state *s);
+    void (*stub)(void *ctx, const struct engine_stub *s);
+    void (*translation)(void *ctx, u32 vcpu, const struct engine_translation *t);
+};
+
+/* One of the figures of --stats. */
+enum engine_unit { ENGINE_COUNT, ENGINE_BYTES, ENGINE_NS, ENGINE_RATE /* value / of */ };
+struct engine_figure {
+    const char *group, *name;
+    enum engine_unit unit;
+    u64 value, of;
 };
 
 struct engine_config {
@@ -54,8 +98,9 @@ struct engine_config {
     void *machine;
     u32 cpus;
     const struct engine_trace *trace; /* or NULL */
-    u64 code_cache; /* software engine: bytes for translated code, shared out among the vCPUs; 0: interpret everything */
+    u64 code_cache; /* software engine: bytes for translated code, one cache for all vCPUs; 0: interpret everything */
     u32 translate_after; /* runs of a block in the interpreter before it is translated */
+    bool count; /* software engine: translated code counts what it does; costs a little */
 };
 
 enum { ENGINE_TRANSLATE_AFTER = 12 }; /* the usual value */
@@ -111,6 +156,9 @@ struct engine_ops {
     int (*dirty_enable)(struct engine_vm *vm, bool on);
     /* Guest memory or the clock was changed from outside (state loaded): drop what is cached. */
     void (*reset_caches)(struct engine_vm *vm);
+    /* Tells what was counted of a processor (the same figures in the same order for each), or of the VM (vcpu < 0). While
+       no vCPU runs. NULL: nothing is counted. */
+    void (*stats)(struct engine_vm *vm, int vcpu, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
     /* kvmclock: the guest's system time in ns now; set for load. NULL: the machine's own pvclock does it. */
     int (*clock_get)(struct engine_vm *vm, u64 *ns);
     int (*clock_set)(struct engine_vm *vm, u64 ns);

@@ -14,14 +14,16 @@ enum { CONFIG_MAX_CPUS = 64, CONFIG_MAX_SERIAL = 4, CONFIG_MAX_TRACE = 8 };
 
 #define CONFIG_MIN_MEMORY MiB(1)
 #define CONFIG_MIN_CODE_CACHE MiB(1)
-#define CONFIG_MAX_CODE_CACHE GiB(4)
+#define CONFIG_MAX_CODE_CACHE GiB(2)
 
-enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO };
+enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO, TRACE_JIT };
 
 struct config_trace { /* --trace WHAT[:FILE] */
     enum config_trace_what what;
     const char *file; /* NULL: standard error */
 };
+
+enum config_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
 struct vm_config {
     const char *engine; /* "auto", "kvm", "soft" */
@@ -29,6 +31,7 @@ struct vm_config {
     u32 cpus;           /* 1..CONFIG_MAX_CPUS */
     u64 memory;         /* bytes, a multiple of 4 KiB */
     u64 code_cache;     /* bytes for translated code, software engine; 0: interpret everything */
+    u32 translate_after; /* runs of a block before it is translated */
 
     const char *kernel; /* a path; needed */
     const char *initrd; /* a path; for a Multiboot kernel "file args,file2 args": its modules */
@@ -43,6 +46,10 @@ struct vm_config {
 
     u32 ntrace;
     struct config_trace trace[CONFIG_MAX_TRACE];
+    bool perf_map;          /* --perf-map */
+    const char *system_map; /* the guest kernel's symbols, or NULL */
+    enum config_stats stats;
+    const char *stats_file; /* NULL: standard error */
 };
 
 /* One CPU, 512 MiB, engine auto, the first serial port on stdio. */
@@ -52,6 +59,8 @@ static inline void config_defaults(struct vm_config *c)
                              .cpu = "host",
                              .cpus = 1,
                              .memory = MiB(512),
+                             .code_cache = MiB(64),
+                             .translate_after = 12,
                              .append = "",
                              .nserial = 1,
                              .serial = { "stdio" } };

@@ -14,6 +14,7 @@
 #include "engine/vcpu.h"
 #include "machine/machine.h"
 #include "vm/config.h"
+#include "vm/stats.h"
 #include "vm/trace.h"
 
 #define SERIAL_PATIENCE_NS 2000000000ull
@@ -37,6 +38,7 @@ struct vm {
     struct engine_caps caps;
     struct cpuid_table cpuid;
     struct trace *trace;
+    struct stats *stats; /* NULL: not asked for */
     struct boot *boot;
     struct loop *loop;
     struct chardev *serial[MACHINE_SERIAL_PORTS];

@@ -213,10 +213,11 @@ int vm_build(struct vm *v, struct error *err)
 
     if (!(v->engine = engine_choose(c->engine, &v->engine_why, err)))
         return -ENODEV;
-    if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)))
+    if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)) ||
+        (rc = stats_open(&v->stats, c, trace_machine(v->trace), err)))
         return rc;
     if (trace_engine(v->trace) && !v->caps.trace_exec)
-        return error_set(err, EINVAL, "the %s engine cannot trace instructions and exceptions; use --engine soft",
+        return error_set(err, EINVAL, "the %s engine cannot trace instructions, exceptions and translations; use --engine soft",
                          v->engine->name);
 
     struct boot_params bp = { c->kernel, c->initrd, c->append };
@@ -229,7 +230,7 @@ int vm_build(struct vm *v, struct error *err)
 
     struct machine_config mc = {
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
-        .event = on_machine_event, .ctx = v, .trace = trace_machine(v->trace),
+        .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
     if (!(v->machine = machine_new(&mc, err)))
@@ -242,7 +243,8 @@ int vm_build(struct vm *v, struct error *err)
         .cpus = c->cpus,
         .trace = trace_engine(v->trace),
         .code_cache = c->code_cache,
-        .translate_after = ENGINE_TRANSLATE_AFTER,
+        .translate_after = c->translate_after,
+        .count = v->stats != NULL,
     };
     if ((rc = v->engine->vm_create(&v->engine_vm, &ec, err))) {
         v->engine_vm = NULL;
@@ -273,6 +275,7 @@ void vm_take_down(struct vm *v)
         loop_free(v->loop);
     boot_close(v->boot);
     trace_close(v->trace);
+    stats_close(v->stats);
     if (v->masked)
         pthread_sigmask(SIG_SETMASK, &v->old_mask, NULL);
     pthread_mutex_destroy(&v->lock);
@@ -313,6 +316,8 @@ int vm_run(const struct vm_config *config, struct error *err)
     }
     if (v->machine)
         machine_drain_serial(v->machine, rc < 0 ? 0 : SERIAL_PATIENCE_NS);
+    if (rc >= 0)
+        stats_print(v->stats, v->engine, v->engine_vm);
     vm_take_down(v);
     return rc;
 }

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz.c - a hostile guest. By its command line (mode=, seed=, rounds=; step= to leave ports out):
+ * fuzz.c - a hostile guest. By its command line (mode=, seed=, rounds=; step= to leave ports out; hot=1):
  *   ports   hammers every port, MMIO address and MSR with random values;
  *   user    executes random bytes in ring 3, with pages that are read-only, absent, device or nothing at all;
  *   kernel  executes random bytes in ring 0, where they may do what they like.
+ * Random code is single-stepped as a rule. With hot=1 it never is, and instructions go round in loops, past their faults,
+ * so that they are translated and linked; a second CPU, if there is one, writes to the code, the data and the mappings.
  * The VMM must survive whatever this does. The guest itself may die of it (a triple fault, a reset, a power-off,
  * a debug exit with some value), but as a rule it ends with PASS after its rounds.
  */
@@ -177,6 +179,52 @@ static void hammer(u64 rounds, u32 step) /* step: 1 for every port */
 
 static volatile u64 resume_rsp, steps, step_limit, active; /* active: random code runs */
 static volatile u64 regs[16];
+static u32 starts[17]; /* where the instructions, or what could be some, begin in the code page */
+static u32 hot;        /* 1: as the head of this file says */
+static volatile u32 skips;
+
+#define SKIPS 64   /* faults a hot round goes past */
+#define SECONDS 15 /* a hot run in ring 0 may take */
+
+/* One of the instructions that programs are made of, with any operands. */
+static u32 put_common(u32 n, u32 k)
+{
+    static const u8 one[] = { 0x01, 0x03, 0x09, 0x0b, 0x11, 0x13, 0x19, 0x1b, 0x21, 0x23, 0x28, 0x29, 0x2b, 0x30, 0x31, 0x33, 0x38,
+                              0x39, 0x3b, 0x63, 0x84, 0x85, 0x86, 0x87, 0x88, 0x89, 0x8a, 0x8b, 0x8d, 0xd1, 0xd3, 0xf7, 0xff };
+    static const u8 two[] = { 0x10, 0x11, 0x28, 0x29, 0x40, 0x4c, 0x58, 0x6f, 0x7f, 0x94, 0xa3, 0xab, 0xaf, 0xb0, 0xb1, 0xb6, 0xb7,
+                              0xba, 0xbc, 0xbe, 0xbf, 0xc1, 0xc7, 0xd6, 0xef, 0xfe };
+    if (!rnd_below(4))
+        code[n++] = 0xf0;
+    if (!rnd_below(4))
+        code[n++] = 0x66;
+    if (rnd_below(2))
+        code[n++] = (u8)(0x40 | rnd_below(16));
+    switch (rnd_below(8)) {
+    case 0: /* a short jump back, or a call */
+        if (rnd_below(2)) {
+            code[n] = (u8)(0x70 | rnd_below(16));
+            code[n + 1] = (u8)(starts[rnd_below(k + 1)] - (n + 2));
+            return n + 2;
+        }
+        *(volatile u32 *)(code + n + 1) = starts[rnd_below(k + 1)] - (n + 5);
+        code[n] = 0xe8;
+        return n + 5;
+    case 1:
+        code[n++] = (u8)(0x50 | rnd_below(16)); /* PUSH, POP */
+        return n;
+    case 2:
+        code[n++] = 0xc3;
+        return n;
+    case 3: case 4:
+        code[n++] = 0x0f;
+        code[n++] = two[rnd_below(ARRAY_SIZE(two))];
+        break;
+    default:
+        code[n++] = one[rnd_below(ARRAY_SIZE(one))];
+    }
+    code[n++] = (u8)rnd();
+    return n + (u32)rnd_below(6);
+}
 
 static void put_code(void)
 {
@@ -185,6 +233,11 @@ static void put_code(void)
     for (u32 i = 0; i < 4096; i++)
         code[i] = (u8)rnd();
     for (u32 k = 0; k < 16; k++) { /* likelier to be instructions */
+        starts[k] = n;
+        if (hot && rnd_below(4)) {
+            n = put_common(n, k);
+            continue;
+        }
         while (!rnd_below(3))
             code[n++] = prefixes[rnd_below(ARRAY_SIZE(prefixes))];
         switch (rnd_below(8)) {
@@ -203,6 +256,17 @@ static void put_code(void)
         code[n++] = (u8)rnd();
         n += (u32)rnd_below(6);
     }
+    starts[16] = n;
+    if (!hot)
+        return;
+    u32 back = starts[rnd_below(16)];
+    code[n] = 0x49; /* DEC R15 */
+    code[n + 1] = 0xff;
+    code[n + 2] = 0xcf;
+    code[n + 3] = 0x0f; /* JNZ back */
+    code[n + 4] = 0x85;
+    *(volatile u32 *)(code + n + 5) = back - (n + 9);
+    code[n + 9] = 0xcc; /* INT3: that was it */
 }
 
 /* Back to the loop below, whatever ring and mode we were in. */
@@ -218,6 +282,14 @@ static int on_fuzz(struct frame *f)
         *(volatile u32 *)0xfee000b0ull = 0;
     if (!active)
         return f->vector == 0x20 || f->vector == 2;
+    if (hot && f->vector != 0x20 && f->vector != 2 && f->ip - USER_BASE < 4096 && skips++ < SKIPS) {
+        for (u32 k = 0; k < ARRAY_SIZE(starts); k++) {
+            if (starts[k] > f->ip - USER_BASE) {
+                f->ip = USER_BASE + starts[k];
+                return 1;
+            }
+        }
+    }
     active = 0;
     f->ip = (u64)fuzz_resume;
     f->cs = 0x18;
@@ -229,7 +301,7 @@ static int on_fuzz(struct frame *f)
 
 static void __attribute__((noinline)) go(u32 cs, u32 ss, u64 flags)
 {
-    steps = 0;
+    steps = skips = 0;
     active = 1;
     __asm__ volatile("push %%rbp; push %%rbx; push %%r12; push %%r13; push %%r14; push %%r15\n"
                      "  mov %%rsp, resume_rsp_\n"
@@ -277,16 +349,67 @@ static void repair(void)
     watchdog(1);
 }
 
-static void run_code(u64 rounds, int ring0)
+static void map_pages(void)
 {
-    static const u64 where[] = { 0, 0x1000, 0x1ff8, 0x2000, 0x2ffc, 0x3000, 0x4000, 0x5000, 0x6000, 0x800 };
     static const u64 backing[] = { 0xfed00000, 0xc0000, 0x3fff000000 };
-    on_interrupt = on_fuzz;
     pt[0] = (u64)code | 7;
     pt[1] = (u64)data[0] | 7;
     pt[2] = (u64)data[1] | 5;
     for (int i = 0; i < 3; i++)
         pt[4 + i] = backing[i] | 7;
+}
+
+static u64 deadline; /* by the TSC, 0: none */
+
+/*
+ * The second CPU writes to all that the first one uses, and says nothing. A fault of its own ends the machine, and so does
+ * the deadline: ring 0 code can leave the first CPU where it does not come back from.
+ */
+void ap_main(void)
+{
+    struct { u16 limit; u64 base; } __attribute__((packed)) none = { 0, 0 };
+    u64 own = state ^ 0x5555;
+    __asm__ volatile("lidt %0" : : "m"(none));
+    for (;;) {
+        if (deadline && rdtsc() > deadline)
+            outb(0xf4, 1);
+        own ^= own << 13;
+        own ^= own >> 7;
+        own ^= own << 17;
+        u32 where = own >> 8 & 127;
+        switch (own & 7) {
+        case 0: code[where] = (u8)(own >> 20); break;
+        case 1: *(volatile u32 *)(code + where) = (u32)(own >> 20); break;
+        case 2: *(volatile u64 *)(data[own >> 16 & 1] + (where & 0x78)) = own; break;
+        case 3: pt[own >> 16 & 1] ^= 1 << (own >> 24 & 7); break; /* P, W, U, the caching, A, D; PAT */
+        case 4: pt[own >> 16 & 1] = ((own >> 17 & 1) ? (u64)code : (u64)data[0]) | 7; break;
+        default:
+            for (u32 i = 0; i < where * 8; i++)
+                __asm__ volatile("pause");
+        }
+    }
+}
+
+static void start_second(int ring0)
+{
+    extern char trampoline[], trampoline_end[];
+    u32 r[4];
+    cpuid(0x40000010, 0, r);
+    if (ring0)
+        deadline = rdtsc() + r[0] * 1000ull * SECONDS;
+    u8 *low = (u8 *)0x8000;
+    for (char *p = trampoline; p < trampoline_end; p++)
+        *low++ = (u8)*p;
+    *(volatile u32 *)0xfee000f0ull = 0x1ff;
+    *(volatile u32 *)0xfee00300ull = 0xc4500; /* INIT and SIPI to all others */
+    *(volatile u32 *)0xfee00300ull = 0xc4608;
+}
+
+static void run_code(u64 rounds, int ring0)
+{
+    static const u64 where[] = { 0, 0x1000, 0x1ff8, 0x2000, 0x2ffc, 0x3000, 0x4000, 0x5000, 0x6000, 0x800 };
+    on_interrupt = on_fuzz;
+    map_pages();
     for (int i = 0; i < 2048; i++)
         pd[i] &= ~4ull;
     pd[USER_BASE >> 21] = (u64)pt | 7;
@@ -303,14 +426,22 @@ static void run_code(u64 rounds, int ring0)
         cpuid(0xd, 0, r);
         __asm__ volatile("xsetbv" : : "c"(0), "a"(r[0]), "d"(0));
     }
+    if (hot)
+        start_second(ring0);
     for (u64 i = 0; i < rounds; i++) {
         put_code();
+        if (hot) { /* as the other CPU may have left them */
+            map_pages();
+            WRITE_CR(3, READ_CR(3));
+        }
         for (int k = 0; k < 16; k++)
             regs[k] = rnd_below(3) ? USER_BASE + where[rnd_below(ARRAY_SIZE(where))] + rnd_below(64) : value();
         if (rnd_below(4))
             regs[4] = USER_BASE + 0x1800;
         step_limit = 4 + rnd_below(40);
-        u64 flags = (rnd() & 0x240cd5) | 2 | (rnd_below(8) ? 0x100 : 0);
+        u64 flags = (rnd() & 0x240cd5) | 2 | (!hot && rnd_below(8) ? 0x100 : 0);
+        if (hot)
+            regs[15] = 1 + rnd_below(200);
         if (ring0) {
             go(0x18, 0x10, flags & ~0x200ull);
             repair();
@@ -351,6 +482,7 @@ int main(void)
     char mode = *option("mode");
     state = number("seed", 1) * 0x9e3779b97f4a7c15ull + 0x1234567;
     on_interrupt = try_interrupt;
+    hot = number("hot", 0) != 0;
     if (mode == 'u')
         run_code(number("rounds", 2000), 0);
     else if (mode == 'k')

@@ -116,8 +116,10 @@ static void try_form(struct gen *g, unsigned bits, struct form *f)
     b[n++] = (u8)((f->mod3 ? 0xc0 : 0x00) | f->reg << 3 | (f->mod3 ? f->rm : 4));
     b[n++] = 0x08;
     if (decode(&d, b, 24, bits, true) != DECODE_OK && f->encoding != ENC_LEGACY) {
-        n = put_head(f, bits, 0, 0, 0, b);
-        b[n] = (u8)((f->mod3 ? 0xc0 : 0x00) | f->reg << 3 | (f->mod3 ? f->rm : 4));
+        bool vsib = f->encoding == ENC_EVEX && !f->mod3; /* gathers and scatters want a mask */
+        n = put_head(f, bits, 0, 0, vsib, b);
+        b[n++] = (u8)((f->mod3 ? 0xc0 : 0x00) | f->reg << 3 | (f->mod3 ? f->rm : 4));
+        b[n++] = vsib ? 0x10 : 0x08; /* an index that is no operand already */
         if (decode(&d, b, 24, bits, true) != DECODE_OK)
             return;
     }

@@ -20,13 +20,12 @@ u64 rng_next(struct rng *r) /* xorshift64* */
     r->s ^= r->s >> 27;
     return r->s * 0x2545f4914f6cdd1dull;
 }
-static bool chance(struct rng *r, unsigned percent) { return rng_below(r, 100) < percent; }
 
-static const unsigned weights[B_COUNT] = {44, 6, 10, 8, 14, 14, 10, 1};
+static const unsigned weights[B_COUNT] = {44, 6, 10, 8, 14, 14, 20, 1};
 
 /* ---- memory and registers ------------------------------------------------------- */
 
-static u64 number(struct rng *r)
+u64 gen_number(struct rng *r)
 {
     static const u64 edges[] = {0, 1, 2, 3, 7, 8, 15, 16, 31, 32, 63, 64, 0x7f, 0x80, 0xff, 0x7fff, 0x8000, 0xffff, 0x7fffffff,
         0x80000000, 0xffffffff, 0x100000000, 0x7fffffffffffffff, 0x8000000000000000, ~0ull, ~1ull, 0x5555555555555555};
@@ -59,7 +58,7 @@ static void vector_bytes(struct rng *r, u8 *p, unsigned len)
 {
     unsigned kind = rng_below(r, 4);
     for (unsigned i = 0; i < len; i += 8) {
-        u64 x = kind == 0 ? rng_next(r) : kind == 1 ? double_bits(r) : kind == 2 ? number(r) :
+        u64 x = kind == 0 ? rng_next(r) : kind == 1 ? double_bits(r) : kind == 2 ? gen_number(r) :
             (u64)float_bits(r) << 32 | float_bits(r);
         memcpy(p + i, &x, 8);
     }
@@ -92,7 +91,7 @@ void gen_read_only(u8 *page)
     }
 }
 
-static void random_fpu(struct rng *r, u8 *x, bool has_avx)
+void gen_fpu(struct rng *r, u8 *x, bool has_avx, bool has_avx512)
 {
     u16 fcw = 0x37f, fsw = 0;
     u32 mxcsr = 0x1f80;
@@ -116,7 +115,7 @@ static void random_fpu(struct rng *r, u8 *x, bool has_avx)
     u32 mask = 0xffff;
     memcpy(x + 28, &mask, 4);
     for (unsigned i = 0; i < 8; i++) {
-        u64 m = chance(r, 80) ? rng_next(r) | 1ull << 63 : number(r);
+        u64 m = chance(r, 80) ? rng_next(r) | 1ull << 63 : gen_number(r);
         u16 e = (u16)(chance(r, 80) ? 0x3fff + rng_below(r, 64) - 32 : chance(r, 50) ? 0x7fff : rng_next(r) & 0x7fff);
         if (chance(r, 20))
             m = 1ull << 63;
@@ -132,31 +131,66 @@ static void random_fpu(struct rng *r, u8 *x, bool has_avx)
     if (has_avx)
         for (unsigned i = 0; i < 16; i++)
             vector_bytes(r, x + 576 + i * 16, 16);
+    if (!has_avx512)
+        return;
+    for (unsigned i = 0; i < 8; i++) {
+        u64 k = chance(r, 60) ? rng_next(r) : chance(r, 50) ? rng_next(r) & 0xffff : gen_number(r);
+        memcpy(x + host_component[5] + 8 * i, &k, 8);
+    }
+    for (unsigned i = 0; i < 16; i++)
+        vector_bytes(r, x + host_component[6] + 32 * i, 32);
+    for (unsigned i = 0; i < 16; i++)
+        vector_bytes(r, x + host_component[7] + 64 * i, 64);
+    bv |= chance(r, 90) ? 0xe0 : rng_below(r, 8) << 5; /* components that are initial too */
+    memcpy(x + 512, &bv, 8);
 }
 
 /* ---- one sequence ------------------------------------------------------------------ */
 
-struct build {
-    const struct gen *g;
-    struct rng *r;
-    struct sequence *q;
-    u32 fixed;     /* registers that are never written */
-    u8 pointer[3]; /* of those: into the data area */
-    u8 small;      /* and one with a small number */
-    u32 undefined; /* RFLAGS bits without a value now */
-    unsigned skipping;
-};
+static u32 undefined_after(const struct decoded *d, u32 undefined, bool certain)
+{
+    const struct opdesc *o = d->desc;
+    u32 undef = o->eflags_undef;
+    if (certain)
+        undefined &= ~(o->eflags_write & ~o->eflags_read);
+    /* The carry out of a shift by more than the operand's width (SDM vol. 2, SAL/SAR/SHL/SHR; SHLD). */
+    if ((o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SHLD || o->mnemonic == M_SHRD) &&
+        (o->imm1 == 0 || (d->imm & 31) >= 8) && (d->opcode & 0xfe) != 0xd0)
+        undef |= RFLAGS_CF;
+    return undefined | undef;
+}
 
-static struct gen_insn *append(struct build *b, const u8 *bytes, unsigned len)
+/*
+ * Flags that may stay as they were (a shift by a count of 0) count as read: staying undefined is no harm.
+ */
+static u32 flags_needed(const struct opdesc *o)
+{
+    bool stays = (o->eflags_write & ~o->eflags_read) == 0 && o->eflags_write &&
+        (o->mnemonic == M_ROL || o->mnemonic == M_ROR || o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SAR ||
+        o->mnemonic == M_SHLD || o->mnemonic == M_SHRD);
+    return stays ? 0 : o->eflags_read & ~(o->eflags_write & o->eflags_undef);
+}
+
+struct gen_insn *gen_append(struct build *b, const u8 *bytes, unsigned len)
 {
     struct gen_insn *i = &b->q->insn[b->q->n++];
+    struct decoded d;
     *i = (struct gen_insn){.len = (u8)len};
     memcpy(i->bytes, bytes, len);
+    if (b->flow && len && decode(&d, i->bytes, 15, b->q->bits, true) == DECODE_OK)
+        b->undefined = undefined_after(&d, b->undefined, true);
     return i;
 }
 
-/* mov r32, imm32: zero-extends */
-static void set_register(struct build *b, unsigned reg, u32 value)
+bool gen_reads_undefined(const struct build *b, const u8 *bytes, unsigned len)
+{
+    struct decoded d;
+    u8 all[32] = {0};
+    memcpy(all, bytes, len);
+    return b->undefined && len && decode(&d, all, 15, b->q->bits, true) == DECODE_OK && flags_needed(d.desc) & b->undefined;
+}
+
+void gen_set_register(struct build *b, unsigned reg, u32 value)
 {
     u8 c[8];
     unsigned n = 0;
@@ -166,7 +200,7 @@ static void set_register(struct build *b, unsigned reg, u32 value)
         c[n++] = 0x41;
     c[n++] = (u8)(0xb8 | (reg & 7));
     memcpy(c + n, &value, 4);
-    append(b, c, n + 4);
+    gen_append(b, c, n + 4);
 }
 
 /* An offset for an operand of that many bytes: mostly in the data area, sometimes over a page's or the area's end. */
@@ -176,6 +210,15 @@ static u64 place(struct build *b, unsigned size, bool aligned)
     u64 at;
     if (!size)
         size = 1;
+    if (b->calm) { /* mapped and writable, with room for a string of 40 elements on both sides */
+        if (size <= 8 && chance(r, 4))
+            return DEVICE_BASE + (rng_below(r, DEVICE_SIZE - 1024) + 512);
+        at = chance(r, 20) ? DATA_BASE + 4096 * (1 + rng_below(r, 3)) - rng_below(r, size + 1) :
+            DATA_BASE + 512 + rng_below(r, DATA_RO - 1024);
+        if (aligned || chance(r, 40))
+            at &= ~(u64)(size >= 64 ? 63 : size >= 32 ? 31 : size >= 16 ? 15 : 7);
+        return at;
+    }
     switch (rng_below(r, 24)) {
     case 0: at = DATA_BASE + 4096 * (1 + rng_below(r, 5)) - rng_below(r, size + 1); break; /* across pages; the last ends the area */
     case 1: at = DATA_BASE + DATA_RO - (chance(r, 50) ? 0 : size) + rng_below(r, 4096 - 64); break;
@@ -240,7 +283,7 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
 {
     struct rng *r = b->r;
     const struct opdesc *d = f->desc;
-    bool aligned = d->cls == OPC_SSE || d->cls == OPC_SYSTEM || (d->cls == OPC_AVX && chance(r, 50)) || d->mnemonic == M_CMPXCHG16B;
+    bool aligned = d->cls == OPC_SSE || d->cls == OPC_SYSTEM || (d->cls == OPC_AVX && (b->calm || chance(r, 50))) || d->mnemonic == M_CMPXCHG16B;
     u64 at = place(b, d->mem_size, aligned);
     u8 modrm = (u8)(f->reg << 3);
     s64 disp = (s64)at;
@@ -278,7 +321,7 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
             disp = (s64)(at - (b->q->init.gpr[b->small] << (p[*n - 1] >> 6)));
         }
     } else {
-        unsigned base = chance(r, 92) ? b->pointer[rng_below(r, 3)] : RSP;
+        unsigned base = b->calm || chance(r, 92) ? b->pointer[rng_below(r, 3)] : RSP;
         u64 value = b->q->init.gpr[base];
         bool index = chance(r, 35), small;
         unsigned scale = rng_below(r, 4);
@@ -287,7 +330,7 @@ static bool put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n
         if (index)
             value += b->q->init.gpr[b->small] << scale;
         disp = (s64)(at - value);
-        small = f->encoding != ENC_EVEX && chance(r, 40);
+        small = !(b->calm && (aligned || f->encoding == ENC_EVEX)) && chance(r, 40); /* an EVEX displacement counts operands, wherever that leads from a pointer */
         if (small)
             disp = (s8)disp;
         *rex |= (u8)(base >> 3);
@@ -328,6 +371,34 @@ static u32 writes(const struct decoded *d)
     return m;
 }
 
+static bool faults_easily(const struct decoded *d)
+{
+    switch (d->desc->mnemonic) {
+    case M_DIV:
+    case M_IDIV:
+    case M_AAM:
+    case M_INTO:
+    case M_BOUND:
+    case M_XLAT:
+    case M_MASKMOVQ:
+    case M_MASKMOVDQU:
+    case M_VMASKMOVDQU:
+    case M_CLZERO:
+    case M_FLDCW:
+    case M_FLDENV:
+    case M_FRSTOR:
+    case M_FXRSTOR:
+    case M_FXRSTOR64:
+    case M_LDMXCSR:
+    case M_VLDMXCSR: return true;
+    case M_BT:
+    case M_BTS:
+    case M_BTR:
+    case M_BTC: return d->has_mem && !d->desc->imm1; /* a bit far away */
+    default: return d->desc->flags & OPF_VSIB;
+    }
+}
+
 /* Results that the manuals leave open, beyond flags. */
 static bool ban(const struct build *b, const struct decoded *d)
 {
@@ -346,22 +417,14 @@ static bool ban(const struct build *b, const struct decoded *d)
     case M_RET: return true;
     default: break;
     }
+    /* A program's stack is its own, and what changes a segment or the traps of x87 and SSE ends it too often. */
+    if (b->flow && (d->desc->gpr_write & 1u << RSP))
+        return true;
+    if (b->calm && faults_easily(d))
+        return true;
     if (d->desc->flags & OPF_MASKED_MEM && d->bits != 64) /* what a mask without a set bit checks; 64 KiB wrap */
         return d->seg_override != 0xff || d->asize == 2 || b->q->segmented;
     return false;
-}
-
-static u32 undefined_after(const struct decoded *d, u32 undefined, bool certain)
-{
-    const struct opdesc *o = d->desc;
-    u32 undef = o->eflags_undef;
-    if (certain)
-        undefined &= ~(o->eflags_write & ~o->eflags_read);
-    /* The carry out of a shift by more than the operand's width (SDM vol. 2, SAL/SAR/SHL/SHR; SHLD). */
-    if ((o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SHLD || o->mnemonic == M_SHRD) &&
-        (o->imm1 == 0 || (d->imm & 31) >= 8) && (d->opcode & 0xfe) != 0xd0)
-        undef |= RFLAGS_CF;
-    return undefined | undef;
 }
 
 u32 gen_undefined_flags(const struct sequence *q, unsigned k)
@@ -370,6 +433,10 @@ u32 gen_undefined_flags(const struct sequence *q, unsigned k)
     unsigned skipping = 0;
     for (unsigned i = 0; i < k && i < q->n; i++) {
         struct decoded d;
+        if (q->insn[i].label) /* whoever comes here has defined them */
+            undefined = 0;
+        if (!q->insn[i].len || q->insn[i].data)
+            continue;
         if (decode(&d, q->insn[i].bytes, 15, q->bits, true) != DECODE_OK)
             continue;
         undefined = undefined_after(&d, undefined, !skipping);
@@ -381,6 +448,75 @@ u32 gen_undefined_flags(const struct sequence *q, unsigned k)
     return undefined;
 }
 
+bool gen_flags_defined(const struct sequence *q)
+{
+    for (unsigned i = 0; i < q->n; i++) {
+        struct decoded d;
+        u32 undefined = gen_undefined_flags(q, i);
+        if (undefined && q->insn[i].len && !q->insn[i].data && decode(&d, q->insn[i].bytes, 15, q->bits, true) == DECODE_OK &&
+            flags_needed(d.desc) & undefined)
+            return false;
+    }
+    return true;
+}
+
+u32 gen_live_flags(const struct sequence *q, unsigned offset)
+{
+    /* By the offset of each instruction: what it reads and surely writes, where it leads. Beyond: everything is live. */
+    enum { ALL = RFLAGS_ARITH, NOWHERE = 0xffff };
+    static struct node {
+        bool starts;
+        u32 use, kill, live;
+        unsigned next[2];
+    } node[CODE_SIZE];
+    static u8 code[CODE_SIZE];
+    static unsigned offsets[SEQ_MAX + 1];
+    unsigned len = gen_assemble(q, code, offsets);
+    memset(node, 0, sizeof(node));
+    for (unsigned i = 0; i < q->n; i++) {
+        struct decoded d;
+        for (unsigned o = offsets[i], end = o + q->insn[i].len; o < end && !q->insn[i].data; o += d.len) {
+            if (decode(&d, code + o, 15, q->bits, true) != DECODE_OK)
+                break;
+            struct node *n = &node[o];
+            unsigned after = o + d.len, relative = (unsigned)(after + (u32)d.imm);
+            *n = (struct node){.starts = true, .use = d.desc->eflags_read & ALL,
+                .kill = d.desc->eflags_write & ~d.desc->eflags_read & ALL, .next = {after, NOWHERE}};
+            /* By a count that is not 0 a shift reads none of the flags it writes. */
+            const bool counted = (d.map == 0 && (d.opcode & 0xfe) == 0xd0) || (d.imm_off && (d.imm & (d.osize == 8 ? 63 : 31)));
+            const unsigned m = d.desc->mnemonic;
+            if (counted && (m == M_SHL || m == M_SHR || m == M_SAR || m == M_SHLD || m == M_SHRD))
+                n->use = 0, n->kill = ALL;
+            else if (counted && (m == M_ROL || m == M_ROR))
+                n->use = 0, n->kill = RFLAGS_CF | RFLAGS_OF;
+            if (d.map == 0 ? (d.opcode & 0xf0) == 0x70 || (d.opcode & 0xfc) == 0xe0 : d.map == 1 && (d.opcode & 0xf0) == 0x80)
+                n->next[1] = relative;
+            else if (d.map == 0 && (d.opcode == 0xeb || d.opcode == 0xe9 || d.opcode == 0xe8))
+                n->next[0] = relative;
+            else if (d.desc->flags & OPF_BLOCK_END)
+                n->use = ALL;
+            if (d.desc->mnemonic == M_PUSHF || d.desc->mnemonic == M_PUSHFQ || d.desc->mnemonic == M_PUSHFD)
+                n->use = ALL;
+        }
+    }
+    for (bool changed = true; changed;) {
+        changed = false;
+        for (unsigned o = len; o-- > 0;) {
+            struct node *n = &node[o];
+            u32 live = 0;
+            for (unsigned k = 0; k < 2 && n->starts; k++)
+                if (n->next[k] != NOWHERE)
+                    live |= n->next[k] < len && node[n->next[k]].starts ? node[n->next[k]].live : ALL;
+            live = n->use | (live & ~n->kill);
+            if (n->starts && live != n->live) {
+                n->live = live;
+                changed = true;
+            }
+        }
+    }
+    return offset < len && node[offset].starts ? node[offset].live : ALL;
+}
+
 /* Accepts a finished encoding, or not. */
 static bool acceptable(struct build *b, const u8 *bytes, unsigned len, const struct form *f, struct decoded *d)
 {
@@ -390,15 +526,8 @@ static bool acceptable(struct build *b, const u8 *bytes, unsigned len, const str
     bool popa = d->desc->mnemonic == M_POPA || d->desc->mnemonic == M_POPAD; /* spoils the pointers, too good to miss */
     if (w & (b->fixed | 1u << RSP) || (d->desc->gpr_write & b->fixed && !popa))
         return false;
-    if (b->undefined & d->desc->eflags_read & ~(d->desc->eflags_write & d->desc->eflags_undef)) {
-        /* Flags that may stay as they were count as read: staying undefined is no harm. */
-        struct opdesc const *o = d->desc;
-        bool stays = (o->eflags_write & ~o->eflags_read) == 0 && o->eflags_write &&
-            (o->mnemonic == M_ROL || o->mnemonic == M_ROR || o->mnemonic == M_SHL || o->mnemonic == M_SHR || o->mnemonic == M_SAR ||
-            o->mnemonic == M_SHLD || o->mnemonic == M_SHRD);
-        if (!stays)
-            return false;
-    }
+    if (b->undefined & flags_needed(d->desc))
+        return false;
     return !ban(b, d);
 }
 
@@ -407,37 +536,37 @@ static void prepare(struct build *b, const struct form *f)
     struct rng *r = b->r;
     const struct opdesc *o = f->desc;
     if (o->cls == OPC_STRING) {
-        if (chance(r, 95)) {
-            set_register(b, RSI, (u32)place(b, 8, false));
-            set_register(b, RDI, (u32)place(b, 8, false));
+        if (b->calm || chance(r, 95)) {
+            gen_set_register(b, RSI, (u32)place(b, 8, false));
+            gen_set_register(b, RDI, (u32)place(b, 8, false));
         }
         bool io = o->gpr_read & 1u << RDX; /* AMD checks the right to I/O for a count of zero too, Intel does not say */
         if (f->rep && io)
-            set_register(b, RCX, 1 + rng_below(r, 9));
-        else if (f->rep && chance(r, 95))
-            set_register(b, RCX, chance(r, 10) ? (u32)rng_next(r) & 0xffff : rng_below(r, 40));
+            gen_set_register(b, RCX, 1 + rng_below(r, 9));
+        else if (f->rep && (b->calm || chance(r, 95)))
+            gen_set_register(b, RCX, !b->calm && chance(r, 10) ? (u32)rng_next(r) & 0xffff : rng_below(r, 40));
     } else if ((o->mnemonic == M_DIV || o->mnemonic == M_IDIV) && chance(r, 80)) {
-        set_register(b, RDX, rng_below(r, 4));
+        gen_set_register(b, RDX, rng_below(r, 4));
         if (chance(r, 30))
-            set_register(b, RAX, rng_below(r, 0x7fff));
+            gen_set_register(b, RAX, rng_below(r, 0x7fff));
     } else if (o->mnemonic == M_MASKMOVDQU || o->mnemonic == M_MASKMOVQ || o->mnemonic == M_VMASKMOVDQU) {
         if (chance(r, 95))
-            set_register(b, RDI, (u32)place(b, 16, false));
+            gen_set_register(b, RDI, (u32)place(b, 16, false));
     } else if (o->mnemonic == M_CLZERO && chance(r, 90)) {
-        set_register(b, RAX, (u32)place(b, 64, true));
+        gen_set_register(b, RAX, (u32)place(b, 64, true));
     }
 }
 
-static void general(struct build *b)
+void gen_general(struct build *b)
 {
     struct rng *r = b->r;
     const struct list *lists = b->g->list[mode_of(b->q->bits)];
     unsigned total = 0, pick, bucket = 0;
     for (unsigned i = 0; i < B_COUNT; i++)
-        total += lists[i].n ? weights[i] : 0;
+        total += lists[i].n ? b->weights[i] : 0;
     pick = rng_below(r, total);
     for (;; bucket++) {
-        unsigned w = lists[bucket].n ? weights[bucket] : 0;
+        unsigned w = lists[bucket].n ? b->weights[bucket] : 0;
         if (pick < w)
             break;
         pick -= w;
@@ -445,6 +574,10 @@ static void general(struct build *b)
     struct form f = lists[bucket].form[rng_below(r, lists[bucket].n)];
     bool lockable = f.desc->flags & OPF_LOCK && !f.mod3;
     unsigned before = b->q->n;
+    u32 prepared = f.desc->cls == OPC_STRING ? 1u << RCX | 1u << RSI | 1u << RDI : 1u << RAX | 1u << RDX;
+
+    if (b->flow && b->fixed & prepared && (f.desc->cls == OPC_STRING || f.desc->mnemonic == M_DIV || f.desc->mnemonic == M_IDIV))
+        return;
 
     prepare(b, &f);
     for (unsigned attempt = 0; attempt < 24; attempt++) {
@@ -453,13 +586,15 @@ static void general(struct build *b)
         struct gen_insn fix = {0};
         struct form v = f;
         u8 rex = 0, vvvv = 0, aaa = 0;
-        bool addr67 = chance(r, b->q->segmented ? 30 : b->q->bits == 64 ? 4 : 2);
-        unsigned vsib = rng_below(r, b->q->bits == 64 ? 16 : 8);
+        bool addr67 = !b->calm && chance(r, b->q->segmented ? 30 : b->q->bits == 64 ? 4 : 2);
+        unsigned vsib = rng_below(r, b->q->bits != 64 ? 8 : f.encoding == ENC_EVEX ? 32 : 16);
 
+        /* EVEX.X is ignored with a general register, but Zen 5 then reads an RSP that the last CALL has not reached. */
+        unsigned rex_bits = !f.mod3 ? 4 : f.encoding == ENC_EVEX && !f.desc->rm.size ? 7 : 5;
         if (attempt % 4 != 3) { /* registers of its own, if ModRM.reg is not part of the opcode */
             v.reg = (u8)rng_below(r, 8);
             if (b->q->bits == 64)
-                rex = (u8)(chance(r, 50) ? rng_below(r, 8) & (f.mod3 ? 5 : 4) : 0);
+                rex = (u8)(chance(r, 50) ? rng_below(r, 8) & rex_bits : 0);
         }
         if (f.mod3 && attempt % 4 < 2)
             v.rm = (u8)rng_below(r, 8);
@@ -474,12 +609,20 @@ static void general(struct build *b)
         if (f.encoding == ENC_EVEX) {
             aaa = (u8)(chance(r, 50) ? rng_below(r, 8) : 0);
             aaa |= (u8)(aaa && chance(r, 30) ? 0x80 : 0) | (chance(r, 20) ? 8 : 0);
+            if (f.mod3 && aaa & 8)
+                v.vl = rng_below(r, 4) & 3; /* the rounding mode, or nothing */
+            if (b->q->bits == 64 && attempt % 4 < 3) /* registers 16 to 31 */
+                vvvv |= (u8)(rng_next(r) & 0x50);
+            if (f.desc->flags & OPF_VSIB)
+                vvvv = (u8)((vvvv & 0x40) | (vsib & 16));
         }
         if (addr67)
             head[nh++] = 0x67;
         if (lockable && chance(r, 25))
             head[nh++] = 0xf0;
-        if (b->q->bits == 64 && !f.mod3 && chance(r, 3))
+        if (b->calm)
+            ; /* no segment but DS */
+        else if (b->q->bits == 64 && !f.mod3 && chance(r, 3))
             head[nh++] = 0x65;
         else if (!f.mod3 && chance(r, 3))
             head[nh++] = (u8)(0x26 | rng_below(r, 4) << 3);
@@ -503,22 +646,27 @@ static void general(struct build *b)
         if (fix.fix)
             fix.fix_off = (u8)(fix.fix_off + n);
         n += nt;
-        u64 imm = number(r);
+        u64 imm = gen_number(r);
         memcpy(all + n, &imm, 8);
         n += 8;
 
         struct decoded d;
         if (!acceptable(b, all, n, &f, &d))
             continue;
-        if (d.desc->flags & OPF_VSIB && chance(r, 90)) { /* vmovdqu ymm_index, [small numbers] */
-            if (b->q->bits != 16 && !b->q->segmented && (b->q->bits == 64 || vsib < 8)) {
+        if (d.desc->flags & OPF_VSIB && chance(r, 90)) { /* vmovdqu index, [small numbers] */
+            if (f.encoding == ENC_EVEX && b->q->bits != 16 && !b->q->segmented) {
+                u32 at = (u32)(DATA_BASE + DATA_SMALL + 8 * rng_below(r, 500));
+                u8 c[11] = {0x62, (u8)(0x61 | (~vsib & 8) << 4 | (~vsib & 16)), 0x7e, 0x48, 0x6f, (u8)((vsib & 7) << 3 | 4), 0x25};
+                memcpy(c + 7, &at, 4);
+                gen_append(b, c, 11);
+            } else if (b->q->bits != 16 && !b->q->segmented) {
                 u32 at = (u32)(DATA_BASE + DATA_SMALL + 8 * rng_below(r, 500));
                 u8 c[9] = {0xc5, (u8)(vsib & 8 ? 0x7e : 0xfe), 0x6f, (u8)((vsib & 7) << 3 | 4), 0x25};
                 memcpy(c + 5, &at, 4);
-                append(b, c, 9);
+                gen_append(b, c, 9);
             }
         }
-        struct gen_insn *i = append(b, all, d.len);
+        struct gen_insn *i = gen_append(b, all, d.len);
         i->fix = fix.fix;
         i->fix_off = fix.fix_off;
         i->target = fix.target;
@@ -545,13 +693,13 @@ static void control(struct build *b)
             return;
         if (chance(r, 70)) {
             c[0] = (u8)(0x70 | cc);
-            i = append(b, c, 2);
+            i = gen_append(b, c, 2);
             i->fix = FIX_SKIP;
             i->fix_off = 1;
         } else {
             c[0] = 0x0f;
             c[1] = (u8)(0x80 | cc);
-            i = append(b, c, narrow ? 4 : 6);
+            i = gen_append(b, c, narrow ? 4 : 6);
             i->fix = FIX_SKIP32;
             i->short_fix = narrow;
             i->fix_off = 2;
@@ -559,7 +707,7 @@ static void control(struct build *b)
         break;
     case 3:
         c[0] = 0xeb;
-        i = append(b, c, 2);
+        i = gen_append(b, c, 2);
         i->fix = FIX_SKIP;
         i->fix_off = 1;
         break;
@@ -574,13 +722,13 @@ static void control(struct build *b)
             c[0] = 0x67;
             n = 1;
         }
-        i = append(b, c, n + 2);
+        i = gen_append(b, c, n + 2);
         i->fix = FIX_SKIP;
         i->fix_off = (u8)(n + 1);
         break;
     case 5: /* CALL over a few */
         c[0] = 0xe8;
-        i = append(b, c, narrow ? 3 : 5);
+        i = gen_append(b, c, narrow ? 3 : 5);
         i->fix = FIX_SKIP32;
         i->short_fix = narrow;
         i->fix_off = 1;
@@ -594,14 +742,14 @@ static void control(struct build *b)
                 c[n] = 8;
                 n += 2;
             }
-            i = append(b, c, n);
+            i = gen_append(b, c, n);
             i->fix_off = 1;
             i->short_fix = narrow;
         } else {
             unsigned reg = b->q->bits == 64 ? rng_below(r, 16) : rng_below(r, 8);
             if (b->fixed >> reg & 1 || reg == RSP)
                 return;
-            set_register(b, reg, 0);
+            gen_set_register(b, reg, 0);
             i = &b->q->insn[b->q->n - 1];
             i->fix_off = (u8)(i->len - 4);
             if (reg >= 8)
@@ -655,7 +803,7 @@ static void two_registers(struct build *b, const u8 *op, unsigned n_op, unsigned
     memcpy(c + n, op, n_op);
     n += n_op;
     c[n++] = (u8)(0xc0 | (reg & 7) << 3 | (rm & 7));
-    append(b, c, n);
+    gen_append(b, c, n);
 }
 
 static void far_transfer(struct build *b)
@@ -717,11 +865,13 @@ static void far_transfer(struct build *b)
         n += 2;
         break;
     }
-    struct gen_insn *i = append(b, c, n);
+    struct gen_insn *i = gen_append(b, c, n);
     i->fix = FIX_ABS;
     i->fix_off = (u8)fix_off;
     i->short_fix = size == 2;
 }
+
+static void at_address(struct build *b, const u8 *op, unsigned n_op, unsigned reg, u32 at, unsigned n_imm);
 
 static void segments(struct build *b)
 {
@@ -737,7 +887,7 @@ static void segments(struct build *b)
         unsigned seg = targets[rng_below(r, ARRAY_SIZE(targets))];
         if (seg == SS && chance(r, 70))
             sel = b->q->segmented ? (b->q->bits == 16 ? LDT_SELECTOR(LDT_STACK16) : LDT_SELECTOR(LDT_STACK32)) : 0x2b;
-        set_register(b, reg, sel);
+        gen_set_register(b, reg, sel);
         two_registers(b, move, 1, seg, reg, opsize);
         break;
     }
@@ -747,28 +897,31 @@ static void segments(struct build *b)
             u8 c[8] = {0x68, (u8)sel, (u8)(sel >> 8)};
             unsigned n = b->q->bits == 16 ? 3 : 5;
             c[n++] = pops[rng_below(r, 5)];
-            append(b, c, n);
+            gen_append(b, c, n);
         } else {
             u8 c[8] = {0x68, (u8)sel, (u8)(sel >> 8), 0, 0, 0x0f, 0xa9};
-            append(b, c, 7);
+            gen_append(b, c, 7);
         }
         break;
     case 3:
     case 4: two_registers(b, store, 1, sources[rng_below(r, 5)], reg, opsize); break;
     case 5: /* LAR of 32 bits leaves four bits undefined */
-        set_register(b, reg, sel);
+        gen_set_register(b, reg, sel);
         if (chance(r, 50))
             two_registers(b, lar, 2, other, reg, b->q->bits != 16);
         else
             two_registers(b, lsl, 2, other, reg, opsize);
         break;
     case 6:
-        set_register(b, reg, sel);
+        gen_set_register(b, reg, sel);
         two_registers(b, ver, 2, 4 + rng_below(r, 2), reg, false);
         break;
     case 7:
         if (!long_mode) {
-            two_registers(b, arpl, 1, other, reg, false);
+            if (b->q->bits == 32 && chance(r, 50))
+                at_address(b, arpl, 1, other, (u32)place(b, 2, false), 0);
+            else
+                two_registers(b, arpl, 1, other, reg, false);
             break;
         } /* fall through */
     default: far_transfer(b); break;
@@ -790,7 +943,7 @@ static void at_address(struct build *b, const u8 *op, unsigned n_op, unsigned re
         c[n++] = (u8)(reg << 3 | 5);
     }
     memcpy(c + n, &at, 4);
-    append(b, c, n + 4 + n_imm);
+    gen_append(b, c, n + 4 + n_imm);
 }
 
 /*
@@ -817,13 +970,53 @@ static void state_in_memory(struct build *b)
         for (u32 k = 12; k < 28; k += 4)
             at_address(b, mov32, 1, 0, at + k, 4);
     }
-    for (unsigned n = rng_below(r, 4); n-- && b->q->n < SEQ_MAX - 10;)
-        general(b);
+    for (unsigned n = rng_below(r, 4); n-- && b->q->n < STRAIGHT_MAX - 10;)
+        gen_general(b);
     if (chance(r, 70)) {
         if (kind == 0)
             at_address(b, fxsave + rex, 3 - rex, 1, at, 0);
         else
             at_address(b, kind == 1 ? fnsave : fnstenv, 1, 4, at, 0);
+    }
+}
+
+/*
+ * The XSAVE family, with any choice of components. Which of them are in their initial state is in part the processor's
+ * to say (SDM vol. 1, 13.6), so that of what XSAVEOPT and XSAVEC leave out nothing may be seen: the area is zero before,
+ * and XSTATE_BV and the only initial value that is not zero are written over.
+ */
+static void xsave_in_memory(struct build *b)
+{
+    struct rng *r = b->r;
+    static const struct { u8 op, reg; enum isa isa; } saves[] = {{0xae, 4, ISA_XSAVE}, {0xae, 6, ISA_XSAVEOPT}, {0xc7, 4, ISA_XSAVEC}};
+    static const u8 mov32[] = {0xc7}, mov16[] = {0x66, 0xc7}, clear[] = {0xfc, 0x31, 0xc0, 0xf3, 0xab}; /* CLD; XOR EAX; REP STOSD */
+    const unsigned kind = rng_below(r, ARRAY_SIZE(saves));
+    const bool wide = b->q->bits == 64 && chance(r, 50);
+    if (b->q->bits == 16 || !b->g->isa[saves[kind].isa] || b->fixed & (1u << RAX | 1u << RDX))
+        return;
+    u32 at = (u32)(DATA_BASE - data_base(b->q) + 64 * rng_below(r, (DATA_RO - XSAVE_MAX) / 64) + (chance(r, 95) ? 0 : 8));
+    b->q->init.rflags &= ~(u64)RFLAGS_TF;
+    gen_set_register(b, RDI, at);
+    gen_set_register(b, RCX, XSAVE_MAX / 4);
+    gen_append(b, clear, sizeof(clear));
+    b->undefined = b->skipping ? b->undefined | RFLAGS_AF : RFLAGS_AF;
+    for (unsigned load = 0; load < 2; load++) {
+        const u8 op[] = {0x48, 0x0f, load ? 0xae : saves[kind].op};
+        gen_set_register(b, RDX, 0);
+        gen_set_register(b, RAX, chance(r, 30) ? 0xff : (u32)rng_next(r) & 0xff);
+        at_address(b, op + !wide, 3 - !wide, load ? 5 : saves[kind].reg, at, 0);
+        if (load)
+            break;
+        const struct { u16 at; u16 value; } over[] = {{0, 0x37f}, {6, 0}, {8, 0}, {12, 0}, {16, 0}, {20, 0},
+                                                      {512, chance(r, 60) ? 0xe7 : rng_next(r) & 0xff}};
+        for (unsigned k = 0; k < ARRAY_SIZE(over); k++) {
+            const bool half = over[k].at < 8;
+            at_address(b, half ? mov16 : mov32, half ? 2 : 1, 0, at + over[k].at, half ? 2 : 4);
+            struct gen_insn *i = &b->q->insn[b->q->n - 1];
+            memcpy(i->bytes + i->len - (half ? 2 : 4), &over[k].value, 2);
+        }
+        for (unsigned n = rng_below(r, 4); n-- && b->q->n < STRAIGHT_MAX - 10;)
+            gen_general(b);
     }
 }
 
@@ -838,23 +1031,23 @@ static void self_modifying(struct build *b)
     at_address(b, mov_imm8, 1, 0, 0, 1);
     b->q->insn[store].bytes[b->q->insn[store].len - 1] = (u8)rng_next(b->r);
     for (unsigned n = rng_below(b->r, 3); n--;)
-        general(b);
+        gen_general(b);
     struct gen_insn *i = &b->q->insn[store];
     i->fix = FIX_CODE;
     i->fix_off = (u8)(i->len - 5);
     i->skip = (u8)(b->q->n - store - 1);
     b->q->patches_itself = true;
-    append(b, target, 2);
+    gen_append(b, target, 2);
 }
 
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
 {
-    struct build b = {.g = g, .r = r, .q = q};
+    struct build b = {.g = g, .r = r, .q = q, .weights = weights};
     static const u8 pool64[] = {RBX, RBP, R8, R9, R10, R11, R12, R13, R14, R15}, pool32[] = {RBX, RBP};
     unsigned want = 6 + rng_below(r, 18);
 
     q->n = 0;
-    q->patches_itself = false;
+    q->flow = q->patches_itself = false;
     q->bits = chance(r, 70) ? 64 : 32;
     q->segmented = host_has_ldt && q->bits == 32 && chance(r, 50);
     if (q->segmented && chance(r, 60))
@@ -862,7 +1055,7 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
     q->code = CODE_BASE + 0x1000 + (chance(r, 20) ? 0x1000 - rng_below(r, 64) : rng_below(r, 0x1000));
     q->data_seed = rng_next(r);
     for (unsigned i = 0; i < 16; i++)
-        q->init.gpr[i] = q->bits == 64 ? number(r) : (u32)number(r);
+        q->init.gpr[i] = q->bits == 64 ? gen_number(r) : (u32)gen_number(r);
     if (q->bits == 64) {
         for (unsigned i = 0; i < 3; i++)
             b.pointer[i] = pool64[(rng_below(r, 5) + i * 5 / 2) % ARRAY_SIZE(pool64)];
@@ -897,20 +1090,20 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
         q->init.rflags |= RFLAGS_TF; /* ends behind its first instruction */
     if (chance(r, 2))
         q->init.rflags |= RFLAGS_AC; /* misaligned operands fault */
-    random_fpu(r, q->init.xsave, g->isa[ISA_AVX]);
+    gen_fpu(r, q->init.xsave, g->isa[ISA_AVX], g->isa[ISA_AVX512F]);
 
-    while (q->n < want && q->n < SEQ_MAX - 6) {
+    while (q->n < want && q->n < STRAIGHT_MAX - 6) {
         unsigned n = q->n;
         if (chance(r, 6))
             control(&b);
         else if (chance(r, q->segmented ? 4 : 1) && host_has_ldt)
             segments(&b);
-        else if (chance(r, 1) && q->n < SEQ_MAX - 20)
-            state_in_memory(&b);
+        else if (chance(r, 1) && q->n < STRAIGHT_MAX - 24)
+            chance(r, 50) ? state_in_memory(&b) : xsave_in_memory(&b);
         else if (chance(r, 1))
             self_modifying(&b);
         else
-            general(&b);
+            gen_general(&b);
         /* Jumps were counted where they stand; everything appended may be jumped over. */
         unsigned made = q->n - n;
         if (!(made && q->insn[q->n - 1].fix >= FIX_SKIP))
@@ -921,9 +1114,12 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
 unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
 {
     unsigned at = 0;
+    u16 where[LABEL_MAX] = {0};
     for (unsigned i = 0; i < q->n; i++) {
         offsets[i] = at;
-        at += q->insn[i].len;
+        where[q->insn[i].label] = (u16)at;
+        memset(out + at + q->insn[i].len, 0xcc, q->insn[i].pad);
+        at += q->insn[i].len + q->insn[i].pad;
     }
     offsets[q->n] = at;
     for (unsigned i = 0; i < q->n; i++) {
@@ -950,6 +1146,17 @@ unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
             x = (u32)(q->init.rip + offsets[to]);
             memcpy(p + g->fix_off, &x, g->short_fix ? 2 : 4);
             break;
+        case FIX_REL8:
+        case FIX_REL32:
+            x = (u32)(where[g->to] + g->add - (int)(offsets[i] + g->len));
+            memcpy(p + g->fix_off, &x, g->fix == FIX_REL8 ? 1 : 4);
+            break;
+        case FIX_ADDRESS32:
+        case FIX_ADDRESS64: {
+            u64 address = q->init.rip + where[g->to] + (u64)(s64)g->add;
+            memcpy(p + g->fix_off, &address, g->fix == FIX_ADDRESS32 ? 4 : 8);
+            break;
+        }
         default: break;
         }
     }

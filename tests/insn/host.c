@@ -17,6 +17,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ const struct ldt_spec ldt_specs[LDT_COUNT] = {
 
 u64 host_xcr0;
 u32 host_xsave_size;
+u32 host_component[8];
 bool host_has_ldt;
 
 enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 };
@@ -69,8 +71,8 @@ static void load_fp(u8 *frame, const u8 *image)
 
 static void handler(int sig, siginfo_t *info, void *context)
 {
-    /* The kernel leaves AC as the sequence had it. */
-    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(u64)RFLAGS_AC);
+    /* The kernel leaves them as the sequence had them, and returns to the next with what is set now. */
+    __builtin_ia32_writeeflags_u64(__builtin_ia32_readeflags_u64() & ~(u64)(RFLAGS_AC | RFLAGS_NT | RFLAGS_ID));
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
     u8 *fp = (u8 *)uc->uc_mcontext.fpregs;
@@ -107,7 +109,7 @@ static void handler(int sig, siginfo_t *info, void *context)
         o->s.rip = (u64)g[REG_RIP];
         o->s.rflags = (u64)g[REG_EFL];
         memcpy(o->s.xsave, fp, host_xsave_size);
-        o->vector = (unsigned)g[REG_TRAPNO];
+        o->vector = sig == SIGVTALRM ? VECTOR_NO_END : (unsigned)g[REG_TRAPNO];
         o->error = (u32)g[REG_ERR];
         o->cr2 = (u64)g[REG_CR2];
         memcpy(g, run.home, sizeof(run.home));
@@ -115,6 +117,8 @@ static void handler(int sig, siginfo_t *info, void *context)
         run.phase = IDLE;
         return;
     }
+    if (sig == SIGVTALRM) /* came too late */
+        return;
     /* Not ours: the engine runs guest instructions on the host unit too. */
     struct sigaction *old = &run.old[sig];
     if (old->sa_flags & SA_SIGINFO)
@@ -131,7 +135,7 @@ static int map(u64 at, u64 size, int prot)
 
 static void catch_signals(void)
 {
-    static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP};
+    static const int sigs[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGVTALRM};
     for (unsigned i = 0; i < ARRAY_SIZE(sigs); i++) {
         struct sigaction sa = {.sa_sigaction = handler, .sa_flags = SA_SIGINFO | SA_ONSTACK}, now;
         sigaction(sigs[i], NULL, &now);
@@ -148,12 +152,21 @@ int host_init(void)
     host_xcr0 = ((u64)hi << 32 | lo) & 0xe7; /* x87, SSE, AVX, AVX-512 */
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
     host_xsave_size = b < XSAVE_MAX ? b : XSAVE_MAX;
+    for (u32 n = 2; n < 8; n++) {
+        a = 0xd;
+        c = n;
+        __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
+        if (host_xcr0 >> n & 1 && a + b <= XSAVE_MAX)
+            host_component[n] = b;
+    }
 
     int r = map(CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (!r)
         r = map(DATA_BASE, DATA_SIZE, PROT_READ | PROT_WRITE);
     if (!r)
         r = map(STACK_BASE, STACK_SIZE, PROT_READ | PROT_WRITE);
+    if (!r)
+        r = map(DEVICE_BASE, DEVICE_SIZE, PROT_READ | PROT_WRITE);
     if (r)
         return r;
     gen_read_only((u8 *)DATA_BASE + DATA_RO);
@@ -189,6 +202,7 @@ void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struc
 {
     catch_signals();
     gen_memory(q->data_seed, (u8 *)DATA_BASE, (u8 *)STACK_BASE);
+    memcpy((void *)DEVICE_BASE, (void *)DATA_BASE, DEVICE_SIZE);
     memset((void *)CODE_BASE, 0xcc, CODE_SIZE);
     memcpy((void *)q->code, code, code_len);
     syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
@@ -197,7 +211,14 @@ void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struc
     run.q = q;
     run.o = o;
     run.phase = START;
+    struct itimerval watchdog = {.it_value = {.tv_usec = 40000}}; /* of CPU time: it runs in circles */
+    if (q->flow)
+        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
     trap();
+    watchdog.it_value.tv_usec = 0;
+    if (q->flow)
+        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
     memcpy(o->data, (void *)DATA_BASE, DATA_SIZE);
     memcpy(o->stack, (void *)STACK_BASE, STACK_SIZE);
+    memcpy(o->device, (void *)DEVICE_BASE, DEVICE_SIZE);
 }

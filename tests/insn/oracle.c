@@ -2,12 +2,13 @@
 /*
  * oracle - the host CPU as the judge of the software engine.
  *
- *   insn-oracle [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
+ *   insn-oracle [-f] [-t] [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
  *
  * Runs random sequences on both and compares general registers, defined flags, x87, MXCSR, vectors, memory, and the
  * exception that ended them: vector, error code, RIP, CR2. -n: how many instructions the host is to execute
- * (1,000,000; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
- * a listing. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
+ * (1,000,000; with -f: how many programs; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
+ * a listing. -t: the engine translates. -f: programs of loops, jumps and calls (flow.c), each run several times in one
+ * guest: first cold, then hot, then cut by interrupts and kicks. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
  */
 #include "oracle.h"
 
@@ -24,7 +25,7 @@
 
 #include "cpu/cpu.h"
 
-enum { MAX_REPORTS = 20, CODE_MAX = SEQ_MAX * 32 + 1 };
+enum { MAX_REPORTS = 20, CODE_MAX = CODE_SIZE };
 
 /*
  * An address sanitizer's shadow lies where random pointers of a sequence hit it: then the engine runs alone, for what
@@ -36,8 +37,12 @@ static const bool engine_alone = true;
 static const bool engine_alone = false;
 #endif
 
-static struct guest *guest; /* NULL: the host against itself */
-static bool translated;     /* the engine translates every block */
+static struct guest *guests[3]; /* one: the interpreter; or translators, by how soon they begin; none: the host against itself */
+static unsigned n_guests;
+static bool translated;
+static bool flow;               /* programs instead of sequences */
+static u64 endless, cut_runs;   /* programs left out since they do not end */
+static const char *run_name;    /* of the run that differs */
 static struct outcome host_out, guest_out;
 static u8 code[CODE_MAX + 64];
 static unsigned offsets[SEQ_MAX + 1];
@@ -101,8 +106,10 @@ static void normalize(u8 *x)
     }
     if (!(bv & 2))
         memset(x + 160, 0, 256);
-    if (host_xcr0 & 4 && !(bv & 4))
-        memset(x + 576, 0, 256);
+    static const u16 size[8] = {[2] = 256, [5] = 64, [6] = 512, [7] = 1024};
+    for (unsigned n = 2; n < 8; n++)
+        if (host_component[n] && !(bv >> n & 1))
+            memset(x + host_component[n], 0, size[n]);
 }
 
 static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
@@ -111,7 +118,7 @@ static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rb
 static unsigned instructions_run(const struct sequence *q, u64 rip)
 {
     unsigned k = 0;
-    while (k < q->n && q->init.rip + offsets[k] < rip)
+    while (k < q->n && (q->init.rip + offsets[k] < rip || !q->insn[k].len))
         k++;
     return k;
 }
@@ -137,7 +144,7 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
 {
     struct latitude l = {0};
     struct decoded d;
-    if (k >= q->n || decode(&d, q->insn[k].bytes, 15, q->bits, true) != DECODE_OK)
+    if (k >= q->n || q->insn[k].data || decode(&d, q->insn[k].bytes, 15, q->bits, true) != DECODE_OK)
         return l;
     switch (d.desc->mnemonic) {
     case M_INSB: /* AMD checks the right to I/O for a repeat count of zero too */
@@ -181,6 +188,9 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         return;
     if ((h->vector == VEC_AC || g->vector == VEC_AC) && h->s.rip == g->s.rip && h->vector >= VEC_SS && g->vector >= VEC_SS)
         return;
+    /* Between two elements of a gather or scatter a trap may be taken (SDM vol. 2, VPGATHERDD). */
+    if (h->vector == VEC_DB && l.no_vectors && h->s.rip == g->s.rip)
+        return;
     /* A segment's limit and an element that the mask leaves out. */
     if (q->bits != 64 && (g->vector == VEC_SS || g->vector == VEC_GP) && lg.masked)
         return;
@@ -189,8 +199,14 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         return;
     if (q->bits != 64 && h->vector == VEC_GP && g->vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
         return;
+    /* A program's jump went to data, or into an instruction: a far return, say, that finds two reasons. */
+    if (q->flow && h->s.rip == g->s.rip && h->vector != g->vector && h->s.rip - q->init.rip != offsets[instructions_run(q, h->s.rip)])
+        return;
     if (!l.no_vector || g->vector == VEC_BP)
         note64(d, "vector", h->vector, g->vector);
+    if (h->vector != g->vector)
+        note(d, "  at %llx; error, cr2: host %x, %llx; engine %x, %llx\n", (unsigned long long)h->s.rip, h->error, (unsigned long long)h->cr2,
+            g->error, (unsigned long long)g->cr2);
     note64(d, "rip", h->s.rip, g->s.rip);
     if (h->vector == g->vector && (h->vector == VEC_PF || (h->vector >= VEC_TS && h->vector <= VEC_GP))) {
         u32 ignore = 0;
@@ -214,7 +230,7 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     u64 mask = ~(u64)(undefined_at(q, h->s.rip) | RFLAGS_RF);
     /* A translation keeps only those arithmetic flags that are read again; a fault in between shows the others. */
     if (translated && h->vector != 3)
-        mask &= ~(u64)RFLAGS_ARITH;
+        mask &= gen_live_flags(q, (unsigned)(h->s.rip - q->init.rip)) | ~(u64)RFLAGS_ARITH;
     note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
     normalize(h->s.xsave);
     normalize(g->s.xsave);
@@ -241,38 +257,70 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         if (host_xcr0 & 4)
             note_bytes(d, name, a + 576 + 16 * i, b + 576 + 16 * i, 16);
     }
-    if (host_xsave_size > 832)
-        note_bytes(d, "avx512", a + 832, b + 832, host_xsave_size - 832);
+    for (unsigned i = 0; host_component[7] && i < 8; i++) {
+        char name[8];
+        sprintf(name, "k%u", i);
+        note_bytes(d, name, a + host_component[5] + 8 * i, b + host_component[5] + 8 * i, 8);
+    }
+    for (unsigned i = 0; host_component[7] && i < 32 && !l.no_vectors; i++) {
+        char name[8];
+        u32 at = i < 16 ? host_component[6] + 32 * i : host_component[7] + 64 * (i - 16);
+        sprintf(name, i < 16 ? "zmmh%u" : "zmm%u", i);
+        note_bytes(d, name, a + at, b + at, i < 16 ? 32 : 64);
+    }
     note_memory(d, DATA_BASE, h->data, g->data, DATA_SIZE);
     note_memory(d, STACK_BASE, h->stack, g->stack, STACK_SIZE);
+    note_memory(d, DEVICE_BASE, h->device, g->device, DEVICE_SIZE);
+}
+
+static bool engine_run(const struct sequence *q, struct guest *g, unsigned len, enum guest_how how, const char *name, struct diff *d)
+{
+    run_name = name;
+    d->len = d->count = 0;
+    if (!guest_run(g, q, code, len, &guest_out, how))
+        note(d, "  the engine did not come to an end\n");
+    else if (!engine_alone)
+        compare(q, &host_out, &guest_out, d);
+    else
+        host_out = guest_out;
+    return d->count == 0;
 }
 
 /* Runs q on both. True: they agree. */
-static bool try_sequence(const struct sequence *q, struct diff *d)
+static bool try_sequence(const struct sequence *q, struct diff *d, bool alone)
 {
     unsigned len = gen_assemble(q, code, offsets);
-    if (engine_alone) {
-        d->len = d->count = 0;
-        bool ended = guest_run(guest, q, code, len, &guest_out);
-        if (!ended)
-            note(d, "  the engine did not come to an end\n");
-        host_out = guest_out;
-        return ended;
+    d->len = d->count = 0;
+    if (flow)
+        alarm(60);
+    if (!engine_alone) {
+        host_run(q, code, len, &host_out);
+        /* It wrote into itself: when that takes effect is the processor's. */
+        if (!q->patches_itself && memcmp((void *)q->code, code, len))
+            return true;
+        if (host_out.vector == VECTOR_NO_END) {
+            endless++;
+            return true;
+        }
     }
-    host_run(q, code, len, &host_out);
-    if (!q->patches_itself && memcmp((void *)q->code, code, len)) { /* it wrote into itself: when that takes effect is the processor's */
-        d->len = d->count = 0;
-        return true;
-    }
-    if (!guest) {
+    if (!n_guests) {
         host_run(q, code, len, &guest_out);
-    } else if (!guest_run(guest, q, code, len, &guest_out)) {
-        d->len = d->count = 0;
-        note(d, "  the engine did not come to an end\n");
-        return false;
+        compare(q, &host_out, &guest_out, d);
+        return d->count == 0;
     }
-    compare(q, &host_out, &guest_out, d);
-    return d->count == 0;
+    if (!flow)
+        return engine_run(q, guests[0], len, HOW_FRESH, "fresh", d);
+    struct guest *g = guests[q->data_seed % n_guests];
+    enum guest_how first = alone || q->data_seed >> 8 & 3 ? HOW_FRESH : HOW_LOADED;
+    if (!engine_run(q, g, len, first, first == HOW_FRESH ? "fresh" : "over the one before", d))
+        return false;
+    for (unsigned n = guest_runs_to_heat(g); n--;)
+        if (!engine_run(q, g, len, HOW_AGAIN, "hot", d))
+            return false;
+    for (unsigned n = 2; n--;)
+        if (!engine_run(q, g, len, HOW_PRODDED, "with interrupts and kicks by a device", d))
+            return false;
+    return engine_run(q, g, len, HOW_RUSHED, "with interrupts and kicks by a thread", d);
 }
 
 /* ---- report ------------------------------------------------------------------ */
@@ -327,15 +375,18 @@ static void shrink(struct sequence *q, struct diff *d)
         again = 0;
         for (unsigned i = q->n; i-- > 0;) {
             struct sequence s = *q;
+            if (q->insn[i].keep)
+                continue;
             memmove(&s.insn[i], &s.insn[i + 1], (s.n - i - 1) * sizeof(s.insn[0]));
             s.n--;
-            if (s.n && !try_sequence(&s, &now)) {
+            if (s.n && (!s.flow || gen_flags_defined(&s)) && !try_sequence(&s, &now, true)) {
                 *q = s;
                 again = 1;
             }
         }
     }
-    try_sequence(q, d);
+    if (try_sequence(q, d, true))
+        note(d, "  only behind what ran before it, or by chance\n");
 }
 
 static void stuck(int sig)
@@ -354,7 +405,7 @@ static void count(const struct sequence *q, unsigned k)
 {
     struct decoded d;
     for (unsigned i = 0; i < k; i++)
-        if (decode(&d, q->insn[i].bytes, 15, q->bits, true) == DECODE_OK)
+        if (q->insn[i].len && !q->insn[i].data && decode(&d, q->insn[i].bytes, 15, q->bits, true) == DECODE_OK)
             ran[d.desc->mnemonic]++;
 }
 
@@ -393,13 +444,14 @@ int main(int argc, char **argv)
         seed = (u64)time(NULL);
     if (getenv("LODGE_TEST_SEED"))
         seed = strtoull(getenv("LODGE_TEST_SEED"), NULL, 0);
-    while ((c = getopt(argc, argv, "n:s:q:vNcm:t")) != -1)
+    while ((c = getopt(argc, argv, "n:s:q:vNcm:tf")) != -1)
         switch (c) {
         case 'n': want = strtoull(optarg, NULL, 0); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
         case 'q': only = strtoull(optarg, NULL, 0); break;
         case 'v': verbose = true; break;
         case 't': translated = true; break;
+        case 'f': flow = true; break;
         case 'm': reports = strtoull(optarg, NULL, 0); break;
         case 'c': coverage = true; break;
         case 'N': against_itself = true; break;
@@ -417,9 +469,13 @@ int main(int argc, char **argv)
         fprintf(stderr, "this host does not let us map the test areas: %s\n", strerror(-r));
         return 77;
     }
-    if ((!against_itself || engine_alone) && !(guest = guest_new(translated)))
-        return 1;
-    struct gen *g = gen_new(host_xcr0, guest);
+    /* A block is translated at its first run, its second, its fourth. */
+    static const int after[] = {0, 1, 3};
+    n_guests = against_itself && !engine_alone ? 0 : translated ? ARRAY_SIZE(after) : 1;
+    for (unsigned i = 0; i < n_guests; i++)
+        if (!(guests[i] = guest_new(translated ? after[i] : INTERPRET)))
+            return 1;
+    struct gen *g = gen_new(host_xcr0, guests[0]);
     signal(SIGALRM, stuck);
 
     double start = seconds(), end = limit ? start + atof(limit) : 0;
@@ -434,44 +490,56 @@ int main(int argc, char **argv)
         if (n % 256 == 0 || only != ~0ull)
             alarm(20);
         current_sequence = n;
-        gen_sequence(g, &rng, &q);
-        bool same = try_sequence(&q, &d);
+        if (flow)
+            gen_program(g, &rng, &q);
+        else
+            gen_sequence(g, &rng, &q);
+        bool same = try_sequence(&q, &d, only != ~0ull);
         if (verbose || (only != ~0ull && same)) {
             printf("sequence %llu: %u-bit, vector %u\n", (unsigned long long)n, q.bits, host_out.vector);
             print_initial(&q);
             list(&q);
         }
-        executed += instructions_run(&q, host_out.s.rip);
+        executed += flow ? 1 : instructions_run(&q, host_out.s.rip);
         if (coverage)
             count(&q, instructions_run(&q, host_out.s.rip));
-        faults[host_out.vector & 31]++;
+        if (host_out.vector < 32)
+            faults[host_out.vector]++;
         if (!same) {
             different++;
             if (different <= reports) {
                 /* Said first: without one of its instructions a sequence may never end. */
-                printf("-s %llu -q %llu differs, shrinking it\n", (unsigned long long)seed, (unsigned long long)n);
+                printf("-s %llu -q %llu differs in the run %s, shrinking it\n", (unsigned long long)seed, (unsigned long long)n,
+                    run_name ? run_name : "of the host");
+                if (flow)
+                    fputs(d.text, stdout);
                 shrink(&q, &d);
                 printf("DIFFERENT (-s %llu -q %llu), %u-bit%s, vector %u, in:\n", (unsigned long long)seed, (unsigned long long)n, q.bits,
                     q.segmented ? " segmented" : "",
                     host_out.vector);
                 print_initial(&q);
                 list(&q);
+                printf("  in the run %s\n", run_name);
                 fputs(d.text, stdout);
             }
         }
         if (only != ~0ull || different > 2000)
             break;
     }
-    printf("seed %llu: %llu instructions %s in %.1f s, %llu sequences differ; ended by", (unsigned long long)seed,
-        (unsigned long long)executed, engine_alone ? "in the engine alone" : "on both", seconds() - start, (unsigned long long)different);
+    printf("seed %llu: %llu %s %s in %.1f s, %llu sequences differ; ended by", (unsigned long long)seed,
+        (unsigned long long)executed, flow ? "programs" : "instructions", engine_alone ? "in the engine alone" : "on both", seconds() - start, (unsigned long long)different);
     for (unsigned i = 0; i < 32; i++)
         if (faults[i])
             printf(" %u:%llu", i, (unsigned long long)faults[i]);
+    for (unsigned i = 0; i < n_guests; i++)
+        cut_runs += guest_cuts(guests[i]);
+    if (flow)
+        printf("; %llu endless; %llu cuts", (unsigned long long)endless, (unsigned long long)cut_runs);
     printf("\n");
     if (coverage)
         print_coverage(g);
-    if (guest)
-        guest_free(guest);
+    for (unsigned i = 0; i < n_guests; i++)
+        guest_free(guests[i]);
     gen_free(g);
     return different != 0;
 }

@@ -2,9 +2,10 @@
 /*
  * oracle.h - random instruction sequences run on the host CPU and in the software engine, from the same state.
  *
- * forms.c and gen.c make the sequences, host.c and guest.c run them, oracle.c compares and shrinks. Both sides see the same
- * linear addresses: a code area, a data area with nothing mapped before it and a read-only page as its last, and a
- * stack. A sequence ends at an INT3 behind it, or at the exception that it raised.
+ * forms.c and gen.c make the sequences, flow.c programs of them that jump, loop and call; host.c and guest.c run them,
+ * oracle.c compares and shrinks. Both sides see the same linear addresses: a code area, a data area with nothing mapped
+ * before it and a read-only page as its last, a stack, and a page that is memory on the host and a device in the guest.
+ * A sequence ends at an INT3 behind it, or at the exception that it raised.
  */
 #ifndef LODGE_TESTS_INSN_ORACLE_H
 #define LODGE_TESTS_INSN_ORACLE_H
@@ -20,7 +21,11 @@
 #define DATA_SMALL 0x3000u /* a page of small numbers: indexes for gathers */
 #define STACK_BASE 0x10200000ull
 #define STACK_SIZE 0x2000u
+#define DEVICE_BASE 0x10300000ull
+#define DEVICE_SIZE 0x1000u
+#define COUNTERS (STACK_BASE + STACK_SIZE - 0x100) /* of loops, where random operands do not come */
 #define GS_BASE (DATA_BASE + 0x1000)
+#define VECTOR_NO_END 0x100 /* outcome.vector: the watchdog stopped it */
 
 enum { XSAVE_MAX = 4096 };
 
@@ -36,7 +41,7 @@ struct outcome {
     unsigned vector;
     u32 error;
     u64 cr2;
-    u8 data[DATA_SIZE], stack[STACK_SIZE];
+    u8 data[DATA_SIZE], stack[STACK_SIZE], device[DEVICE_SIZE];
 };
 
 enum fix {
@@ -46,6 +51,9 @@ enum fix {
     FIX_SKIP32,
     FIX_CODE, /* disp32 at fix_off: address of the second byte of the instruction after the next `skip` */
     FIX_ABS,  /* imm32 at fix_off: address of the instruction behind */
+    /* at fix_off, of the label `to`, plus `add` */
+    FIX_REL8, FIX_REL32,       /* from the instruction's end */
+    FIX_ADDRESS32, FIX_ADDRESS64,
 };
 
 /* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. The rest is for
@@ -65,13 +73,19 @@ extern const struct ldt_spec ldt_specs[LDT_COUNT]; /* all zero: no entry */
 struct gen_insn {
     u8 bytes[32], len, fix, fix_off, skip; /* one instruction, or a few that must stay together */
     bool short_fix; /* two bytes */
+    bool keep;      /* not to be left out when a difference is shrunk */
+    bool data;      /* no instruction */
+    u16 label;      /* of no bytes: only says where that label is; 0: none */
+    u16 to, pad;    /* pad: INT3s behind it, never reached */
+    s16 add;
     u64 target;
 };
 
-enum { SEQ_MAX = 48 };
+enum { SEQ_MAX = 640, STRAIGHT_MAX = 48, LABEL_MAX = 256 };
 struct sequence {
     unsigned n, bits;
     bool segmented, patches_itself;
+    bool flow; /* by gen_program */
     u64 code; /* linear address of the first */
     u64 data_seed;
     struct gen_insn insn[SEQ_MAX];
@@ -91,12 +105,18 @@ struct gen *gen_new(u64 xcr0, const struct guest *guest); /* what the host has a
 void gen_free(struct gen *g);
 bool gen_tries(const struct gen *g, unsigned mnemonic);
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q);
+/* flow.c: jumps forth and back, loops, calls and returns. calm: little of it faults. */
+void gen_program(const struct gen *g, struct rng *r, struct sequence *q);
 /* Bytes of q with the final INT3, and where each instruction begins (n + 1 of them). The length. */
 unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets);
 void gen_memory(u64 seed, u8 *data, u8 *stack); /* but for the read-only page */
 void gen_read_only(u8 *page);
 /* RFLAGS bits that are undefined once the first k instructions have run. */
 u32 gen_undefined_flags(const struct sequence *q, unsigned k);
+/* False: flags are read while undefined; only a program from which something was left out can be so. */
+bool gen_flags_defined(const struct sequence *q);
+/* Arithmetic flags that something may read, or the end shows, before they are written, at the instruction at offset. */
+u32 gen_live_flags(const struct sequence *q, unsigned offset);
 
 static inline u64 code_base(const struct sequence *q) { return q->segmented ? CODE_BASE : 0; }
 static inline u64 data_base(const struct sequence *q) { return q->segmented ? DATA_BASE : 0; }
@@ -106,14 +126,25 @@ static inline u64 stack_base(const struct sequence *q) { return q->segmented ? S
 int host_init(void); /* 0, or -errno: this host does not let us */
 extern u64 host_xcr0;
 extern u32 host_xsave_size;
+extern u32 host_component[8]; /* where components 2 to 7 lie in the standard form; 0: not there */
 extern bool host_has_ldt; /* the kernel lets us have segments */
 void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
 
 /* ---- guest.c ---- */
-struct guest *guest_new(bool translate); /* translate: every block, at its first run */
+enum { INTERPRET = -1 };
+struct guest *guest_new(int translate_after); /* runs of a block before it is translated; or INTERPRET */
 bool guest_has(const struct guest *g, unsigned isa);
 void guest_free(struct guest *g);
+enum guest_how {
+    HOW_FRESH,    /* nothing is cached */
+    HOW_LOADED,   /* the guest's kernel writes the code over what was there before, and enters it */
+    HOW_AGAIN,    /* the same code once more: hot (its kernel restores it if it changed) */
+    HOW_PRODDED,  /* the same, and accesses to the device bring kicks, interrupts, and moves to another engine */
+    HOW_RUSHED,   /* the same, and so does another thread, at any time */
+};
 /* False: the engine gave up; why is printed. */
-bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
+bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o, enum guest_how how);
+unsigned guest_runs_to_heat(const struct guest *g);
+u64 guest_cuts(const struct guest *g); /* how often a run was interrupted so far */
 
 #endif

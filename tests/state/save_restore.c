@@ -5,6 +5,8 @@
  *
  *   save_restore GUEST ENGINE [ENGINE2]     run it; ENGINE2 restores what ENGINE saved
  *
+ * "soft+" is the software engine with its translator.
+ *
  * GUEST is counter.elf, or KERNEL,INITRD of a Linux whose init prints what is always the same and then "END".
  *
  * and, started by itself:  --run | --save | --restore  MOMENT GUEST ENGINE AMOUNT DIR OUT
@@ -96,7 +98,9 @@ static int one(const char *how, const char *moment, char **argv)
     config_defaults(&c);
     char *initrd = strchr(argv[0], ',');
     c.kernel = argv[0];
-    c.engine = argv[1];
+    bool translate = strchr(argv[1], '+');
+    c.engine = translate ? "soft" : argv[1];
+    c.code_cache = translate ? MiB(32) : 0;
     c.append = append;
     c.serial[0] = serial;
     c.memory = MiB(16);

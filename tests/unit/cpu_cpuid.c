@@ -79,11 +79,12 @@ TEST(restrict_soft_and_kvm)
     cpuid_restrict(&t, true);
     for (u32 i = 0; i < ARRAY_SIZE(never); i++)
         CHECK(!has(&t, never[i]));
-    CHECK(has(&t, "avx512f") && has(&t, "pku") && has(&t, "smap") && !has(&t, "spec_ctrl"));
+    CHECK(has(&t, "avx512f") && has(&t, "pku") && has(&t, "smap") && !has(&t, "md_clear"));
+    CHECK(has(&t, "arch_capabilities") && has(&t, "spec_ctrl") && has(&t, "srso_no") && has(&t, "btc_no"));
     CHECK_EQ(t.xcr0, 0x2e7);
     big_host(&t);
     cpuid_restrict(&t, false);
-    CHECK(has(&t, "spec_ctrl") && !has(&t, "vmx"));
+    CHECK(has(&t, "spec_ctrl") && !has(&t, "vmx") && !has(&t, "arch_capabilities"));
 
     small_host(&t);
     cpuid_restrict(&t, true);

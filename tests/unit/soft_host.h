@@ -65,6 +65,7 @@ static bool reachable(u64 lin, enum access a)
 }
 void soft_update_jc_key(struct soft_vcpu *v) {}
 bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a) { return reachable(lin, a); }
+void soft_check_alignment(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size) {}
 void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a)
 {
     for (u64 k = 0; k < size; k++)

@@ -1,26 +1,35 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* block.c - the cache of decoded blocks; see block.h for when one is valid. */
+/*
+ * block.c - the cache of decoded blocks; see block.h for when one is valid.
+ *
+ * They lie in a ring of parts: when the newest is full the oldest is dropped and filled anew. What runs much is decoded
+ * again soon; the rest, which is most of what a guest runs at all, ran a few times and is not missed.
+ */
 #include "engine/soft/block.h"
 
 #include "engine/soft/code_gate.h"
 #include "engine/soft/translate/translate.h"
 
-enum { HASH_BITS = 14, ARENA_SIZE = 32 << 20 };
+/* Beside a translator with room enough little is executed from here. */
+enum { ARENA_PARTS = 4, ARENA_INTERPRETER = 16 << 20, ARENA_TRANSLATOR = 2 << 20, ROOM_ENOUGH = 16 << 20,
+       BLOCK_USUAL = 256 /* bytes */ };
 
 struct soft_code {
     u8 *arena;
-    u64 used;
-    struct block *hash[1 << HASH_BITS];
+    u64 size;
+    u64 used, end;  /* of the part that is filled */
+    u32 hash_size;  /* a power of 2 */
+    struct block *hash[ARENA_INTERPRETER / BLOCK_USUAL];
 };
 
-static unsigned hash_of(u64 gpa, u32 key)
+static unsigned hash_of(const struct soft_code *c, u64 gpa, u32 key)
 {
-    return (unsigned)(((gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull) >> (64 - HASH_BITS));
+    return (unsigned)(((gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull) >> 32) & (c->hash_size - 1);
 }
 
-u64 soft_code_arena_size(void)
+u64 soft_code_arena_size(const struct soft_vcpu *v)
 {
-    return ARENA_SIZE;
+    return v->vm->cfg.code_cache < ROOM_ENOUGH ? ARENA_INTERPRETER : ARENA_TRANSLATOR;
 }
 u64 soft_code_struct_size(void)
 {
@@ -30,6 +39,9 @@ void soft_code_attach(struct soft_vcpu *v, void *zeroed, u8 *arena)
 {
     v->code = zeroed;
     v->code->arena = arena;
+    v->code->size = soft_code_arena_size(v);
+    v->code->end = v->code->size / ARENA_PARTS;
+    v->code->hash_size = (u32)(v->code->size / BLOCK_USUAL);
 }
 
 u8 *soft_code_arena(const struct soft_vcpu *v)
@@ -39,13 +51,34 @@ u8 *soft_code_arena(const struct soft_vcpu *v)
 
 void soft_code_flush(struct soft_vcpu *v)
 {
-    zero_bytes(v->code->hash, sizeof v->code->hash);
+    zero_bytes(v->code->hash, v->code->hash_size * sizeof v->code->hash[0]);
     v->code->used = 0;
-    v->jc_gen++;
-    soft_update_jc_key(v);
+    v->code->end = v->code->size / ARENA_PARTS;
+    soft_forget_code(v);
     v->block = NULL;
-    if (v->jit)
-        soft_jit_flush(v);
+    soft_jit_forget_lowered(v);
+}
+
+/* The next part of the arena; what was in it is dropped. Only between blocks. */
+static void next_part(struct soft_vcpu *v)
+{
+    struct soft_code *c = v->code;
+    if (c->end == c->size)
+        c->end = 0;
+    c->used = c->end;
+    c->end += c->size / ARENA_PARTS;
+    const u64 first = (u64)c->arena + c->used, n = c->end - c->used;
+    for (unsigned k = 0; k < c->hash_size; k++)
+        for (struct block **link = &c->hash[k]; *link;) {
+            if ((u64)*link - first < n)
+                *link = (*link)->next;
+            else
+                link = &(*link)->next;
+        }
+    for (unsigned k = 0; k < JC_SIZE; k++)
+        if ((u64)v->jc[k].block - first < n)
+            v->jc[k] = (struct jc_entry){ 0 };
+    v->block = NULL;
 }
 
 /* ---- the watch ---------------------------------------------------------- */
@@ -65,19 +98,16 @@ void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
        generation. */
     __atomic_store_n(&v->vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&v->vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
+    v->stat.overwritten++;
+    if (!v->jit)
+        return;
+    soft_jit_retire_page(v, page);
+    /* Who is in such a translation is to leave it. No request: a repeated string store that overwrites its own code
+       goes on to its end, as on hardware, where a request would interrupt it and fetch it anew. */
     for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
         struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
-        if (!o || !o->jit)
-            continue;
-        u32 at = __atomic_fetch_add(&o->retire_count, 1, __ATOMIC_SEQ_CST);
-        if (at < ARRAY_SIZE(o->retire_page))
-            __atomic_store_n(&o->retire_page[at], page + 1, __ATOMIC_SEQ_CST);
-        /* Ourselves we only ask to leave the translation: a repeated string store that overwrites its own code goes on
-           to its end, as on hardware, where a request would interrupt it and fetch it anew. */
-        if (o == v)
-            v->poll = 1;
-        else
-            soft_request(o, REQ_RETIRE);
+        if (o)
+            __atomic_store_n(&o->poll, 1, __ATOMIC_SEQ_CST);
     }
 }
 
@@ -91,16 +121,20 @@ bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n)
     return b->gpa2 != ~0ull && gpa >> GUEST_PAGE_SHIFT == b->gpa2 >> GUEST_PAGE_SHIFT;
 }
 
-/* From here on a write to the page's lines is noticed by every processor. Returns the generation to decode under. */
-static u32 watch(struct soft_vcpu *v, u64 gpa, u64 n)
+u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n)
 {
-    u64 page = gpa >> GUEST_PAGE_SHIFT;
-    u64 old = __atomic_fetch_or(&v->vm->code_lines[page], lines_of(gpa, n), __ATOMIC_SEQ_CST);
-    if (!old) {
-        soft_protect_page(v, gpa & ~0xfffull);
-        soft_ask_others(v, REQ_FLUSH);
+    const u64 page = gpa >> GUEST_PAGE_SHIFT, wanted = lines_of(gpa, n);
+    for (;;) {
+        const u64 old = __atomic_fetch_or(&v->vm->code_lines[page], wanted, __ATOMIC_SEQ_CST);
+        if ((old & wanted) != wanted)
+            soft_protect_page(v, gpa & ~0xfffull);
+        if (!old)
+            soft_ask_others(v, REQ_FLUSH);
+        const u32 gen = __atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST);
+        /* A write that wiped the lines out after ours would otherwise have been the last to be noticed. */
+        if ((__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_SEQ_CST) & wanted) == wanted)
+            return gen;
     }
-    return __atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST);
 }
 
 /* ---- decoding ----------------------------------------------------------- */
@@ -143,8 +177,8 @@ static void lower_ud(struct insn *i, u16 off)
 static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, u64 gpa, u32 key)
 {
     struct soft_code *c = v->code;
-    if (c->used + sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn) > ARENA_SIZE)
-        soft_code_flush(v);
+    if (c->used + sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn) > c->end)
+        next_part(v);
     struct block *b = (struct block *)(c->arena + c->used);
     const unsigned offset = lin & 0xfff, limit = 4096 - offset;
     const unsigned most = key & KEY_SINGLE ? 1 : BLOCK_MAX_INSNS;
@@ -152,11 +186,10 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->gpa2 = ~0ull;
     b->key = key;
     b->n = 0;
-    b->gen = watch(v, b->gpa, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
+    b->gen = soft_code_watch(v, b->gpa, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
     b->gen2 = 0;
     b->hits = 0;
     b->untranslatable = false;
-    b->trans = NULL;
     const u8 *p = host + offset;
     unsigned at = 0;
     while (b->n < most && at < limit && at < 240) {
@@ -171,7 +204,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
             r = decode_crossing(v, &d, p, avail, lin, &gpa2);
             if (r == DECODE_OK && d.len > avail) {
                 b->gpa2 = gpa2;
-                b->gen2 = watch(v, gpa2, d.len - avail);
+                b->gen2 = soft_code_watch(v, gpa2, d.len - avail);
                 /* Again, now that a change of either page would be noticed. */
                 r = decode_crossing(v, &d, p, avail, lin, &gpa2);
             }
@@ -204,10 +237,19 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     lower_end(&b->insn[b->n], (u16)at);
     c->used += sizeof *b + (b->n + 1) * sizeof(struct insn);
     c->used = align_up(c->used, 64);
-    unsigned h = hash_of(b->gpa, key);
+    unsigned h = hash_of(c, b->gpa, key);
     b->next = c->hash[h];
     c->hash[h] = b;
     return b;
+}
+
+const struct block *soft_block_peek(const struct soft_vcpu *v, u64 gpa)
+{
+    const u32 key = soft_code_key(v);
+    const struct block *b = v->code->hash[hash_of(v->code, gpa, key)];
+    while (b && (b->gpa != gpa || b->key != key))
+        b = b->next;
+    return b && b->gpa2 == ~0ull && soft_block_current(v, b) ? b : NULL;
 }
 
 static bool still_valid(struct soft_vcpu *v, const struct block *b, u64 lin)
@@ -237,7 +279,7 @@ struct block *soft_block_find(struct soft_vcpu *v, bool single)
         no_memory(v);
     for (;;) {
         u32 key = soft_code_key(v) | (single ? KEY_SINGLE : 0);
-        struct block *b, **link = &v->code->hash[hash_of(gpa | (lin & 0xfff), key)];
+        struct block *b, **link = &v->code->hash[hash_of(v->code, gpa | (lin & 0xfff), key)];
         while ((b = *link) != NULL) {
             if (b->gpa == (gpa | (lin & 0xfff)) && b->key == key) {
                 if (still_valid(v, b, lin))

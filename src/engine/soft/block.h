@@ -23,7 +23,6 @@ struct block {
     u16 bytes, n;   /* length in guest bytes, instructions */
     u16 hits;       /* times run by the interpreter, up to where it is translated */
     bool untranslatable;
-    struct trans *trans;
     struct block *next; /* hash chain */
     struct insn insn[]; /* n, then op_end unless the last leaves by itself */
 };
@@ -50,7 +49,8 @@ static inline bool soft_block_current(const struct soft_vcpu *v, const struct bl
  */
 static inline __attribute__((always_inline)) const struct insn *soft_chain(struct soft_vcpu *v)
 {
-    if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | v->s.activity))
+    if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) |
+                 v->s.activity))
         return NULL;
     /* A handler the compiler could make no tail call of (a buffer of its is in scope) leaves its frame here: without
        a bound a guest's loop over one would use up the stack. */
@@ -64,6 +64,8 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
         return NULL;
     v->block = j->block;
     v->gpr[REG_BLOCK] = rip;
+    v->stat.blocks++;
+    v->stat.insns += j->block->n;
     return j->block->insn;
 }
 #if defined(__OPTIMIZE__) && !(defined(SOFT_VEC_EAGER) && SOFT_VEC_EAGER)
@@ -87,7 +89,7 @@ static inline bool soft_block_overwritten(const struct soft_vcpu *v)
             b->gen2 != __atomic_load_n(&v->vm->code_gen[b->gpa2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED));
 }
 
-/* n bytes at gpa (one page) are about to be written, or have been. */
+/* n bytes at gpa (one page) have been written, or (not enough by itself) are about to be. */
 void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n);
 static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)
 {
@@ -95,6 +97,42 @@ static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)
     if (page < v->vm->pages && unlikely(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_RELAXED)))
         soft_code_written_slow(v, gpa, n);
 }
+/* After the store: whoever decodes from here on sees it, or we see that he watches. */
+static inline void soft_code_stored(struct soft_vcpu *v, u64 gpa, u64 n)
+{
+    if (v->vm->cfg.cpus > 1)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    soft_code_written(v, gpa, n);
+}
+/* The store comes after this returns, with the instruction: between blocks it is looked at again. One instruction has
+   two such stores pending at most (a locked operand in two pages). */
+static inline void soft_code_written_later(struct soft_vcpu *v, u64 gpa, u64 n)
+{
+    const u64 page = gpa >> GUEST_PAGE_SHIFT;
+    if (v->vm->cfg.cpus == 1 || page >= v->vm->pages)
+        return;
+    if (v->written[0].n)
+        soft_code_stored(v, v->written[0].gpa, v->written[0].n);
+    v->written[0] = v->written[1];
+    v->written[1].gpa = gpa;
+    v->written[1].n = n;
+    v->poll = 1;
+}
+/* Between blocks: those stores are made. */
+static inline void soft_code_settle(struct soft_vcpu *v)
+{
+    for (unsigned k = 0; k < 2; k++)
+        if (v->written[k].n) {
+            soft_code_stored(v, v->written[k].gpa, v->written[k].n);
+            v->written[k].n = 0;
+        }
+}
+
+/* From here on a write to the 64-byte lines is noticed by every processor. Returns the generation to decode under. */
+u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n);
+/* The block decoded at gpa for the present mode if it is current; NULL. */
+const struct block *soft_block_peek(const struct soft_vcpu *v, u64 gpa);
+
 /* Would writing there change code of the block that runs? */
 bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n);
 

@@ -9,13 +9,13 @@
 
 int soft_code_new(struct soft_vcpu *v)
 {
-    void *arena = mmap(NULL, soft_code_arena_size(), PROT_READ | PROT_WRITE,
+    void *arena = mmap(NULL, soft_code_arena_size(v), PROT_READ | PROT_WRITE,
                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (arena == MAP_FAILED)
         return -errno;
     void *code = calloc(1, soft_code_struct_size());
     if (!code) {
-        munmap(arena, soft_code_arena_size());
+        munmap(arena, soft_code_arena_size(v));
         return -ENOMEM;
     }
     soft_code_attach(v, code, arena);
@@ -26,7 +26,7 @@ void soft_code_free(struct soft_vcpu *v)
 {
     if (!v->code)
         return;
-    munmap(soft_code_arena(v), soft_code_arena_size());
+    munmap(soft_code_arena(v), soft_code_arena_size(v));
     free(v->code);
     v->code = NULL;
 }

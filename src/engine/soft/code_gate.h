@@ -5,7 +5,7 @@
 
 #include "engine/soft/soft.h"
 
-u64 soft_code_arena_size(void);
+u64 soft_code_arena_size(const struct soft_vcpu *v);
 u64 soft_code_struct_size(void);
 void soft_code_attach(struct soft_vcpu *v, void *zeroed, u8 *arena);
 u8 *soft_code_arena(const struct soft_vcpu *v);

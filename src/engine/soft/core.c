@@ -104,25 +104,6 @@ static void begin_event(struct soft_vcpu *v)
     v->delivering = -1;
 }
 
-/* Drops the translations of the pages whose code was overwritten. One that is named while this runs may be seen half
-   (0): then, and when there are too many, every stale one is looked for. */
-static void retire(struct soft_vcpu *v)
-{
-    u64 page[ARRAY_SIZE(v->retire_page)];
-    u32 n = __atomic_exchange_n(&v->retire_count, 0, __ATOMIC_SEQ_CST);
-    bool all = n > ARRAY_SIZE(page);
-    for (u32 k = 0; k < ARRAY_SIZE(page); k++) {
-        page[k] = __atomic_exchange_n(&v->retire_page[k], 0, __ATOMIC_SEQ_CST);
-        if (k < n && !page[k])
-            all = true;
-    }
-    for (u32 k = 0; k < ARRAY_SIZE(page) && !all; k++)
-        if (page[k])
-            soft_jit_retire_page(v, page[k] - 1);
-    if (all)
-        soft_jit_retire_stale(v);
-}
-
 /* Acts on requests; true: run() ends with RUN_KICKED. */
 static bool requests(struct soft_vcpu *v)
 {
@@ -131,14 +112,12 @@ static bool requests(struct soft_vcpu *v)
         take(v, REQ_FLUSH);
         soft_drop_writable(v);
     }
-    if (r & REQ_RETIRE) {
-        take(v, REQ_RETIRE);
-        retire(v);
-    }
     if (r & REQ_RESET_CACHES) {
         take(v, REQ_RESET_CACHES);
         soft_flush_tlb(v);
         soft_code_flush(v);
+        if (v->jit)
+            soft_jit_retire_all(v);
     }
     if (r & REQ_INIT) {
         take(v, REQ_INIT);
@@ -204,6 +183,7 @@ static void step(struct soft_vcpu *v)
         }
     }
     struct block *b = soft_block_find(v, true);
+    v->stat.steps++;
     if (v->slow & SLOW_TRACE)
         soft_trace_exec(v, b);
     /* What the instruction before it began ends with this one; the handlers below may begin a new shadow. */
@@ -249,21 +229,25 @@ enum run_result soft_run(struct soft_vcpu *v)
         if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) |
                      __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity)) {
             __atomic_store_n(&v->poll, 0, __ATOMIC_SEQ_CST);
-            if (v->retire_count)
-                retire(v);
+            soft_code_settle(v);
             if (v->request && requests(v))
                 return RUN_KICKED;
             if (v->s.activity == CPU_SHUTDOWN)
                 return RUN_SHUTDOWN;
             if (v->s.activity != CPU_RUNNING) {
+                soft_jit_idle(v);
                 soft_wait(v);
                 continue;
             }
             if (v->slow) {
+                if (v->jit)
+                    soft_jit_quiesce(v);
                 step(v);
                 continue;
             }
         }
+        if (v->jit)
+            soft_jit_quiesce(v);
         struct jc_entry *j = &v->jc[(v->rip ^ v->rip >> JC_BITS) & (JC_SIZE - 1)];
         struct block *b;
         if (likely(j->rip == v->rip && j->key == v->jc_key && soft_block_current(v, j->block))) {
@@ -276,19 +260,12 @@ enum run_result soft_run(struct soft_vcpu *v)
                 j->block = b;
             }
         }
-        if (v->jit) {
-            struct trans *t = soft_jit_find(v, b);
-            if (t) {
-                soft_jit_enter(v, t);
-                continue;
-            }
-            if (unlikely(v->jit->full)) {
-                soft_code_flush(v);
-                continue;
-            }
-        }
+        if (v->jit && soft_jit_run(v, b))
+            continue;
         v->block = b;
         v->gpr[REG_BLOCK] = v->rip;
+        v->stat.blocks++;
+        v->stat.insns += b->n;
         b->insn[0].fn(v, b->insn);
     }
 }

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "engine/soft/block.h"
@@ -38,6 +39,7 @@ static int probe(struct engine_caps *caps, struct error *err)
 static void vm_destroy(struct engine_vm *e)
 {
     struct soft_vm *vm = &e->soft;
+    soft_jit_free(vm);
     if (vm->code_lines)
         munmap(vm->code_lines, vm->pages * sizeof *vm->code_lines);
     if (vm->code_gen)
@@ -72,6 +74,11 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
         vm_destroy(e);
         return error_set(err, ENOMEM, "no address space for the code watch");
     }
+    const int r = soft_jit_new(&e->soft);
+    if (r) {
+        vm_destroy(e);
+        return error_set(err, -r, "cannot set up the translator: %s", strerror(-r));
+    }
     *out = e;
     return 0;
 }
@@ -83,7 +90,7 @@ static void vcpu_destroy(struct engine_vcpu *e)
     struct soft_vcpu *v = soft_of(e);
     if (v->vm)
         __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
-    soft_jit_free(v);
+    soft_jit_detach(v);
     soft_native_free(v);
     soft_code_free(v);
     free(e);
@@ -122,7 +129,7 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     if (!r)
         r = soft_native_new(v);
     if (!r)
-        r = soft_jit_new(v);
+        r = soft_jit_attach(v);
     if (r) {
         v->vm = NULL;
         vcpu_destroy(ev);
@@ -227,6 +234,13 @@ static u64 tsc_offset_of(struct engine_vcpu *e)
 
 /* ---- running ------------------------------------------------------------ */
 
+static u64 ns_of(clockid_t clock)
+{
+    struct timespec t;
+    clock_gettime(clock, &t);
+    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
+}
+
 static enum run_result run(struct engine_vcpu *e, struct error *err)
 {
     struct soft_vcpu *v = soft_of(e);
@@ -237,7 +251,11 @@ static enum run_result run(struct engine_vcpu *e, struct error *err)
     }
     __atomic_store_n(&v->running, true, __ATOMIC_RELEASE);
     soft_jit_thread(v);
+    const u64 since = ns_of(CLOCK_THREAD_CPUTIME_ID);
     enum run_result r = soft_run(v);
+    v->stat.run_ns += ns_of(CLOCK_THREAD_CPUTIME_ID) - since;
+    soft_jit_thread_end(v);
+    soft_jit_idle(v);
     soft_vec_save(v);
     __atomic_store_n(&v->running, false, __ATOMIC_RELEASE);
     if (r == RUN_ERROR)
@@ -306,6 +324,7 @@ static bool awake(const struct soft_vcpu *v, u32 r)
 void soft_wait(struct soft_vcpu *v)
 {
     soft_vec_save(v);
+    const u64 since = ns_of(CLOCK_MONOTONIC);
     __atomic_store_n(&v->sleeping, true, __ATOMIC_SEQ_CST);
     for (;;) {
         u32 r = __atomic_load_n(&v->request, __ATOMIC_SEQ_CST);
@@ -314,6 +333,8 @@ void soft_wait(struct soft_vcpu *v)
         syscall(SYS_futex, &v->request, FUTEX_WAIT_PRIVATE, r, NULL, NULL, 0);
     }
     __atomic_store_n(&v->sleeping, false, __ATOMIC_SEQ_CST);
+    v->stat.waits++;
+    v->stat.wait_ns += ns_of(CLOCK_MONOTONIC) - since;
 }
 
 int soft_interrupt_ack(struct soft_vcpu *v)
@@ -338,12 +359,14 @@ u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
     soft_vec_save(v);
     if (!memory_read(v->vm->cfg.memory, gpa, &x, size)) /* the PAE directory pointers lie in RAM */
         return x;
+    v->stat.mmio_read++;
     return v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
 }
 
 void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value)
 {
     soft_vec_save(v);
+    v->stat.mmio_write++;
     v->vm->cfg.ops->mmio_write(v->vm->cfg.machine, v->id, gpa, size, value);
 }
 
@@ -374,10 +397,21 @@ void soft_trace_exec(struct soft_vcpu *v, const struct block *b)
 void soft_trace_exception(struct soft_vcpu *v, unsigned vector, bool has_error, u32 error)
 {
     const struct engine_trace *t = v->vm->cfg.trace;
+    v->stat.vector[vector & 0xff]++;
     if (likely(!t || !t->exception))
         return;
     trace_state(v);
     t->exception(t->ctx, v->id, vector, has_error, error, &v->s);
+}
+
+/* ---- figures -------------------------------------------------------------- */
+
+static void stats(struct engine_vm *e, int vcpu, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx)
+{
+    if (vcpu < 0)
+        soft_report_vm(&e->soft, tell, ctx);
+    else
+        soft_report_vcpu(e->soft.vcpu[vcpu], tell, ctx);
 }
 
 /* ---- dirty log ---------------------------------------------------------- */
@@ -429,4 +463,5 @@ const struct engine_ops engine_soft = {
     .dirty_sync = dirty_sync,
     .dirty_enable = dirty_enable,
     .reset_caches = reset_caches,
+    .stats = stats,
 };

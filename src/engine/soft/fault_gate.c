@@ -62,8 +62,14 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     struct soft_vcpu *v = soft_fault_vcpu;
     if (info->si_code > 0 && v && (u64)g[REG_RIP] - v->jit_code < v->jit_code_size) {
         /* In a translation: its own stub finds out which instruction it is (translate.c). */
-        g[REG_R10] = g[REG_RIP];
-        g[REG_RIP] = (greg_t)v->jit_fault;
+        const u64 low = (u64)v->jit_stack;
+        if (sig == SIGSEGV && (u64)info->si_addr - low < GUEST_PAGE_SIZE) {
+            /* A CALL, and no room for another: nobody will be returned to. */
+            g[REG_RSP] = (greg_t)v->jit_base;
+            return;
+        }
+        v->jit_fault_pc = (u64)g[REG_RIP];
+        g[REG_RIP] = (greg_t)v->jit_fault(v, (u64)g[REG_RIP]);
         return;
     }
     if (info->si_code <= 0 || !in_stub((u64)g[REG_RIP])) {

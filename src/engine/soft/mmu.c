@@ -1,24 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mmu.c - linear to guest-physical to host: segment checks, page walks, the
- * software TLB's slow paths, and the watch on pages that hold decoded code.
+ * mmu.c - the accesses of instructions: segment checks, what loads, stores and fetches do when the software TLB has no
+ * answer, and what is derived from the control registers.
  *
- * SDM vol. 3 ch. 4 (paging), ch. 5 (protection); 4.6 access rights, 4.7 error codes.
+ * SDM vol. 3 ch. 4 (paging), ch. 5 (protection).
  */
-#include "engine/soft/soft.h"
-
-#include "engine/soft/block.h"
+#include "engine/soft/mmu.h"
 #include "engine/soft/translate/translate.h"
-
-enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 };
-#define PTE_P BIT(0)
-#define PTE_W BIT(1)
-#define PTE_U BIT(2)
-#define PTE_A BIT(5)
-#define PTE_D BIT(6)
-#define PTE_PS BIT(7)
-#define PTE_NX BIT(63)
-#define PTE_ADDR 0x000ffffffffff000ull
 
 /* ---- segments ----------------------------------------------------------- */
 
@@ -47,222 +35,7 @@ u64 soft_legacy_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, 
     return (s->base + ea) & 0xffffffff;
 }
 
-/* ---- physical memory ---------------------------------------------------- */
-
-static const struct memory_region *region_at(const struct soft_vm *vm, u64 gpa)
-{
-    const struct memory *m = vm->cfg.memory;
-    for (u32 k = 0; k < m->nregions; k++)
-        if (gpa - m->region[k].gpa < m->region[k].size)
-            return &m->region[k];
-    return NULL;
-}
-
-/* Page-table entries: size 4 or 8. Outside RAM they read as all-ones, as an empty bus does. */
-static void *pte_host(struct soft_vcpu *v, u64 gpa)
-{
-    const struct memory_region *r = region_at(v->vm, gpa);
-    return r ? r->host + (gpa - r->gpa) : NULL;
-}
-static u64 pte_load(const void *p, unsigned size)
-{
-    if (!p)
-        return ~0ull >> (64 - 8 * size);
-    return size == 8 ? __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED)
-                     : __atomic_load_n((const u32 *)p, __ATOMIC_RELAXED);
-}
-/* Sets accessed and dirty bits in a present entry; false if it changed meanwhile: walk again. */
-static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 old, u64 bits)
-{
-    if ((old & bits) == bits)
-        return true;
-    const struct memory_region *r = region_at(v->vm, gpa);
-    if (!p || !r || r->readonly)
-        return true;
-    memory_mark_dirty(r, gpa);
-    soft_code_written(v, gpa, size);
-    if (size == 8)
-        return __atomic_compare_exchange_n((u64 *)p, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    u32 old32 = (u32)old;
-    return __atomic_compare_exchange_n((u32 *)p, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-}
-
-/* ---- the walk ----------------------------------------------------------- */
-
-struct walk {
-    u64 gpa;      /* of the 4 KiB page */
-    bool w, u, nx; /* rights over all levels */
-    bool dirty;   /* D set in the leaf */
-    u8 pkey;
-    u32 fault; /* error code; 0 with ok */
-    bool ok;
-};
-
-static bool user_access(const struct soft_vcpu *v, enum access a)
-{
-    return v->cpl == 3 && !(a & ACCESS_IMPLICIT);
-}
-
-/* Is access a allowed by the rights found? Returns the error-code bits beyond P/W/U/I that a refusal has, or -1 if
-   allowed. PK tells of the key's rights whatever else refuses (SDM vol. 3 4.7). */
-static int refused(const struct soft_vcpu *v, const struct walk *w, enum access a, bool user, bool smap)
-{
-    bool write = a & ACCESS_WRITE, exec = a & ACCESS_EXEC;
-    u64 cr0 = v->s.cr0, cr4 = v->s.cr4;
-    if (exec)
-        return (user && !w->u) || w->nx || (!user && w->u && (cr4 & CR4_SMEP)) ? 0 : -1;
-    int pk = 0;
-    /* PKRU guards user pages from data accesses of either mode, PKRS supervisor pages from the supervisor's. */
-    if (v->long_mode && (cr4 & (w->u ? CR4_PKE : CR4_PKS)) && (w->u || !user)) {
-        u32 rights = (w->u ? v->pkru : (u32)v->s.pkrs) >> (2 * w->pkey) & 3;
-        if ((rights & 1) || (write && (rights & 2) && (user || (cr0 & CR0_WP))))
-            pk = PF_PK;
-    }
-    if ((user && !w->u) || (!user && w->u && smap) || (write && !w->w && (user || (cr0 & CR0_WP))))
-        return pk;
-    return pk ? pk : -1;
-}
-
-static struct walk walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap)
-{
-    const u64 cr0 = v->s.cr0, cr4 = v->s.cr4;
-    const bool user = user_access(v, a), write = a & ACCESS_WRITE, exec = a & ACCESS_EXEC;
-    const bool nxe = v->s.efer & EFER_NXE;
-    struct walk w = {.w = true, .u = true};
-    if (!(cr0 & CR0_PG)) {
-        w.gpa = lin & 0xfffff000 & v->vm->a20_mask;
-        w.dirty = true;
-        w.ok = true;
-        return w;
-    }
-    const u32 code = (write ? PF_W : 0) | (user ? PF_U : 0) | (exec && (nxe || (cr4 & CR4_SMEP)) ? PF_I : 0);
-    const bool pae = cr4 & CR4_PAE;
-    const unsigned size = pae ? 8 : 4;
-    const u64 phys_reserved = PTE_ADDR & ~(BIT(v->vm->phys_bits) - 1);
-
-retry:;
-    void *host[4];
-    u64 entry[4], addr[4];
-    unsigned depth = 0;
-    int level = v->long_mode ? 4 : pae ? 3 : 2;
-    u64 table = v->long_mode ? v->s.cr3 & PTE_ADDR : pae ? v->s.cr3 & 0xffffffe0 : v->s.cr3 & 0xfffff000;
-    u64 e, page_mask;
-    w.w = w.u = true;
-    w.nx = false;
-    for (;; level--) {
-        unsigned shift = pae ? 12 + 9 * (level - 1) : 12 + 10 * (level - 1);
-        u64 gpa = (table + (lin >> shift & (pae ? (level == 3 && !v->long_mode ? 3 : 511) : 1023)) * size) & v->vm->a20_mask;
-        void *p = pte_host(v, gpa);
-        e = pte_load(p, size);
-        if (!(e & PTE_P)) {
-            w.fault = code;
-            return w;
-        }
-        bool pdpte = pae && level == 3 && !v->long_mode;
-        bool leaf = level == 1 || (!pdpte && level <= 3 && (e & PTE_PS) && (pae || (level == 2 && (cr4 & CR4_PSE))));
-        u64 reserved = pae ? phys_reserved : 0;
-        if (pae && !nxe)
-            reserved |= PTE_NX;
-        if (pae && !v->long_mode)
-            reserved |= 0x7ff0000000000000ull; /* bits 62:52 */
-        if (pdpte)
-            reserved |= 0x1e6 | PTE_NX; /* 2:1, 8:5, 63 */
-        else if (level == 4)
-            reserved |= PTE_PS;
-        else if (leaf && level > 1 && pae)
-            reserved |= (BIT(shift) - 1) & ~0x1fffull; /* between PAT and the frame */
-        else if (leaf && level == 2 && !pae)
-            reserved |= BIT(21); /* PSE-36 on a processor of 40 physical bits */
-        if (e & reserved) {
-            w.fault = code | PF_P | PF_RSVD;
-            return w;
-        }
-        if (!pdpte) {
-            w.w &= !!(e & PTE_W);
-            w.u &= !!(e & PTE_U);
-            w.nx |= nxe && pae && (e & PTE_NX);
-            host[depth] = p, entry[depth] = e, addr[depth] = gpa;
-            depth++;
-        }
-        if (leaf) {
-            page_mask = BIT(shift) - 1;
-            break;
-        }
-        table = pae ? e & PTE_ADDR : e & 0xfffff000;
-    }
-    w.pkey = v->long_mode ? e >> 59 & 15 : 0;
-    int why = refused(v, &w, a, user, smap);
-    if (why >= 0) {
-        w.fault = code | PF_P | (u32)why;
-        return w;
-    }
-    for (unsigned k = 0; k < depth; k++) {
-        u64 bits = k == depth - 1 && write ? PTE_A | PTE_D : PTE_A;
-        if (!pte_set(v, host[k], addr[k], size, entry[k], bits))
-            goto retry;
-    }
-    u64 frame = pae ? e & PTE_ADDR & ~page_mask
-                    : (page_mask > 4095 ? (e & 0xffc00000) | (e >> 13 & 0xff) << 32 : e & 0xfffff000);
-    w.gpa = (frame | (lin & page_mask & ~0xfffull)) & v->vm->a20_mask;
-    w.dirty = write || (e & PTE_D);
-    w.ok = true;
-    return w;
-}
-
-/* ---- TLB ---------------------------------------------------------------- */
-
-void soft_flush_tlb(struct soft_vcpu *v)
-{
-    zero_bytes(v->tlbs, sizeof v->tlbs);
-    for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
-        v->tlbs[c][0].read = v->tlbs[c][0].write = TLB_NONE(0);
-    for (unsigned c = 0; c < 2; c++)
-        for (unsigned k = 0; k < XTLB_SIZE; k++)
-            v->xtlb[c][k].tag = 1; /* no page address */
-    v->jc_gen++;
-    soft_update_jc_key(v);
-}
-
-void soft_flush_page(struct soft_vcpu *v, u64 lin)
-{
-    unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
-    for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
-        v->tlbs[c][slot].read = v->tlbs[c][slot].write = TLB_NONE(slot);
-    for (unsigned c = 0; c < 2; c++)
-        v->xtlb[c][(lin >> 12) & (XTLB_SIZE - 1)].tag = 1;
-    v->jc_gen++;
-    soft_update_jc_key(v);
-}
-
-/* In tlb_entry.gpa: the page may be written, but holds decoded code: stores take the slow path, without a walk. */
-enum { GPA_WATCHED = 1 };
-
-void soft_drop_writable(struct soft_vcpu *v)
-{
-    for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++) {
-            struct tlb_entry *e = &v->tlbs[c][slot];
-            bool open = e->write != TLB_NONE(slot);
-            e->write = TLB_NONE(slot);
-            e->gpa &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
-            if (!open)
-                continue;
-            /* It may have been written since the dirty log was taken, or since another processor decoded code from
-               it: it is dirty (again), and that code is stale. */
-            const struct memory_region *r = region_at(v->vm, e->gpa);
-            if (r)
-                memory_mark_dirty(r, e->gpa);
-            soft_code_written(v, e->gpa, GUEST_PAGE_SIZE);
-        }
-}
-
-void soft_protect_page(struct soft_vcpu *v, u64 gpa)
-{
-    for (unsigned c = 0; c < TLB_CTX_COUNT; c++)
-        for (unsigned slot = 0; slot < TLB_SIZE; slot++)
-            if ((v->tlbs[c][slot].gpa & ~0xfffull) == gpa)
-                v->tlbs[c][slot].write = TLB_NONE(slot);
-}
+/* ---- translation -------------------------------------------------------- */
 
 /* One page of an access, translated. */
 struct page {
@@ -271,50 +44,30 @@ struct page {
     bool rom;
 };
 
-static enum tlb_ctx ctx_of(const struct soft_vcpu *v, enum access a)
-{
-    if (v->cpl == 3 && !(a & ACCESS_IMPLICIT))
-        return TLB_USER;
-    if (!(v->s.cr4 & CR4_SMAP))
-        return TLB_KERNEL_AC;
-    return (v->rflags & RFLAGS_AC) && !(a & ACCESS_IMPLICIT) ? TLB_KERNEL_AC : TLB_KERNEL;
-}
-
 static bool canonical(u64 lin)
 {
     return (u64)((s64)(lin << 16) >> 16) == lin;
 }
 
-/* Lets stores go straight to the page unless it holds decoded code. Pairs with the order in block.c: lines are set,
-   then the other processors asked to drop write entries. */
-static void open_if_unwatched(struct soft_vcpu *v, struct tlb_entry *e, u64 page, unsigned slot)
-{
-    e->write = page;
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    e->gpa &= ~0xfffull;
-    if (__atomic_load_n(&v->vm->code_lines[e->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED)) {
-        e->write = TLB_NONE(slot);
-        e->gpa |= GPA_WATCHED;
-    }
-}
-
 /* false with *fault: the error code of the page fault. */
 static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *p, u32 *fault)
 {
-    enum tlb_ctx ctx = ctx_of(v, a);
-    unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
-    struct tlb_entry *e = &v->tlbs[ctx][slot];
-    bool write = a & ACCESS_WRITE;
-    u64 page = lin & ~0xfffull;
+    const enum tlb_ctx ctx = ctx_of(v, a);
+    const struct tlb_entry *e = &v->tlbs[ctx][(lin >> 12) & (TLB_SIZE - 1)];
+    const bool write = a & ACCESS_WRITE;
+    const u64 page = lin & ~0xfffull;
     const bool watched = write && e->read == page && (e->gpa & GPA_WATCHED);
-    if (watched)
-        open_if_unwatched(v, e, page, slot);
+    if (watched) {
+        v->stat.watched++;
+        soft_tlb_open(v, ctx, lin); /* if its code is gone */
+    }
     if ((write ? e->write : e->read) == page || watched) {
         *p = (struct page){(e->gpa & ~0xfffull) | (lin & 0xfff), (u8 *)(e->host + lin), false};
         return true;
     }
-    struct walk w = walk(v, lin, a, ctx == TLB_KERNEL);
-    if (!w.ok) {
+    struct walk w;
+    v->stat.walk++;
+    if (!soft_walk(v, lin, a, ctx == TLB_KERNEL, &w)) {
         *fault = w.fault;
         return false;
     }
@@ -330,16 +83,12 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     p->rom = r->readonly;
     if (write && !p->rom)
         memory_mark_dirty(r, w.gpa);
-    e->read = page;
-    e->host = (u64)host - page;
-    e->gpa = w.gpa;
+    soft_tlb_fill(v, ctx, lin, &w, host);
     /* A read may open the page for writes too, where nothing would have to be noted at the first one. */
-    bool can_write = w.dirty && !p->rom && refused(v, &w, ACCESS_WRITE, ctx == TLB_USER, ctx == TLB_KERNEL) < 0;
-    u64 n = (w.gpa - r->gpa) >> GUEST_PAGE_SHIFT;
-    bool marked = __atomic_load_n(&r->dirty[n >> 6], __ATOMIC_RELAXED) >> (n & 63) & 1;
-    e->write = TLB_NONE(slot);
-    if (can_write && marked)
-        open_if_unwatched(v, e, page, slot);
+    const u64 n = (w.gpa - r->gpa) >> GUEST_PAGE_SHIFT;
+    const bool marked = __atomic_load_n(&r->dirty[n >> 6], __ATOMIC_RELAXED) >> (n & 63) & 1;
+    if (marked && !p->rom && soft_walk_writable(v, &w, ctx))
+        soft_tlb_open(v, ctx, lin);
     return true;
 }
 
@@ -385,12 +134,21 @@ void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, en
 
 /* ---- slow paths --------------------------------------------------------- */
 
+/* SDM vol. 3, table 6-7. Operands of 16 bytes and more are left unchecked, as processors may (vol. 2, MOVUPS). */
+void soft_check_alignment(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
+{
+    if (size == 10) /* x87's, extended and BCD */
+        size = 8;
+    if (v->cpl == 3 && (v->s.cr0 & CR0_AM) && (v->rflags & RFLAGS_AC) && size <= 8 && (lin & (size - 1)))
+        soft_raise_err(v, i, VEC_AC, 0);
+}
+
 static void check_access(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a)
 {
     if (a & ACCESS_IMPLICIT)
         return;
-    if (v->cpl == 3 && (v->s.cr0 & CR0_AM) && (v->rflags & RFLAGS_AC) && size <= 8 && (lin & (size - 1)))
-        soft_raise_err(v, i, VEC_AC, 0);
+    if (!(a & ACCESS_PART))
+        soft_check_alignment(v, i, lin, size);
     if (v->s.dr7 & 0xff)
         soft_check_data_bp(v, lin, size, a & ACCESS_WRITE);
 }
@@ -433,8 +191,8 @@ static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf,
     if (p->host) {
         if (p->rom)
             return;
-        soft_code_written(v, p->gpa, n);
         copy_bytes(p->host, buf, n);
+        soft_code_stored(v, p->gpa, n);
         return;
     }
     for (unsigned k = 0; k < n;) {
@@ -462,6 +220,7 @@ u64 soft_load_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned 
     unsigned first = 4096 - (lin & 0xfff);
     if (likely(size <= first))
         return p.host ? host_load(p.host, size) : soft_phys_load(v, p.gpa, size);
+    v->stat.crossing++;
     struct page q = reach(v, i, lin + first, a);
     u8 buf[8] = {0};
     page_read(v, &p, buf, first);
@@ -480,11 +239,12 @@ void soft_store_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigne
             soft_phys_store(v, p.gpa, size, x);
         } else if (!p.rom) {
             check_smc(v, i, &p, size);
-            soft_code_written(v, p.gpa, size);
             host_store(p.host, size, x);
+            soft_code_stored(v, p.gpa, size);
         }
         return;
     }
+    v->stat.crossing++;
     struct page q = reach(v, i, lin + first, a);
     check_smc(v, i, &p, first);
     check_smc(v, i, &q, size - first);
@@ -508,10 +268,12 @@ void *soft_ptr(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size
         if (a & ACCESS_WRITE) {
             check_smc(v, i, &p, size);
             soft_code_written(v, p.gpa, size);
+            soft_code_written_later(v, p.gpa, size);
         }
         return p.host;
     }
     struct page q = {0};
+    v->stat.crossing += first < size;
     if (first < size)
         q = reach(v, i, lin + first, a);
     if (a & ACCESS_WRITE) {
@@ -559,21 +321,25 @@ const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa)
     } else {
         lin = (u32)lin;
     }
-    struct xtlb_entry *x = &v->xtlb[v->cpl == 3][(lin >> 12) & (XTLB_SIZE - 1)];
-    if (likely(x->tag == (lin & ~0xfffull))) {
+    const bool user = v->cpl == 3;
+    struct xtlb_entry *x = &v->mmu.xtlb[user][(lin >> 12) & (XTLB_SIZE - 1)];
+    if (likely(x->lin == (lin & ~0xfffull) && x->gen == v->jc_gen[user])) {
         *gpa = x->gpa;
         return x->host;
     }
-    struct walk w = walk(v, lin, ACCESS_EXEC, false);
-    if (!w.ok)
+    struct walk w;
+    v->stat.fetch_walk++;
+    if (!soft_walk(v, lin, ACCESS_EXEC, false, &w))
         soft_raise_pf(v, NULL, lin, w.fault);
     const struct memory_region *r = region_at(v->vm, w.gpa);
     *gpa = w.gpa;
     if (!r)
         return NULL;
-    x->tag = lin & ~0xfffull;
-    x->gpa = w.gpa;
-    x->host = r->host + (w.gpa - r->gpa);
+    soft_note_code(v, lin, &w);
+    *x = (struct xtlb_entry){ .lin = lin & ~0xfffull,
+                              .gen = v->jc_gen[user],
+                              .gpa = w.gpa,
+                              .host = r->host + (w.gpa - r->gpa) };
     return x->host;
 }
 
@@ -581,10 +347,10 @@ const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa)
 
 void soft_update_tlb_ctx(struct soft_vcpu *v)
 {
-    bool align = v->cpl == 3 && (v->s.cr0 & CR0_AM) && (v->rflags & RFLAGS_AC);
+    bool align = v->cpl == 3 && (v->rflags & RFLAGS_AC) && (v->s.cr0 & CR0_AM);
     /* Data breakpoints: R/W field 1 or 3 of an enabled one. */
     bool data_bp = false;
-    for (unsigned n = 0; n < 4; n++)
+    for (unsigned n = 0; unlikely(v->s.dr7 & 0xff) && n < 4; n++)
         if ((v->s.dr7 >> (2 * n) & 3) && (v->s.dr7 >> (16 + 4 * n) & 1))
             data_bp = true;
     v->watch_access = align || data_bp;
@@ -617,15 +383,16 @@ void soft_update_mode(struct soft_vcpu *v)
     if (v->bits != 64 && (cs->base != v->jc_cs_base || cs->limit != v->jc_cs_limit)) {
         v->jc_cs_base = cs->base;
         v->jc_cs_limit = cs->limit;
-        v->jc_gen++; /* its entries are offsets in the former CS */
+        soft_forget_code(v); /* RIPs are offsets in CS */
     }
     soft_update_tlb_ctx(v);
 }
 
 void soft_update_jc_key(struct soft_vcpu *v)
 {
-    u64 key = v->jc_gen << 8 | (u64)!!(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX)) << 7 | (u64)v->tlb_ctx << 5 | (u64)(v->cpl == 3) << 4 | soft_code_key(v);
-    if (v->jit && ((key ^ v->jc_key) & ~0x7full)) /* mappings; whether vectors may be used */
-        soft_jit_clear_lookup(v);
+    const bool user = v->cpl == 3, denied = v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX);
+    const u64 key = v->jc_gen[user] << 8 | (u64)denied << 7 | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
+    if (v->jit && ((key ^ v->jc_key) & BIT(7)))
+        soft_jit_clear_lookup(v, ~0u);
     v->jc_key = key;
 }

@@ -158,7 +158,7 @@ static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
     case MSR_IA32_MCG_CTL: *x = ~0ull; return s->mcg_cap & BIT(8);
     case MSR_IA32_MTRRCAP: *x = CPU_MTRR_VAR | BIT(8) | BIT(10); return soft_has(v, 1, 0, 3, 12);
     case MSR_IA32_MTRR_DEF_TYPE: *x = s->mtrr_def_type; return true;
-    case MSR_IA32_ARCH_CAPABILITIES: *x = 0; return soft_has(v, 7, 0, 3, 29);
+    case MSR_IA32_ARCH_CAPABILITIES: *x = ARCH_CAP_SOFT; return soft_has(v, 7, 0, 3, 29);
     case MSR_IA32_FEATURE_CONTROL: *x = 1; return !soft_is_amd(v); /* locked, nothing enabled */
     case MSR_IA32_BIOS_SIGN_ID:
         *x = soft_is_amd(v) ? 0x01000065 : 1ull << 32; /* a microcode revision, as KVM reports it */
@@ -325,7 +325,7 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
         if (!soft_has(v, 7, 0, 2, 31) || x >> 32)
             return false;
         s->pkrs = x;
-        soft_flush_tlb(v);
+        soft_flush_data(v);
         return true;
     case MSR_IA32_MCG_STATUS: s->mcg_status = x; return true;
     case MSR_IA32_MCG_CTL: return (s->mcg_cap & BIT(8)) && (x == 0 || x == ~0ull);

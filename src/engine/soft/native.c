@@ -114,9 +114,10 @@ static __attribute__((noinline)) void native_split_lock(struct soft_vcpu *v, con
         native_slow(v, i, lin, 0, ACCESS_RMW);
         return;
     }
+    soft_check_alignment(v, i, lin, i->size);
     soft_probe(v, i, lin, i->size, ACCESS_RMW);
-    void *low = soft_ptr(v, i, lin, first, ACCESS_RMW, low_buf, &low_bounce);
-    void *high = soft_ptr(v, i, lin + first, rest, ACCESS_RMW, high_buf, &high_bounce);
+    void *low = soft_ptr(v, i, lin, first, ACCESS_RMW | ACCESS_PART, low_buf, &low_bounce);
+    void *high = soft_ptr(v, i, lin + first, rest, ACCESS_RMW | ACCESS_PART, high_buf, &high_bounce);
     while (__atomic_exchange_n(&v->vm->split_lock, 1, __ATOMIC_ACQUIRE))
         __builtin_ia32_pause();
     copy_bytes(buf, low, first);

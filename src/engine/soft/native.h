@@ -46,6 +46,7 @@ struct soft_native {
     const u8 *rx; /* the same, as executed */
     u32 used;
     bool xsave;   /* else FXSAVE */
+    bool xsavec;
     u64 mask;     /* components of the host unit that carry the guest's */
     u32 mxcsr_mask;
     bool fip_if_pending; /* FXSAVE and XSAVE store FIP, FDP, FOP only with an exception pending (AMD) */
@@ -68,6 +69,7 @@ typedef void native_stub(struct soft_vcpu *v, const struct insn *i, void *mem, u
 bool native_make(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* sets i->imm, or op_native_full */
 soft_fn op_native_full;
 bool stub_is_integer(unsigned mnemonic); /* general registers only, and run by a stub */
+bool stub_w_is_gpr_size(const struct decoded *d); /* VEX.W or EVEX.W says 64-bit general register: ignored outside 64-bit mode */
 bool stub_is_x87_control(unsigned mnemonic); /* leaves FIP, FDP, FOP alone */
 
 /* native.c */

@@ -2,14 +2,14 @@
 /*
  * op_string.c - MOVS, CMPS, SCAS, LODS, STOS, INS, OUTS with and without REP.
  *
- * Forward MOVS and STOS work in pieces that stay inside one page of source and destination,
- * by the host's own REP MOVS/STOS of the same element size, so that overlapping operands give what the
+ * REP MOVS, STOS, CMPS and SCAS work in pieces that stay inside one page of source and destination,
+ * by the host's own instruction of the same element size and direction, so that overlapping operands give what the
  * processor gives. After every piece RSI, RDI and RCX are as if the instruction had been
  * interrupted there (SDM vol. 2 REP), and requests are looked at.
  */
 #include "engine/soft/block.h"
 
-enum { OPS_MOVS, OPS_CMPS, OPS_SCAS, OPS_LODS, OPS_STOS, OPS_INS, OPS_OUTS };
+enum { OPS_MOVS, OPS_CMPS, OPS_SCAS, OPS_STOS, OPS_LODS, OPS_INS, OPS_OUTS };
 
 /* insn use: size element size, aux operation, aux2 source segment (enum insn_seg), aux3 destination segment, ashift. */
 
@@ -111,80 +111,114 @@ static void element(struct soft_vcpu *v, const struct insn *i, s64 step)
     }
 }
 
-static inline void host_movs(void *d, const void *s, u64 n, unsigned size)
-{
-    switch (size) {
-    case 1: __asm__ volatile("rep movsb" : "+D"(d), "+S"(s), "+c"(n)::"memory"); break;
-    case 2: __asm__ volatile("rep movsw" : "+D"(d), "+S"(s), "+c"(n)::"memory"); break;
-    case 4: __asm__ volatile("rep movsl" : "+D"(d), "+S"(s), "+c"(n)::"memory"); break;
-    default: __asm__ volatile("rep movsq" : "+D"(d), "+S"(s), "+c"(n)::"memory"); break;
+/*
+ * The host's own instruction on n elements from host addresses d and s on, with DF set if down. Comparisons leave their
+ * flags in *flags. Returns the elements done.
+ */
+#define HOST(text)                                                                                                \
+    __asm__ volatile(text : "+D"(d), "+S"(s), "+c"(n), "+r"(f) : "a"(x) : "memory", "cc")
+#define HOST_SIZE(before, op, after)                                              \
+    switch (size) {                                                               \
+    case 1: HOST(before op "b" after); break;                                     \
+    case 2: HOST(before op "w" after); break;                                     \
+    case 4: HOST(before op "l" after); break;                                     \
+    default: HOST(before op "q" after);                                           \
     }
-}
-static inline void host_stos(void *d, u64 x, u64 n, unsigned size)
-{
-    switch (size) {
-    case 1: __asm__ volatile("rep stosb" : "+D"(d), "+c"(n) : "a"(x) : "memory"); break;
-    case 2: __asm__ volatile("rep stosw" : "+D"(d), "+c"(n) : "a"(x) : "memory"); break;
-    case 4: __asm__ volatile("rep stosl" : "+D"(d), "+c"(n) : "a"(x) : "memory"); break;
-    default: __asm__ volatile("rep stosq" : "+D"(d), "+c"(n) : "a"(x) : "memory"); break;
-    }
-}
-
-/* As many elements of a forward MOVS or STOS as lie in one page of RAM each; 0: take the slow way for one. */
-static u64 chunk(struct soft_vcpu *v, const struct insn *i, u64 count)
+#define HOST_REP(op, after)                               \
+    do {                                                  \
+        if (unlikely(down))                               \
+            HOST_SIZE("std\n\t", op, after "\n\tcld")    \
+        else                                              \
+            HOST_SIZE("", op, after)                      \
+    } while (0)
+#define FLAGS "\n\tpushfq\n\tpopq %3"
+static inline __attribute__((always_inline)) u64 host_string(const struct insn *i, unsigned op, void *d, const void *s, u64 x, u64 n, bool down, u64 *flags)
 {
     const unsigned size = i->size;
-    const bool movs = i->aux == OPS_MOVS;
-    u64 m = amask(i), di = v->gpr[RDI] & m, si = v->gpr[RSI] & m;
+    const bool while_equal = i->rep == 0xf3;
+    const u64 all = n;
+    u64 f = 0;
+    switch (op) {
+    case OPS_MOVS: HOST_REP("rep movs", ""); break;
+    case OPS_STOS: HOST_REP("rep stos", ""); break;
+    case OPS_CMPS:
+        if (while_equal)
+            HOST_REP("repe cmps", FLAGS);
+        else
+            HOST_REP("repne cmps", FLAGS);
+        break;
+    default:
+        if (while_equal)
+            HOST_REP("repe scas", FLAGS);
+        else
+            HOST_REP("repne scas", FLAGS);
+    }
+    *flags = f;
+    return all - n;
+}
+
+/* How many elements from lin on (down: and below it) lie in its page. */
+static inline u64 in_page(u64 lin, unsigned size, bool down)
+{
+    const u64 off = lin & 0xfff;
+    if (!down)
+        return (4096 - off) / size;
+    return off + size <= 4096 ? off / size + 1 : 0;
+}
+/* How many before an index register at x wraps. */
+static inline u64 before_wrap(u64 x, u64 mask, unsigned size, bool down)
+{
+    return mask == ~0ull ? ~0ull : down ? x / size + 1 : (mask - x) / size;
+}
+
+/* The host's address of lin if its page may be accessed directly, else NULL. */
+static inline void *direct(struct soft_vcpu *v, const struct insn *i, u64 lin, enum access a)
+{
+    const struct tlb_entry *e = &v->tlb[(lin >> 12) & (TLB_SIZE - 1)];
+    const u64 *tag = a & ACCESS_WRITE ? &e->write : &e->read;
+    if (unlikely(*tag != (lin & ~0xfffull))) {
+        soft_probe(v, i, lin, i->size, a);
+        if (*tag != (lin & ~0xfffull))
+            return NULL; /* registers, ROM, watched code */
+    }
+    return (void *)(e->host + lin);
+}
+
+/* As many elements as lie in one page of RAM each, by the host's instruction; 0: take the slow way for one. */
+static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, const struct insn *i, unsigned op, u64 count,
+                                                       bool down)
+{
+    const unsigned size = i->size;
+    const bool source = op == OPS_MOVS || op == OPS_CMPS;
+    const enum access a = op == OPS_MOVS || op == OPS_STOS ? ACCESS_WRITE : ACCESS_READ;
+    const u64 m = amask(i);
     /* The first element decides rights; how far the segments reach is then known to cover the piece in long mode
        and in flat segments only. */
-    if (i->aux3 < ISEG_FLAT && !((v->seg_flat >> ES & 1) && (!movs || (v->seg_flat >> i->aux2 & 1))))
+    if (i->aux3 < ISEG_FLAT && !((v->seg_flat >> ES & 1) && (!source || (v->seg_flat >> i->aux2 & 1))))
         return 0;
     /* The source faults first, by segment or by page. */
-    u64 from = 0, buf[16];
-    bool bounce;
     const void *s = NULL;
-    if (movs) {
-        from = src(v, i);
-        struct tlb_entry *e = &v->tlb[(from >> 12) & (TLB_SIZE - 1)];
-        if (e->read != (from & ~0xfffull)) {
-            soft_ptr(v, i, from, size, ACCESS_READ, buf, &bounce);
-            if (bounce || e->read != (from & ~0xfffull))
-                return 0;
-        }
-        s = (const void *)(e->host + from);
+    u64 n = MIN(count, before_wrap(v->gpr[RDI] & m, m, size, down));
+    if (source) {
+        const u64 from = src(v, i);
+        n = MIN(n, before_wrap(v->gpr[RSI] & m, m, size, down));
+        n = MIN(n, in_page(from, size, down));
+        if (!n || !(s = direct(v, i, from, ACCESS_READ)))
+            return 0;
     }
-    u64 to = dst(v, i, ACCESS_WRITE);
-    u64 n = (4096 - (to & 0xfff)) / size;
-    if (movs)
-        n = MIN(n, (4096 - (from & 0xfff)) / size);
-    n = MIN(n, count);
-    if (m != ~0ull) { /* the index registers must not wrap inside the piece */
-        n = MIN(n, (m - di) / size);
-        if (movs)
-            n = MIN(n, (m - si) / size);
-    }
-    if (!n)
+    const u64 to = dst(v, i, a);
+    n = MIN(n, in_page(to, size, down));
+    void *d = n ? direct(v, i, to, a) : NULL;
+    if (!d)
         return 0;
-    struct tlb_entry *e = &v->tlb[(to >> 12) & (TLB_SIZE - 1)];
-    if (e->write != (to & ~0xfffull)) {
-        soft_probe(v, i, to, size, ACCESS_WRITE);
-        if (e->write != (to & ~0xfffull))
-            return 0; /* registers, ROM, watched code */
-        if (movs) { /* the fill may have evicted the source's entry, not its page */
-            struct tlb_entry *f = &v->tlb[(from >> 12) & (TLB_SIZE - 1)];
-            if (f->read != (from & ~0xfffull))
-                return 0;
-        }
-    }
-    void *d = (void *)(e->host + to);
-    if (movs)
-        host_movs(d, s, n, size);
-    else
-        host_stos(d, v->gpr[RAX], n, size);
-    reg_add(v, i, RDI, (s64)(n * size));
-    if (movs)
-        reg_add(v, i, RSI, (s64)(n * size));
+    u64 flags = 0;
+    n = host_string(i, op, d, s, v->gpr[RAX], n, down, &flags);
+    if (!(a & ACCESS_WRITE))
+        v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | (flags & RFLAGS_ARITH);
+    const s64 step = (s64)(n * size);
+    reg_add(v, i, RDI, down ? -step : step);
+    if (source)
+        reg_add(v, i, RSI, down ? -step : step);
     return n;
 }
 
@@ -205,18 +239,18 @@ static void op_string(struct soft_vcpu *v, const struct insn *i)
 }
 
 /* REP: the counter goes down with every piece, so a fault or an interrupt finds the rest of the work in it. */
-static void op_rep(struct soft_vcpu *v, const struct insn *i)
+static inline __attribute__((always_inline)) void rep(struct soft_vcpu *v, const struct insn *i, unsigned op)
 {
     const s64 step = v->rflags & RFLAGS_DF ? -(s64)i->size : i->size;
-    const bool by_page = step > 0 && (i->aux == OPS_MOVS || i->aux == OPS_STOS);
-    const bool until_zf = i->aux == OPS_CMPS || i->aux == OPS_SCAS;
+    const bool by_page = op <= OPS_STOS;
+    const bool until_zf = op == OPS_CMPS || op == OPS_SCAS;
     const bool stepping = v->slow != 0; /* single-step traps come after every element */
     v->in_string = true;
     for (unsigned budget = 0;; budget++) {
         u64 count = v->gpr[RCX] & amask(i);
         if (!count)
             break;
-        u64 done = by_page && !(stepping && (v->slow & (SLOW_TF | SLOW_DR))) ? chunk(v, i, count) : 0;
+        u64 done = by_page && !(stepping && (v->slow & (SLOW_TF | SLOW_DR))) ? chunk(v, i, op, count, step < 0) : 0;
         if (!done) {
             element(v, i, step);
             done = 1;
@@ -238,6 +272,12 @@ static void op_rep(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
+static void op_rep_movs(struct soft_vcpu *v, const struct insn *i) { rep(v, i, OPS_MOVS); }
+static void op_rep_cmps(struct soft_vcpu *v, const struct insn *i) { rep(v, i, OPS_CMPS); }
+static void op_rep_scas(struct soft_vcpu *v, const struct insn *i) { rep(v, i, OPS_SCAS); }
+static void op_rep_stos(struct soft_vcpu *v, const struct insn *i) { rep(v, i, OPS_STOS); }
+static void op_rep_other(struct soft_vcpu *v, const struct insn *i) { rep(v, i, i->aux); }
+
 bool lower_string(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
 {
     if (d->desc->cls != OPC_STRING)
@@ -258,6 +298,7 @@ bool lower_string(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     i->aux2 = (u8)soft_seg(v, d->seg_override != 0xff ? d->seg_override : DS);
     i->aux3 = (u8)soft_seg(v, ES);
     /* INS and OUTS take both prefixes as REP; so do MOVS, LODS, STOS. */
-    i->fn = d->rep ? op_rep : op_string;
+    static soft_fn *const repeated[] = { op_rep_movs, op_rep_cmps, op_rep_scas, op_rep_stos };
+    i->fn = !d->rep ? op_string : i->aux <= OPS_STOS ? repeated[i->aux] : op_rep_other;
     return true;
 }

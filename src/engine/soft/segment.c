@@ -355,19 +355,13 @@ static void op_verr_verw(struct soft_vcpu *v, const struct insn *i)
 }
 static void op_arpl(struct soft_vcpu *v, const struct insn *i)
 {
+    /* Memory is written, and checked for that, only where it changes: as AMD's processors do it. */
     u16 src = R16(v, i->reg), dst;
-    u64 lin = 0;
-    if (i->aux2) {
-        lin = insn_linear(v, i, 2, ACCESS_WRITE);
-        soft_probe(v, i, lin, 2, ACCESS_WRITE);
-        dst = (u16)soft_load(v, i, lin, 2);
-    } else {
-        dst = R16(v, i->rm);
-    }
+    dst = i->aux2 ? (u16)soft_load(v, i, insn_linear(v, i, 2, ACCESS_READ), 2) : R16(v, i->rm);
     if ((dst & 3) < (src & 3)) {
         dst = (u16)((dst & ~3) | (src & 3));
         if (i->aux2)
-            soft_store(v, i, lin, 2, dst);
+            soft_store(v, i, insn_linear(v, i, 2, ACCESS_WRITE), 2, dst);
         else
             R16(v, i->rm) = dst;
         set_zf(v, true);

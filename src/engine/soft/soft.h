@@ -30,6 +30,7 @@
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine/soft/decode.h"
+#include "engine/soft/tlb.h"
 
 struct soft_vcpu;
 struct insn;
@@ -69,34 +70,49 @@ struct insn {
     u8 aux, aux2, aux3; /* the handler's own */
 };
 
-/* ---- software TLB ------------------------------------------------------- */
-
-enum { TLB_BITS = 9, TLB_SIZE = 1 << TLB_BITS };
-enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_EMPTY /* never filled: every access is looked at */, TLB_CTX_COUNT }; /* CPL 3; CPL<3 with SMAP in force; CPL<3 without (AC=1 or SMAP off) */
-struct tlb_entry {
-    u64 read, write; /* linear page address if such an access may go straight to host memory, else TLB_NONE(slot) */
-    u64 host;        /* host address minus linear address */
-    u64 gpa;         /* guest-physical page address */
-};
-/* An invalid tag names a page that belongs to another slot, so that no address that indexes this slot can match. */
-#define TLB_NONE(slot) ((slot) ? 0ull : 0x1000ull)
+/* ---- accesses ------------------------------------------------------------ */
 
 enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* supervisor whatever the CPL: descriptor tables, TSS */,
-              ACCESS_RMW = 8 | 1 /* read, then written: what bounces is fetched first; a plain ACCESS_WRITE is not */ };
+              ACCESS_RMW = 8 | 1 /* read, then written: what bounces is fetched first; a plain ACCESS_WRITE is not */,
+              ACCESS_PART = 16 /* of an operand whose alignment was looked at or does not matter */ };
 
 /* ---- decoded code ------------------------------------------------------- */
 
-enum { XTLB_SIZE = 128, BLOCK_MAX_INSNS = 64, JC_BITS = 12, JC_SIZE = 1 << JC_BITS };
+enum { BLOCK_MAX_INSNS = 64, JC_BITS = 14, JC_SIZE = 1 << JC_BITS };
 struct block;
 struct jc_entry { /* RIP to block; valid while key == soft_vcpu.jc_key */
     u64 rip, key;
     struct block *block;
 };
 
-/* Translated code by RIP, one table a TLB context: an exact match, or the way out. Cleared when mappings change. */
-enum { JCT_BITS = 12, JCT_SIZE = 1 << JCT_BITS };
-struct jct_entry {
-    u64 minus_rip, code;
+/* Translated code by RIP's low bits, one table a TLB context: what compares RIP with its own and goes on or out. Cleared
+   when mappings change. */
+enum { JCT_BITS = 13, JCT_SIZE = 1 << JCT_BITS };
+enum { JIT_PAGE_IDS = 1 << 16 };
+struct trans;
+struct link;
+
+/* Why the handler of an instruction of translated code was called. */
+enum soft_handled {
+    HANDLED_UNTRANSLATED, /* it has no translation */
+    HANDLED_SLOW,         /* its access is not of open RAM, or (STI, POPF) a request waits */
+    HANDLED_SPLIT,        /* a probe for several accesses failed for good */
+    HANDLED_FAULT,        /* it faults */
+    HANDLED_COUNT
+};
+enum soft_flush { FLUSH_CR3, FLUSH_CR3_KEPT, FLUSH_INVLPG, FLUSH_INVPCID, FLUSH_RIGHTS, FLUSH_ALL, FLUSH_COUNT };
+
+struct soft_stat { /* what --stats tells (report_gate.c); of one processor */
+    u64 blocks, insns, steps;      /* the interpreter's; steps: looked at one by one */
+    u64 enter, refill;             /* translated code: entered from the run loop; probes for several accesses that failed */
+    u64 jit_blocks, jit_insns, jit_probes, jit_accesses; /* counted by translated code if engine_config.count */
+    u64 handled[HANDLED_COUNT][MNEMONIC_COUNT];
+    u64 walk, walk_whole, fetch_walk, crossing, watched, overwritten; /* of accesses; of them, without psc; of fetches */
+    u64 mmio_read, mmio_write, port_in, port_out, msr, cpuid;
+    u64 flush[FLUSH_COUNT];
+    u64 forgot;                    /* times what RIPs lead to was forgotten */
+    u64 vector[256];               /* exceptions and interrupts delivered */
+    u64 waits, wait_ns, run_ns;
 };
 
 /* ---- a processor -------------------------------------------------------- */
@@ -106,7 +122,6 @@ enum soft_request { /* bits of soft_vcpu.request */
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
     REQ_RESET_CACHES = 1 << 6,
     REQ_NMI2 = 1 << 7, /* a second NMI came before the first was taken: one is served while one is latched */
-    REQ_RETIRE = 1 << 8, /* code was overwritten: retire_page says where */
 };
 enum soft_slow { /* why instructions run one at a time (soft_vcpu.slow) */
     SLOW_TF = 1 << 0, SLOW_DR = 1 << 1, SLOW_TRACE = 1 << 2, SLOW_SHADOW = 1 << 3, SLOW_SMC = 1 << 4, SLOW_RF = 1 << 5,
@@ -140,11 +155,12 @@ struct soft_vcpu {
     u8 seg_flat;                /* bit by enum seg_reg: base 0, limit 4 GiB, readable and writable */
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
-    u64 jc_gen;                 /* bumped when mappings or a legacy CS change */
+    u64 jc_gen[2];              /* [cpl == 3]: of executable mappings and the legacy CS; one a user address space */
     u64 jc_key;                 /* jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
     u64 jc_cs_base;
     u32 jc_cs_limit;
     struct block *block;        /* the one that runs */
+    struct { u64 gpa, n; } written[2]; /* what an instruction writes that may be code: soft_code_written_later */
     u64 stack_floor;            /* below it no block follows another without the run loop */
 
     /* The rest of the architecture: gpr, rip, rflags here are stale while running (kept above). */
@@ -166,30 +182,49 @@ struct soft_vcpu {
     u64 isa[4];                 /* features the guest may use, a bit per enum isa */
     struct tlb_entry tlbs[TLB_CTX_COUNT][TLB_SIZE];
     struct jc_entry jc[JC_SIZE];
-    struct soft_jit *jit;       /* the translator's own; NULL: interpret only */
+    /* The translator's (translate/translate.h). Up to jit_slot: named by translated code, off GS. */
+    struct jit *jit; /* NULL: interpret only */
     struct soft_vcpu *jit_self;
-    u64 jit_tmp, jit_tmp2, jit_flags, jit_back, jit_link, jit_link_rip;
-    u32 jit_key;
-    u64 jit_code, jit_code_size, jit_fault; /* for the signal handler: translated code, and where it is sent */
-    bool jit_next;
+    u64 jit_tmp, jit_tmp2, jit_flags; /* a moment's use */
+    u64 jit_back;                     /* where to go on after an instruction's handler */
+    u64 jit_site;                     /* the way out that was taken and can be linked; 0: none */
+    u64 jit_check_at, jit_check_save[12]; /* instrument.c */
+    u32 jit_check_size, jit_check_write;
+    u32 jit_from;                     /* where in the code the last jump by register or memory is described; 0: none */
+    u64 jit_c_sp, jit_base;           /* the stacks of C and, empty, of translated calls */
+    u64 jit_slot[8];                  /* JIT_SLOTS: what to add to guest addresses that were probed for */
+    u64 jit_code, jit_code_size, jit_fault_pc; /* for the signal handler: translated code, the place of the fault */
+    u64 (*jit_fault)(struct soft_vcpu *v, u64 pc); /* and where it goes on */
+    bool jit_next;              /* the handler fell through */
+    struct link *jit_pending;   /* of the way out taken last */
+    u64 jit_quiet;              /* of jit.quiet, when last outside translated code; atomic */
+    u64 jit_pending_epoch, jit_epoch; /* jit_epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */
+    u8 *jit_stack;
+    struct lowered *jit_lowered;
+    u16 jit_filled[4096];       /* entries of jct in use, to clear them cheaply: context, index */
+    u32 jit_nfilled, jit_nmapped;
+    u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for */
+    u16 jit_mapped_log[1024];   /* likewise of jit_mapped */
+    u8 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: the code page is mapped as it was when it got the number */
+    struct soft_stat stat;
     bool in_string;             /* a string instruction runs: it may overwrite itself and goes on (op_string.c) */
-    u64 retire_page[8];         /* guest pages whose translations are stale; atomic */
-    u32 retire_count;           /* more than 8: all of them */
-    struct jct_entry jct[TLB_CTX_COUNT][JCT_SIZE];
+    u64 jct[TLB_EMPTY][JCT_SIZE];
+    struct trans *jct_trans[TLB_EMPTY][JCT_SIZE]; /* whose they are; valid where jct is not the way out */
     struct soft_code *code;     /* block.c's own */
     struct soft_native *native; /* native.c's own */
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
     u16 x87_fop, x87_fcs, x87_fds;
     u32 pauses;                 /* PAUSE executed */
-    struct xtlb_entry { u64 tag, gpa; const u8 *host; } xtlb[2][XTLB_SIZE]; /* executable pages: [cpl == 3] */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set by soft_fail */
-    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by mmu.c */
+    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by walk.c */
+    struct soft_mmu mmu;
 };
 
 struct soft_vm {
     struct engine_config cfg;
     struct soft_vcpu *vcpu[256];
+    struct jit *jit; /* the translator's, shared by the processors; NULL: interpret only */
     u64 *code_lines; /* by guest page number: bit a 64-byte line that holds decoded code */
     u32 *code_gen;   /* by guest page number: bumped when code in it is overwritten */
     u64 pages;       /* of RAM space covered by both */
@@ -335,6 +370,9 @@ static inline void soft_store(struct soft_vcpu *v, const struct insn *i, u64 lin
 void *soft_ptr(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a, void *buf, bool *bounce);
 void soft_bounce_out(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, const void *data);
 
+/* #AC if the whole operand is misaligned and alignment is checked; for what is then accessed as ACCESS_PART. */
+void soft_check_alignment(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size);
+
 /* Checks that size bytes at lin may be accessed, raising the fault if not; no other effect but A/D bits. */
 void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a);
 /* As soft_probe for one page but answers instead of raising. */
@@ -344,8 +382,15 @@ bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a);
 u64 soft_sys_load(struct soft_vcpu *v, u64 lin, unsigned size);
 void soft_sys_store(struct soft_vcpu *v, u64 lin, unsigned size, u64 value);
 
-void soft_flush_tlb(struct soft_vcpu *v);                 /* all, and the jump cache */
+/* What is remembered of the guest's page tables (tlb.c). */
+static inline u16 soft_pcid(const struct soft_vcpu *v) { return v->s.cr4 & CR4_PCIDE ? v->s.cr3 & 0xfff : 0; }
+void soft_flush_tlb(struct soft_vcpu *v);                 /* all of it: paging itself changed */
+void soft_flush_data(struct soft_vcpu *v);                /* rights of data accesses: WP, protection keys */
 void soft_flush_page(struct soft_vcpu *v, u64 lin);       /* INVLPG */
+void soft_set_space(struct soft_vcpu *v, u16 pcid, bool keep); /* CR3 was loaded; keep: what the PCID had is still valid */
+void soft_flush_space(struct soft_vcpu *v, u16 pcid);     /* a PCID's, but global pages */
+void soft_flush_spaces(struct soft_vcpu *v);              /* every PCID's, but global pages */
+void soft_forget_code(struct soft_vcpu *v);               /* which code a RIP leads to, everywhere */
 /* After CPL, CR0, CR3, CR4, EFER, AC, segment changes: recompute what is derived (mmu.c calls it all). */
 void soft_update_mode(struct soft_vcpu *v);    /* bits, ipmask, long_mode, protected_mode, v86, segbase, tlb context */
 void soft_update_tlb_ctx(struct soft_vcpu *v); /* only CPL or AC or SMAP changed */

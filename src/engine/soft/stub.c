@@ -141,7 +141,7 @@ static bool keeps_rep(const struct decoded *d, bool integer)
 }
 
 /* VEX.W and EVEX.W say "64-bit general register" and are ignored outside 64-bit mode (SDM vol. 2, 2.3.6). */
-static bool w_is_gpr_size(const struct decoded *d)
+bool stub_w_is_gpr_size(const struct decoded *d)
 {
     const struct opdesc *o = d->desc;
     return o->reg.size || o->vvvv.size || (!d->has_mem && o->rm.size) ||
@@ -243,7 +243,7 @@ static void emit_legacy(struct emit *e, const struct decoded *d, const struct pl
 static void emit_vex(struct emit *e, const struct decoded *d, const struct plan *p)
 {
     unsigned b = d->has_mem ? p->ptr : p->rm;
-    unsigned w = d->bits != 64 && w_is_gpr_size(d) ? 0 : d->w & 1;
+    unsigned w = d->bits != 64 && stub_w_is_gpr_size(d) ? 0 : d->w & 1;
     put1(e, 0xc4);
     put1(e, (~p->reg >> 3 & 1) << 7 | 0x40 | (~b >> 3 & 1) << 5 | d->map);
     put1(e, w << 7 | (~p->vvvv & 15) << 3 | (d->vl & 1u) << 2 | d->pp);
@@ -255,7 +255,7 @@ static void emit_vex(struct emit *e, const struct decoded *d, const struct plan 
 static void emit_evex(struct emit *e, const struct decoded *d, const struct plan *p)
 {
     unsigned b = d->has_mem ? p->ptr : p->rm, x = d->has_mem ? 0 : p->rm >> 4;
-    unsigned w = d->bits != 64 && w_is_gpr_size(d) ? 0 : d->w & 1;
+    unsigned w = d->bits != 64 && stub_w_is_gpr_size(d) ? 0 : d->w & 1;
     u8 p2 = d->bytes[d->opcode_off - 1]; /* z L'L b V' aaa: as it was, but for V' */
     put1(e, 0x62);
     put1(e, (~p->reg >> 3 & 1) << 7 | (~x & 1) << 6 | (~b >> 3 & 1) << 5 | (~p->reg >> 4 & 1) << 4 | d->map);

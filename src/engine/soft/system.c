@@ -232,16 +232,20 @@ static void check_pdptes(struct soft_vcpu *v, u64 cr3)
 void cr3_load(struct soft_vcpu *v, u64 x)
 {
     const u64 cr4 = v->s.cr4;
+    bool keep = false;
     if (v->long_mode) {
-        if (cr4 & CR4_PCIDE)
-            x &= ~BIT(63); /* "keep this PCID's translations": allowed, not required */
+        if (cr4 & CR4_PCIDE) {
+            keep = x & BIT(63);
+            x &= ~BIT(63);
+        }
         if (unlikely(x >> v->vm->phys_bits))
             raise_gp0(v);
     } else if ((v->s.cr0 & CR0_PG) && (cr4 & CR4_PAE)) {
         check_pdptes(v, x);
     }
     v->s.cr3 = x;
-    soft_flush_tlb(v);
+    v->stat.flush[keep ? FLUSH_CR3_KEPT : FLUSH_CR3]++;
+    soft_set_space(v, soft_pcid(v), keep);
 }
 
 static void cr0_load(struct soft_vcpu *v, u64 x)
@@ -270,7 +274,10 @@ static void cr0_load(struct soft_vcpu *v, u64 x)
         if ((x ^ old) & CR0_PE)
             v->cpl = 0;
         soft_update_mode(v);
-        soft_flush_tlb(v);
+        if ((x ^ old) & (CR0_PE | CR0_PG))
+            soft_flush_tlb(v);
+        else
+            soft_flush_data(v);
     }
     if ((x ^ old) & (CR0_EM | CR0_TS | CR0_MP))
         soft_update_fpu(v);
@@ -388,7 +395,6 @@ static void op_invlpg(struct soft_vcpu *v, const struct insn *i)
     END_BLOCK(v, i);
 }
 
-/* There is no translation of another PCID to find, so each type drops at least what it names. */
 static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
 {
     need_cpl0(v, i);
@@ -399,10 +405,18 @@ static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
     if (type > 3 || (pcid >> 12) || (type < 2 && pcid && !(v->s.cr4 & CR4_PCIDE)) ||
         (type == 0 && !canonical(v, address)))
         raise_gp0(v);
-    if (type == 0)
-        soft_flush_page(v, address);
-    else
-        soft_flush_tlb(v);
+    v->stat.flush[FLUSH_INVPCID]++;
+    switch (type) {
+    case 0: /* one address; of another PCID all: what is kept of it is not looked through */
+        if (pcid == soft_pcid(v))
+            soft_flush_page(v, address);
+        else
+            soft_flush_space(v, (u16)pcid);
+        break;
+    case 1: soft_flush_space(v, (u16)pcid); break;
+    case 2: soft_flush_tlb(v); break;
+    default: soft_flush_spaces(v); break;
+    }
     END_BLOCK(v, i);
 }
 
@@ -417,7 +431,7 @@ void soft_set_pkru(struct soft_vcpu *v, u32 value)
     if (v->pkru == value)
         return;
     v->pkru = value;
-    soft_flush_tlb(v);
+    soft_flush_data(v);
 }
 static void op_rdpkru(struct soft_vcpu *v, const struct insn *i)
 {

@@ -5,30 +5,35 @@
 u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size)
 {
     soft_vec_save(v);
+    v->stat.port_in++;
     return v->vm->cfg.ops->port_read(v->vm->cfg.machine, port, size) & mask_of(size);
 }
 
 void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value)
 {
     soft_vec_save(v);
+    v->stat.port_out++;
     v->vm->cfg.ops->port_write(v->vm->cfg.machine, port, size, value & mask_of(size));
 }
 
 void soft_cpuid(struct soft_vcpu *v, u32 function, u32 index, u32 out[4])
 {
     soft_vec_save(v);
+    v->stat.cpuid++;
     cpuid_query(v->vm->cfg.cpuid, v->id, v->s.cr4, v->s.xcr0, v->s.xss, v->s.apic_base, function, index, out);
 }
 
 int soft_msr_read_machine(struct soft_vcpu *v, u32 msr, u64 *value)
 {
     soft_vec_save(v);
+    v->stat.msr++;
     return v->vm->cfg.ops->msr_read(v->vm->cfg.machine, v->id, msr, value);
 }
 
 int soft_msr_write_machine(struct soft_vcpu *v, u32 msr, u64 value)
 {
     soft_vec_save(v);
+    v->stat.msr++;
     return v->vm->cfg.ops->msr_write(v->vm->cfg.machine, v->id, msr, value);
 }
 

@@ -16,7 +16,6 @@ static void cs_commit(struct soft_vcpu *v, u16 sel, u64 raw)
     seg_unpack(&v->s.seg[CS], sel, raw);
     v->cpl = sel & 3;
     if (likely(v->bits == 64 && (raw & DESC_L))) {
-        soft_update_jc_key(v);
         soft_update_tlb_ctx(v);
         return;
     }
@@ -39,12 +38,10 @@ static void fixed_commit(struct soft_vcpu *v, u16 cs, u16 ss, unsigned cpl, bool
     seg_fixed(&v->s.seg[CS], cs, cpl, code64 ? FIXED_CODE64 : FIXED_CODE32);
     seg_fixed(&v->s.seg[SS], ss, cpl, FIXED_DATA);
     v->cpl = (u8)cpl;
-    if (likely(was64 && code64)) {
-        soft_update_jc_key(v);
+    if (likely(was64 && code64))
         soft_update_tlb_ctx(v);
-    } else {
+    else
         soft_update_mode(v);
-    }
 }
 
 /* Loads RF from an IRET's image. It matters only to instruction breakpoints; where none is armed it is dropped. */
@@ -565,8 +562,8 @@ static void return_code(struct soft_vcpu *v, u16 sel, struct desc *d)
         soft_raise_err(v, NULL, VEC_NP, sel_err(sel));
 }
 
-/* SS for level rpl into *s. */
-static void return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64, struct cpu_seg *s)
+/* The descriptor of SS for level rpl; 0: a null selector. */
+static u64 return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64)
 {
     struct desc d;
     if (sel_null(sel)) {
@@ -574,8 +571,7 @@ static void return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64, 
             raise_gp0(v);
         if ((sel & 3u) != rpl)
             soft_raise_err(v, NULL, VEC_GP, sel_err(sel));
-        seg_null(s, sel, rpl);
-        return;
+        return 0;
     }
     if (unlikely(!desc_fetch(v, sel, &d) || (sel & 3u) != rpl || !desc_is_writable_data(d.raw) ||
                  desc_dpl(d.raw) != rpl))
@@ -583,15 +579,20 @@ static void return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64, 
     if (unlikely(!(d.raw & DESC_P)))
         soft_raise_err(v, NULL, VEC_SS, sel_err(sel));
     desc_set_accessed(v, &d);
-    seg_unpack(s, sel, d.raw);
+    return d.raw;
 }
 
-static void outer_sp(struct soft_vcpu *v, const struct cpu_seg *ss, u64 sp)
+/* SS as return_stack found it, and the stack pointer; the mode is still that of before. */
+static void stack_return(struct soft_vcpu *v, u16 sel, unsigned rpl, u64 raw, u64 sp)
 {
-    if (v->bits == 64 || (ss->attr & SEG_DB))
+    if (v->bits == 64 || (raw & DESC_DB))
         v->gpr[RSP] = sp;
     else
         R16(v, REG_OFF(RSP)) = (u16)sp;
+    if (likely(raw))
+        seg_unpack(&v->s.seg[SS], sel, raw);
+    else
+        seg_null(&v->s.seg[SS], sel, rpl);
 }
 
 static void op_retf(struct soft_vcpu *v, const struct insn *i)
@@ -621,12 +622,10 @@ static void op_retf(struct soft_vcpu *v, const struct insn *i)
     } else {
         u64 sp = stack_peek(v, 2 * n + extra, n);
         u16 ss_sel = (u16)stack_peek(v, 3 * n + extra, n);
-        struct cpu_seg ss;
-        return_stack(v, ss_sel, rpl, to64, &ss);
+        const u64 ss = return_stack(v, ss_sel, rpl, to64);
         check_target(v, d.raw, off);
         desc_set_accessed(v, &d);
-        v->s.seg[SS] = ss;
-        outer_sp(v, &ss, sp + extra);
+        stack_return(v, ss_sel, rpl, ss, sp + extra);
         v->cpl = (u8)rpl;
         seg_revalidate(v);
     }
@@ -737,9 +736,7 @@ static void op_iret(struct soft_vcpu *v, const struct insn *i)
     return_code(v, sel, &d);
     const unsigned rpl = sel & 3, cpl = v->cpl;
     const bool outer = rpl > cpl, new_ss = outer || v->bits == 64;
-    struct cpu_seg ss;
-    if (new_ss)
-        return_stack(v, ss_sel, rpl, v->long_mode && (d.raw & DESC_L), &ss);
+    const u64 ss = new_ss ? return_stack(v, ss_sel, rpl, v->long_mode && (d.raw & DESC_L)) : 0;
     check_target(v, d.raw, off);
     desc_set_accessed(v, &d);
 
@@ -750,12 +747,10 @@ static void op_iret(struct soft_vcpu *v, const struct insn *i)
         mask |= RFLAGS_IOPL;
     flags_change(v, image, mask);
     flags_rf(v, n == 2 ? 0 : image);
-    if (new_ss) {
-        outer_sp(v, &ss, sp);
-        v->s.seg[SS] = ss;
-    } else {
+    if (new_ss)
+        stack_return(v, ss_sel, rpl, ss, sp);
+    else
         sp_set(v, top + 3 * n);
-    }
     if (outer) {
         v->cpl = (u8)rpl;
         seg_revalidate(v);

@@ -38,6 +38,8 @@ static void ask_host(struct soft_native *n)
     u32 lo, hi;
     __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
     n->mask = lo & XCOMP_VECTOR;
+    __cpuid_count(0xd, 1, a, b, c, d);
+    n->xsavec = a >> 1 & 1;
     for (unsigned k = 2; k < XCOMP_COUNT; k++) {
         if (!(n->mask >> k & 1))
             continue;

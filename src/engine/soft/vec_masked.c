@@ -10,6 +10,10 @@
  *   operand does: if the host faults there, the guest faults at that element;
  *   stores run twice on buffers of 00 and FF: the bytes equal after both were
  *   written, and only these are checked and stored.
+ * The copies are aligned as the operand is, so the host also says whether a
+ * misaligned one is #GP: some processors raise it whatever the mask, some not
+ * where the mask is empty.
+ * insn.aux2 of a store: enum store_kind.
  * Gathers and scatters are done here, element by element in the saved image: they
  * fault with what precedes the element done (SDM vol. 2, VPGATHERDD).
  */
@@ -21,7 +25,7 @@ static void copy_in(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned
 {
     u8 buf[192] __attribute__((aligned(64)));
     bool bounce;
-    void *p = soft_ptr(v, i, lin, n, ACCESS_READ, buf, &bounce);
+    void *p = soft_ptr(v, i, lin, n, ACCESS_READ | ACCESS_PART, buf, &bounce);
     copy_bytes(to, p, n);
 }
 
@@ -29,8 +33,6 @@ static __attribute__((noinline)) void masked_load_slow(struct soft_vcpu *v, cons
 {
     struct soft_native *n = v->native;
     unsigned at = lin & 0xfff, first = MIN(i->size, 4096 - at), rest = i->size - first;
-    if (unlikely(lin & i->aux3))
-        soft_raise_err(v, i, VEC_GP, 0);
     bool low = soft_accessible(v, lin, ACCESS_READ), high = rest && soft_accessible(v, lin + first, ACCESS_READ);
     if (low && (high || !rest)) {
         native_slow(v, i, lin, 0, ACCESS_READ);
@@ -72,16 +74,37 @@ static void op_masked_load(struct soft_vcpu *v, const struct insn *i)
     return STUB(i)(v, i, (void *)(e->host + lin), 0);
 }
 
+enum { MXCSR_MASKS = 0x1f80 };
+enum store_kind {
+    STORE_CHECKS_ALL = 1, /* faults are not suppressed (SDM vol. 2, exception class E6NF) */
+    STORE_CONVERTS,       /* may raise #XM, after the faults of the operand */
+};
+
 /* ---- stores ------------------------------------------------------------- */
 
 static void copy_out(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned n, const u8 *from)
 {
     u8 buf[192] __attribute__((aligned(64)));
     bool bounce;
-    void *p = soft_ptr(v, i, lin, n, ACCESS_WRITE, buf, &bounce);
+    void *p = soft_ptr(v, i, lin, n, ACCESS_WRITE | ACCESS_PART, buf, &bounce);
     copy_bytes(p, from, n);
     if (bounce)
         soft_bounce_out(v, i, lin, n, p);
+}
+
+static u32 get_mxcsr(const struct soft_vcpu *v)
+{
+    u32 x = *(const u32 *)(v->s.xsave + XS_MXCSR);
+    if (v->vec_live)
+        __asm__ volatile("stmxcsr %0" : "=m"(x));
+    return x;
+}
+static void set_mxcsr(struct soft_vcpu *v, u32 x)
+{
+    if (v->vec_live)
+        __asm__ volatile("ldmxcsr %0" ::"m"(x));
+    else
+        *(u32 *)(v->s.xsave + XS_MXCSR) = x;
 }
 
 static __attribute__((noinline)) void masked_store_slow(struct soft_vcpu *v, const struct insn *i, u64 lin)
@@ -89,14 +112,21 @@ static __attribute__((noinline)) void masked_store_slow(struct soft_vcpu *v, con
     u8 bufs[2][128] __attribute__((aligned(64)));
     u8 *a = bufs[0] + (lin & 63), *b = bufs[1] + (lin & 63);
     const unsigned size = i->size;
-    if (unlikely(lin & i->aux3))
-        soft_raise_err(v, i, VEC_GP, 0);
     for (unsigned k = 0; k < size; k++)
         a[k] = 0, b[k] = 0xff;
+    const u32 mxcsr = i->aux2 == STORE_CONVERTS ? get_mxcsr(v) : 0;
+    if (i->aux2 == STORE_CONVERTS)
+        set_mxcsr(v, mxcsr | MXCSR_MASKS);
     native_run(v, i, a, 0);
     native_run(v, i, b, 0);
+    if (i->aux2 == STORE_CONVERTS)
+        set_mxcsr(v, mxcsr);
+    if (i->aux2 == STORE_CHECKS_ALL)
+        soft_probe(v, i, lin, size, ACCESS_WRITE);
     /* All checks before the first store; runs of selected bytes at a time. */
-    for (unsigned store = 0; store < 2; store++)
+    for (unsigned store = 0; store < 2; store++) {
+        if (store && i->aux2 == STORE_CONVERTS)
+            native_run(v, i, b, 0);
         for (unsigned k = 0, run; k < size; k += run + 1) {
             for (run = 0; k + run < size && a[k + run] == b[k + run];)
                 run++;
@@ -107,6 +137,7 @@ static __attribute__((noinline)) void masked_store_slow(struct soft_vcpu *v, con
             else
                 soft_probe(v, i, lin + k, run, ACCESS_WRITE);
         }
+    }
 }
 
 static void op_masked_store(struct soft_vcpu *v, const struct insn *i)
@@ -179,13 +210,30 @@ static void deselect(struct soft_vcpu *v, const struct vsib *g, unsigned k)
             *vec_byte(v, g->mask, k * g->element + b) = 0;
 }
 
+/* Elements are not checked for alignment (SDM vol. 2, VPGATHERDD): where that is looked at, so is the TLB passed by. */
+static u64 load_element(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
+{
+    return v->watch_access ? soft_load_slow(v, i, lin, size, ACCESS_READ | ACCESS_PART) : soft_load(v, i, lin, size);
+}
+static void store_element(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, u64 x)
+{
+    if (v->watch_access)
+        soft_store_slow(v, i, lin, size, x, ACCESS_WRITE | ACCESS_PART);
+    else
+        soft_store(v, i, lin, size, x);
+}
+
 static void op_vsib(struct soft_vcpu *v, const struct insn *i)
 {
     union { u64 imm; struct vsib g; } u = {.imm = i->imm};
     const struct vsib *g = &u.g;
     vec_check(v, i, i->aux);
     vec_image(v);
-    *(u64 *)(v->s.xsave + XS_BV) |= v->native->mask & (g->evex ? XCOMP_VECTOR & ~XCOMP_X87 : XCOMP_SSE | XCOMP_AVX);
+    if (!g->scatter) /* what it may make other than zero: no other component comes into use */
+        *(u64 *)(v->s.xsave + XS_BV) |= g->data >= 16                 ? XCOMP_ZMM_HI16
+                                        : g->count * g->element <= 16 ? XCOMP_SSE
+                                        : g->count * g->element <= 32 ? XCOMP_SSE | XCOMP_AVX
+                                                                      : XCOMP_SSE | XCOMP_AVX | XCOMP_ZMM_HI;
     for (unsigned k = 0; k < g->count; k++) {
         if (!selected(v, g, k))
             continue;
@@ -196,13 +244,13 @@ static void op_vsib(struct soft_vcpu *v, const struct insn *i)
         u64 lin = soft_linear(v, i, i->seg, ea, g->element, g->scatter ? ACCESS_WRITE : ACCESS_READ);
         void *data = vec_byte(v, g->data, k * g->element);
         if (g->scatter && g->element == 8)
-            soft_store(v, i, lin, 8, *(u64 *)data);
+            store_element(v, i, lin, 8, *(u64 *)data);
         else if (g->scatter)
-            soft_store(v, i, lin, 4, *(u32 *)data);
+            store_element(v, i, lin, 4, *(u32 *)data);
         else if (g->element == 8)
-            *(u64 *)data = soft_load(v, i, lin, 8);
+            *(u64 *)data = load_element(v, i, lin, 8);
         else
-            *(u32 *)data = (u32)soft_load(v, i, lin, 4);
+            *(u32 *)data = (u32)load_element(v, i, lin, 4);
         deselect(v, g, k);
     }
     /* Mask elements beyond the last, and what lies above the result, become zero. */
@@ -237,6 +285,16 @@ static bool lower_vsib(const struct decoded *d, struct insn *i)
     return true;
 }
 
+static u8 store_kind(const struct opdesc *o)
+{
+    switch (o->mnemonic) {
+    case M_VEXTRACTF32X4: case M_VEXTRACTF64X2: case M_VEXTRACTF32X8: case M_VEXTRACTF64X4: case M_VEXTRACTI32X4:
+    case M_VEXTRACTI64X2: case M_VEXTRACTI32X8: case M_VEXTRACTI64X4: return STORE_CHECKS_ALL;
+    case M_VCVTPS2PH: return STORE_CONVERTS;
+    }
+    return 0;
+}
+
 bool lower_masked(struct soft_vcpu *v, const struct decoded *d, struct insn *i, unsigned size)
 {
     const struct opdesc *o = d->desc;
@@ -256,14 +314,13 @@ bool lower_masked(struct soft_vcpu *v, const struct decoded *d, struct insn *i, 
     if (!size || size > 64)
         return false;
     i->size = (u8)size;
-    i->aux3 = native_alignment(d, size);
     if (!native_make(v, d, i))
         return false;
     if (!i->imm)
         return true;
     switch (o->flags & (OPF_MEM_READ | OPF_MEM_WRITE)) {
     case OPF_MEM_READ: i->fn = op_masked_load; return true;
-    case OPF_MEM_WRITE: i->fn = op_masked_store; return true;
+    case OPF_MEM_WRITE: i->aux2 = store_kind(o); i->fn = op_masked_store; return true;
     }
     return false;
 }

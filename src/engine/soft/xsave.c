@@ -46,6 +46,8 @@ static u64 area(struct soft_vcpu *v, const struct insn *i, unsigned size, unsign
     u64 lin = insn_linear(v, i, size, a);
     if (lin & (align - 1))
         soft_raise_err(v, i, VEC_GP, 0);
+    if (align == 1) /* an x87 environment: by words of the operand's size (vol. 3, table 6-7) */
+        soft_check_alignment(v, i, lin, i->size == 2 ? 2 : 4);
     soft_probe(v, i, lin, size, a);
     return lin;
 }
@@ -97,8 +99,10 @@ static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
         IMAGE64(v, XS_FIP) = (u64)((s64)(IMAGE64(v, XS_FIP) << 16) >> 16);
         IMAGE64(v, XS_FDP) = (u64)((s64)(IMAGE64(v, XS_FDP) << 16) >> 16);
     }
-    for (unsigned k = 0; k < 8; k++) /* bytes 10-15 of a register are reserved */
-        zero_bytes(image + XS_ST + 16 * k + 10, 6);
+    for (unsigned k = 0; k < 8; k++) { /* bytes 10-15 of a register are reserved */
+        IMAGE16(v, XS_ST + 16 * k + 10) = 0;
+        IMAGE32(v, XS_ST + 16 * k + 12) = 0;
+    }
 }
 
 static unsigned legacy_end(const struct soft_vcpu *v)
@@ -158,6 +162,15 @@ static u64 requested(const struct soft_vcpu *v)
     return ((u64)(u32)v->gpr[RDX] << 32 | (u32)v->gpr[RAX]) & v->s.xcr0;
 }
 
+/* How much of component c (2 to 8) there is: outside 64-bit mode no vector register but the first eight (13.5.3, 13.5.5). */
+static unsigned component_size(const struct soft_vcpu *v, unsigned c)
+{
+    const unsigned size = v->native->size[c];
+    if (v->bits == 64)
+        return size;
+    return c == 2 ? MIN(size, 128u) : c == 6 ? MIN(size, 256u) : c == 7 ? 0 : size;
+}
+
 /* Offset of component c in an area whose format is xcomp_bv (0: standard). */
 static u32 component_at(const struct soft_native *n, u64 xcomp_bv, unsigned c)
 {
@@ -191,6 +204,66 @@ static u64 in_use(struct soft_vcpu *v)
     return v->pkru ? bv | XCOMP_PKRU : bv;
 }
 
+/* The area if it lies in one piece of host memory that may be accessed directly, else NULL. It is aligned and was probed. */
+static u8 *direct_area(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a)
+{
+    const unsigned first = MIN(size, 4096 - (unsigned)(lin & 0xfff));
+    const bool write = a == ACCESS_WRITE;
+    u8 buf[128];
+    bool bounce;
+    if (size > 4096)
+        return NULL;
+    /* A read needs to know of one byte that its page is memory; of a write every byte may hit decoded code. */
+    u8 *p = soft_ptr(v, i, lin, write ? first : 1, a, buf, &bounce);
+    if (bounce || first == size)
+        return bounce ? NULL : p;
+    const u8 *q = soft_ptr(v, i, lin + first, write ? size - first : 1, a, buf, &bounce);
+    return bounce || q != p + first ? NULL : p;
+}
+
+/*
+ * XSAVE64 or XSAVEC64 of what the unit holds, straight to the guest's memory: the host's instruction does but for what is
+ * not in the unit, the pointers of x87 and PKRU.
+ */
+static void save_native(struct soft_vcpu *v, u8 *p, u64 mask, u64 xcomp_bv)
+{
+    const struct soft_native *n = v->native;
+    const u32 rfbm = (u32)(mask & n->mask);
+    if (xcomp_bv)
+        __asm__ volatile("xsavec64 %0" : "+m"(*(u8(*)[4096])p) : "a"(rfbm), "d"(0) : "memory");
+    else
+        __asm__ volatile("xsave64 %0" : "+m"(*(u8(*)[4096])p) : "a"(rfbm), "d"(0) : "memory");
+    u64 bv = *(const u64 *)(p + XS_BV);
+    if (xcomp_bv ? bv & XCOMP_X87 : mask & XCOMP_X87) {
+        const bool none = n->fip_if_pending && !(p[XS_FSW] & 0x80);
+        *(u16 *)(p + XS_FOP) = none ? 0 : v->x87_fop;
+        *(u64 *)(p + XS_FIP) = none ? 0 : v->x87_fip;
+        *(u64 *)(p + XS_FDP) = none ? 0 : v->x87_fdp;
+    }
+    if (!(mask & XCOMP_PKRU))
+        return;
+    if (v->pkru || !xcomp_bv)
+        *(u64 *)(p + component_at(n, xcomp_bv, 9)) = v->pkru;
+    bv = v->pkru ? bv | XCOMP_PKRU : bv & ~(u64)XCOMP_PKRU;
+    *(u64 *)(p + XS_BV) = bv;
+    if (xcomp_bv)
+        *(u64 *)(p + XS_XCOMP_BV) = xcomp_bv;
+}
+
+/* The same for an area that lies in several pieces: every component of mask, in the standard form. */
+static void save_pieces(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 mask)
+{
+    const struct soft_native *n = v->native;
+    u8 buf[CPU_XSAVE_SIZE] __attribute__((aligned(64)));
+    *(u64 *)(buf + XS_BV) = soft_load(v, i, lin + XS_BV, 8);
+    save_native(v, buf, mask, 0);
+    store_run(v, i, lin, buf, LEGACY_END64);
+    store_run(v, i, lin + XS_BV, buf + XS_BV, 8);
+    for (unsigned c = 2; c < XCOMP_COUNT; c++)
+        if (mask >> c & 1)
+            store_run(v, i, lin + n->offset[c], buf + n->offset[c], n->size[c]);
+}
+
 static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, const struct insn *i,
                                                           enum save_kind kind)
 {
@@ -198,7 +271,18 @@ static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, 
     u8 legacy[LEGACY_END64] __attribute__((aligned(8)));
     xsave_check(v, i);
     const u64 mask = requested(v), xcomp_bv = kind == SAVE_COMPACT ? mask | BIT(63) : 0;
-    u64 lin = area(v, i, area_size(n, xcomp_bv, mask), 64, ACCESS_WRITE);
+    const unsigned total = area_size(n, xcomp_bv, mask);
+    u64 lin = area(v, i, total, 64, ACCESS_WRITE);
+    if (v->vec_live && v->bits == 64 && i->aux2 && n->xsave && (kind == SAVE_PLAIN || (kind == SAVE_COMPACT && n->xsavec))) {
+        u8 *p = direct_area(v, i, lin, total, ACCESS_WRITE);
+        const bool pieces = !p && kind == SAVE_PLAIN && (mask & 3) == 3;
+        if (p)
+            save_native(v, p, mask, xcomp_bv);
+        else if (pieces)
+            save_pieces(v, i, lin, mask);
+        if (p || pieces)
+            NEXT(v, i);
+    }
     vec_image(v);
     u64 use = in_use(v) & mask;
     if (kind == SAVE_COMPACT && (mask & XCOMP_SSE) && IMAGE32(v, XS_MXCSR) != 0x1f80)
@@ -224,9 +308,7 @@ static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, 
             continue;
         u64 pkru[8] = {v->pkru};
         const u8 *from = c == 9 ? (u8 *)pkru : v->s.xsave + n->offset[c];
-        unsigned size = c == 9 ? MIN(n->size[c], (u32)sizeof pkru) : n->size[c];
-        if (c == 2 && v->bits != 64)
-            size = MIN(size, 128u); /* YMM8-15 do not exist */
+        unsigned size = c == 9 ? MIN(n->size[c], (u32)sizeof pkru) : component_size(v, c);
         store_run(v, i, lin + component_at(n, xcomp_bv, c), from, size);
     }
     u64 header[2] = {use, xcomp_bv};
@@ -268,20 +350,29 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
     const bool mxcsr = compact ? load & XCOMP_SSE : mask & (XCOMP_SSE | XCOMP_AVX);
     if (bad || (mxcsr && (*(u32 *)(head + XS_MXCSR) & ~n->mxcsr_mask)))
         soft_raise_err(v, i, VEC_GP, 0);
-    if (load >> 2) {
-        u32 size = area_size(n, xcomp_bv, load);
+    const u32 size = area_size(n, xcomp_bv, load);
+    if (load >> 2)
         soft_probe(v, i, insn_linear(v, i, size, ACCESS_READ), size, ACCESS_READ);
-    }
-    vec_image(v);
+    /* Where all that the unit holds is replaced, nothing of it need be saved; but then nothing may fault any more. */
+    const u8 *p = NULL;
+    if (v->vec_live && v->bits == 64 && !(n->mask & n->offered & ~mask))
+        p = direct_area(v, i, lin, size, ACCESS_READ);
+    if (p)
+        v->vec_live = false;
+    else
+        vec_image(v);
     /* Only what another processor's page tables could still take away faults from here on. */
     for (unsigned c = 2; c < XCOMP_COUNT; c++) {
         if (c == 9)
             continue;
+        const u32 at = component_at(n, xcomp_bv, c);
         if (load >> c & 1) {
-            unsigned size = c == 2 && v->bits != 64 ? MIN(n->size[c], 128u) : n->size[c];
-            load_run(v, i, lin + component_at(n, xcomp_bv, c), v->s.xsave + n->offset[c], size);
-        } else if (reset >> c & 1) {
-            vec_init_component(v, c);
+            if (p)
+                copy_bytes(v->s.xsave + n->offset[c], p + at, n->size[c]);
+            else
+                load_run(v, i, lin + at, v->s.xsave + n->offset[c], component_size(v, c));
+        } else if ((reset >> c & 1) && !p) {
+            zero_bytes(v->s.xsave + n->offset[c], component_size(v, c));
         }
     }
     if (load & XCOMP_X87)
@@ -297,8 +388,10 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
     else if (compact && (reset & XCOMP_SSE))
         IMAGE32(v, XS_MXCSR) = 0x1f80;
     /* In 32-bit code registers 8-15 keep what they hold, so their component stays in use. */
-    const u64 keep = v->bits == 64 ? 0 : XCOMP_SSE | XCOMP_AVX | XCOMP_ZMM_HI;
+    const u64 keep = v->bits == 64 ? 0 : XCOMP_SSE | XCOMP_AVX | XCOMP_ZMM_HI | XCOMP_ZMM_HI16;
     IMAGE64(v, XS_BV) = ((IMAGE64(v, XS_BV) & ~(reset & ~keep)) | load) & ~(u64)XCOMP_PKRU;
+    if (p)
+        soft_vec_load(v);
     if (mask & XCOMP_PKRU) {
         u32 pkru = 0;
         if (load & XCOMP_PKRU)

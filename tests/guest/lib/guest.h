@@ -32,6 +32,7 @@ struct frame {
 extern int (*on_interrupt)(struct frame *f);
 void interrupt(struct frame *f);
 
+void *memcpy(void *d, const void *s, unsigned long n);
 void print(const char *s);
 void print_hex(u64 v);
 void fail(const char *what, u64 got, u64 want); /* counts; the guest goes on */

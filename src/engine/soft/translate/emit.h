@@ -8,9 +8,17 @@
 #include "base/base.h"
 #include "cpu/cpu.h"
 
+struct emit_data { /* what lies among the instructions and is none */
+    u32 n;
+    struct {
+        const u8 *at; /* in the writable view */
+        u32 size;
+    } span[4096];
+};
 struct emit {
     u8 *p, *end; /* in the writable view; p == end: full, what follows is dropped */
     s64 rx;      /* executable view minus writable view */
+    struct emit_data *data; /* NULL: nobody asks */
 };
 
 static inline void e1(struct emit *e, unsigned b)
@@ -27,6 +35,15 @@ static inline void e8(struct emit *e, u64 x)
 {
     e4(e, (u32)x);
     e4(e, (u32)(x >> 32));
+}
+/* The next size bytes are no instructions. */
+static inline void e_data(struct emit *e, u32 size)
+{
+    struct emit_data *d = e->data;
+    if (d && d->n < ARRAY_SIZE(d->span)) {
+        d->span[d->n].at = e->p;
+        d->span[d->n++].size = size;
+    }
 }
 static inline bool emit_full(const struct emit *e)
 {
@@ -115,6 +132,29 @@ static inline void e_jmp(struct emit *e, u64 to)
 {
     e1(e, 0xe9);
     e4(e, (u32)(to - (here(e) + 4)));
+}
+static inline void e_call_rel(struct emit *e, u64 to)
+{
+    e1(e, 0xe8);
+    e4(e, (u32)(to - (here(e) + 4)));
+}
+/* NOPs, so that what comes n bytes from here begins at a multiple of 4: a store there is one to who executes it. */
+static inline void e_align(struct emit *e, unsigned n)
+{
+    switch (-((u64)e->p + n) & 3) {
+    case 3: e1(e, 0x0f), e1(e, 0x1f), e1(e, 0x00); break;
+    case 2: e1(e, 0x66); /* fall through */
+    case 1: e1(e, 0x90); break;
+    }
+}
+/* ModRM, SIB and 32-bit displacement: a form that EVEX does not scale. */
+static inline void e_mem_wide(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
+{
+    bool sib = index != 16 || (base & 7) == 4;
+    e1(e, 0x80 | (reg & 7) << 3 | (sib ? 4 : base & 7));
+    if (sib)
+        e1(e, scale << 6 | (index == 16 ? 4 : index & 7) << 3 | (base & 7));
+    e4(e, (u32)disp);
 }
 static inline void e_call(struct emit *e, u64 to) /* any distance; through rax */
 {

@@ -3,6 +3,7 @@
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
@@ -11,60 +12,153 @@
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
-static bool host_can(void)
+/* BMI2: shifts that leave the flags alone, where the lookup of indirect branches wants them. */
+static bool host_bmi2(void)
 {
     u32 a, b = 0, c, d;
-    /* BMI2: the lookup of indirect branches uses shifts that leave the flags alone. LAHF in 64-bit mode comes with it. */
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 8 & 1);
 }
-
-int soft_jit_new(struct soft_vcpu *v)
+/* LAHF and SAHF in 64-bit mode: only the first processors with long mode lack them. */
+static bool host_can(void)
 {
-    const u64 share = v->vm->cfg.code_cache / v->vm->cfg.cpus;
-    if (!share || v->vm->vec_eager || !host_can())
+    u32 a, b, c = 0, d;
+    return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1);
+}
+
+static void *reserve(u64 size)
+{
+    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+static void release(void *p, u64 size)
+{
+    if (p)
+        munmap(p, size);
+}
+
+void soft_jit_free(struct soft_vm *vm)
+{
+    struct jit *j = vm->jit;
+    if (!j)
+        return;
+    release(j->rw, j->size);
+    release(j->rx, j->size);
+    release(j->data, j->data_size);
+    release(j->workspace, jit_workspace_size());
+    release(j, sizeof *j);
+    vm->jit = NULL;
+}
+
+/* A third of the cache's bytes are records about the code in the rest. */
+int soft_jit_new(struct soft_vm *vm)
+{
+    const u64 share = vm->cfg.code_cache;
+    if (!share || vm->vec_eager || !host_can())
         return 0;
-    struct soft_jit *j = calloc(1, sizeof *j);
+    struct jit *j = reserve(sizeof *j);
     if (!j)
         return -ENOMEM;
-    j->size = align_up(MAX(share, KiB(256)), GUEST_PAGE_SIZE);
-    j->data_size = 2 * j->size;
-    int fd = memfd_create("translations", MFD_CLOEXEC), r = -errno;
-    if (fd < 0 || ftruncate(fd, j->size) < 0)
+    vm->jit = j;
+    j->size = align_up(MAX(share / 3 * 2, MiB(1)), GUEST_PAGE_SIZE);
+    j->data_size = align_up(MAX(share / 3, KiB(512)), GUEST_PAGE_SIZE);
+    j->nseg = j->size < MiB(8) ? 4 : JIT_SEGMENTS;
+    j->bmi2 = host_bmi2();
+    /* Shared anonymous memory, twice: perf takes "/dev/zero" for a place of generated code (--perf-map), a memfd not. */
+    void *rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (rw == MAP_FAILED)
         goto fail;
-    j->rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    j->rx = mmap(NULL, j->size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    j->data = mmap(NULL, j->data_size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (j->rw == MAP_FAILED || j->rx == MAP_FAILED || j->data == MAP_FAILED) {
-        r = -errno;
+    j->rw = rw;
+    void *rx = mremap(rw, 0, j->size, MREMAP_MAYMOVE);
+    if (rx == MAP_FAILED)
         goto fail;
-    }
-    close(fd);
-    j->hot = (u16)MIN(v->vm->cfg.translate_after, 1000u);
-    v->jit = j;
-    soft_jit_stubs(v);
+    j->rx = rx;
+    if (mprotect(rx, j->size, PROT_READ | PROT_EXEC) < 0)
+        goto fail;
+    errno = ENOMEM;
+    if (!(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
+        goto fail;
+    j->count = vm->cfg.count;
+    j->hot = j->hot_least = (u16)MIN(vm->cfg.translate_after, 1000u);
+    for (unsigned k = 0; k < 4096; k++)
+        j->region.at[k] = j->region.block_at[k] = -1;
+    jit_stubs(j);
+    soft_jit_report_stubs(vm);
     return 0;
-fail:
-    if (fd >= 0)
-        close(fd);
-    free(j);
+fail:;
+    const int r = -errno;
+    soft_jit_free(vm);
     return r;
 }
 
-void soft_jit_free(struct soft_vcpu *v)
+/* Bytes of the stack that signals are taken on: by hardware as much as the vector registers ask for, and then some. */
+static u64 signal_stack_size(void)
 {
-    struct soft_jit *j = v->jit;
+    return ((u64)sysconf(_SC_SIGSTKSZ) + GUEST_PAGE_SIZE - 1) & ~(u64)(GUEST_PAGE_SIZE - 1);
+}
+
+static u8 *signal_stack(struct soft_vcpu *v)
+{
+    return v->jit_stack + JIT_STACK + 2 * GUEST_PAGE_SIZE;
+}
+
+/* The stack of translated calls lies between pages that fault: a guest that only ever calls runs into the lower one,
+   and begins anew (fault_gate.c). There is no room on it for that signal: above lies a stack for signals. */
+int soft_jit_attach(struct soft_vcpu *v)
+{
+    struct jit *j = v->vm->jit;
     if (!j)
-        return;
-    munmap(j->rw, j->size);
-    munmap(j->rx, j->size);
-    munmap(j->data, j->data_size);
-    free(j);
+        return 0;
+    const u64 calls = JIT_STACK + 2 * GUEST_PAGE_SIZE;
+    u8 *stack = mmap(NULL, calls + signal_stack_size(), PROT_NONE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (stack == MAP_FAILED)
+        return -errno;
+    v->jit_stack = stack;
+    if (mprotect(stack + GUEST_PAGE_SIZE, JIT_STACK, PROT_READ | PROT_WRITE) < 0 ||
+        mprotect(stack + calls, signal_stack_size(), PROT_READ | PROT_WRITE) < 0)
+        return -errno;
+    if (!(v->jit_lowered = reserve(soft_jit_lowered_size())))
+        return -ENOMEM;
+    v->jit_base = (u64)stack + GUEST_PAGE_SIZE + JIT_STACK - 64;
+    v->jit_self = v;
+    v->jit_code = (u64)j->rx;
+    v->jit_code_size = j->size;
+    v->jit_fault = soft_jit_fault_entry;
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        for (unsigned k = 0; k < JCT_SIZE; k++)
+            v->jct[c][k] = j->miss;
+    v->jit_epoch = ~0ull;
+    v->jit = j;
+    return 0;
+}
+
+void soft_jit_detach(struct soft_vcpu *v)
+{
+    release(v->jit_lowered, soft_jit_lowered_size());
+    release(v->jit_stack, JIT_STACK + 2 * GUEST_PAGE_SIZE + signal_stack_size());
+    v->jit_lowered = NULL;
+    v->jit_stack = NULL;
     v->jit = NULL;
 }
 
 void soft_jit_thread(struct soft_vcpu *v)
 {
     soft_fault_vcpu = v;
-    if (v->jit)
-        syscall(SYS_arch_prctl, ARCH_SET_GS, v);
+    if (!v->jit)
+        return;
+    syscall(SYS_arch_prctl, ARCH_SET_GS, v);
+    stack_t s;
+    if (sigaltstack(NULL, &s) == 0 && !(s.ss_flags & SS_DISABLE))
+        return; /* a sanitizer's, which it takes away itself */
+    s = (stack_t){ .ss_sp = signal_stack(v), .ss_size = signal_stack_size() };
+    sigaltstack(&s, NULL);
+}
+
+void soft_jit_thread_end(struct soft_vcpu *v)
+{
+    stack_t s;
+    if (v->jit && sigaltstack(NULL, &s) == 0 && s.ss_sp == signal_stack(v)) {
+        s = (stack_t){ .ss_flags = SS_DISABLE };
+        sigaltstack(&s, NULL);
+    }
 }

@@ -1,74 +1,295 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * translate.h - the binary translator: hot blocks of 64-bit code become host code.
+ * translate.h - the binary translator: hot guest code becomes host code.
  *
- * The instructions are kept; what must not reach the real machine is replaced. Guest registers
- * live in host registers (below), arithmetic flags in RFLAGS, vectors in the vector unit. A memory operand becomes
- * a probe of the software TLB and an access through a host pointer. Whatever the fast path does not cover - a TLB miss, a
- * register of a device, a faulting access, an instruction not translated - is done by the interpreter's handler for
- * that one instruction, with the registers stored where it expects them. So the interpreter holds the meaning
- * of every instruction, and faults are as precise as its own.
+ * The unit is a region: blocks of one guest page that lead to each other by direct jumps, translated together
+ * (region.c finds them, translate.c writes them). The instructions are kept; what must not reach the real machine is
+ * replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS, vectors and x87 in the host's
+ * unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe serves
+ * all accesses near it off the same base registers. Whatever the fast path does not cover - a TLB miss, a register of
+ * a device, a faulting access, an instruction not translated - is done by the interpreter's handler for that one
+ * instruction, with the registers stored where it expects them (stubs.c). So the interpreter holds the meaning of
+ * every instruction, and faults are as precise as its own.
  *
  *   guest  rax rcx rdx rbx rbp rsi rdi r8 r12-r15   the same host register
  *          rsp                                      r9
  *          r9 r10 r11                               in memory, gs:[gpr]
- *   host   r10 r11  scratch      rsp  the host's stack      gs  struct soft_vcpu
+ *   host   r10 r11  scratch      gs  struct soft_vcpu      rsp  the stack of translated calls (soft_vcpu.jit_base)
  *
- * A translation is for one RIP, one block of guest-physical code and one mode (jc_key's low byte). It is valid as its
- * block is (block.h); when the code is overwritten its entry is patched to leave.
+ * That is so between regions; inside one, registers it uses much may trade places with such it does not.
+ *
+ * A guest CALL is a host CALL, and a guest RET a host RET with the guest's return address in r10: where it lands it is
+ * compared with the address that belongs there. Whatever leaves translated code empties that stack.
+ *
+ * A translation is for one RIP, one guest-physical place and one mode (jc_key's low byte). It is valid as its page's
+ * generation is (block.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
+ * translations (cache.c): who writes holds jit.lock, who runs them holds nothing.
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
 #define LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
 
 #include "engine/soft/block.h"
+#include "engine/soft/translate/emit.h"
 
-enum { JIT_BLOCK_MAX = 60000 /* bytes of host code of one block */, JIT_PAGE_BUCKETS = 1024 };
+enum {
+    REGION_INSNS = 256,
+    REGION_BLOCKS = 48,
+    JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
+    JIT_SEGMENTS = 8, /* at most */
+    JIT_HASH = 1 << 14,
+    JIT_PAGE_BUCKETS = 1 << 12,
+    JIT_SLOTS = 8,          /* probes that a point of a region may rely on */
+    JIT_STACK = 256 << 10,  /* bytes of the stack of translated calls */
+};
+
+/* Where a translation may be left for another that is not known when it is written. */
+struct link {
+    u64 rip;             /* where it leads */
+    u32 key;
+    u32 jump;        /* place of the rel32 to patch, from the start of the code */
+    u32 unlinked;    /* where it goes while it is not linked, likewise */
+    u32 check;       /* place of the disp32 of the mapping check (to another page), 0: none */
+    u64 quiet;           /* of jit.quiet, when it was last unlinked; 0: it never was linked */
+    struct trans *from, *to;
+    struct link *next; /* of those that lead to the same translation */
+};
+
+/* One guest instruction of a translation. */
+struct tinsn {
+    u16 host; /* its host code, from the entry */
+    u16 off;  /* in the guest page */
+    u8 len;
+    bool flags_away; /* where it accesses memory the guest's flags are in gs:[jit_flags] */
+};
 
 struct trans {
-    u64 rip;
+    u64 rip, gpa;
+    u64 gpa2;      /* page of the rest of an instruction that crosses into it (then the only one), else ~0 */
+    u32 key, gen, gen2;
+    u32 page_id2;
+    u32 serial;    /* no two translations ever have the same */
+    u32 page_id;   /* see jit_page */
+    u8 *entry;     /* writable view */
+    u64 code;      /* where it executes */
+    u64 checked;   /* the same, after a comparison of r10 with rip */
+    u64 convert;   /* where a fault in it goes: its registers are not where they are between regions; 0: they are */
+    u32 size;
+    u32 retired_code; /* where its patched entry goes, from the entry */
+    u32 slow_code;    /* from there on it is all slow paths and ways out, likewise */
+    u32 ntinsns, nlinks, nbytes;
+    struct tinsn *tinsn; /* by host address */
+    u8 *bytes;           /* of the guest's instructions, in the order of tinsn */
+    struct link *link;
+    struct link *in;     /* links that lead here */
+    u32 segment;
+    bool retired, merged;
+    struct trans *hash_next, *page_next, *page2_next, *seg_next;
+};
+
+/* Behind a call out of translated code, and the five bytes of the jump that follows it: what it is about. */
+struct jit_site {
+    u32 trans; /* number of the translation: its place in jit.data / 16 */
+    u16 insn;  /* tinsn; exits: link */
+    /* A probe for several accesses (run_refill): span bytes from lo on about the registers. */
+    u8 base, index, scale, seg;
+    bool write;
+    u16 span;
+    s32 lo;
+    u64 constant;
+} __attribute__((packed));
+
+struct jit_segment {
+    u32 code, code_end; /* from the start of the code: used up to, end */
+    u32 data, data_end;
+    struct trans *first;
+    u32 state; /* enum segment_state */
+    u64 epoch; /* draining: free once every processor has passed it */
+};
+enum segment_state { SEG_FREE, SEG_OPEN, SEG_FULL, SEG_DRAINING };
+
+struct rinsn {
+    u16 off;            /* in the page */
+    u8 how;             /* enum how */
+    struct decoded d;
+};
+struct rblock {
+    u16 first, n;       /* instructions */
+    u16 off, end;       /* in the page */
+    s16 next, taken;    /* blocks that follow; -1: none, or out of the region */
+    bool header;        /* a backward jump leads here */
+    u32 live_in, live_out;
+};
+struct region {
+    struct soft_vcpu *v;
+    u64 rip, gpa;
+    const u8 *page;     /* the guest's */
+    const struct block *crossing; /* the instruction that reaches into another page, which is all there is; or NULL */
+    const u8 *page2;
+    u32 gen;
     u32 key;
-    struct block *block;
-    u8 *entry;                               /* writable view */
-    u64 code;                                /* where it executes */
-    u64 retired;                             /* where its patched entry goes */
-    u32 size;                                /* bytes of code from entry on */
-    u16 *off;                                /* by instruction: offset of its host code from entry */
-    struct trans *of_block, *of_page, *next; /* next: in order of creation */
+    unsigned ctx;
+    bool vectors, avx512, user;
+    bool whole;         /* other translations may begin within */
+    unsigned most;      /* instructions wanted */
+    unsigned ninsns, nblocks;
+    u64 watched;        /* lines of the page */
+    s16 at[4096];       /* instruction at an offset, or -1 */
+    s16 block_at[4096]; /* block that starts there, or -1 */
+    u16 order[REGION_INSNS + REGION_BLOCKS]; /* the blocks' instructions, in their order */
+    bool live[REGION_INSNS + REGION_BLOCKS]; /* likewise: arithmetic flags are needed by it or after it */
+    struct rinsn insn[REGION_INSNS];
+    struct rblock block[REGION_BLOCKS];
+};
+struct jit {
+    u32 lock; /* of everything here but `lookup` and the like, which do not change */
+    u8 *rw, *rx;
+    u64 size;
+    u8 *data;
+    u64 data_size;
+    u64 enter, fallback, fallback_conv, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY],
+        sentinel[TLB_EMPTY], refill, refill_conv, check;
+    u32 stubs_end;
+    struct jit_segment seg[JIT_SEGMENTS];
+    u32 nseg, open; /* open: the segment that is written */
+    u64 epoch;
+    u64 quiet; /* counts what a processor may have seen half of until it was outside translated code: atomic */
+    u32 serial;
+    u32 npages;
+    bool crowded;        /* a page got no number */
+    u64 sweep, swept;    /* unused numbers are free once all have passed this epoch, 0: none; jit.made when last looked for */
+    struct jit_page { u64 lin, gpa; } page_id[JIT_PAGE_IDS]; /* a code page as mapped; open hashing */
+    void *workspace;
+    u16 hot, hot_least; /* runs in the interpreter before a block is translated; if the cache were large */
+    u64 window, busy, window_evicted; /* time stamp when the costs were last looked at; since: spent on translating */
+    bool bmi2;
+    bool count; /* translated code counts what it does */
+    struct emit_data data_in_code; /* of the translation made last, for soft_jit_report */
+    struct trans *hash[JIT_HASH], *page[JIT_PAGE_BUCKETS];
+    struct trans *page2[JIT_PAGE_BUCKETS]; /* those with a second page, by that */
+    struct region region; /* the one in the making */
+    u64 made, made_insns, made_bytes, refused, retired, evicted, links;
 };
 
-struct soft_jit {
-    u8 *rw, *rx; /* two views of the code */
-    u64 size, data_size;
-    u64 used;
-    u8 *data; /* trans, fallback records */
-    u64 data_used;
-    u64 enter, fallback, miss, exit, exit_link, lookup[TLB_CTX_COUNT]; /* where the stubs execute */
-    u64 base_used;                                                     /* the stubs */
-    struct trans *page[JIT_PAGE_BUCKETS], *first;
-    struct jct_entry *filled[4096]; /* lookup entries in use, to clear them cheaply */
-    u32 nfilled;
-    bool full;
-    u16 hot; /* runs in the interpreter before a block is translated */
-};
+/* ---- between the run loop and the translator ---- */
 
-/* The translation of b at v->rip in the present mode, made if b is hot; NULL: interpret. */
-struct trans *soft_jit_find(struct soft_vcpu *v, struct block *b);
-/* Runs it and what it leads to; returns with v->rip set. */
-void soft_jit_enter(struct soft_vcpu *v, struct trans *t);
-/* Drops every translation; only between blocks. */
-void soft_jit_flush(struct soft_vcpu *v);
-/* Lookup entries: mappings changed. */
-void soft_jit_clear_lookup(struct soft_vcpu *v);
-/* Code of a page changed: its translations leave at their next entry. */
+/* Runs translated code at v->rip if there is any, b's made now if that is hot; false: interpret. */
+bool soft_jit_run(struct soft_vcpu *v, struct block *b);
+/* The processor is outside translated code: lets space be used again. */
+void soft_jit_quiesce(struct soft_vcpu *v);
+/* It will be outside for long. */
+void soft_jit_idle(struct soft_vcpu *v);
+/* Executable mappings changed: forgets what RIPs of these TLB contexts (a bit per enum tlb_ctx) lead to. */
+void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts);
+/* Code of a page changed: its translations leave at their next entry. Any thread of a processor. */
 void soft_jit_retire_page(struct soft_vcpu *v, u64 page);
-/* The same for whatever is stale. */
-void soft_jit_retire_stale(struct soft_vcpu *v);
+/* The native stubs are gone, and with them what the processor keeps lowered. */
+void soft_jit_forget_lowered(struct soft_vcpu *v);
+/* All translations are to be left for good: what they assume changed. */
+void soft_jit_retire_all(struct soft_vcpu *v);
 
-/* jit_gate.c */
-int must_check soft_jit_new(struct soft_vcpu *v);
-void soft_jit_free(struct soft_vcpu *v);
-void soft_jit_thread(struct soft_vcpu *v); /* on the vCPU's thread, before running */
-/* translate.c, once the memory is there */
-void soft_jit_stubs(struct soft_vcpu *v);
+/* ---- jit_gate.c ---- */
+int must_check soft_jit_new(struct soft_vm *vm);
+void soft_jit_free(struct soft_vm *vm);
+int must_check soft_jit_attach(struct soft_vcpu *v);
+void soft_jit_detach(struct soft_vcpu *v);
+void soft_jit_thread(struct soft_vcpu *v);     /* on the vCPU's thread, before running */
+void soft_jit_thread_end(struct soft_vcpu *v); /* and after */
+
+/* ---- among the translator's files ---- */
+
+/* stubs.c */
+void jit_stubs(struct jit *j);
+enum { H_SP = R9, T0 = R10, T1 = R11, NONE = 16, IN_MEMORY = 0xff };
+extern const u8 jit_home[16]; /* host register of a guest register between regions, IN_MEMORY */
+#define OFF(field) ((u32)offsetof(struct soft_vcpu, field))
+#define GPR(n)     (OFF(gpr) + 8u * (n))
+void emit_save_flags(struct emit *e);
+void emit_save_flags_by(struct emit *e, unsigned scratch);
+void emit_restore_flags_by(struct emit *e, unsigned scratch);
+void emit_restore_flags(struct emit *e);
+void emit_flags_from_eax(struct emit *e);
+/* The last jump by register or memory led to an address that is none: the fault is that instruction's. Raises it. */
+void jit_bad_target(struct soft_vcpu *v);
+u64 soft_jit_lowered_size(void);
+/* Where to go on after a fault of the host's unit at pc, in translated code. In a signal handler. */
+u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc);
+
+/* instrument.c: what translated code does besides, where that is asked for */
+struct emit_counts { /* of a block: to be filled in when it is written */
+    u8 *probes, *accesses; /* NULL: not counted */
+};
+/* The block that begins here counts that it ran. Uses T0. */
+struct emit_counts emit_counts(struct emit *e, unsigned insns);
+void emit_counts_end(const struct emit_counts *c, u32 probes, u32 accesses);
+/* size bytes at [base + (index << scale) + disp] are about to be accessed: is that the guest's memory? Changes no
+   register and no flag; nothing at all unless built with -Djit_check=true. */
+void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned index, unsigned scale, s32 disp, unsigned size,
+                bool write);
+void emit_check_stub(struct emit *e);
+
+/* ---- report_gate.c ---- */
+void soft_jit_report(struct soft_vcpu *v, const struct trans *t); /* to --trace jit and the like; under jit.lock */
+void soft_jit_report_stubs(struct soft_vm *vm);
+_Noreturn void soft_jit_check_failed(struct soft_vcpu *v, u64 host, u64 size, bool write);
+void soft_report_vcpu(const struct soft_vcpu *v, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
+void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
+
+/* cache.c */
+/* The mode a translation is for: the low byte of jc_key and what that does not tell. */
+enum { JIT_NO_AVX512 = 1 << 8, JIT_SEGMENTED = 1 << 9 /* not translated: 32-bit code with segments that are not flat; CPL 1 and 2 */,
+       JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */ };
+u32 jit_key32(const struct soft_vcpu *v);
+static inline u32 jit_key(const struct soft_vcpu *v)
+{
+    const u32 key = (u32)(v->jc_key & 0xff) | (v->fpu_deny & DENY_AVX512 ? JIT_NO_AVX512 : 0);
+    if (unlikely(v->cpl == 1 || v->cpl == 2))
+        return key | JIT_SEGMENTED;
+    return likely(v->bits == 64) ? key : key | jit_key32(v);
+}
+/* Of a key: what all entries of a context's lookup table have in common. */
+enum { JIT_MODE = ~0xf0 };
+bool jit_lock(struct jit *j, bool wait);
+void jit_unlock(struct jit *j);
+struct trans *jit_find(struct jit *j, u64 rip, u64 gpa, u64 gpa2, u32 key);
+struct trans *jit_by_code(struct jit *j, u64 pc);
+bool jit_room(struct soft_vcpu *v); /* in the open segment for one more region */
+void *jit_data(struct jit *j, u64 n);
+void jit_add(struct jit *j, struct trans *t);
+void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
+void jit_unlink(struct jit *j, struct link *l);
+u32 jit_page_id(struct jit *j, u64 lin, u64 gpa, bool user);
+
+/* region.c */
+bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page);
+static inline u64 region_rip(const struct region *r, unsigned off)
+{
+    return (r->rip & ~0xfffull) | off;
+}
+
+/* RIP as it wraps. */
+static inline u64 region_to(const struct region *r, u64 rip)
+{
+    return rip & r->v->ipmask;
+}
+
+enum how {
+    HOW_FALLBACK, /* the interpreter does it, then on */
+    HOW_STOP,     /* likewise, but it ends the block */
+    HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_X87,
+    HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
+    HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
+};
+enum how region_how(const struct region *r, const struct decoded *d);
+static inline bool how_ends(unsigned how)
+{
+    return how == HOW_STOP || how >= HOW_CALL;
+}
+
+/* translate.c */
+/* page2: where b reaches into a second page */
+struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 rip, const u8 *page, const u8 *page2, bool whole);
+u64 jit_workspace_size(void);
+/* region.c: bytes of the explicit memory operand, 0: not fixed */
+unsigned memory_size(const struct decoded *d);
 
 #endif

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * mmu.h - between mmu.c (accesses), walk.c (the guest's page tables) and tlb.c
+ * (what is remembered of them).
+ */
+#ifndef LODGE_ENGINE_SOFT_MMU_H
+#define LODGE_ENGINE_SOFT_MMU_H
+
+#include "engine/soft/block.h"
+
+enum { GPA_WATCHED = 1 /* in tlb_entry.gpa: may be written, but holds decoded code: stores take the slow path, without a walk */ };
+
+enum { PAGE_4K = 12, PAGE_2M = 21, PAGE_4M = 22, PAGE_1G = 30 };
+
+struct walk {
+    u64 gpa;       /* of the 4 KiB page */
+    bool w, u, nx; /* rights over all levels */
+    bool dirty;    /* D set in the leaf */
+    bool global;   /* CR4.PGE and G */
+    u8 pkey;
+    u8 shift;  /* PAGE_4K, ..: of the guest's page */
+    u32 fault; /* error code, if the walk failed */
+};
+
+static inline enum tlb_ctx ctx_of(const struct soft_vcpu *v, enum access a)
+{
+    if (v->cpl == 3 && !(a & ACCESS_IMPLICIT))
+        return TLB_USER;
+    if (!(v->s.cr4 & CR4_SMAP))
+        return TLB_KERNEL_AC;
+    return (v->rflags & RFLAGS_AC) && !(a & ACCESS_IMPLICIT) ? TLB_KERNEL_AC : TLB_KERNEL;
+}
+
+static inline const struct memory_region *region_at(const struct soft_vm *vm, u64 gpa)
+{
+    const struct memory *m = vm->cfg.memory;
+    for (u32 k = 0; k < m->nregions; k++)
+        if (gpa - m->region[k].gpa < m->region[k].size)
+            return &m->region[k];
+    return NULL;
+}
+
+/* ---- walk.c --------------------------------------------------------------- */
+
+/* Translates lin for access a, setting A and D bits; false: w->fault. smap: user pages are refused to the supervisor. */
+bool soft_walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct walk *w);
+/* Would a write by the same access be allowed, too? */
+bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tlb_ctx ctx);
+
+/* ---- tlb.c ---------------------------------------------------------------- */
+
+/* Loads in ctx go straight to the page that lin was translated to, at host. */
+void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host);
+/* Stores do, too, unless the page holds decoded code. Only a page that soft_tlb_fill filled in, may be written and is
+   marked as dirty. */
+void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);
+/* A walk found a large page: INVLPG must find all of it. */
+void soft_note_large(struct soft_vcpu *v, u64 lin, unsigned shift);
+/* Code is fetched through the page, by the current privilege: before anything is remembered by its RIP. */
+void soft_note_code(struct soft_vcpu *v, u64 lin, const struct walk *w);
+
+#endif

@@ -1,0 +1,396 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * tlb.c - what is remembered of the guest's page tables, and when it is forgotten: the tables that loads and stores
+ * probe, the last few PCIDs, and who is told that executable mappings are gone.
+ *
+ * SDM vol. 3 4.10.2.4 (global pages), 4.10.4.1 (what invalidates which).
+ */
+#include "engine/soft/mmu.h"
+#include "engine/soft/translate/translate.h"
+
+/* ---- sets of pages, by a hash ------------------------------------------- */
+
+static unsigned filter_bit(u64 lin, unsigned shift)
+{
+    return (unsigned)((((lin >> shift) ^ (u64)shift << 56) * 0x9e3779b97f4a7c15ull) >> (64 - FILTER_BITS));
+}
+static void filter_add(struct page_filter *f, u64 lin, unsigned shift)
+{
+    const unsigned b = filter_bit(lin, shift);
+    f->word[b / 64] |= BIT(b % 64);
+}
+static bool filter_has(const struct page_filter *f, u64 lin, unsigned shift)
+{
+    const unsigned b = filter_bit(lin, shift);
+    return f->word[b / 64] >> (b % 64) & 1;
+}
+/* Is lin in a page that was added, whatever the page's size? */
+static bool filter_covers(const struct page_filter *f, u64 lin)
+{
+    return filter_has(f, lin, PAGE_4K) || filter_has(f, lin, PAGE_2M) || filter_has(f, lin, PAGE_4M) ||
+           filter_has(f, lin, PAGE_1G);
+}
+
+/* ---- code --------------------------------------------------------------- */
+
+enum {
+    USER_CODE = 1 << TLB_USER | 1 << TLB_EMPTY,
+    SUPERVISOR_CODE = 1 << TLB_KERNEL | 1 << TLB_KERNEL_AC | 1 << TLB_EMPTY,
+};
+
+/* Executable mappings of these contexts (bits by enum tlb_ctx) changed; jc_gen says so already. Everything that finds
+   code by its RIP without asking soft_fetch_page is told here, and only here. */
+static void code_unmapped(struct soft_vcpu *v, u32 contexts)
+{
+    v->stat.forgot++;
+    soft_update_jc_key(v);
+    if (v->jit)
+        soft_jit_clear_lookup(v, contexts);
+}
+
+static void space_new_code(struct soft_vcpu *v, struct tlb_space *s)
+{
+    s->code_gen = ++v->mmu.gen;
+    zero_bytes(&s->code, sizeof s->code);
+}
+static void supervisor_new_code(struct soft_vcpu *v)
+{
+    struct soft_mmu *m = &v->mmu;
+    v->jc_gen[0] = ++m->gen;
+    m->local_code = false;
+    zero_bytes(&m->code[0], sizeof m->code[0]);
+}
+static void all_users_new_code(struct soft_vcpu *v)
+{
+    struct soft_mmu *m = &v->mmu;
+    for (unsigned k = 0; k < SPACE_COUNT; k++)
+        space_new_code(v, &m->spaces[k]);
+    zero_bytes(&m->code[1], sizeof m->code[1]);
+    if (m->space) /* there is one from the first soft_flush_tlb on */
+        v->jc_gen[1] = m->space->code_gen;
+}
+
+void soft_forget_code(struct soft_vcpu *v)
+{
+    supervisor_new_code(v);
+    all_users_new_code(v);
+    code_unmapped(v, USER_CODE | SUPERVISOR_CODE);
+}
+
+void soft_note_code(struct soft_vcpu *v, u64 lin, const struct walk *w)
+{
+    struct soft_mmu *m = &v->mmu;
+    if (v->cpl < 3) {
+        filter_add(&m->code[0], lin, w->shift);
+        m->local_code |= !w->global;
+    } else {
+        filter_add(w->global ? &m->code[1] : &m->space->code, lin, w->shift);
+    }
+}
+
+/* INVLPG: only if code was fetched there. */
+static void forget_code_at(struct soft_vcpu *v, u64 lin)
+{
+    struct soft_mmu *m = &v->mmu;
+    u32 contexts = 0;
+    if (filter_covers(&m->code[0], lin)) {
+        supervisor_new_code(v);
+        contexts |= SUPERVISOR_CODE;
+    }
+    if (filter_covers(&m->code[1], lin)) {
+        all_users_new_code(v);
+        contexts |= USER_CODE;
+    } else if (filter_covers(&m->space->code, lin)) {
+        space_new_code(v, m->space);
+        v->jc_gen[1] = m->space->code_gen;
+        contexts |= USER_CODE;
+    }
+    if (contexts)
+        code_unmapped(v, contexts);
+}
+
+/* ---- stores ------------------------------------------------------------- */
+
+/*
+ * A page open for stores may be written until the run loop sees REQ_FLUSH; soft_drop_writable then takes note of it.
+ * So no open entry may go another way while that request waits. The fence pairs with soft_request: either we see the
+ * request here, or who made it sees every store that went through the entry.
+ */
+static void before_closing(struct soft_vcpu *v)
+{
+    if (v->vm->cfg.cpus > 1)
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    if (unlikely(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_FLUSH))
+        soft_drop_writable(v);
+}
+
+/*
+ * No fence between the look at code_lines and the first store through the entry: who sets a line sends REQ_FLUSH
+ * after it (block.c, watch), and whoever takes that request has the entry closed, and sees the line from then on. The
+ * entry itself is nobody's but ours.
+ */
+void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
+{
+    const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
+    struct tlb_entry *e = &v->tlbs[ctx][slot];
+    const u64 gpa = e->gpa & ~0xfffull;
+    const bool watched = __atomic_load_n(&v->vm->code_lines[gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    e->write = watched ? TLB_NONE(slot) : e->read;
+    e->gpa = gpa | (watched ? GPA_WATCHED : 0);
+    v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
+}
+
+/* What may have been written since the dirty log was taken, or since another processor decoded code from it, is dirty
+   (again), and that code is stale. */
+static void note_written(struct soft_vcpu *v, u64 gpa)
+{
+    const struct memory_region *r = region_at(v->vm, gpa);
+    if (r)
+        memory_mark_dirty(r, gpa);
+    soft_code_written(v, gpa, GUEST_PAGE_SIZE);
+}
+
+void soft_drop_writable(struct soft_vcpu *v)
+{
+    struct soft_mmu *m = &v->mmu;
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].open.word); k++)
+            for (u64 *left = &m->index[c].open.word[k]; *left; *left &= *left - 1) {
+                const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(*left);
+                struct tlb_entry *e = &v->tlbs[c][slot];
+                const bool open = e->write == e->read;
+                e->write = TLB_NONE(slot);
+                e->gpa &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
+                if (open)
+                    note_written(v, e->gpa);
+            }
+    for (unsigned n = 0; n < SPACE_COUNT; n++)
+        for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
+            struct tlb_entry *e = &m->spaces[n].kept[k].entry;
+            if (e->write == e->read)
+                note_written(v, e->gpa & ~0xfffull);
+            e->write = ~e->read;
+            e->gpa &= ~0xfffull;
+        }
+}
+
+void soft_protect_page(struct soft_vcpu *v, u64 gpa)
+{
+    struct soft_mmu *m = &v->mmu;
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].open.word); k++)
+            for (u64 left = m->index[c].open.word[k]; left; left &= left - 1) {
+                const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(left);
+                struct tlb_entry *e = &v->tlbs[c][slot];
+                if ((e->gpa & ~0xfffull) == gpa) {
+                    e->write = TLB_NONE(slot);
+                    e->gpa |= GPA_WATCHED;
+                }
+            }
+    for (unsigned n = 0; n < SPACE_COUNT; n++)
+        for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
+            struct tlb_entry *e = &m->spaces[n].kept[k].entry;
+            if ((e->gpa & ~0xfffull) == gpa)
+                e->write = ~e->read;
+        }
+}
+
+/* ---- the tables --------------------------------------------------------- */
+
+void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host)
+{
+    const unsigned slot = (lin >> 12) & (TLB_SIZE - 1), k = slot / 64;
+    const u64 bit = BIT(slot % 64), page = lin & ~0xfffull;
+    struct tlb_index *x = &v->mmu.index[ctx];
+    if (x->open.word[k] & bit) {
+        before_closing(v);
+        x->open.word[k] &= ~bit;
+        v->poll = 1; /* translated code may still write through what it knew of that page: it is to leave */
+    }
+    x->filled.word[k] |= bit;
+    x->global.word[k] = (x->global.word[k] & ~bit) | (w->global ? bit : 0);
+    v->tlbs[ctx][slot] =
+        (struct tlb_entry){ .read = page, .write = TLB_NONE(slot), .host = (u64)host - page, .gpa = w->gpa };
+}
+
+static void drop_slot(struct soft_vcpu *v, unsigned ctx, unsigned slot)
+{
+    struct tlb_index *x = &v->mmu.index[ctx];
+    const unsigned k = slot / 64;
+    const u64 keep = ~BIT(slot % 64);
+    x->filled.word[k] &= keep;
+    x->open.word[k] &= keep;
+    x->global.word[k] &= keep;
+    v->tlbs[ctx][slot].read = v->tlbs[ctx][slot].write = TLB_NONE(slot);
+}
+
+/* Empties the tables, of what is not global or of all. keep: where to (what there is room for), or NULL. */
+static void drop_entries(struct soft_vcpu *v, bool all, struct tlb_space *keep)
+{
+    for (unsigned c = 0; c < TLB_EMPTY; c++) {
+        struct tlb_index *x = &v->mmu.index[c];
+        for (unsigned k = 0; k < ARRAY_SIZE(x->filled.word); k++)
+            for (u64 left = x->filled.word[k] & (all ? ~0ull : ~x->global.word[k]); left; left &= left - 1) {
+                const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(left);
+                if (keep && keep->nkept < SPACE_KEPT)
+                    keep->kept[keep->nkept++] = (struct tlb_kept){ v->tlbs[c][slot], c };
+                drop_slot(v, c, slot);
+            }
+    }
+}
+
+/* Puts back what drop_entries kept. */
+static void restore_entries(struct soft_vcpu *v, struct tlb_space *s)
+{
+    for (; s->nkept; s->nkept--) {
+        const struct tlb_kept *from = &s->kept[s->nkept - 1];
+        const unsigned slot = (from->entry.read >> 12) & (TLB_SIZE - 1), k = slot / 64;
+        const u64 bit = BIT(slot % 64);
+        struct tlb_index *x = &v->mmu.index[from->ctx];
+        if (x->filled.word[k] & bit) /* by a global page */
+            continue;
+        struct tlb_entry *e = &v->tlbs[from->ctx][slot];
+        *e = from->entry;
+        x->filled.word[k] |= bit;
+        if (e->write == e->read || (e->gpa & GPA_WATCHED))
+            x->open.word[k] |= bit;
+        if (e->write != e->read)
+            e->write = TLB_NONE(slot);
+    }
+}
+
+/* ---- address spaces ----------------------------------------------------- */
+
+/* What s knew is gone; it is not the current one, or its entries are out of the tables. */
+static void space_reset(struct soft_vcpu *v, struct tlb_space *s, u16 pcid)
+{
+    s->used = true;
+    s->pcid = pcid;
+    s->nkept = 0;
+    s->psc_gen = ++v->mmu.gen;
+    space_new_code(v, s);
+}
+
+static struct tlb_space *space_of(struct soft_vcpu *v, u16 pcid)
+{
+    for (struct tlb_space *s = v->mmu.spaces; s < v->mmu.spaces + SPACE_COUNT; s++)
+        if (s->used && s->pcid == pcid)
+            return s;
+    return NULL;
+}
+static struct tlb_space *space_oldest(struct soft_vcpu *v)
+{
+    struct tlb_space *oldest = NULL;
+    for (struct tlb_space *s = v->mmu.spaces; s < v->mmu.spaces + SPACE_COUNT; s++)
+        if (s != v->mmu.space && (!oldest || !s->used || (oldest->used && s->last < oldest->last)))
+            oldest = s;
+    return oldest;
+}
+
+void soft_set_space(struct soft_vcpu *v, u16 pcid, bool keep)
+{
+    struct soft_mmu *m = &v->mmu;
+    struct tlb_space *from = m->space, *to = space_of(v, pcid);
+    if (to == from && keep)
+        return;
+    before_closing(v);
+    drop_entries(v, false, to == from ? NULL : from);
+    if (!to || !keep) {
+        to = to ? to : space_oldest(v);
+        space_reset(v, to, pcid);
+    }
+    to->last = ++m->now;
+    m->space = to;
+    restore_entries(v, to);
+    v->jc_gen[1] = to->code_gen;
+    const bool local = m->local_code;
+    if (local)
+        supervisor_new_code(v);
+    code_unmapped(v, local ? USER_CODE | SUPERVISOR_CODE : USER_CODE);
+}
+
+void soft_flush_space(struct soft_vcpu *v, u16 pcid)
+{
+    struct tlb_space *s = space_of(v, pcid);
+    if (s == v->mmu.space) {
+        soft_set_space(v, pcid, false);
+    } else if (s) {
+        before_closing(v);
+        s->used = false;
+        s->nkept = 0;
+    }
+}
+
+void soft_flush_spaces(struct soft_vcpu *v)
+{
+    for (struct tlb_space *s = v->mmu.spaces; s < v->mmu.spaces + SPACE_COUNT; s++)
+        if (s->used)
+            soft_flush_space(v, s->pcid);
+}
+
+/* ---- flushes ------------------------------------------------------------ */
+
+void soft_note_large(struct soft_vcpu *v, u64 lin, unsigned shift)
+{
+    filter_add(&v->mmu.pieces[lin >> 63], lin, shift);
+}
+
+void soft_flush_data(struct soft_vcpu *v)
+{
+    v->stat.flush[FLUSH_RIGHTS]++;
+    before_closing(v);
+    drop_entries(v, true, NULL);
+    for (unsigned k = 0; k < SPACE_COUNT; k++)
+        v->mmu.spaces[k].nkept = 0;
+}
+
+void soft_flush_tlb(struct soft_vcpu *v)
+{
+    struct soft_mmu *m = &v->mmu;
+    soft_flush_data(v);
+    v->stat.flush[FLUSH_RIGHTS]--;
+    v->stat.flush[FLUSH_ALL]++;
+    for (unsigned c = 0; c < TLB_CTX_COUNT; c++) /* not so in a new table, which is all 0 */
+        v->tlbs[c][0].read = v->tlbs[c][0].write = TLB_NONE(0);
+    for (unsigned k = 0; k < SPACE_COUNT; k++)
+        m->spaces[k].used = false;
+    m->space = &m->spaces[0];
+    space_reset(v, m->space, soft_pcid(v));
+    m->psc_global = ++m->gen;
+    zero_bytes(m->pieces, sizeof m->pieces);
+    soft_forget_code(v);
+}
+
+void soft_flush_page(struct soft_vcpu *v, u64 lin)
+{
+    struct soft_mmu *m = &v->mmu;
+    const struct page_filter *pieces = &m->pieces[lin >> 63];
+    v->stat.flush[FLUSH_INVLPG]++;
+    before_closing(v);
+    unsigned shift = PAGE_4K;
+    if (filter_has(pieces, lin, PAGE_1G))
+        shift = PAGE_1G;
+    else if (filter_has(pieces, lin, PAGE_4M))
+        shift = PAGE_4M;
+    else if (filter_has(pieces, lin, PAGE_2M))
+        shift = PAGE_2M;
+    if (shift == PAGE_4K) {
+        const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
+        for (unsigned c = 0; c < TLB_EMPTY; c++)
+            if (v->tlbs[c][slot].read == (lin & ~0xfffull))
+                drop_slot(v, c, slot);
+    } else {
+        for (unsigned c = 0; c < TLB_EMPTY; c++)
+            for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].filled.word); k++)
+                for (u64 left = m->index[c].filled.word[k]; left; left &= left - 1) {
+                    const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(left);
+                    if (!((v->tlbs[c][slot].read ^ lin) >> shift))
+                        drop_slot(v, c, slot);
+                }
+        for (unsigned k = 0; k < PSC_SIZE; k++)
+            if (m->psc[k].gen == m->psc_global && !((m->psc[k].lin << PAGE_2M ^ lin) >> shift))
+                m->psc[k].gen = 0;
+    }
+    m->space->psc_gen = ++m->gen; /* of any address (SDM vol. 3 4.10.4.1) */
+    forget_code_at(v, lin);
+}

@@ -1,0 +1,551 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * cache.c - where translations are kept, how they are found, linked, made stale and thrown out.
+ *
+ * The space is cut into segments that fill one after the other. When one is opened, the next in turn is drained: its
+ * translations are taken out of every list and table, and it is free once every processor has been outside translated
+ * code since (soft_jit_quiesce; a request makes them leave). Meanwhile the others run on; what is not translated for
+ * want of space is interpreted.
+ *
+ * Lists are changed under jit.lock. jit_find walks them without: what it meets stays readable until its processor
+ * has been outside next.
+ */
+#include "engine/soft/translate/translate.h"
+
+bool jit_lock(struct jit *j, bool wait)
+{
+    while (__atomic_exchange_n(&j->lock, 1, __ATOMIC_ACQUIRE)) {
+        if (!wait)
+            return false;
+        __builtin_ia32_pause();
+    }
+    return true;
+}
+
+void jit_unlock(struct jit *j)
+{
+    __atomic_store_n(&j->lock, 0, __ATOMIC_RELEASE);
+}
+
+static unsigned hash_of(u64 rip, u64 gpa, u32 key)
+{
+    return (unsigned)(((rip ^ gpa << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 50);
+}
+_Static_assert(JIT_HASH == 1 << 14, "hash_of yields 14 bits");
+
+struct trans *jit_find(struct jit *j, u64 rip, u64 gpa, u64 gpa2, u32 key)
+{
+    struct trans *t = __atomic_load_n(&j->hash[hash_of(rip, gpa, key)], __ATOMIC_ACQUIRE);
+    while (t && (t->rip != rip || t->gpa != gpa || t->gpa2 != gpa2 || t->key != key || t->retired))
+        t = __atomic_load_n(&t->hash_next, __ATOMIC_ACQUIRE);
+    return t;
+}
+
+static u64 segment_size(const struct jit *j)
+{
+    return (j->size - j->stubs_end) / j->nseg & ~63ull;
+}
+
+struct trans *jit_by_code(struct jit *j, u64 pc)
+{
+    /* Only the segment it lies in stays as it is while we are in there. */
+    const u64 k = (pc - (u64)j->rx - j->stubs_end) / segment_size(j);
+    if (k < j->nseg)
+        for (struct trans *t = __atomic_load_n(&j->seg[k].first, __ATOMIC_ACQUIRE); t; t = t->seg_next)
+            if (pc - t->code < t->size)
+                return t;
+    return NULL;
+}
+
+/* ---- processors outside translated code ------------------------------------- */
+
+/* What is out of reach from here on may be used anew once every processor has been outside since. */
+static u64 new_epoch(struct soft_vcpu *v)
+{
+    const u64 epoch = __atomic_add_fetch(&v->jit->epoch, 1, __ATOMIC_SEQ_CST);
+    for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
+        struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o)
+            __atomic_store_n(&o->poll, 1, __ATOMIC_SEQ_CST);
+    }
+    return epoch;
+}
+
+static bool all_passed(struct soft_vcpu *v, u64 epoch)
+{
+    for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
+        const struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o && __atomic_load_n(&o->jit_epoch, __ATOMIC_SEQ_CST) < epoch)
+            return false;
+    }
+    return true;
+}
+
+/* ---- numbers of pages --------------------------------------------------------- */
+
+enum { PAGE_USED = 1, PAGE_USER = 2, PAGE_DYING = 4 }; /* in jit_page.gpa */
+
+/* A number for guest page lin, mapped to gpa; 0: there are no more at present. */
+u32 jit_page_id(struct jit *j, u64 lin, u64 gpa, bool user)
+{
+    const u64 key = gpa | PAGE_USED | (user ? PAGE_USER : 0);
+    u32 h = (u32)(((lin ^ gpa << 24 ^ (u64)user << 63) * 0x9e3779b97f4a7c15ull) >> 40), free = 0;
+    for (unsigned n = 0; n < 64; n++, h++) {
+        const u32 k = h % JIT_PAGE_IDS;
+        struct jit_page *p = &j->page_id[k];
+        if (p->lin == lin && (p->gpa & ~(u64)PAGE_DYING) == key) {
+            p->gpa = key;
+            return k;
+        }
+        if (!p->gpa && !free)
+            free = k; /* never 0 */
+    }
+    if (!free) {
+        j->crowded = true;
+        return 0;
+    }
+    j->page_id[free] = (struct jit_page){ lin, key };
+    j->npages++;
+    return free;
+}
+
+/* Numbers that no translation has any more are given out again once no processor takes them for mapped. */
+static void sweep_pages(struct soft_vcpu *v)
+{
+    enum { EVERY = 4096 }; /* translations: should all numbers be in use, this costs little */
+    struct jit *j = v->jit;
+    if (j->sweep) {
+        if (!all_passed(v, j->sweep))
+            return;
+        for (u32 k = 0; k < JIT_PAGE_IDS; k++)
+            if (j->page_id[k].gpa & PAGE_DYING) {
+                j->page_id[k] = (struct jit_page){ 0 };
+                j->npages--;
+            }
+        j->sweep = 0;
+    }
+    if (likely(!j->crowded && j->npages < JIT_PAGE_IDS / 4 * 3) || j->made - j->swept < EVERY)
+        return;
+    for (u32 k = 0; k < JIT_PAGE_IDS; k++)
+        if (j->page_id[k].gpa)
+            j->page_id[k].gpa |= PAGE_DYING;
+    for (u32 k = 0; k < j->nseg; k++)
+        for (const struct trans *t = j->seg[k].first; t; t = t->seg_next)
+            if (!t->retired) {
+                j->page_id[t->page_id].gpa &= ~(u64)PAGE_DYING;
+                j->page_id[t->page_id2].gpa &= ~(u64)PAGE_DYING;
+            }
+    j->crowded = false;
+    j->swept = j->made;
+    j->sweep = new_epoch(v);
+}
+
+/* ---- links ---------------------------------------------------------------- */
+
+static void store32(struct jit *j, u32 at, u32 x)
+{
+    __atomic_store_n((u32 *)(j->rw + at), x, __ATOMIC_SEQ_CST);
+}
+
+void jit_unlink(struct jit *j, struct link *l)
+{
+    if (!l->to)
+        return;
+    for (struct link **p = &l->to->in; *p; p = &(*p)->next)
+        if (*p == l) {
+            *p = l->next;
+            break;
+        }
+    l->to = NULL;
+    if (l->check)
+        l->quiet = __atomic_add_fetch(&j->quiet, 1, __ATOMIC_SEQ_CST);
+    if (l->check)
+        store32(j, l->check, OFF(jit_mapped));
+    else
+        store32(j, l->jump, l->unlinked - (l->jump + 4));
+}
+
+/* Has every processor been outside translated code since? */
+static bool quiet_since(struct soft_vcpu *v, u64 when)
+{
+    for (u32 k = 0; when && k < v->vm->cfg.cpus; k++) {
+        const struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o && o != v && __atomic_load_n(&o->jit_quiet, __ATOMIC_SEQ_CST) < when)
+            return false;
+    }
+    return true;
+}
+
+void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
+{
+    struct jit *j = v->jit;
+    if (l->to == to || l->from->retired || to->retired || (l->check && !to->page_id))
+        return;
+    /* Within a page the target is where the code comes from. */
+    if (!l->check && (l->from->gpa ^ to->gpa) >= 4096)
+        return;
+    /* Who has passed the check for the former target must not meet the jump to this one. */
+    if (l->check && (l->to || !quiet_since(v, l->quiet))) {
+        jit_unlink(j, l);
+        return;
+    }
+    jit_unlink(j, l);
+    l->to = to;
+    l->next = to->in;
+    to->in = l;
+    store32(j, l->jump, (u32)(to->entry - j->rw) - (l->jump + 4));
+    if (l->check)
+        store32(j, l->check, OFF(jit_mapped) + to->page_id);
+    j->links++;
+}
+
+/* ---- a translation's life --------------------------------------------------- */
+
+void *jit_data(struct jit *j, u64 n)
+{
+    struct jit_segment *s = &j->seg[j->open];
+    void *p = j->data + s->data;
+    s->data += (u32)align_up(n, 16);
+    return p;
+}
+
+void jit_add(struct jit *j, struct trans *t)
+{
+    struct jit_segment *s = &j->seg[j->open];
+    struct trans **page = &j->page[(t->gpa >> 12) % JIT_PAGE_BUCKETS], **hash = &j->hash[hash_of(t->rip, t->gpa, t->key)];
+    t->segment = j->open;
+    t->seg_next = s->first;
+    __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
+    t->page_next = *page;
+    *page = t;
+    if (t->gpa2 != ~0ull) {
+        struct trans **page2 = &j->page2[(t->gpa2 >> 12) % JIT_PAGE_BUCKETS];
+        t->page2_next = *page2;
+        *page2 = t;
+    }
+    t->hash_next = *hash;
+    __atomic_store_n(hash, t, __ATOMIC_RELEASE);
+    j->made++;
+    j->made_insns += t->ntinsns;
+    j->made_bytes += t->size;
+}
+
+/* SDM vol. 3, 5.3: limits. FS and GS of 4 GiB are what threads' own data is reached by. */
+static bool whole(const struct cpu_seg *s)
+{
+    return s->limit == 0xffffffff && (s->attr & (SEG_UNUSABLE | SEG_CODE | SEG_E | SEG_W)) == SEG_W;
+}
+
+u32 jit_key32(const struct soft_vcpu *v)
+{
+    const u32 flat = BIT(ES) | BIT(SS) | BIT(DS);
+    const struct cpu_seg *cs = &v->s.seg[CS];
+    if ((v->seg_flat & flat) != flat || cs->base || cs->limit != 0xffffffff || !v->ss32)
+        return JIT_SEGMENTED;
+    return (whole(&v->s.seg[FS]) ? JIT_FS_4G : 0) | (whole(&v->s.seg[GS]) ? JIT_GS_4G : 0);
+}
+
+/* Nobody gets to it any more but who is in it. */
+static void retire(struct jit *j, struct trans *t)
+{
+    for (struct trans **p = &j->hash[hash_of(t->rip, t->gpa, t->key)]; *p; p = &(*p)->hash_next)
+        if (*p == t) {
+            __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
+            break;
+        }
+    for (struct trans **p = &j->page[(t->gpa >> 12) % JIT_PAGE_BUCKETS]; *p; p = &(*p)->page_next)
+        if (*p == t) {
+            *p = t->page_next;
+            break;
+        }
+    for (struct trans **p = &j->page2[(t->gpa2 >> 12) % JIT_PAGE_BUCKETS]; *p && t->gpa2 != ~0ull; p = &(*p)->page2_next)
+        if (*p == t) {
+            *p = t->page2_next;
+            break;
+        }
+    t->retired = true;
+    while (t->in)
+        jit_unlink(j, t->in);
+    for (u32 k = 0; k < t->nlinks; k++)
+        jit_unlink(j, &t->link[k]);
+    /* The entry's no-operation becomes a jump: eight aligned bytes, of which the last three stay. */
+    u64 x;
+    copy_bytes(&x, t->entry, 8);
+    x = (x & ~0xffffffffffull) | (u64)(u32)(t->retired_code - 5) << 8 | 0xe9;
+    __atomic_store_n((u64 *)t->entry, x, __ATOMIC_SEQ_CST);
+    j->retired++;
+}
+
+void soft_jit_retire_page(struct soft_vcpu *v, u64 page)
+{
+    struct jit *j = v->jit;
+    jit_lock(j, true);
+    const u32 gen = __atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST);
+    for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
+        next = t->page_next;
+        if (t->gpa >> 12 == page && t->gen != gen)
+            retire(j, t);
+    }
+    for (struct trans *t = j->page2[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
+        next = t->page2_next;
+        if (t->gpa2 >> 12 == page && t->gen2 != gen)
+            retire(j, t);
+    }
+    jit_unlock(j);
+}
+
+void soft_jit_retire_all(struct soft_vcpu *v)
+{
+    struct jit *j = v->jit;
+    jit_lock(j, true);
+    for (unsigned k = 0; k < JIT_PAGE_BUCKETS; k++)
+        while (j->page[k])
+            retire(j, j->page[k]);
+    jit_unlock(j);
+}
+
+/* ---- space ------------------------------------------------------------------- */
+
+static void drain(struct soft_vcpu *v, u32 n)
+{
+    struct jit *j = v->jit;
+    struct jit_segment *s = &j->seg[n];
+    for (struct trans *t = s->first; t; t = t->seg_next) {
+        if (t->retired)
+            continue;
+        retire(j, t);
+        j->evicted++;
+    }
+    s->state = SEG_DRAINING;
+    s->epoch = new_epoch(v);
+}
+
+static void empty(struct jit *j, u32 n)
+{
+    struct jit_segment *s = &j->seg[n];
+    const u32 each = (u32)segment_size(j), deach = (u32)(j->data_size / j->nseg & ~63ull);
+    s->first = NULL;
+    s->code = j->stubs_end + n * each;
+    s->code_end = s->code + each;
+    s->data = MAX(n * deach, 16u); /* no translation has number 0 */
+    s->data_end = (n + 1) * deach;
+}
+
+bool jit_room(struct soft_vcpu *v)
+{
+    struct jit *j = v->jit;
+    struct jit_segment *s = &j->seg[j->open];
+    sweep_pages(v);
+    if (s->state == SEG_FREE) { /* the very first */
+        empty(j, j->open);
+        s->state = SEG_OPEN;
+    }
+    const u32 n = (j->open + 1) % j->nseg;
+    struct jit_segment *next = &j->seg[n];
+    const u32 left = s->code_end - s->code, data_left = s->data_end - s->data;
+    const bool room = s->state == SEG_OPEN && left > JIT_REGION_MAX + KiB(4) && data_left > KiB(4);
+    /* The next is drained while there is room left in this one, so that nobody has to wait. */
+    if (next->state == SEG_FULL &&
+        (!room || left < segment_size(j) / 4 + JIT_REGION_MAX || data_left < j->data_size / j->nseg / 4))
+        drain(v, n);
+    if (room)
+        return true;
+    s->state = SEG_FULL;
+    if (next->state == SEG_DRAINING && !all_passed(v, next->epoch))
+        return false;
+    empty(j, n);
+    next->state = SEG_OPEN;
+    j->open = n;
+    return true;
+}
+
+/* ---- how much a block must run ------------------------------------------------- */
+
+/*
+ * A cache too small for what the guest runs is filled over and over with what was in it a while ago. So the time spent
+ * on translating is held against the time that passes: while translations are evicted and making them is a good part of
+ * it, blocks must run twice as often first, up to where the interpreter has spent on one what its translation costs;
+ * when it is a small part they need to run half as often.
+ */
+enum { HOT_MOST = 4096, HOT_WINDOW_MS = 5 };
+
+static void watch_cost(struct soft_vcpu *v, u64 since)
+{
+    struct jit *j = v->jit;
+    const u64 now = __builtin_ia32_rdtsc(), time = now - j->window;
+    j->busy += now - since;
+    if (time < v->vm->cfg.cpuid->tsc_khz * HOT_WINDOW_MS)
+        return;
+    if (j->evicted != j->window_evicted && j->busy > time / 4)
+        j->hot = (u16)MIN(j->hot * 2u, (u32)MAX(HOT_MOST, j->hot_least));
+    else if (j->busy < time / 16)
+        j->hot = MAX((u16)(j->hot / 2), j->hot_least);
+    j->window = now;
+    j->window_evicted = j->evicted;
+    j->busy = 0;
+}
+
+/* ---- one processor ------------------------------------------------------------- */
+
+void soft_jit_quiesce(struct soft_vcpu *v)
+{
+    __atomic_store_n(&v->jit_quiet, __atomic_load_n(&v->jit->quiet, __ATOMIC_SEQ_CST), __ATOMIC_RELEASE);
+    const u64 now = __atomic_load_n(&v->jit->epoch, __ATOMIC_SEQ_CST);
+    if (likely(v->jit_epoch == now))
+        return;
+    soft_jit_clear_lookup(v, ~0u);
+    v->jit_pending = NULL;
+    __atomic_store_n(&v->jit_epoch, now, __ATOMIC_SEQ_CST);
+}
+
+void soft_jit_idle(struct soft_vcpu *v)
+{
+    if (!v->jit)
+        return;
+    soft_jit_clear_lookup(v, ~0u);
+    v->jit_pending = NULL;
+    __atomic_store_n(&v->jit_quiet, ~0ull, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->jit_epoch, ~0ull, __ATOMIC_SEQ_CST);
+}
+
+void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
+{
+    const u64 miss = v->jit->miss;
+    u32 left = 0;
+    for (u32 k = 0; k < v->jit_nfilled; k++) {
+        const u32 f = v->jit_filled[k];
+        if (contexts >> f / JCT_SIZE & 1)
+            v->jct[0][f] = miss;
+        else
+            v->jit_filled[left++] = (u16)f;
+    }
+    v->jit_nfilled = left;
+    left = 0;
+    for (u32 k = 0; k < v->jit_nmapped; k++) {
+        const u32 id = v->jit_mapped_log[k];
+        const u32 of = v->jit->page_id[id].gpa >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
+        if (contexts & of)
+            v->jit_mapped[id] = 0;
+        else
+            v->jit_mapped_log[left++] = (u16)id;
+    }
+    v->jit_nmapped = left;
+}
+
+static void note_page(struct soft_vcpu *v, u32 id)
+{
+    if (!id || v->jit_mapped[id])
+        return;
+    if (v->jit_nmapped == ARRAY_SIZE(v->jit_mapped_log))
+        soft_jit_clear_lookup(v, ~0u);
+    v->jit_mapped_log[v->jit_nmapped++] = (u16)id;
+    v->jit_mapped[id] = 1;
+}
+
+/* v is about to enter t: who leads here from now on finds it without the run loop. */
+static void note(struct soft_vcpu *v, struct trans *t)
+{
+    const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (t->rip & (JCT_SIZE - 1));
+    if (v->jct[0][f] == v->jit->miss) {
+        if (v->jit_nfilled == ARRAY_SIZE(v->jit_filled))
+            soft_jit_clear_lookup(v, ~0u);
+        v->jit_filled[v->jit_nfilled++] = (u16)f;
+    }
+    v->jct[0][f] = t->checked;
+    v->jct_trans[0][f] = t;
+    note_page(v, t->page_id);
+    note_page(v, t->page_id2);
+}
+
+/* Links l to t. Where t leads back to where l comes from, a loop was cut in two: then both become one, which is
+   returned. */
+static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t)
+{
+    struct jit *j = v->jit;
+    u64 gpa;
+    const u8 *page = soft_fetch_page(v, v->rip, &gpa); /* before the lock: it may fault */
+    if (!jit_lock(j, false))
+        return t;
+    jit_link(v, l, t);
+    struct trans *from = l->from;
+    bool back = false;
+    if (l->to == t && !l->check && from != t && !from->merged && !t->merged && b->gpa2 == ~0ull)
+        for (u32 k = 0; k < t->nlinks && !back; k++)
+            back = t->link[k].to == from;
+    if (back && page && gpa == (b->gpa & ~0xfffull) && jit_room(v)) {
+        struct trans *whole = jit_translate(v, b, v->rip, page, NULL, true);
+        if (whole) {
+            if (unlikely(v->vm->cfg.trace))
+                soft_jit_report(v, whole);
+            retire(j, from);
+            retire(j, t);
+            t = whole;
+        }
+    }
+    jit_unlock(j);
+    return t;
+}
+
+bool soft_jit_run(struct soft_vcpu *v, struct block *b)
+{
+    struct jit *j = v->jit;
+    if ((b->key & (KEY_SINGLE | KEY_REAL)) || v->bits == 16 || v->tlb_ctx == TLB_EMPTY)
+        return false;
+    const u32 key = jit_key(v);
+    if (key & JIT_SEGMENTED)
+        return false;
+    if (unlikely((key & JIT_MODE) != v->jit_mode[v->tlb_ctx])) {
+        soft_jit_clear_lookup(v, BIT(v->tlb_ctx));
+        v->jit_mode[v->tlb_ctx] = key & JIT_MODE;
+    }
+    struct trans *t = jit_find(j, v->rip, b->gpa, b->gpa2, key);
+    if (!t) {
+        if (b->hits < j->hot) {
+            b->hits++;
+            return false;
+        }
+        if (b->untranslatable)
+            return false;
+        /* Before the lock: they may fault. */
+        u64 gpa, gpa2 = ~0ull;
+        const u8 *page = soft_fetch_page(v, v->rip, &gpa), *page2 = NULL;
+        if (b->gpa2 != ~0ull)
+            page2 = soft_fetch_page(v, (v->rip & ~0xfffull) + 4096, &gpa2);
+        if (!page || gpa != (b->gpa & ~0xfffull) || gpa2 != b->gpa2 || !jit_lock(j, false))
+            return false;
+        t = jit_find(j, v->rip, b->gpa, b->gpa2, key);
+        if (!t && jit_room(v)) {
+            const u64 since = __builtin_ia32_rdtsc();
+            t = jit_translate(v, b, v->rip, page, page2, false);
+            if (j->hot > j->hot_least)
+                b->hits = 0; /* should it be evicted soon it is not to come back as fast */
+            watch_cost(v, since);
+            j->refused += !t;
+            if (t && unlikely(v->vm->cfg.trace))
+                soft_jit_report(v, t);
+            b->untranslatable = !t;
+        }
+        jit_unlock(j);
+        if (!t)
+            return false;
+    }
+    struct link *l = v->jit_pending;
+    v->jit_pending = NULL;
+    if (l && l->rip == t->rip && l->key == key && v->jit_pending_epoch == v->jit_epoch && l->to != t)
+        t = join(v, b, l, t);
+    note(v, t);
+    v->stat.enter++;
+    v->jit_site = 0;
+    *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
+    soft_vec_load(v);
+    v->jit_from = 0;
+    ((void (*)(u64))j->enter)(t->code);
+    if (unlikely(v->jit_from && (u64)((s64)(v->rip << 16) >> 16) != v->rip))
+        jit_bad_target(v);
+    if (v->jit_site) {
+        const struct jit_site *s = (const struct jit_site *)(v->jit_site + 5);
+        v->jit_pending = &((struct trans *)(j->data + (u64)s->trans * 16))->link[s->insn];
+        v->jit_pending_epoch = v->jit_epoch;
+    }
+    return true;
+}

@@ -1,0 +1,546 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* region.c - which blocks are translated together, how each of their instructions is, and which flags matter where. */
+#include "engine/soft/native.h"
+#include "engine/soft/translate/translate.h"
+
+unsigned memory_size(const struct decoded *d)
+{
+    unsigned size = d->desc->mem_size;
+    if (d->encoding == ENC_EVEX && d->b && (d->desc->flags & OPF_BROADCAST)) {
+        const unsigned element = d->w ? 8 : d->map >= 5 ? 2 : 4;
+        size = size && size < element ? size : element;
+    }
+    return size;
+}
+
+/* ---- how an instruction is translated ------------------------------------ */
+
+static enum how other(const struct opdesc *o)
+{
+    return o->flags & OPF_BLOCK_END ? HOW_STOP : HOW_FALLBACK;
+}
+
+static enum how how_vector(const struct region *r, const struct decoded *d)
+{
+    const struct opdesc *o = d->desc;
+    const bool mem = d->has_mem;
+    if (!r->vectors || (o->flags & (OPF_IMPLICIT_MEM | OPF_VSIB)) || (o->gpr_read | o->gpr_write) & ~0xfu)
+        return HOW_FALLBACK;
+    if (o->cls == OPC_AVX512 && !r->avx512) /* masks by VEX as well */
+        return HOW_FALLBACK;
+    /* Elements that a mask leaves out suppress faults; where the probe says that all may be accessed there are none. */
+    if (d->encoding == ENC_EVEX && !r->avx512)
+        return HOW_FALLBACK;
+    if (mem && (!memory_size(d) || memory_size(d) > 64))
+        return HOW_FALLBACK;
+    switch (o->mnemonic) {
+    case M_LDMXCSR:
+    case M_STMXCSR:
+    case M_VLDMXCSR:
+    case M_VSTMXCSR:
+    case M_MASKMOVDQU:
+        return HOW_FALLBACK;
+    }
+    /* The rest needs the address to be of memory that is read or written as a whole. */
+    return mem && !(o->flags & (OPF_MEM_READ | OPF_MEM_WRITE)) ? HOW_FALLBACK : HOW_KEEP;
+}
+
+static enum how how_x87(const struct region *r, const struct decoded *d)
+{
+    const struct opdesc *o = d->desc;
+    if (!r->vectors || (o->flags & OPF_IMPLICIT_MEM) || d->encoding != ENC_LEGACY)
+        return HOW_FALLBACK;
+    switch (o->mnemonic) {
+    case M_FNSTENV:
+    case M_FLDENV:
+    case M_FNSAVE:
+    case M_FRSTOR:
+    case M_FWAIT:
+    case M_FNINIT:
+    case M_FNCLEX:
+    case M_FENI8087_NOP:
+    case M_FDISI8087_NOP:
+    case M_FSETPM287_NOP:
+    case M_MASKMOVQ:
+        return HOW_FALLBACK;
+    }
+    if (d->has_mem && (!memory_size(d) || memory_size(d) > 16 || !(o->flags & (OPF_MEM_READ | OPF_MEM_WRITE))))
+        return HOW_FALLBACK;
+    return HOW_X87;
+}
+
+static enum how how_int(const struct region *r, const struct decoded *d)
+{
+    const struct opdesc *o = d->desc;
+    const bool mem = d->has_mem;
+    const unsigned word = d->bits == 64 ? 8 : 4;
+    switch (o->mnemonic) {
+    case M_JMP:
+        if (d->map == 0 && (d->opcode == 0xe9 || d->opcode == 0xeb) && d->osize >= 4)
+            return HOW_JMP;
+        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 4 && d->osize == word ? HOW_JMP_IND : HOW_STOP;
+    case M_CALL:
+        if (d->opcode == 0xe8 && d->osize >= 4)
+            return HOW_CALL;
+        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && d->osize == word ? HOW_CALL_IND : HOW_STOP;
+    case M_RET:
+        return (d->opcode == 0xc3 || d->opcode == 0xc2) && d->osize == word ? HOW_RET : HOW_STOP;
+    case M_PUSH:
+        return d->osize == word && d->map == 0 && ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
+                   ? HOW_PUSH
+                   : HOW_FALLBACK;
+    case M_POP:
+        return d->osize == word && d->map == 0 && ((d->opcode & 0xf8) == 0x58 || (d->opcode == 0x8f && !mem)) ? HOW_POP
+                                                                                                             : HOW_FALLBACK;
+    case M_LEAVE:
+        return d->osize == word ? HOW_LEAVE : HOW_FALLBACK;
+    case M_LEA:
+        return d->osize >= 4 && d->asize >= 4 ? HOW_LEA : HOW_FALLBACK;
+    case M_NOP:
+    case M_PREFETCH:
+    case M_PREFETCHW:
+    case M_PREFETCHWT1:
+    case M_PREFETCHNTA:
+    case M_PREFETCHT0:
+    case M_PREFETCHT1:
+    case M_PREFETCHT2:
+        return HOW_NOP;
+    case M_BT:
+    case M_BTS:
+    case M_BTR:
+    case M_BTC:
+        return mem && d->opcode != 0xba ? HOW_FALLBACK : HOW_KEEP;
+    case M_MOV:
+        return (d->map == 0 && ((d->opcode >= 0x88 && d->opcode <= 0x8b) || d->opcode == 0xc6 || d->opcode == 0xc7 ||
+                                (d->opcode >= 0xb0 && d->opcode <= 0xbf)))
+                   ? HOW_KEEP
+                   : HOW_FALLBACK;
+    case M_INC:
+    case M_DEC:
+    case M_ADD:
+    case M_OR:
+    case M_ADC:
+    case M_SBB:
+    case M_AND:
+    case M_SUB:
+    case M_XOR:
+    case M_CMP:
+    case M_TEST:
+    case M_NEG:
+    case M_NOT:
+    case M_MOVZX:
+    case M_MOVSX:
+    case M_MOVSXD:
+    case M_IMUL:
+    case M_MUL:
+    case M_ROL:
+    case M_ROR:
+    case M_RCL:
+    case M_RCR:
+    case M_SHL:
+    case M_SHR:
+    case M_SAR:
+    case M_SHLD:
+    case M_SHRD:
+    case M_BSWAP:
+    case M_XCHG:
+    case M_CMPXCHG:
+    case M_XADD:
+    case M_BSF:
+    case M_BSR:
+    case M_TZCNT:
+    case M_LZCNT:
+    case M_POPCNT:
+    case M_CBW:
+    case M_CWDE:
+    case M_CDQE:
+    case M_CWD:
+    case M_CDQ:
+    case M_CQO:
+    case M_CLC:
+    case M_STC:
+    case M_CMC:
+    case M_MOVBE:
+    case M_CRC32:
+    case M_ADCX:
+    case M_ADOX:
+    case M_ANDN:
+    case M_BEXTR:
+    case M_BLSI:
+    case M_BLSMSK:
+    case M_BLSR:
+    case M_BZHI:
+    case M_MULX:
+    case M_PDEP:
+    case M_PEXT:
+    case M_RORX:
+    case M_SARX:
+    case M_SHLX:
+    case M_SHRX:
+    case M_DIV:
+    case M_IDIV:
+    case M_LFENCE:
+    case M_MFENCE:
+    case M_SFENCE:
+    case M_MOVNTI:
+        return HOW_KEEP;
+    case M_JRCXZ:
+    case M_JECXZ:
+        return d->asize >= 4 && d->osize >= 4 ? HOW_LOOP : HOW_STOP;
+    }
+    if (d->map == 0 && d->opcode >= 0x70 && d->opcode <= 0x7f)
+        return d->osize >= 4 ? HOW_JCC : HOW_STOP;
+    if (d->map == 1 && d->encoding == ENC_LEGACY) {
+        if (d->opcode >= 0x80 && d->opcode <= 0x8f)
+            return d->osize >= 4 ? HOW_JCC : HOW_STOP;
+        if (d->opcode >= 0x40 && d->opcode <= 0x4f) /* CMOVcc */
+            return HOW_KEEP;
+        if (d->opcode >= 0x90 && d->opcode <= 0x9f) /* SETcc */
+            return HOW_KEEP;
+    }
+    return other(o);
+}
+
+static enum how how_system(const struct region *r, const struct decoded *d)
+{
+    const struct opdesc *o = d->desc;
+    switch (o->mnemonic) {
+    case M_NOP:
+        return HOW_NOP;
+    case M_STAC:
+        return !r->user && r->ctx == TLB_KERNEL ? HOW_STAC : other(o);
+    case M_CLAC:
+        return !r->user && r->ctx == TLB_KERNEL ? HOW_CLAC : other(o);
+    case M_CLI:
+        return r->user ? other(o) : HOW_CLI;
+    case M_STI:
+        return r->user ? other(o) : HOW_STI;
+    case M_SWAPGS:
+        return r->user ? other(o) : HOW_SWAPGS;
+    case M_RDTSC:
+        return r->user ? other(o) : HOW_RDTSC;
+    case M_PUSHFQ:
+        return HOW_PUSHF;
+    case M_POPFQ:
+        return r->user ? other(o) : HOW_POPF;
+    }
+    return other(o);
+}
+
+enum how region_how(const struct region *r, const struct decoded *d)
+{
+    const struct opdesc *o = d->desc;
+    if (!(r->v->isa[o->feature / 64] >> (o->feature % 64) & 1)) /* #UD, or what it was before the extension */
+        return other(o);
+    if (d->bits != 64) {
+        /* W that says nothing there would here; segments that are not flat (the key tells whether FS and GS reach all
+           of 4 GiB) */
+        if (o->mnemonic == M_VZEROALL || o->mnemonic == M_VZEROUPPER) /* would reach registers 8 to 15 */
+            return other(o);
+        if (d->encoding != ENC_LEGACY && d->w && stub_w_is_gpr_size(d))
+            return other(o);
+        if (d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
+            return other(o);
+    }
+    switch (o->cls) {
+    case OPC_SSE:
+    case OPC_AVX:
+    case OPC_AVX512:
+        return how_vector(r, d);
+    case OPC_X87:
+    case OPC_MMX:
+        return how_x87(r, d);
+    case OPC_INT:
+    case OPC_CONTROL:
+        if (d->encoding == ENC_EVEX || (o->flags & (OPF_VSIB | OPF_MASKED_MEM)))
+            return other(o);
+        return how_int(r, d);
+    case OPC_SYSTEM:
+        return how_system(r, d);
+    }
+    return other(o);
+}
+
+/* ---- discovery ------------------------------------------------------------ */
+
+/* Whoever writes to these bytes from now on makes the page's code stale. */
+static bool watch(struct region *r, unsigned off, unsigned n)
+{
+    unsigned last = MIN(off + n - 1, 4095u);
+    u64 lines = (~0ull >> (63 - ((last >> 6) - (off >> 6)))) << (off >> 6);
+    if (!(lines & ~r->watched))
+        return true;
+    u32 gen = soft_code_watch(r->v, r->gpa | off, last - off + 1);
+    if (r->watched && gen != r->gen)
+        return false;
+    r->gen = gen;
+    r->watched |= lines;
+    return true;
+}
+
+/* Straight on from off; false: the code changed meanwhile. */
+static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *nstarts)
+{
+    for (;;) {
+        if (off >= 4096 || r->at[off] >= 0 || r->ninsns == r->most)
+            return true;
+        struct rinsn *i = &r->insn[r->ninsns];
+        const unsigned avail = MIN(15u, 4096 - off);
+        if (!watch(r, off, avail))
+            return false;
+        if (decode(&i->d, r->page + off, avail, r->v->bits, true) != DECODE_OK)
+            return true;
+        i->off = (u16)off;
+        i->how = (u8)region_how(r, &i->d);
+        r->at[off] = (s16)r->ninsns++;
+        const unsigned next = off + i->d.len;
+        u64 to;
+        switch (i->how) {
+        case HOW_CALL:
+        case HOW_JMP:
+        case HOW_JCC:
+        case HOW_LOOP:
+            to = region_to(r, region_rip(r, off) + i->d.len + i->d.imm);
+            if ((u64)((s64)(to << 16) >> 16) != to) { /* not canonical: a fault */
+                i->how = HOW_STOP;
+                return true;
+            }
+            if (i->how == HOW_CALL)
+                break;
+            if ((to ^ r->rip) < 4096 && *nstarts < REGION_BLOCKS)
+                starts[(*nstarts)++] = (u16)(to & 0xfff);
+            if (i->how == HOW_JMP)
+                return true;
+            break;
+        case HOW_CALL_IND:
+            break;
+        default:
+            if (how_ends(i->how))
+                return true;
+        }
+        if (how_ends(i->how)) {
+            if (next < 4096 && *nstarts < REGION_BLOCKS)
+                starts[(*nstarts)++] = (u16)next;
+            return true;
+        }
+        off = next;
+    }
+}
+
+/* Does the block there belong to the region? Code that hardly ever ran is not worth its translation, and what has one
+   is linked to, unless that cuts a loop in two (whole). */
+static bool belongs(struct region *r, unsigned off)
+{
+    const struct block *b = soft_block_peek(r->v, r->gpa | off);
+    return b && b->hits >= r->v->jit->hot / 4 &&
+           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->gpa | off, ~0ull, r->key));
+}
+
+/* The one instruction that begins in the page and ends in the next. */
+static bool discover_crossing(struct region *r)
+{
+    struct rinsn *i = &r->insn[0];
+    const unsigned off = r->rip & 0xfff, here = 4096 - off;
+    u8 bytes[15];
+    if (!watch(r, off, here) || soft_code_watch(r->v, r->crossing->gpa2, 15 - here) != r->crossing->gen2)
+        return false;
+    for (unsigned k = 0; k < 15; k++)
+        bytes[k] = k < here ? r->page[off + k] : r->page2[k - here];
+    if (decode(&i->d, bytes, 15, r->v->bits, true) != DECODE_OK || i->d.len <= here)
+        return false;
+    i->off = (u16)off;
+    i->how = (u8)region_how(r, &i->d);
+    /* Where it leads is in the other page, which the offsets here do not reach. */
+    if (i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) {
+        const u64 to = region_to(r, region_rip(r, off) + i->d.len + i->d.imm);
+        if ((u64)((s64)(to << 16) >> 16) != to)
+            i->how = HOW_STOP;
+    }
+    r->at[off] = 0;
+    r->ninsns = 1;
+    r->block[0].off = (u16)off;
+    r->block_at[off] = 0;
+    r->nblocks = 1;
+    return true;
+}
+
+static bool discover(struct region *r)
+{
+    if (r->crossing)
+        return discover_crossing(r);
+    u16 starts[REGION_BLOCKS];
+    unsigned n = 1, done = 0;
+    starts[0] = (u16)(r->rip & 0xfff);
+    r->nblocks = 0;
+    while (done < n) {
+        unsigned off = starts[done++];
+        if (r->block_at[off] >= 0 || r->nblocks == REGION_BLOCKS)
+            continue;
+        if (done > 1 && !belongs(r, off))
+            continue;
+        if (r->at[off] < 0 && !decode_run(r, off, starts, &n))
+            return false;
+        if (r->at[off] < 0)
+            continue;
+        r->block[r->nblocks].off = (u16)off;
+        r->block_at[off] = (s16)r->nblocks++;
+    }
+    return r->nblocks && r->at[r->rip & 0xfff] >= 0;
+}
+
+/* Cuts the instructions into blocks at the places that are jumped to. */
+static void cut(struct region *r)
+{
+    unsigned used = 0;
+    for (unsigned b = 0; b < r->nblocks; b++) {
+        struct rblock *k = &r->block[b];
+        unsigned off = k->off;
+        k->first = (u16)used;
+        k->n = 0;
+        k->next = k->taken = -1;
+        k->header = false;
+        for (;;) {
+            const s16 at = r->at[off];
+            const struct rinsn *i = &r->insn[at];
+            r->order[used++] = (u16)at;
+            k->n++;
+            off += i->d.len;
+            if (how_ends(i->how)) {
+                const u64 to = region_to(r, region_rip(r, i->off) + i->d.len + i->d.imm);
+                if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP) && (to ^ r->rip) < 4096)
+                    k->taken = r->block_at[to & 0xfff];
+                if (i->how != HOW_JMP && i->how != HOW_JMP_IND && i->how != HOW_RET && i->how != HOW_STOP &&
+                    off < 4096)
+                    k->next = r->block_at[off];
+                break;
+            }
+            if (off >= 4096)
+                break;
+            if (r->block_at[off] >= 0) {
+                k->next = r->block_at[off];
+                break;
+            }
+            if (r->at[off] < 0 || used >= REGION_INSNS) /* the later blocks still get one each: order has room for that */
+                break;
+        }
+        k->end = (u16)off;
+    }
+    for (unsigned b = 0; b < r->nblocks; b++) {
+        const struct rblock *k = &r->block[b];
+        if (k->taken >= 0 && r->block[k->taken].off < k->end)
+            r->block[k->taken].header = true;
+        if (k->next >= 0 && r->block[k->next].off < k->end) /* cannot be, but a loop without a poll must not */
+            r->block[k->next].header = true;
+    }
+}
+
+/* ---- flags ---------------------------------------------------------------- */
+
+static void flags_of(const struct rinsn *i, u32 *read, u32 *kill)
+{
+    const struct opdesc *o = i->d.desc;
+    *read = o->eflags_read & RFLAGS_ARITH;
+    *kill = o->eflags_write & RFLAGS_ARITH;
+    /* A shift by 0 changes nothing, so one by CL, which may be 0, hands on what was. */
+    const bool by_one = i->d.map == 0 && (i->d.opcode == 0xd0 || i->d.opcode == 0xd1);
+    const bool moves = by_one || (i->d.imm_off && (i->d.imm & (i->d.osize == 8 ? 63 : 31)));
+    switch (o->mnemonic) {
+    case M_SHL:
+    case M_SHR:
+    case M_SAR:
+    case M_SHLD:
+    case M_SHRD:
+        *read = moves ? 0 : RFLAGS_ARITH;
+        *kill = moves ? RFLAGS_ARITH : 0;
+        break;
+    case M_ROL:
+    case M_ROR:
+        *read = moves ? 0 : RFLAGS_ARITH;
+        *kill = moves ? RFLAGS_CF | RFLAGS_OF : 0;
+        break;
+    case M_RCL:
+    case M_RCR:
+        *read = RFLAGS_ARITH;
+        *kill = 0;
+        break;
+    }
+    switch (i->how) {
+    case HOW_FALLBACK:
+    case HOW_STOP:
+    case HOW_PUSHF:
+        *read = RFLAGS_ARITH;
+        *kill = 0;
+        break;
+    case HOW_POPF:
+        *read = RFLAGS_ARITH; /* a slow path wants them */
+        break;
+    }
+}
+
+static u32 through_block(struct region *r, const struct rblock *k, u32 live, bool store)
+{
+    for (unsigned n = k->n; n-- > 0;) {
+        u32 read, kill;
+        flags_of(&r->insn[r->order[k->first + n]], &read, &kill);
+        live = (live & ~kill) | read;
+        if (store)
+            r->live[k->first + n] = live != 0;
+    }
+    return live;
+}
+
+/* What leaves the region needs them all. */
+static void liveness(struct region *r)
+{
+    for (unsigned b = 0; b < r->nblocks; b++)
+        r->block[b].live_in = 0;
+    for (bool again = true; again;) {
+        again = false;
+        for (unsigned b = r->nblocks; b-- > 0;) {
+            struct rblock *k = &r->block[b];
+            const struct rinsn *last = &r->insn[r->order[k->first + k->n - 1]];
+            u32 out = 0;
+            switch (last->how) {
+            case HOW_JCC:
+            case HOW_LOOP:
+                out = (k->next < 0 ? RFLAGS_ARITH : r->block[k->next].live_in) |
+                      (k->taken < 0 ? RFLAGS_ARITH : r->block[k->taken].live_in);
+                break;
+            case HOW_JMP: out = k->taken < 0 ? RFLAGS_ARITH : r->block[k->taken].live_in; break;
+            default:
+                out = how_ends(last->how) || k->next < 0 ? RFLAGS_ARITH : r->block[k->next].live_in;
+            }
+            k->live_out = out;
+            const u32 in = through_block(r, k, out, false);
+            if (in != k->live_in) {
+                k->live_in = in;
+                again = true;
+            }
+        }
+    }
+    for (unsigned b = 0; b < r->nblocks; b++)
+        through_block(r, &r->block[b], r->block[b].live_out, true);
+}
+
+bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
+{
+    /* what the last region left behind */
+    for (unsigned n = 0; n < r->ninsns; n++)
+        r->at[r->insn[n].off] = -1;
+    for (unsigned n = 0; n < r->nblocks; n++)
+        r->block_at[r->block[n].off] = -1;
+    r->ninsns = r->nblocks = 0;
+    r->v = v;
+    r->page = page;
+    r->watched = 0;
+    r->key = jit_key(v);
+    r->user = v->cpl == 3;
+    r->ctx = v->tlb_ctx;
+    r->vectors = !(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX));
+    r->avx512 = !(v->fpu_deny & DENY_AVX512);
+    if (!discover(r))
+        return false;
+    cut(r);
+    liveness(r);
+    return true;
+}

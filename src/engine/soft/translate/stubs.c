@@ -1,0 +1,387 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* stubs.c - the way into translated code and out of it: written once, shared by all processors of a VM. */
+#include "engine/soft/native.h"
+#include "engine/soft/translate/translate.h"
+
+const u8 jit_home[16] = { RAX, RCX,       RDX,       RBX,       H_SP, RBP, RSI, RDI,
+                          R8,  IN_MEMORY, IN_MEMORY, IN_MEMORY, R12,  R13, R14, R15 };
+
+static void emit_spill(struct emit *e)
+{
+    for (unsigned g = 0; g < 16; g++)
+        if (jit_home[g] != IN_MEMORY)
+            e_gs(e, 0x89, jit_home[g], GPR(g), 8);
+    e1(e, 0x9f);                                   /* lahf */
+    e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);         /* seto al */
+    e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xcc);         /* movzx ecx, ah */
+    e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc0);         /* movzx eax, al */
+    e1(e, 0xc1), e1(e, 0xe0), e1(e, 11);           /* shl eax, 11 */
+    e1(e, 0x09), e1(e, 0xc1);                      /* or ecx, eax */
+    e1(e, 0x81), e1(e, 0xe1), e4(e, RFLAGS_ARITH); /* and ecx, ARITH */
+    e_gs(e, 0x8b, RAX, OFF(rflags), 8);
+    e1(e, 0x48), e1(e, 0x25), e4(e, ~(u32)RFLAGS_ARITH); /* and rax, ~ARITH */
+    e1(e, 0x48), e1(e, 0x09), e1(e, 0xc8);               /* or rax, rcx */
+    e_gs(e, 0x89, RAX, OFF(rflags), 8);
+}
+
+/* eax holds RFLAGS: the arithmetic ones into the host's. */
+void emit_flags_from_eax(struct emit *e)
+{
+    e1(e, 0x0f), e1(e, 0xba), e1(e, 0xe0), e1(e, 11); /* bt eax, 11 */
+    e1(e, 0x88), e1(e, 0xc4);                         /* mov ah, al */
+    e1(e, 0x0f), e1(e, 0x92), e1(e, 0xc0);            /* setc al */
+    e1(e, 0x04), e1(e, 0x7f);                         /* add al, 7fh */
+    e1(e, 0x9e);                                      /* sahf */
+}
+
+static void emit_reload(struct emit *e)
+{
+    e_gs(e, 0x8b, RAX, OFF(rflags), 4);
+    emit_flags_from_eax(e);
+    for (unsigned g = 0; g < 16; g++)
+        if (jit_home[g] != IN_MEMORY)
+            e_gs(e, 0x8b, jit_home[g], GPR(g), 8);
+}
+
+/* The same where a scratch register is free: RAX is had back sooner than through memory. */
+void emit_save_flags_by(struct emit *e, unsigned scratch)
+{
+    e_mov(e, scratch, RAX);
+    e1(e, 0x9f);
+    e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);
+    e_gs(e, 0x89, RAX, OFF(jit_flags), 4);
+    e_mov(e, RAX, scratch);
+}
+void emit_restore_flags_by(struct emit *e, unsigned scratch)
+{
+    e_mov(e, scratch, RAX);
+    e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
+    e1(e, 0x04), e1(e, 0x7f);
+    e1(e, 0x9e);
+    e_mov(e, RAX, scratch);
+}
+/* Into and out of gs:[jit_flags]; no register changes. */
+void emit_save_flags(struct emit *e)
+{
+    e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
+    e1(e, 0x9f);
+    e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);
+    e_gs(e, 0x89, RAX, OFF(jit_flags), 4);
+    e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
+}
+void emit_restore_flags(struct emit *e)
+{
+    e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
+    e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh: OF */
+    e1(e, 0x9e);              /* sahf */
+    e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
+}
+
+/* ---- one instruction by its handler --------------------------------------- */
+
+enum { LOWERED = 1 << 12 };
+struct lowered { /* of one processor; insn may name native stubs of its own */
+    u64 serial;  /* of the translation and place of the instruction in it, + 1 */
+    u16 mnemonic;
+    struct insn pair[2]; /* the instruction, and what tells that it fell through */
+    struct block block;
+};
+
+u64 soft_jit_lowered_size(void)
+{
+    return LOWERED * sizeof(struct lowered);
+}
+
+void soft_jit_forget_lowered(struct soft_vcpu *v)
+{
+    for (unsigned k = 0; v->jit && k < LOWERED; k++)
+        v->jit_lowered[k].serial = 0;
+}
+
+static void op_fell_through(struct soft_vcpu *v, const struct insn *i)
+{
+    v->jit_next = true;
+}
+
+static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigned k)
+{
+    const u64 name = ((u64)t->serial << 16 | k) + 1;
+    struct lowered *l = &v->jit_lowered[(name * 0x9e3779b97f4a7c15ull) >> 52];
+    if (likely(l->serial == name))
+        return l;
+    const u8 *bytes = t->bytes;
+    for (unsigned n = 0; n < k; n++)
+        bytes += t->tinsn[n].len;
+    const unsigned len = t->tinsn[k].len;
+    struct decoded d;
+    zero_bytes(l->pair, sizeof l->pair);
+    l->serial = 0; /* lowering may drop all */
+    if (decode(&d, bytes, len, v->bits, true) == DECODE_OK)
+        soft_lower(v, &d, &l->pair[0]);
+    else
+        l->pair[0].fn = op_ud;
+    l->mnemonic = d.desc ? d.desc->mnemonic : 0;
+    if (d.rip_relative)
+        l->pair[0].disp += d.len;
+    /* STI is told that a block ends: its shadow, if it casts one, is the run loop's. */
+    l->pair[1].fn = l->mnemonic == M_STI ? op_end : op_fell_through;
+    l->pair[1].off = (u16)len;
+    l->block.gpa = (t->gpa & ~0xfffull) | t->tinsn[k].off;
+    l->block.gpa2 = ~0ull;
+    l->block.gen = t->gen;
+    l->block.key = (u32)(v->jc_key & 15);
+    l->block.bytes = (u16)len;
+    l->block.n = 1;
+    l->serial = name;
+    return l;
+}
+
+/* Does something wait that would be taken now? (What else was requested the run loop did when it was.) */
+static bool deliverable(const struct soft_vcpu *v)
+{
+    const u32 r = __atomic_load_n(&v->request, __ATOMIC_RELAXED);
+    return r && ((v->rflags & RFLAGS_IF) || ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked));
+}
+
+/* Code for v->rip now, if it is there without the run loop; 0 otherwise. */
+static u64 chain(struct soft_vcpu *v)
+{
+    if (unlikely(v->slow | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity) || v->bits == 16)
+        return 0;
+    if (unlikely(deliverable(v)))
+        return 0;
+    if (unlikely(v->tlb_ctx == TLB_EMPTY) || unlikely((jit_key(v) & JIT_MODE) != v->jit_mode[v->tlb_ctx]))
+        return 0;
+    const unsigned k = v->rip & (JCT_SIZE - 1);
+    const struct trans *t = v->jct_trans[v->tlb_ctx][k];
+    if (v->jct[v->tlb_ctx][k] == v->jit->miss || t->rip != v->rip)
+        return 0;
+    soft_vec_load(v);
+    *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
+    return t->code;
+}
+
+enum { LEAVE, GO_ON }; /* what run_insn answers, or where to go */
+
+/* The instruction's own handler, in C. */
+static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
+{
+    const u64 key = v->jc_key;
+    const u32 mode = jit_key(v);
+    struct lowered *l = lower(v, t, k);
+    v->stat.handled[why][l->mnemonic]++;
+    v->block = &l->block;
+    v->gpr[REG_BLOCK] = (t->rip & ~0xfffull) | t->tinsn[k].off;
+    v->jit_next = false;
+    l->pair[0].fn(v, &l->pair[0]);
+    if (!v->jit_next) {
+        v->jit_from = 0;
+        return chain(v);
+    }
+    /* The handler may have let interrupts in (POPF), changed the mode, or the code. */
+    if (unlikely(v->slow || v->jc_key != key || jit_key(v) != mode || v->poll || deliverable(v))) {
+        v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
+        return v->jc_key != key || jit_key(v) != mode ? chain(v) : LEAVE;
+    }
+    soft_vec_load(v);
+    return GO_ON;
+}
+
+/* site: in translated code, after the call that came here; what follows it is described by jit_site. */
+static u64 run_fallback(struct soft_vcpu *v, u64 site)
+{
+    const struct jit_site *s = (const struct jit_site *)(site + 5);
+    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
+    return run_insn(v, t, s->insn, site - t->code >= t->slow_code ? HANDLED_SLOW : HANDLED_UNTRANSLATED);
+}
+
+/* A probe of several accesses found no TLB entry that serves them all. If one can be had: GO_ON with the probe. If not,
+   the instruction is done alone, and what follows it gets a translation of its own. */
+static u64 run_refill(struct soft_vcpu *v, u64 site)
+{
+    const struct jit_site *s = (const struct jit_site *)(site + 5);
+    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
+    u64 first = (s->base == 0xff ? 0 : v->gpr[s->base]) + (s->index == 0xff ? 0 : v->gpr[s->index] << s->scale) +
+                (u64)(s64)s->lo;
+    if (s->base == 0xff && s->index == 0xff)
+        first = s->constant;
+    if (s->seg)
+        first += v->segbase[s->seg];
+    if (v->bits != 64)
+        first = (u32)first;
+    v->stat.refill++;
+    if (((first ^ (first + s->span - 1)) < 4096) && soft_accessible(v, first, ACCESS_READ)) {
+        const struct tlb_entry *e = &v->tlb[(first >> 12) & (TLB_SIZE - 1)];
+        if ((s->write ? e->write : e->read) == (first & ~0xfffull)) {
+            /* Not back where the run loop is wanted: for one, the entry that gave way may have been another group's, whose
+               page the next request to close it would no longer find open (tlb.c). */
+            if (unlikely(__atomic_load_n(&v->poll, __ATOMIC_RELAXED))) {
+                v->rip = ((t->rip & ~0xfffull) | t->tinsn[s->insn].off) & v->ipmask;
+                return LEAVE;
+            }
+            soft_vec_load(v);
+            return GO_ON;
+        }
+    }
+    u64 r = run_insn(v, t, s->insn, HANDLED_SPLIT);
+    if (r != GO_ON)
+        return r;
+    v->rip = (v->gpr[REG_BLOCK] + t->tinsn[s->insn].len) & v->ipmask;
+    return chain(v);
+}
+
+/* A fault of the host's unit at pc: the interpreter runs that instruction and finds the same. */
+static u64 run_fault(struct soft_vcpu *v, u64 pc)
+{
+    const struct trans *t = jit_by_code(v->jit, pc);
+    if (!t)
+        soft_fail(v, "a fault in translated code of no block");
+    unsigned k = 0;
+    while (k + 1 < t->ntinsns && pc - t->code >= t->tinsn[k + 1].host)
+        k++;
+    if (t->tinsn[k].flags_away) /* as emit_save_flags() left them: AH from LAHF, AL is OF */
+        v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | ((v->jit_flags >> 8 & 0xff) & RFLAGS_ARITH) | (v->jit_flags & 1) << 11;
+    u64 r = run_insn(v, t, k, HANDLED_FAULT);
+    if (r != GO_ON)
+        return r;
+    v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
+    return chain(v);
+}
+
+void jit_bad_target(struct soft_vcpu *v)
+{
+    const struct jit_site *s = (const struct jit_site *)(v->jit->rx + v->jit_from);
+    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
+    const u8 *bytes = t->bytes;
+    struct decoded d;
+    for (unsigned n = 0; n < s->insn; n++)
+        bytes += t->tinsn[n].len;
+    if (decode(&d, bytes, t->tinsn[s->insn].len, v->bits, true) != DECODE_OK)
+        return;
+    if (d.desc->mnemonic == M_CALL)
+        v->gpr[RSP] += 8;
+    else if (d.desc->mnemonic == M_RET)
+        v->gpr[RSP] -= 8 + (d.opcode == 0xc2 ? (u16)d.imm : 0);
+    run_insn(v, t, s->insn, HANDLED_FAULT);
+}
+
+u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc)
+{
+    const struct trans *t = jit_by_code(v->jit, pc);
+    return t && t->convert ? t->convert : v->jit->fault;
+}
+
+/* ---- writing them --------------------------------------------------------- */
+
+/* Calls fn(v, what r10 holds) on the stack of C and acts on its answer. */
+static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
+{
+    emit_spill(e);
+    e_mov(e, RSI, T0);
+    e_mov(e, RBX, RSP);
+    e_gs(e, 0x8b, RDI, OFF(jit_self), 8);
+    e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
+    e_call(e, fn);
+    e1(e, 0x48), e1(e, 0x83), e1(e, 0xf8), e1(e, 1); /* cmp rax, 1 */
+    e_fix(e, e_jcc(e, CC_B), out);
+    u8 *elsewhere = e_jcc(e, CC_NE);
+    e_mov(e, RSP, RBX);
+    emit_reload(e);
+    e1(e, 0x65), e1(e, 0xff), e1(e, 0x24), e1(e, 0x25), e4(e, (u32)back); /* jmp gs:[back] */
+    e_fix(e, elsewhere, here(e));
+    e_mov(e, T1, RAX);
+    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    emit_reload(e);
+    e1(e, 0x41), e1(e, 0xff), e1(e, 0xe3); /* jmp r11 */
+}
+
+void jit_stubs(struct jit *j)
+{
+    struct emit em = { j->rw, j->rw + j->size, j->rx - j->rw }, *e = &em;
+    static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
+
+    /* enter(code in rdi) */
+    j->enter = here(e);
+    for (unsigned k = 0; k < 6; k++) {
+        if (saved[k] >= 8)
+            e1(e, 0x41);
+        e1(e, 0x50 | (saved[k] & 7));
+    }
+    e1(e, 0x48), e1(e, 0x83), e1(e, 0xec), e1(e, 8); /* sub rsp, 8 */
+    e_gs(e, 0x89, RSP, OFF(jit_c_sp), 8);
+    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    e_mov(e, T0, RDI);
+    emit_reload(e);
+    e1(e, 0x41), e1(e, 0xff), e1(e, 0xe2); /* jmp r10 */
+
+    /* leave with rip in r10 and the place after the call in gs:[jit_site] */
+    j->exit_link = here(e);
+    e1(e, 0x65), e1(e, 0x8f), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_site)); /* pop gs:[site] */
+    j->miss = here(e);
+    e_gs(e, 0x89, T0, OFF(rip), 8);
+    j->exit = here(e);
+    emit_spill(e);
+    e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
+    u64 out = here(e);
+    e1(e, 0x48), e1(e, 0x83), e1(e, 0xc4), e1(e, 8);
+    for (unsigned k = 6; k-- > 0;) {
+        if (saved[k] >= 8)
+            e1(e, 0x41);
+        e1(e, 0x58 | (saved[k] & 7));
+    }
+    e1(e, 0xc3);
+
+    /* called from translated code whose registers are at home; goes on after the call */
+    j->fallback = here(e);
+    e1(e, 0x41), e1(e, 0x5a); /* pop r10 */
+    e_gs(e, 0x89, T0, OFF(jit_back), 8);
+    /* the same with the place in r10, and where to go on in gs:[jit_back] */
+    j->fallback_conv = here(e);
+    emit_c(j, e, (u64)run_fallback, out, OFF(jit_back));
+
+    j->refill = here(e);
+    e1(e, 0x41), e1(e, 0x5a);
+    e_gs(e, 0x89, T0, OFF(jit_back), 8);
+    j->refill_conv = here(e);
+    emit_c(j, e, (u64)run_refill, out, OFF(jit_back));
+
+    /* fault: pc in gs:[jit_site] (set by the signal handler; everything else as the instruction found it) */
+    j->fault = here(e);
+    e_gs(e, 0x8b, T0, OFF(jit_fault_pc), 8);
+    emit_c(j, e, (u64)run_fault, out, OFF(jit_back));
+
+    /* lookup: RIP in r10; flags are kept */
+    for (unsigned c = 0; c < TLB_EMPTY; c++) {
+        const u32 table = OFF(jct) + c * (u32)sizeof((struct soft_vcpu *)0)->jct[0];
+        /* from code that ran in another context than it was entered in: whoever called it waits in that one */
+        j->lookup_reset[c] = here(e);
+        e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+        e1(e, 0x4c), e1(e, 0x8d), e1(e, 0x1d); /* lea r11, [rip + sentinel] */
+        u8 *own = e->p;
+        e4(e, 0);
+        e_rm(e, 0x89, T1, RSP, NONE, 0, 0, 8);
+        j->lookup[c] = here(e);
+        if (j->bmi2) {
+            e1(e, 0x41), e1(e, 0xbb), e4(e, 64 - JCT_BITS);                  /* mov r11d, 64 - bits */
+            e1(e, 0xc4), e1(e, 0x42), e1(e, 0xa1), e1(e, 0xf7), e1(e, 0xda); /* shlx r11, r10, r11 */
+            e1(e, 0xc4), e1(e, 0x43), e1(e, 0xfb), e1(e, 0xf0), e1(e, 0xdb), e1(e, 64 - JCT_BITS); /* rorx r11, r11, n */
+        } else {
+            emit_save_flags(e);
+            e_mov(e, T1, T0);
+            e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, JCT_SIZE - 1); /* and r11d, .. */
+            emit_restore_flags(e);
+        }
+        /* jmp gs:[r11 * 8 + table] */
+        e1(e, 0x65), e1(e, 0x42), e1(e, 0xff), e1(e, 0x24), e1(e, 0xdd), e4(e, table);
+
+        /* where a RET lands that no translated CALL waits for */
+        j->sentinel[c] = here(e);
+        e_fix(e, own, here(e));
+        e_lea(e, RSP, RSP, NONE, 0, -8);
+        e_jmp(e, j->lookup[c]);
+    }
+    j->check = here(e);
+    emit_check_stub(e);
+    j->stubs_end = (u32)align_up((u64)(e->p - j->rw), 64);
+}

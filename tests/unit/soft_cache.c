@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * soft_cache.c - the translator's cache: what is evicted, when its place is used anew, and numbers of pages, of which
+ * there are fewer than a guest has pages.
+ */
+#include "test.h"
+
+#include <stdlib.h>
+
+#include "engine/soft/block.h"
+#include "engine/soft/translate/translate.h"
+
+enum { CPUS = 2, CODE = 256 /* bytes of a translation */, ENTRY = 16 };
+
+static struct soft_vm vm;
+static struct soft_vcpu *cpu[CPUS];
+static struct cpuid_table cpuid = { .tsc_khz = 1000000 };
+
+/* Two processors outside translated code. False: there is no translator on this host. */
+static bool setup(void)
+{
+    memset(&vm, 0, sizeof vm);
+    vm.cfg = (struct engine_config){ .cpus = CPUS, .code_cache = MiB(1), .cpuid = &cpuid };
+    if (soft_jit_new(&vm) || !vm.jit)
+        return false;
+    for (u32 k = 0; k < CPUS; k++) {
+        cpu[k] = aligned_alloc(64, align_up(sizeof *cpu[k], 64));
+        if (!cpu[k])
+            abort();
+        memset(cpu[k], 0, sizeof *cpu[k]);
+        cpu[k]->vm = &vm;
+        if (soft_jit_attach(cpu[k]))
+            abort();
+        vm.vcpu[k] = cpu[k];
+    }
+    return true;
+}
+static void end(void)
+{
+    for (u32 k = 0; k < CPUS; k++) {
+        soft_jit_detach(cpu[k]);
+        free(cpu[k]);
+    }
+    soft_jit_free(&vm);
+}
+
+/* A translation for the start of a page; NULL: there is no room at present. */
+static struct trans *make(u64 lin, u64 gpa)
+{
+    struct jit *j = vm.jit;
+    if (!jit_room(cpu[0]))
+        return NULL;
+    struct jit_segment *s = &j->seg[j->open];
+    struct trans *t = jit_data(j, sizeof *t);
+    memset(t, 0, sizeof *t);
+    t->rip = lin;
+    t->gpa = gpa;
+    t->gpa2 = ~0ull;
+    t->entry = j->rw + s->code + ENTRY;
+    t->code = (u64)j->rx + s->code + ENTRY;
+    t->size = CODE - ENTRY;
+    t->retired_code = CODE / 2;
+    t->page_id = jit_page_id(j, lin, gpa, true);
+    s->code += CODE;
+    jit_add(j, t);
+    return t;
+}
+static struct trans *find(u64 lin, u64 gpa)
+{
+    return jit_find(vm.jit, lin, gpa, ~0ull, 0);
+}
+
+TEST(the_oldest_go_first)
+{
+    if (!setup())
+        return;
+    u64 n = 0;
+    while (!vm.jit->evicted) {
+        soft_jit_quiesce(cpu[0]);
+        REQUIRE(make(n << 12, n << 12));
+        n++;
+    }
+    CHECK(!find(0, 0));
+    CHECK(find((n - 1) << 12, (n - 1) << 12));
+    CHECK(n * CODE > vm.jit->size / 2); /* not before it was needed */
+    CHECK(n - vm.jit->evicted > n / 2);
+    end();
+}
+
+TEST(a_place_is_used_anew_when_all_have_left)
+{
+    if (!setup())
+        return;
+    soft_jit_quiesce(cpu[1]); /* inside from here on */
+    u64 n = 0;
+    while (make(n << 12, n << 12)) {
+        soft_jit_quiesce(cpu[0]);
+        n++;
+        REQUIRE(n < 1 << 20);
+    }
+    CHECK(cpu[1]->poll); /* asked to leave */
+    CHECK(!make(n << 12, n << 12));
+    soft_jit_quiesce(cpu[0]);
+    soft_jit_quiesce(cpu[1]);
+    CHECK(make(n << 12, n << 12));
+    end();
+}
+
+TEST(numbers_of_pages_come_back)
+{
+    if (!setup())
+        return;
+    u64 without = 0;
+    for (u64 n = 1; n <= 4 * JIT_PAGE_IDS; n++) {
+        struct trans *t;
+        do {
+            soft_jit_quiesce(cpu[0]);
+            t = make(n << 12, n << 13);
+        } while (!t);
+        without += !t->page_id;
+    }
+    CHECK_EQ(without, 0);
+    /* One number, one page. */
+    unsigned living = 0;
+    for (u32 k = 0; k < vm.jit->nseg; k++)
+        for (const struct trans *t = vm.jit->seg[k].first; t; t = t->seg_next)
+            if (!t->retired) {
+                living++;
+                CHECK_EQ(vm.jit->page_id[t->page_id].lin, t->rip);
+                CHECK_EQ(jit_page_id(vm.jit, t->rip, t->gpa, true), t->page_id);
+            }
+    CHECK(living > 500);
+    end();
+}
+
+TEST(a_number_stays_while_a_processor_may_take_it_for_mapped)
+{
+    if (!setup())
+        return;
+    struct jit *j = vm.jit;
+    /* All numbers are given out, and no translation has them. */
+    for (u64 n = 1; n < 64 * JIT_PAGE_IDS && !j->crowded; n++)
+        jit_page_id(j, n << 12, 0, false);
+    REQUIRE(j->crowded);
+    j->made = j->swept + (1 << 20);
+    soft_jit_quiesce(cpu[1]); /* inside */
+    REQUIRE(make(0, 0)); /* looks for numbers that are not used */
+    CHECK(j->sweep != 0);
+    CHECK(cpu[1]->poll);
+    const u32 before = j->npages, kept = jit_page_id(j, 1 << 12, 0, false); /* one that is asked for again meanwhile */
+    soft_jit_quiesce(cpu[0]);
+    REQUIRE(make(0, 0));
+    CHECK(j->npages >= before);
+    soft_jit_quiesce(cpu[1]);
+    soft_jit_quiesce(cpu[0]);
+    REQUIRE(make(0, 0));
+    CHECK_EQ(j->sweep, 0);
+    CHECK(j->npages <= 2);
+    CHECK_EQ(j->page_id[kept].lin, 1 << 12);
+    end();
+}
