@@ -213,13 +213,10 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
     v->stat.refill++;
     if (((first ^ (first + s->span - 1)) < 4096) && soft_accessible(v, first, ACCESS_READ)) {
         const struct tlb_entry *e = &v->tlb[(first >> 12) & (TLB_SIZE - 1)];
-        if ((s->write ? e->write : e->read) == (first & ~0xfffull)) {
-            /* Not back where the run loop is wanted: for one, the entry that gave way may have been another group's, whose
-               page the next request to close it would no longer find open (tlb.c). */
-            if (unlikely(__atomic_load_n(&v->poll, __ATOMIC_RELAXED))) {
-                v->rip = ((t->rip & ~0xfffull) | t->tinsn[s->insn].off) & v->ipmask;
-                return LEAVE;
-            }
+        /* Not back where the run loop is wanted: for one, the entry that gave way may have been another group's, whose
+           page the next request to close it would no longer find open (tlb.c). Nor out at once: two groups that are
+           probed together and share an entry would come here for ever. The instruction is done alone. */
+        if ((s->write ? e->write : e->read) == (first & ~0xfffull) && !__atomic_load_n(&v->poll, __ATOMIC_RELAXED)) {
             soft_vec_load(v);
             return GO_ON;
         }
