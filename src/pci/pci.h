@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * pci.h - a PCI bus behind a host bridge: configuration space by ports CF8h/CFCh and by ECAM, BARs that move, INTx,
+ * MSI and MSI-X.  PCI Local Bus 3.0 and PCI Express Base 3.0 (7.2.2 ECAM, 7.5 configuration space), whose register
+ * names are used.
+ *
+ * A function is embedded by its device: pci_function_init, then BARs and capabilities, then pci_add.
+ *
+ * Threads: configuration and BAR accesses on vCPU threads, under the bus's lock (config) or the lock given for the BAR.
+ * pci_set_intx, pci_msix_notify, pci_msi_notify: any thread.  The rest: while no vCPU runs.
+ */
+#ifndef LODGE_PCI_PCI_H
+#define LODGE_PCI_PCI_H
+
+#include <pthread.h>
+
+#include "base/base.h"
+#include "base/error.h"
+#include "irq/irq.h"
+#include "memory/bus.h"
+#include "state/state.h"
+
+enum { PCI_SLOTS = 32, PCI_BARS = 6, PCI_CONFIG_SIZE = 4096, PCI_MSIX_MAX = 128, PCI_INTX_LINES = 4 };
+
+struct pci_bus;
+
+struct pci_bus_config {
+    struct bus *ports, *mmio;
+    /* Where a device's INTA..INTD go: line (slot + pin) % 4, as PIIX boards wire PIRQA..PIRQD. */
+    struct irq_line intx[PCI_INTX_LINES];
+    void (*msi)(void *ctx, u64 address, u32 data); /* any thread */
+    void *ctx;
+    u64 ecam;                          /* base of 256 MiB, or 0: none (1 MiB a bus; bus 0 alone answers) */
+    u64 mmio32, mmio32_size;           /* windows from which pci_assign gives BARs their addresses */
+    u64 mmio64, mmio64_size;
+    u16 io, io_size;
+};
+
+enum pci_bar_flags { PCI_BAR_IO = 1, PCI_BAR_64 = 2, PCI_BAR_PREFETCH = 4 };
+
+struct pci_bar {
+    u64 size;               /* a power of two; 0: none. At least 16 (memory) or 4 (I/O) */
+    u32 flags;
+    const struct bus_ops *ops;
+    void *dev;
+    pthread_mutex_t *lock;  /* as struct bus_range */
+    const char *name;
+    u64 at;                 /* where it is mapped now; UINT64_MAX: not */
+};
+
+struct pci_function {
+    struct pci_bus *bus;
+    u8 devfn;               /* slot << 3 | function */
+    const char *name;
+    u8 config[PCI_CONFIG_SIZE], wmask[PCI_CONFIG_SIZE], w1c[PCI_CONFIG_SIZE]; /* value, bits software writes, bits it clears by 1 */
+    u8 reset[PCI_CONFIG_SIZE];                                                  /* config at power-on, taken by pci_add */
+    struct pci_bar bar[PCI_BARS];
+    u8 next_cap;            /* private: where the next capability goes */
+    u8 msi, msix;           /* their offsets, 0: none */
+    u16 msix_vectors;
+    u32 msix_table[PCI_MSIX_MAX][4];
+    u64 msix_pba[PCI_MSIX_MAX / 64];
+    u32 intx;               /* level */
+    /* After software wrote config bytes [offset, offset + len); NULL: nothing to do. Under the bus's lock. */
+    void (*config_written)(struct pci_function *f, u32 offset, u32 len);
+    /* A configuration read of a register that is not plain memory; returns false to let config answer. May be NULL. */
+    bool (*config_read)(struct pci_function *f, u32 offset, u32 len, u32 *value);
+};
+
+struct pci_bus *pci_bus_new(const struct pci_bus_config *c, struct error *err);
+void pci_bus_free(struct pci_bus *b);
+
+/* class_code: 24 bits, base class << 16 | sub-class << 8 | interface. */
+void pci_function_init(struct pci_function *f, const char *name, u16 vendor, u16 device, u8 revision, u32 class_code,
+                       u16 subsystem_vendor, u16 subsystem);
+void pci_bar_init(struct pci_function *f, u32 n, const struct pci_bar *bar); /* a 64-bit one takes n and n + 1 */
+/* A capability of len bytes (id and next pointer included), zeroed and read-only; returns its offset. */
+u8 pci_add_capability(struct pci_function *f, u8 id, u8 len);
+/* INTA#. */
+void pci_use_intx(struct pci_function *f);
+void pci_add_msi(struct pci_function *f, u32 vectors);
+/* MSI-X with its table and PBA in a memory BAR of its own, number bar. */
+void pci_add_msix(struct pci_function *f, u32 vectors, u32 bar);
+
+/* Plugs it in; slot PCI_SLOTS: the first free one. -EEXIST, -ENOSPC. Its state joins the list. */
+int must_check pci_add(struct pci_bus *b, struct pci_function *f, u32 slot, u32 function, struct state_list *l,
+                       struct error *err);
+/* Before the device goes away: unmaps what is mapped. */
+void pci_remove(struct pci_function *f);
+
+/* Power-on (or hot reset) of configuration space; BARs unmapped. */
+void pci_reset(struct pci_bus *b);
+/* What firmware does: gives BARs addresses, interrupt lines their numbers, and switches decoding on. For direct kernel
+   boot; a firmware does it itself. */
+void pci_assign(struct pci_bus *b, const u8 line_gsi[PCI_INTX_LINES]);
+/* BARs are mapped as configuration space says; after loading state. */
+void pci_remap(struct pci_bus *b);
+
+bool pci_msix_enabled(const struct pci_function *f);
+bool pci_msi_enabled(const struct pci_function *f);
+/* Bus mastering: may it reach memory? */
+bool pci_bus_master(const struct pci_function *f);
+void pci_set_intx(struct pci_function *f, bool level);
+void pci_msix_notify(struct pci_function *f, u32 vector); /* masked: pends; outside the table: nothing */
+void pci_msi_notify(struct pci_function *f, u32 vector);
+
+static inline u16 pci_get16(const u8 *p) { return (u16)(p[0] | p[1] << 8); }
+static inline u32 pci_get32(const u8 *p) { return (u32)p[0] | (u32)p[1] << 8 | (u32)p[2] << 16 | (u32)p[3] << 24; }
+static inline void pci_put16(u8 *p, u16 v) { p[0] = (u8)v, p[1] = (u8)(v >> 8); }
+static inline void pci_put32(u8 *p, u32 v) { pci_put16(p, (u16)v), pci_put16(p + 2, (u16)(v >> 16)); }
+
+#endif

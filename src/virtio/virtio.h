@@ -1,0 +1,160 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio.h - virtio 1.x: what a device is to its transport, and the one walker of queues.  OASIS "Virtual I/O Device
+ * (VIRTIO) Version 1.2"; names are the specification's.
+ *
+ * A device is embedded by its owner (struct virtio_blk, ...), initialised by virtio_init and plugged into one transport,
+ * virtio_pci_new or virtio_mmio_new.  Only modern (VIRTIO_F_VERSION_1) drivers are served.
+ *
+ * Threads and locks: every member of virtio_ops is called with the device's lock held; kick and what comes from
+ * backends runs on the loop's thread, register accesses on vCPU threads.  A backend's callback takes the lock itself
+ * before it touches a queue.  virtio_pop, virtio_push, virtio_notify...: with the lock held.  Queue work never blocks.
+ *
+ * A driver that breaks the rules (a chain that loops or lies outside memory, an index too far ahead, ...) gets
+ * DEVICE_NEEDS_RESET: virtio_fail().  From then on its queues are empty until it resets the device.
+ */
+#ifndef LODGE_VIRTIO_VIRTIO_H
+#define LODGE_VIRTIO_VIRTIO_H
+
+#include <pthread.h>
+#include <sys/uio.h>
+
+#include "base/base.h"
+#include "base/error.h"
+#include "base/loop.h"
+#include "memory/memory.h"
+#include "state/state.h"
+
+enum virtio_id {
+    VIRTIO_ID_NET = 1, VIRTIO_ID_BLOCK = 2, VIRTIO_ID_CONSOLE = 3, VIRTIO_ID_ENTROPY = 4, VIRTIO_ID_BALLOON = 5,
+    VIRTIO_ID_INPUT = 18, VIRTIO_ID_SOCKET = 19, VIRTIO_ID_FS = 26,
+};
+
+enum { /* 2.1 Device Status */
+    VIRTIO_ACKNOWLEDGE = 1, VIRTIO_DRIVER = 2, VIRTIO_DRIVER_OK = 4, VIRTIO_FEATURES_OK = 8,
+    VIRTIO_NEEDS_RESET = 64, VIRTIO_FAILED = 128,
+};
+
+#define VIRTIO_F_INDIRECT_DESC BIT(28)
+#define VIRTIO_F_EVENT_IDX BIT(29)
+#define VIRTIO_F_VERSION_1 BIT(32)
+#define VIRTIO_F_RING_PACKED BIT(34)
+#define VIRTIO_F_RING_RESET BIT(40)
+
+enum { VIRTIO_MAX_QUEUES = 32, VIRTIO_MAX_QUEUE_SIZE = 1024, VIRTIO_MAX_IOV = 1026 };
+
+/* A buffer the driver made available: pieces the device reads (out), then pieces it writes (in). Pieces never cross the
+   end of a memory region: one descriptor may become two. The pointers are good until virtio_push or a reset. */
+struct virtio_chain {
+    u16 id;          /* buffer id: head of the chain */
+    u16 ndesc;       /* ring entries it took (packed) */
+    u32 nout, nin;   /* iov[0..nout) and iov[nout..nout + nin) */
+    u64 out_len, in_len;
+    struct iovec *iov; /* the caller's array */
+    u64 *gpa;          /* where each lies in guest memory; the caller's array, or NULL: then the in pieces may only be
+                          written before virtio_push, on this thread, with no wait between */
+    u32 max;           /* room in both */
+};
+
+struct virtio_device;
+
+/* One queue. Only queue.c and the transports look inside. */
+struct virtio_queue {
+    struct virtio_device *dev;
+    u16 index;
+    u16 max_size;
+    /* as the driver set it up */
+    u16 size;
+    bool enabled;
+    u16 vector; /* MSI-X, VIRTIO_MSI_NO_VECTOR: none */
+    u64 desc, driver, device; /* guest-physical: descriptor area, driver area, device area */
+    /* progress */
+    u16 last_avail, used_idx;
+    bool avail_wrap, used_wrap;       /* packed */
+    u16 signalled_used;
+    bool signalled_valid;
+    u16 inflight; /* popped and not yet pushed */
+    /* the rings, host pointers found when enabled */
+    void *desc_ptr, *driver_ptr, *device_ptr;
+};
+
+struct virtio_ops {
+    enum virtio_id id;
+    const char *name;       /* "virtio-blk" */
+    u32 config_size;        /* bytes of device-specific configuration */
+    void (*config_read)(struct virtio_device *d, u32 offset, void *to, u32 len);          /* within config_size */
+    void (*config_write)(struct virtio_device *d, u32 offset, const void *from, u32 len); /* NULL: read-only */
+    /* Features were agreed (FEATURES_OK). NULL: nothing to do. */
+    void (*features)(struct virtio_device *d, u64 agreed);
+    void (*driver_ok)(struct virtio_device *d); /* queues are live; NULL: nothing to do */
+    void (*kick)(struct virtio_device *d, struct virtio_queue *q); /* the driver made buffers available */
+    /* To power-on state. Returns true when done; false: requests are still under way in the host, which may write guest
+       memory; the device calls virtio_reset_done() when the last is. Until then the status register does not read 0. */
+    bool (*reset)(struct virtio_device *d);
+    bool (*queue_reset)(struct virtio_device *d, struct virtio_queue *q); /* the same for one (VIRTIO_F_RING_RESET); NULL: not offered */
+    /* Before saving: nothing is under way when this returns (the lock is held; the loop's thread; no vCPU runs). NULL */
+    void (*settle)(struct virtio_device *d);
+    /* After loading or settle: take up where it was left; kick follows for every queue. NULL */
+    void (*resume)(struct virtio_device *d);
+};
+
+/* What the transport does for the device. */
+struct virtio_transport_ops {
+    void (*queue_interrupt)(void *transport, struct virtio_queue *q);
+    void (*config_interrupt)(void *transport);
+    void (*reset_done)(void *transport);
+};
+
+struct virtio_device {
+    const struct virtio_ops *ops;
+    struct memory *memory;
+    struct loop *loop;
+    pthread_mutex_t lock;
+    u32 nqueues;
+    struct virtio_queue queue[VIRTIO_MAX_QUEUES];
+    u64 offered, agreed;  /* features */
+    u8 status;
+    u32 generation;       /* of the configuration */
+    bool resetting;
+    u32 kicked;           /* queues with work, atomic: from vCPU threads to the loop */
+    const struct virtio_transport_ops *transport_ops;
+    void *transport;
+};
+
+/* features: the device's own; those of the rings are added. queue_sizes: nqueues powers of two. */
+void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct memory *m, struct loop *loop, u64 features,
+                 u32 nqueues, const u16 *queue_sizes);
+void virtio_destroy(struct virtio_device *d); /* after its transport is gone */
+
+/* ---- for devices ---------------------------------------------------------- */
+
+/* The next buffer: 1; 0: none, and the driver will kick when there is one; -1: the driver broke the rules. */
+int must_check virtio_pop(struct virtio_queue *q, struct virtio_chain *c);
+/* Done with it; written: bytes of the in pieces, from their start, that were filled. Marks them dirty. */
+void virtio_push(struct virtio_queue *q, const struct virtio_chain *c, u64 written);
+/* The last buffer popped and not pushed goes back unused (net: a packet needs more buffers than there are). */
+void virtio_unpop(struct virtio_queue *q, const struct virtio_chain *c);
+/* Interrupts the driver if it wants to know of what was pushed since. */
+void virtio_notify(struct virtio_queue *q);
+void virtio_config_changed(struct virtio_device *d);
+cold void virtio_fail(struct virtio_device *d, const char *why); /* DEVICE_NEEDS_RESET; why goes to the log, once a reset */
+/* From ops->reset's false; the loop's thread, lock held. */
+void virtio_reset_done(struct virtio_device *d);
+static inline bool virtio_has(const struct virtio_device *d, u64 feature) { return (d->agreed & feature) != 0; }
+/* Queues may be used: DRIVER_OK, no reset under way, not failed. */
+bool virtio_live(const struct virtio_device *d);
+bool virtio_queue_live(const struct virtio_queue *q);
+
+/* Copies between a chain and a buffer, from `at` bytes into the out (in) pieces; returns what was there. */
+u64 virtio_read(const struct virtio_chain *c, u64 at, void *to, u64 len);
+u64 virtio_write(const struct virtio_chain *c, u64 at, const void *from, u64 len);
+
+/* ---- for transports ------------------------------------------------------- */
+
+extern const struct state_desc virtio_state; /* obj: struct virtio_device; record "virtio" */
+/* The driver's notification of queue n: any thread, no lock; ops->kick follows on the loop's thread. */
+void virtio_kick(struct virtio_device *d, u32 n);
+void virtio_set_status(struct virtio_device *d, u8 status); /* lock held */
+void virtio_queue_enable(struct virtio_queue *q);           /* lock held; checks the rings' addresses: fails the device */
+
+#endif
