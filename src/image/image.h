@@ -1,0 +1,86 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * image.h - images of installed systems, and the machines that run them, as folders of this user:
+ *
+ *   $XDG_DATA_HOME/lodge (else ~/.local/share/lodge)
+ *     images/NAME/   image.conf, disk.raw or disk.qcow2, and where it is known: vmlinuz, initrd.  Never written again.
+ *     vms/NAME/      one machine: disk.qcow2 (kept: its overlay), seed.img, the keys, known_hosts, machine.conf, lock
+ *
+ * A folder is made under a name that begins with a dot and renamed when it is whole.  A machine's folder is locked
+ * by the process that runs it (F_OFD_SETLK on its file `lock`); a throw-away's goes with the process, and one that was
+ * left by a process killed goes when the next is made.
+ *
+ * Names are 1 to IMAGE_NAME_MAX of a-z 0-9 and "-", begin and end with a letter or digit: they become host names.
+ * Any thread; no two at the same time on one struct.
+ */
+#ifndef LODGE_IMAGE_IMAGE_H
+#define LODGE_IMAGE_IMAGE_H
+
+#include <limits.h>
+
+#include "base/base.h"
+#include "base/error.h"
+
+enum { IMAGE_NAME_MAX = 63 };
+
+/* The folder all lies in, made if missing. 0 or -errno with err set. */
+int must_check image_home(char path[PATH_MAX], struct error *err);
+bool image_name_valid(const char *name);
+
+struct image {
+    char name[IMAGE_NAME_MAX + 1];
+    char dir[PATH_MAX];
+    char disk[PATH_MAX];   /* opened by no machine for writing: it is what overlays lie over */
+    char format[8];        /* "raw" or "qcow2" */
+    char kernel[PATH_MAX]; /* for the direct boot; "" where the image brings none (import) */
+    char initrd[PATH_MAX]; /* "" if none */
+    char cmdline[256];     /* without a console; "" if no kernel */
+    char system[96];       /* what it is, "Debian 12.9 (bookworm), Linux 6.1.0-..."; "" if unknown */
+    u64 size;              /* of the disk as the guest sees it, bytes */
+    u64 allocated;         /* of all its files on the host, bytes */
+};
+
+/* -ENOENT: there is none of this name; err says how to get it. */
+int must_check image_find(const char *name, struct image *image, struct error *err);
+/* Calls each() for every image, by name, until it returns nonzero: that is the result. */
+int image_each(int (*each)(void *to, const struct image *image), void *to, struct error *err);
+/* Copies a raw or qcow2 file (sparse stays sparse). -EEXIST. progress(to, done, total) in bytes, may be NULL. */
+int must_check image_import(const char *file, const char *name, void (*progress)(void *to, u64 done, u64 total),
+                            void *to, struct image *image, struct error *err);
+/* -EBUSY: a machine lies over it, and force is not set (then kept machines lose their disk's base). */
+int must_check image_remove(const char *name, bool force, struct error *err);
+
+/* ---- machine.c: one machine over an image ---- */
+
+struct image_machine {
+    char name[IMAGE_NAME_MAX + 1]; /* kept: as given; throw-away: the image's, or that with -2, -3 ... */
+    char dir[PATH_MAX];
+    char image[IMAGE_NAME_MAX + 1];
+    bool keep;
+    char overlay[PATH_MAX]; /* kept: the qcow2 over the image's disk, to be made if !overlay_exists; throw-away: "" */
+    bool overlay_exists;
+    char seed[PATH_MAX];    /* a FAT image "CIDATA", raw: a second disk, read-only */
+    char key[PATH_MAX];     /* the user's private key for ssh */
+    char known_hosts[PATH_MAX]; /* has the machine's key from the start */
+    char user[33];          /* who logs in by ssh */
+    u16 ssh_port;           /* on 127.0.0.1, to be forwarded to the guest's port 22; it was free just now */
+    int lock_fd;            /* held while the machine runs; -1: not by us */
+    int pid;                /* of who runs it; 0: it does not run */
+};
+
+/*
+ * The machine to run: kept NAME is made if there is none yet (and keeps its image: -EINVAL if another is asked for;
+ * image NULL: the one it has), NULL is a throw-away.  Takes the lock: -EBUSY if it runs.  ssh_port 0: any that is
+ * free, for a kept machine the one it had before if that is.
+ */
+int must_check image_machine_start(const char *keep, const struct image *image, u16 ssh_port, struct image_machine *m,
+                                   struct error *err);
+/* After the run: gives up the lock, and removes a throw-away. */
+void image_machine_end(struct image_machine *m);
+
+/* As it is, without starting it (lodge ssh). -ENOENT. */
+int must_check image_machine_find(const char *name, struct image_machine *m, struct error *err);
+int image_machine_each(int (*each)(void *to, const struct image_machine *m), void *to, struct error *err);
+int must_check image_machine_remove(const char *name, struct error *err); /* -EBUSY: it runs */
+
+#endif
