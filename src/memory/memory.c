@@ -164,8 +164,20 @@ static void copy_in(struct memory *m, u64 gpa, const void *buf, u64 len)
         u64 n = MIN(len, r->gpa + r->size - gpa);
         memcpy(r->host + (gpa - r->gpa), from, n);
         mark_range(r, gpa, n);
+        if (m->written)
+            m->written(m->written_ctx, gpa, n);
         gpa += n, from += n, len -= n;
     }
+}
+
+void memory_written(struct memory *m, u64 gpa, u64 len)
+{
+    const struct memory_region *r = memory_find(m, gpa);
+    if (!r || !len)
+        return;
+    mark_range(r, gpa, MIN(len, r->gpa + r->size - gpa));
+    if (m->written)
+        m->written(m->written_ctx, gpa, len);
 }
 
 int memory_write(struct memory *m, u64 gpa, const void *buf, u64 len)

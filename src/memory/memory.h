@@ -37,6 +37,9 @@ struct memory {
     int fd;                                          /* the memfd */
     u64 fd_size;
     u64 top; /* first address above every region */
+    /* Told of what devices wrote, after it is there; any thread. The engine's: it may have translated code from it. */
+    void (*written)(void *ctx, u64 gpa, u64 len);
+    void *written_ctx;
 };
 
 struct memory *memory_new(struct error *err);
@@ -55,6 +58,10 @@ int must_check memory_load(struct memory *m, u64 gpa, const void *buf, u64 len);
 
 /* len bytes at gpa within one region, or NULL. write marks them dirty and refuses read-only regions. */
 void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write);
+
+/* After writing through a pointer that memory_ptr(..., true) gave, or having the host do so: the pages are dirty (again),
+   and the engine is told. */
+void memory_written(struct memory *m, u64 gpa, u64 len);
 
 /* Dirty log. Pages written since the last take. Software writers set bits by memory_mark_dirty. */
 static inline void memory_mark_dirty(const struct memory_region *r, u64 gpa)

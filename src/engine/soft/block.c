@@ -89,25 +89,42 @@ static u64 lines_of(u64 gpa, u64 n)
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
+/* n bytes at gpa (one page) were written, by a processor or a device; any thread. Was there code? */
+static bool code_overwritten(struct soft_vm *vm, u64 gpa, u64 n)
 {
-    u64 page = gpa >> GUEST_PAGE_SHIFT;
-    if (!(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(gpa, n)))
-        return;
+    const u64 page = gpa >> GUEST_PAGE_SHIFT;
+    if (!(__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(gpa, n)))
+        return false;
     /* All of the page's blocks are stale from here; lines first, so that a decoder that sets one after sees the new
        generation. */
-    __atomic_store_n(&v->vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
-    __atomic_fetch_add(&v->vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
-    v->stat.overwritten++;
-    if (!v->jit)
-        return;
-    soft_jit_retire_page(v, page);
+    __atomic_store_n(&vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
+    __atomic_fetch_add(&vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
+    if (!vm->jit)
+        return true;
+    soft_jit_retire_page(vm, page);
     /* Who is in such a translation is to leave it. No request: a repeated string store that overwrites its own code
        goes on to its end, as on hardware, where a request would interrupt it and fetch it anew. */
-    for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
-        struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+    for (u32 k = 0; k < vm->cfg.cpus; k++) {
+        struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
         if (o)
             __atomic_store_n(&o->poll, 1, __ATOMIC_SEQ_CST);
+    }
+    return true;
+}
+
+void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
+{
+    v->stat.overwritten += code_overwritten(v->vm, gpa, n);
+}
+
+void soft_code_written_by_device(struct soft_vm *vm, u64 gpa, u64 n)
+{
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as in soft_code_stored */
+    for (u64 here; n; gpa += here, n -= here) {
+        const u64 page = gpa >> GUEST_PAGE_SHIFT;
+        here = MIN(n, GUEST_PAGE_SIZE - (gpa & (GUEST_PAGE_SIZE - 1)));
+        if (page < vm->pages && __atomic_load_n(&vm->code_lines[page], __ATOMIC_RELAXED))
+            code_overwritten(vm, gpa, here);
     }
 }
 

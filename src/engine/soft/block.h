@@ -97,6 +97,8 @@ static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)
     if (page < v->vm->pages && unlikely(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_RELAXED)))
         soft_code_written_slow(v, gpa, n);
 }
+/* The same after a device's store of any length, on any thread. */
+void soft_code_written_by_device(struct soft_vm *vm, u64 gpa, u64 n);
 /* After the store: whoever decodes from here on sees it, or we see that he watches. */
 static inline void soft_code_stored(struct soft_vcpu *v, u64 gpa, u64 n)
 {

@@ -47,6 +47,11 @@ static void vm_destroy(struct engine_vm *e)
     free(e);
 }
 
+static void device_wrote(void *vm, u64 gpa, u64 n)
+{
+    soft_code_written_by_device(vm, gpa, n);
+}
+
 static int vm_create(struct engine_vm **out, const struct engine_config *cfg, struct error *err)
 {
     if (!cfg->cpus || cfg->cpus > ARRAY_SIZE(((struct soft_vm *)0)->vcpu))
@@ -75,7 +80,10 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
         return error_set(err, ENOMEM, "no address space for the code watch");
     }
     const int r = soft_jit_new(&e->soft);
-    if (r) {
+    if (!r) {
+        cfg->memory->written = device_wrote;
+        cfg->memory->written_ctx = vm;
+    } else {
         vm_destroy(e);
         return error_set(err, -r, "cannot set up the translator: %s", strerror(-r));
     }

@@ -276,11 +276,11 @@ static void retire(struct jit *j, struct trans *t)
     j->retired++;
 }
 
-void soft_jit_retire_page(struct soft_vcpu *v, u64 page)
+void soft_jit_retire_page(struct soft_vm *vm, u64 page)
 {
-    struct jit *j = v->jit;
+    struct jit *j = vm->jit;
     jit_lock(j, true);
-    const u32 gen = __atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST);
+    const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
     for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page_next;
         if (t->gpa >> 12 == page && t->gen != gen)
@@ -489,8 +489,13 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
 bool soft_jit_run(struct soft_vcpu *v, struct block *b)
 {
     struct jit *j = v->jit;
+    if (unlikely(v->jit_stayed)) {
+        v->jit_stayed = false;
+        return false;
+    }
     if ((b->key & (KEY_SINGLE | KEY_REAL)) || v->bits == 16 || v->tlb_ctx == TLB_EMPTY)
         return false;
+    const u64 rip = v->rip;
     const u32 key = jit_key(v);
     if (key & JIT_SEGMENTED)
         return false;
@@ -546,6 +551,10 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         const struct jit_site *s = (const struct jit_site *)(v->jit_site + 5);
         v->jit_pending = &((struct trans *)(j->data + (u64)s->trans * 16))->link[s->insn];
         v->jit_pending_epoch = v->jit_epoch;
+    } else {
+        /* It may have been left before its first instruction, for a poll or because it was retired. Whatever asks for
+           that, even if it does so each time: the interpreter gets on. */
+        v->jit_stayed = v->rip == rip;
     }
     return true;
 }

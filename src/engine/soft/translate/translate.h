@@ -181,7 +181,7 @@ void soft_jit_idle(struct soft_vcpu *v);
 /* Executable mappings changed: forgets what RIPs of these TLB contexts (a bit per enum tlb_ctx) lead to. */
 void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts);
 /* Code of a page changed: its translations leave at their next entry. Any thread of a processor. */
-void soft_jit_retire_page(struct soft_vcpu *v, u64 page);
+void soft_jit_retire_page(struct soft_vm *vm, u64 page); /* any thread */
 /* The native stubs are gone, and with them what the processor keeps lowered. */
 void soft_jit_forget_lowered(struct soft_vcpu *v);
 /* All translations are to be left for good: what they assume changed. */
