@@ -196,6 +196,7 @@ struct soft_vcpu {
     u64 jit_code, jit_code_size, jit_fault_pc; /* for the signal handler: translated code, the place of the fault */
     u64 (*jit_fault)(struct soft_vcpu *v, u64 pc); /* and where it goes on */
     bool jit_next;              /* the handler fell through */
+    bool jit_stayed;            /* translated code was left where it was entered */
     struct link *jit_pending;   /* of the way out taken last */
     u64 jit_quiet;              /* of jit.quiet, when last outside translated code; atomic */
     u64 jit_pending_epoch, jit_epoch; /* jit_epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */
