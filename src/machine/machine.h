@@ -3,8 +3,8 @@
  * machine.h - the board "pc": memory map, chips and how they are wired, what an engine asks of the world around
  * its processors, reset, and the one list of everything that has state.
  *
- * Order: machine_new, the engine's VM on machine_memory() with machine_engine_ops, its vCPUs, machine_connect,
- * machine_reset, run.  Taking down: vCPUs, machine_free, the engine's VM.
+ * Order: machine_new, machine_plug, the engine's VM on machine_memory() with machine_engine_ops, its vCPUs,
+ * machine_connect, machine_reset, run.  Taking down: vCPUs, machine_free, the engine's VM, the devices plugged in.
  *
  * Threads: machine_engine_ops on vCPU threads; the rest while no vCPU runs.
  */
@@ -20,10 +20,16 @@
 #include "engine/engine.h"
 #include "memory/memory.h"
 #include "state/state.h"
+#include "virtio/virtio.h"
 
 struct machine;
 
-enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4 };
+enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16 };
+
+enum machine_kind {
+    MACHINE_PC,    /* i440FX-class: PCI and all that a PC always had */
+    MACHINE_MICRO, /* no PCI, no legacy parts: a serial port, virtio by MMIO, hardware-reduced ACPI */
+};
 
 enum machine_event {
     MACHINE_POWER_OFF,
@@ -39,6 +45,7 @@ struct machine_trace {
 };
 
 struct machine_config {
+    enum machine_kind kind;
     u64 ram;                         /* bytes, whole pages, at least 1 MiB */
     const struct cpuid_table *cpuid; /* outlives the machine; its cpus is the number of processors */
     struct loop *loop;
@@ -55,6 +62,10 @@ struct machine *machine_new(const struct machine_config *c, struct error *err);
 void machine_free(struct machine *m);
 
 struct memory *machine_memory(struct machine *m);
+/* A device made on machine_memory() (virtio_init) gets its transport: a PCI function in the next free slot, or MMIO
+   registers. Borrowed: it outlives the machine. Before machine_reset; the order is the order the guest finds. At most
+   MACHINE_MAX_VIRTIO. Reset, settle and resume of the transport are machine_reset's, _before_save's and _after_load's. */
+int must_check machine_plug(struct machine *m, struct virtio_device *d, struct error *err);
 extern const struct engine_machine machine_engine_ops; /* m: struct machine */
 
 /* vcpus: borrowed, as many as processors. */

@@ -465,6 +465,12 @@ struct memory *machine_memory(struct machine *m)
     return m->memory;
 }
 
+/* Until the transports are there. */
+int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
+{
+    return error_set(err, ENOSYS, "%s cannot be plugged in yet", d->ops->name);
+}
+
 const struct state_list *machine_state(const struct machine *m)
 {
     return m->state;
