@@ -69,6 +69,27 @@ static void load_fp(u8 *frame, const u8 *image)
     memcpy(frame + FX_HEADER, image + FX_HEADER, host_xsave_size - FX_HEADER);
 }
 
+/* INT1 is a trap (SDM vol. 2, INT n: RIP is behind it), but on a host that is a virtual machine of some KVM on AMD RIP
+   is that of the instruction. */
+enum { INT1 = 0xf1 };
+static bool int1_stays;
+extern const u8 int1_at[];
+
+static void int1_handler(int sig, siginfo_t *info, void *context)
+{
+    greg_t *g = ((ucontext_t *)context)->uc_mcontext.gregs;
+    int1_stays = g[REG_RIP] == (greg_t)int1_at;
+    g[REG_RIP] = (greg_t)int1_at + 1;
+}
+
+static void try_int1(void)
+{
+    struct sigaction sa = {.sa_sigaction = int1_handler, .sa_flags = SA_SIGINFO}, old;
+    sigaction(SIGTRAP, &sa, &old);
+    __asm__ volatile(".globl int1_at; int1_at: .byte %c0" : : "i"(INT1) : "memory");
+    sigaction(SIGTRAP, &old, NULL);
+}
+
 static void handler(int sig, siginfo_t *info, void *context)
 {
     /* The kernel leaves them as the sequence had them, and returns to the next with what is set now. */
@@ -110,6 +131,8 @@ static void handler(int sig, siginfo_t *info, void *context)
         o->s.rflags = (u64)g[REG_EFL];
         memcpy(o->s.xsave, fp, host_xsave_size);
         o->vector = sig == SIGVTALRM ? VECTOR_NO_END : (unsigned)g[REG_TRAPNO];
+        if (int1_stays && o->vector == VEC_DB && !run.q->segmented && !(o->s.rflags & RFLAGS_TF) && *(u8 *)o->s.rip == INT1)
+            o->s.rip++;
         o->error = (u32)g[REG_ERR];
         o->cr2 = (u64)g[REG_CR2];
         memcpy(g, run.home, sizeof(run.home));
@@ -159,6 +182,8 @@ int host_init(void)
         if (host_xcr0 >> n & 1 && a + b <= XSAVE_MAX)
             host_component[n] = b;
     }
+
+    try_int1();
 
     int r = map(CODE_BASE, CODE_SIZE, PROT_READ | PROT_WRITE | PROT_EXEC);
     if (!r)
