@@ -7,6 +7,9 @@
  * wake it or program the timerfd: it looks at everything again before it sleeps.  While it sleeps, arming a
  * timer costs a system call only if the new deadline is earlier than the one the timerfd is set to: guests
  * re-arm their timers far more often than these fire.
+ *
+ * Kicks do without the lock: they are pushed on a list the loop takes whole.  Whoever finds `asleep` set, and is the one
+ * to clear it, wakes the loop; the loop sets it before it looks at the list for the last time.
  */
 #include "base/loop.h"
 
@@ -38,13 +41,18 @@ struct loop {
     /* What epoll returned and is not yet dispatched; an entry is cleared when its descriptor is removed. */
     struct epoll_event events[MAX_EVENTS];
     int nevents;
+    struct loop_kick *kicked;  /* atomic: newest first */
+    struct loop_kick *running; /* taken from there, still to be called */
+    bool asleep;               /* atomic; set under the lock */
 
     pthread_mutex_t lock; /* guards the rest */
     struct timer **heap;  /* earliest deadline first; heap[i]->slot == i */
     u32 ntimers, cap;
     u64 programmed; /* what the timerfd is set to, or NEVER */
     struct post *first, **last;
-    bool asleep, stop;
+    bool stop;
+    pthread_cond_t done; /* loop_wait */
+    bool let_go;
 };
 
 u64 clock_ns(void)
@@ -136,7 +144,7 @@ void timer_arm(struct timer *t, u64 deadline_ns)
         heap_put(l, l->ntimers++, t);
     }
     heap_sift(l, t->slot);
-    if (l->asleep && deadline_ns < l->programmed)
+    if (__atomic_load_n(&l->asleep, __ATOMIC_SEQ_CST) && deadline_ns < l->programmed)
         program(l, deadline_ns);
     pthread_mutex_unlock(&l->lock);
 }
@@ -171,9 +179,11 @@ static void run_timers(struct loop *l)
 static void wake(struct loop *l)
 {
     u64 one = 1;
-    ssize_t n = write(l->wake, &one, sizeof(one));
 
-    (void)n; /* full means that it is awake already */
+    if (!__atomic_load_n(&l->asleep, __ATOMIC_SEQ_CST) || !__atomic_exchange_n(&l->asleep, false, __ATOMIC_SEQ_CST))
+        return;
+    ssize_t n = write(l->wake, &one, sizeof(one));
+    (void)n; /* full: it is not read, but 2^64 times is enough */
 }
 
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
@@ -186,8 +196,7 @@ int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
     pthread_mutex_lock(&l->lock);
     *l->last = p;
     l->last = &p->next;
-    if (l->asleep)
-        wake(l);
+    wake(l);
     pthread_mutex_unlock(&l->lock);
     return 0;
 }
@@ -206,6 +215,93 @@ static void run_posts(struct loop *l)
         free(p);
         p = next;
     }
+}
+
+/* ---- kicks ---- */
+
+void loop_kick_init(struct loop_kick *k, struct loop *l, void (*fn)(struct loop_kick *k))
+{
+    *k = (struct loop_kick){ .loop = l, .fn = fn };
+}
+
+static void push_kick(struct loop *l, struct loop_kick *k)
+{
+    k->next = __atomic_load_n(&l->kicked, __ATOMIC_RELAXED);
+    while (!__atomic_compare_exchange_n(&l->kicked, &k->next, k, true, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED))
+        ;
+}
+
+void loop_kick(struct loop_kick *k)
+{
+    if (__atomic_exchange_n(&k->pending, true, __ATOMIC_SEQ_CST))
+        return; /* fn is still to begin: it will see what the kick is about */
+    push_kick(k->loop, k);
+    wake(k->loop);
+}
+
+static void run_kicks(struct loop *l)
+{
+    l->running = __atomic_exchange_n(&l->kicked, NULL, __ATOMIC_SEQ_CST);
+    while (l->running) {
+        struct loop_kick *k = l->running;
+        l->running = k->next;
+        __atomic_store_n(&k->pending, false, __ATOMIC_SEQ_CST); /* before fn looks, pairs with loop_kick */
+        k->fn(k);
+    }
+}
+
+void loop_kick_remove(struct loop_kick *k)
+{
+    struct loop *l = k->loop;
+
+    for (struct loop_kick **p = &l->running; *p; p = &(*p)->next) {
+        if (*p == k) {
+            *p = k->next;
+            break;
+        }
+    }
+    for (struct loop_kick *all = __atomic_exchange_n(&l->kicked, NULL, __ATOMIC_SEQ_CST), *next; all; all = next) {
+        next = all->next;
+        if (all != k)
+            push_kick(l, all);
+    }
+    k->pending = false;
+}
+
+/* ---- those who wait for the loop's thread ---- */
+
+void loop_wait(struct loop *l, const bool *done)
+{
+    pthread_mutex_lock(&l->lock);
+    while (!__atomic_load_n(done, __ATOMIC_ACQUIRE) && !l->let_go)
+        pthread_cond_wait(&l->done, &l->lock);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void loop_done(struct loop *l, bool *done)
+{
+    pthread_mutex_lock(&l->lock);
+    __atomic_store_n(done, true, __ATOMIC_RELEASE);
+    pthread_cond_broadcast(&l->done);
+    pthread_mutex_unlock(&l->lock);
+}
+
+static void set_let_go(struct loop *l, bool on)
+{
+    pthread_mutex_lock(&l->lock);
+    l->let_go = on;
+    pthread_cond_broadcast(&l->done);
+    pthread_mutex_unlock(&l->lock);
+}
+
+void loop_let_go(struct loop *l)
+{
+    set_let_go(l, true);
+}
+
+void loop_hold(struct loop *l)
+{
+    set_let_go(l, false);
 }
 
 /* ---- descriptors ---- */
@@ -271,6 +367,13 @@ static void run_descriptors(struct loop *l)
     }
 }
 
+/* Watched by edge: there is no need to read it. */
+static void woken(struct loop_fd *w, u32 events)
+{
+    (void)w;
+    (void)events;
+}
+
 static void drain(struct loop_fd *w, u32 events)
 {
     u64 count;
@@ -284,7 +387,7 @@ static void drain(struct loop_fd *w, u32 events)
 
 int loop_run(struct loop *l)
 {
-    struct loop_fd waker = { l->wake, EPOLLIN, drain }, clock = { l->timerfd, EPOLLIN, drain };
+    struct loop_fd waker = { l->wake, EPOLLIN | EPOLLET, woken }, clock = { l->timerfd, EPOLLIN, drain };
     int r = loop_fd_add(l, &waker);
 
     if (!r)
@@ -292,6 +395,7 @@ int loop_run(struct loop *l)
     while (!r) {
         run_posts(l);
         run_timers(l);
+        run_kicks(l);
 
         bool ready = false;
         for (u32 i = 0; i < l->nalways; i++)
@@ -310,7 +414,8 @@ int loop_run(struct loop *l)
             u64 next = l->ntimers ? l->heap[0]->deadline : NEVER;
             if (next < l->programmed || l->programmed <= clock_ns())
                 program(l, next);
-            l->asleep = true;
+            __atomic_store_n(&l->asleep, true, __ATOMIC_SEQ_CST); /* before kicked is read, pairs with loop_kick */
+            ready = __atomic_load_n(&l->kicked, __ATOMIC_SEQ_CST);
         }
         pthread_mutex_unlock(&l->lock);
 
@@ -319,9 +424,7 @@ int loop_run(struct loop *l)
             r = -errno;
         l->nevents = MAX(n, 0);
 
-        pthread_mutex_lock(&l->lock);
-        l->asleep = false;
-        pthread_mutex_unlock(&l->lock);
+        __atomic_store_n(&l->asleep, false, __ATOMIC_SEQ_CST);
         run_descriptors(l);
     }
     loop_fd_remove(l, &waker);
@@ -333,8 +436,7 @@ void loop_stop(struct loop *l)
 {
     pthread_mutex_lock(&l->lock);
     l->stop = true;
-    if (l->asleep)
-        wake(l);
+    wake(l);
     pthread_mutex_unlock(&l->lock);
 }
 
@@ -347,6 +449,7 @@ struct loop *loop_new(void)
     l->last = &l->first;
     l->programmed = NEVER;
     pthread_mutex_init(&l->lock, NULL);
+    pthread_cond_init(&l->done, NULL);
     l->epoll = epoll_create1(EPOLL_CLOEXEC);
     l->wake = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->timerfd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
@@ -374,6 +477,7 @@ void loop_free(struct loop *l)
         close(l->wake);
     if (l->timerfd >= 0)
         close(l->timerfd);
+    pthread_cond_destroy(&l->done);
     pthread_mutex_destroy(&l->lock);
     free(l->heap);
     free(l);

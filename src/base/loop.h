@@ -3,7 +3,7 @@
  * loop.h - the I/O thread of a VM: file descriptors, timers and posted calls,
  * all run on the one thread that is inside loop_run().
  *
- * Any thread: loop_post, loop_stop, timer_arm, timer_disarm, clock_ns.
+ * Any thread: loop_post, loop_kick, loop_stop, timer_arm, timer_disarm, clock_ns.
  * Loop thread (or before loop_run): the rest.
  */
 #ifndef LODGE_BASE_LOOP_H
@@ -23,6 +23,30 @@ void loop_stop(struct loop *l);
 
 /* Calls fn(arg) once on the loop thread, in order of posting. 0 or -ENOMEM. */
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg);
+
+/*
+ * A call that is asked for over and over, embedded by its owner: fn runs on the loop thread after a kick, once for all
+ * kicks since it last began.  A kick takes no lock and no memory, and a system call only if the loop sleeps.
+ */
+struct loop_kick {
+    struct loop *loop;
+    void (*fn)(struct loop_kick *k);
+    struct loop_kick *next; /* private */
+    bool pending;           /* private */
+};
+void loop_kick_init(struct loop_kick *k, struct loop *l, void (*fn)(struct loop_kick *k));
+void loop_kick(struct loop_kick *k);
+void loop_kick_remove(struct loop_kick *k); /* loop thread, and nobody kicks it any more */
+
+/*
+ * For a thread that may not go on before the loop thread has done something: returns when loop_done was called for this
+ * flag, or when the loop thread is itself about to wait for such threads (loop_let_go; until loop_hold then, no one
+ * waits).  Who waits holds no lock.  Any thread.
+ */
+void loop_wait(struct loop *l, const bool *done);
+void loop_done(struct loop *l, bool *done); /* sets it */
+void loop_let_go(struct loop *l);
+void loop_hold(struct loop *l);
 
 /* A watched descriptor, embedded by its owner. events: EPOLLIN | EPOLLOUT, level-triggered. */
 struct loop_fd {

@@ -133,6 +133,8 @@ void vcpus_free(struct vcpus *g)
 
 void vcpus_resume(struct vcpus *g)
 {
+    if (g->c.loop)
+        loop_hold(g->c.loop);
     pthread_mutex_lock(&g->lock);
     g->stop = false;
     for (u32 i = 0; i < g->c.n; i++)
@@ -154,6 +156,8 @@ void vcpus_stop_soon(struct vcpus *g)
 void vcpus_pause(struct vcpus *g)
 {
     vcpus_stop_soon(g);
+    if (g->c.loop)
+        loop_let_go(g->c.loop);
     pthread_mutex_lock(&g->lock);
     while (g->running)
         pthread_cond_wait(&g->stopped, &g->lock);

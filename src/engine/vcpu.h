@@ -13,6 +13,7 @@
 
 #include "base/base.h"
 #include "base/error.h"
+#include "base/loop.h"
 #include "engine/engine.h"
 
 struct vcpus;
@@ -24,6 +25,7 @@ struct vcpus_config {
     /* On the vCPU's thread: RUN_SHUTDOWN, or RUN_ERROR with err. */
     void (*on_stop)(void *ctx, u32 vcpu, enum run_result why, const struct error *err);
     void *ctx;
+    struct loop *loop; /* whose thread is the controlling one, or NULL: a vCPU that waits for it is let go by a pause */
 };
 
 /* Creates the engine's vCPUs and their threads, paused. */

@@ -250,7 +250,7 @@ int vm_build(struct vm *v, struct error *err)
         v->engine_vm = NULL;
         return rc;
     }
-    struct vcpus_config vc = { v->engine, v->engine_vm, c->cpus, on_vcpu_stop, v };
+    struct vcpus_config vc = { v->engine, v->engine_vm, c->cpus, on_vcpu_stop, v, v->loop };
     if ((rc = vcpus_new(&v->vcpus, &vc, err)))
         return rc;
     for (u32 i = 0; i < c->cpus; i++)
