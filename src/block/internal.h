@@ -30,7 +30,7 @@ struct block_driver {
     /* b->file is open and locked (NULL for nbd). Sets b->size (a multiple of 512), b->alignment, b->priv; opens its backing
        file by block_open_backing. When b->readonly, nothing may be written, not even to repair. On failure it undoes
        what it did; block.c closes backing and file. b->check_only: `disk check` and `disk info` want even a damaged
-       image opened where that is possible. */
+       image opened where that is possible; b->alone: without its backing file. */
     int (*open)(struct block *b, struct error *err);
     /* Writes back and flushes what it holds, frees priv even if that fails; nothing is under way. */
     int (*close)(struct block *b, struct error *err);
@@ -71,7 +71,8 @@ struct block {
     u64 size;
     u32 alignment;
     bool readonly, discard, check_only;
-    bool guarded;          /* raw by probing: see guard.c */
+    bool alone;            /* the driver shall not open its backing file */
+    bool guarded;          /* raw by probing: see raw.c */
     bool no_lock;
     enum block_cache cache;
     bool probed;
@@ -90,6 +91,23 @@ void block_done(struct block_request *rq, int result);
    _pad: loop thread; rq is the driver's own. _now: a worker thread; nbd too. */
 void block_submit_pad(struct block *b, struct block_request *rq);
 int must_check block_read_now(struct block *b, u64 offset, void *buf, u64 len);
+
+/* ---- threads and completions, one for a chain ---- */
+
+/* Runs run() on a worker thread, then done() on the loop thread; the caller's until then. Loop thread. At most
+   AIO_WORKERS run at once, the others wait in line: run() may wait for the disk and for locks held by other run()s, not
+   for work that is still in line. run NULL: done() is called soon, from the loop. */
+struct aio_work {
+    void (*run)(struct aio_work *w);
+    void (*done)(struct aio_work *w);
+    struct aio_work *next;
+};
+enum { AIO_WORKERS = 16 };
+void aio_work(struct aio *aio, struct aio_work *w);
+/* Hands what was submitted to the host; done by itself after any done(). */
+void aio_kick(struct aio *aio);
+/* Waits for something to end and calls its done(); for drains. Returns at once if nothing is under way. Loop thread. */
+void aio_wait(struct aio *aio);
 
 /* ---- the image file ---- */
 
@@ -115,10 +133,13 @@ struct file_io {
 
     /* file.c's own */
     struct file *file;
-    struct file_io *next;
+    struct aio_work work;
     int result;
+    bool buffered, alone;
     u64 moved;
     u8 *bounce;
+    const struct iovec *at; /* iov, or &one with the bounce buffer */
+    u32 nat;
     struct iovec one;
 };
 void file_submit(struct file *f, struct file_io *io); /* handed to the host by the next aio_kick at the latest */
@@ -151,22 +172,6 @@ struct file *file_open(const struct file_options *o, struct aio *aio, struct err
 void file_close(struct file *f);
 /* Removes the file that was made by create: a tool that failed leaves no half image. */
 void file_unlink(struct file *f);
-
-/* ---- threads and completions, one for a chain ---- */
-
-/* Runs run() on a worker thread, then done() on the loop thread; the caller's until then. Loop thread. At most
-   AIO_WORKERS run at once, the others wait in line: run() may wait for the disk and for locks held by other run()s, not for
-   work that is still in line. */
-struct aio_work {
-    void (*run)(struct aio_work *w);
-    void (*done)(struct aio_work *w);
-    struct aio_work *next;
-};
-enum { AIO_WORKERS = 16 };
-void aio_work(struct aio *aio, struct aio_work *w);
-void aio_kick(struct aio *aio);
-/* Waits for something to end and calls its done(); for drains. Returns at once if nothing is under way. Loop thread. */
-void aio_wait(struct aio *aio);
 
 /* For tests: is told of every change to the files of a chain, may refuse it. Any thread. */
 struct file_event {

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * uring.c - one io_uring for a chain: submissions gather until uring_kick, which is one io_uring_enter for all of them;
+ * completions are read from memory.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <liburing.h>
+#include <linux/falloc.h>
+#include <stdlib.h>
+
+#include "block/aio.h"
+
+enum { ENTRIES = 128 }; /* submissions between two kicks; the completion ring is of twice that */
+
+struct uring {
+    struct aio *aio;
+    struct io_uring ring;
+};
+
+struct uring *uring_new(struct aio *aio, int eventfd)
+{
+    struct uring *u = calloc(1, sizeof(*u));
+
+    if (!u)
+        return NULL;
+    u->aio = aio;
+    /* COOP_TASKRUN (Linux 5.19): completions need not interrupt a thread that will enter the kernel anyway. */
+    int r = io_uring_queue_init(ENTRIES, &u->ring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP);
+    if (r == -EINVAL)
+        r = io_uring_queue_init(ENTRIES, &u->ring, IORING_SETUP_CLAMP);
+    if (r) {
+        free(u);
+        errno = -r;
+        return NULL;
+    }
+    /* NODROP (5.5): completions are never lost. RW_CUR_POS comes with READ, WRITE and FALLOCATE (5.6). */
+    if ((u->ring.features & (IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS)) !=
+        (IORING_FEAT_NODROP | IORING_FEAT_RW_CUR_POS))
+        r = -ENOSYS;
+    if (!r)
+        r = io_uring_register_eventfd(&u->ring, eventfd);
+    if (r) {
+        io_uring_queue_exit(&u->ring);
+        free(u);
+        errno = -r;
+        return NULL;
+    }
+    return u;
+}
+
+void uring_free(struct uring *u)
+{
+    if (!u)
+        return;
+    io_uring_queue_exit(&u->ring);
+    free(u);
+}
+
+void uring_kick(struct uring *u)
+{
+    while (io_uring_sq_ready(&u->ring)) {
+        int r = io_uring_submit(&u->ring);
+        aio_count(u->aio, 1);
+        if (r > 0 || r == -EINTR)
+            continue;
+        /* EBUSY, EAGAIN: once completions are reaped, or memory is there. The loop comes around and kicks again. */
+        aio_signal(u->aio);
+        break;
+    }
+}
+
+void uring_submit(struct uring *u, struct file_io *io, int fd)
+{
+    struct io_uring_sqe *e = io_uring_get_sqe(&u->ring);
+
+    if (!e) {
+        uring_kick(u);
+        e = io_uring_get_sqe(&u->ring);
+        if (!e) { /* the kernel takes none now: by a thread, then */
+            file_io_completed(io, -EAGAIN);
+            return;
+        }
+    }
+    switch (io->op) {
+    case FILE_READ:
+        if (io->nat == 1)
+            io_uring_prep_read(e, fd, io->at->iov_base, (u32)MIN(io->len, GiB(1)), io->offset);
+        else
+            io_uring_prep_readv(e, fd, io->at, io->nat, io->offset);
+        break;
+    case FILE_WRITE:
+        if (io->nat == 1)
+            io_uring_prep_write(e, fd, io->at->iov_base, (u32)MIN(io->len, GiB(1)), io->offset);
+        else
+            io_uring_prep_writev(e, fd, io->at, io->nat, io->offset);
+        break;
+    case FILE_FLUSH:
+        io_uring_prep_fsync(e, fd, IORING_FSYNC_DATASYNC);
+        break;
+    case FILE_DISCARD:
+    case FILE_ZERO_UNMAP:
+        io_uring_prep_fallocate(e, fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)io->offset, (off_t)io->len);
+        break;
+    case FILE_ZERO:
+        io_uring_prep_fallocate(e, fd, FALLOC_FL_ZERO_RANGE, (off_t)io->offset, (off_t)io->len);
+        break;
+    default:
+        io_uring_prep_fallocate(e, fd, 0, (off_t)io->offset, (off_t)io->len);
+        break;
+    }
+    io_uring_sqe_set_data(e, io);
+}
+
+bool uring_reap(struct uring *u)
+{
+    struct io_uring_cqe *c;
+
+    if (io_uring_peek_cqe(&u->ring, &c))
+        return false;
+    struct file_io *io = io_uring_cqe_get_data(c);
+    int result = c->res;
+    io_uring_cqe_seen(&u->ring, c);
+    file_io_completed(io, result);
+    return true;
+}
