@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * bar.c - base address registers (PCI 3.0, 6.2.5): where BARs are, as registers say; and firmware's giving of addresses.
+ */
+#include <assert.h>
+#include <string.h>
+
+#include "pci/internal.h"
+
+static u32 config_get32(const struct pci_function *f, u32 at)
+{
+    return config_get16(f, at) | (u32)config_get16(f, at + 2) << 16;
+}
+
+static u32 bar_register(u32 n)
+{
+    return PCI_BASE_ADDRESS + 4 * n;
+}
+
+/* Where software wants BAR n, or UNMAPPED: not decoded, or at 0, which is how one without an address reads. */
+static u64 wanted(const struct pci_function *f, u32 n)
+{
+    const struct pci_bar *bar = &f->bar[n];
+    u64 base;
+
+    if (!bar->size || !(config_get(f, PCI_COMMAND) & (bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY)))
+        return UNMAPPED;
+    base = config_get32(f, bar_register(n)) & ~(bar->flags & PCI_BAR_IO ? BAR_IO_FLAGS : BAR_FLAGS);
+    if (bar->flags & PCI_BAR_64)
+        base |= (u64)config_get32(f, bar_register(n + 1)) << 32;
+    return base ? base : UNMAPPED;
+}
+
+static struct bus *space(const struct pci_bus *b, const struct pci_bar *bar)
+{
+    return bar->flags & PCI_BAR_IO ? b->c.ports : b->c.mmio;
+}
+
+static void unmap(struct pci_bus *b, struct pci_bar *bar)
+{
+    if (bar->at != UNMAPPED)
+        bus_remove(space(b, bar), bar->at, bar->dev);
+    bar->at = UNMAPPED;
+}
+
+/* Does an earlier BAR of the same space have any of these addresses? */
+static bool taken(const struct pci_bus *b, u32 devfn, u32 n, u64 base, const u64 to[PCI_FUNCTIONS][PCI_BARS])
+{
+    const struct pci_bar *bar = &b->fn[devfn]->bar[n];
+
+    for (u32 i = 0; i <= devfn; i++)
+        for (u32 k = 0; b->fn[i] && k < (i == devfn ? n : PCI_BARS); k++) {
+            const struct pci_bar *other = &b->fn[i]->bar[k];
+            if (to[i][k] != UNMAPPED && !((other->flags ^ bar->flags) & PCI_BAR_IO) &&
+                base <= to[i][k] + (other->size - 1) && to[i][k] <= base + (bar->size - 1))
+                return true;
+        }
+    return false;
+}
+
+/* A function of the registers alone, not of how they came to be so: a restored machine has them where the saved one had. */
+void bars_update(struct pci_bus *b)
+{
+    u64 to[PCI_FUNCTIONS][PCI_BARS];
+
+    for (u32 i = 0; i < PCI_FUNCTIONS; i++)
+        for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
+            u64 base = wanted(b->fn[i], n);
+            to[i][n] = base != UNMAPPED && !taken(b, i, n, base, to) ? base : UNMAPPED;
+            if (b->fn[i]->bar[n].at != to[i][n])
+                unmap(b, &b->fn[i]->bar[n]);
+        }
+    for (u32 i = 0; i < PCI_FUNCTIONS; i++)
+        for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
+            struct pci_bar *bar = &b->fn[i]->bar[n];
+            if (bar->at == to[i][n])
+                continue;
+            struct bus_range r = { to[i][n], bar->size, bar->ops, bar->dev, bar->lock, bar->name };
+            if (!bus_add(space(b, bar), &r)) /* over a chip of the board, past the end: it answers nowhere */
+                bar->at = to[i][n];
+        }
+}
+
+void pci_bar_init(struct pci_function *f, u32 n, const struct pci_bar *bar)
+{
+    u64 mask = ~(bar->size - 1);
+    bool io = bar->flags & PCI_BAR_IO, wide = bar->flags & PCI_BAR_64;
+
+    assert(n + wide < PCI_BARS && !(bar->size & (bar->size - 1)) && bar->size >= (io ? 4 : 16) && !(io && wide));
+    assert(!f->bar[n].size && (wide || bar->size <= GiB(2)));
+    f->bar[n] = *bar;
+    f->bar[n].at = UNMAPPED;
+    f->config[bar_register(n)] =
+        (u8)(io ? BAR_IO : (wide ? BAR_64 : 0) | (bar->flags & PCI_BAR_PREFETCH ? BAR_PREFETCH : 0));
+    pci_put32(f->wmask + bar_register(n), (u32)mask);
+    if (wide)
+        pci_put32(f->wmask + bar_register(n + 1), (u32)(mask >> 32));
+    f->wmask[PCI_COMMAND] |= io ? COMMAND_IO : COMMAND_MEMORY;
+}
+
+void pci_remove(struct pci_function *f)
+{
+    struct pci_bus *b = f->bus;
+
+    pci_set_intx(f, false);
+    pthread_mutex_lock(&b->lock);
+    for (u32 n = 0; n < PCI_BARS; n++)
+        unmap(b, &f->bar[n]);
+    b->fn[f->devfn] = NULL;
+    bars_update(b); /* what it covered comes to light */
+    pthread_mutex_unlock(&b->lock);
+}
+
+/* ---- what firmware does --------------------------------------------------- */
+
+struct window {
+    u64 next, end;
+};
+
+static u64 allocate(struct window *w, u64 size)
+{
+    u64 at = align_up(w->next, size);
+
+    if (at < w->next || at > w->end || w->end - at < size)
+        return 0;
+    w->next = at + size;
+    return at;
+}
+
+static void place(struct pci_function *f, u32 n, struct window *io, struct window *low, struct window *high)
+{
+    struct pci_bar *bar = &f->bar[n];
+    u64 at = 0;
+
+    if (bar->flags & PCI_BAR_IO) {
+        at = allocate(io, bar->size);
+    } else {
+        /* A large one above 4 GiB, so that the others have room; the others where 32-bit systems reach them. */
+        bool wide = bar->flags & PCI_BAR_64, large = bar->size > (low->end - low->next) / 8;
+        if (wide && large)
+            at = allocate(high, bar->size);
+        if (!at)
+            at = allocate(low, bar->size);
+        if (!at && wide)
+            at = allocate(high, bar->size);
+        if (wide)
+            pci_put32(f->config + bar_register(n + 1), (u32)(at >> 32));
+    }
+    pci_put32(f->config + bar_register(n), (u32)at | (f->config[bar_register(n)] & BAR_FLAGS));
+    if (at)
+        f->config[PCI_COMMAND] |= bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY;
+}
+
+void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
+{
+    struct window io = { b->c.io, (u64)b->c.io + b->c.io_size };
+    struct window low = { b->c.mmio32, b->c.mmio32 + b->c.mmio32_size };
+    struct window high = { b->c.mmio64, b->c.mmio64 + b->c.mmio64_size };
+
+    pthread_mutex_lock(&b->lock);
+    for (u32 bit = 64; bit-- > 0;) /* largest first leaves no gaps */
+        for (u32 i = 0; i < PCI_FUNCTIONS; i++)
+            for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++)
+                if (b->fn[i]->bar[n].size == BIT(bit))
+                    place(b->fn[i], n, &io, &low, &high);
+    for (u32 i = 0; i < PCI_FUNCTIONS; i++)
+        if (b->fn[i] && b->fn[i]->config[PCI_INTERRUPT_PIN])
+            b->fn[i]->config[PCI_INTERRUPT_LINE] =
+                line_irq[((i >> 3) + b->fn[i]->config[PCI_INTERRUPT_PIN] - 1) % PCI_INTX_LINES];
+    bars_update(b);
+    pthread_mutex_unlock(&b->lock);
+}
