@@ -514,7 +514,9 @@ u32 gen_live_flags(const struct sequence *q, unsigned offset)
             }
         }
     }
-    return offset < len && node[offset].starts ? node[offset].live : ALL;
+    if (offset >= len)
+        return ALL;
+    return node[offset].starts ? node[offset].live : 0; /* astray, within an instruction: not known */
 }
 
 /* Accepts a finished encoding, or not. */

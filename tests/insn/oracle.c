@@ -213,10 +213,11 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         if (h->vector == VEC_PF) {
             if (!l.no_cr2)
                 note64(d, "cr2", l.cr2_page ? h->cr2 >> 12 : h->cr2, l.cr2_page ? g->cr2 >> 12 : g->cr2);
-            if (h->cr2 >> 47) /* the host's kernel does not tell what is mapped in its half */
+            if (h->cr2 >= BIT(47) - 4096) /* the host's kernel does not tell what is mapped in its half and the page before */
                 ignore = 1;
         }
-        note64(d, "error", h->error & ~ignore, g->error & ~ignore);
+        if ((h->error ^ g->error) & ~ignore)
+            note(d, "  error    host %x engine %x, cr2 %llx\n", h->error, g->error, (unsigned long long)h->cr2);
     }
     /* The kernel's way to a 16-bit stack pointer (espfix) leaves its traces above 32 bits of RSP. */
     u64 rsp_mask = q->bits == 64 ? ~0ull : 0xffffffff;
@@ -229,8 +230,11 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
             note64(d, seg_names[i], h->s.selector[i], g->s.selector[i]);
     u64 mask = ~(u64)(undefined_at(q, h->s.rip) | RFLAGS_RF);
     /* A translation keeps only those arithmetic flags that are read again; a fault in between shows the others. */
-    if (translated && h->vector != 3)
-        mask &= gen_live_flags(q, (unsigned)(h->s.rip - q->init.rip)) | ~(u64)RFLAGS_ARITH;
+    if (translated && h->vector != 3) {
+        /* Which those are is not known where it wrote over its code. */
+        const bool overwrote = q->patches_itself && memcmp((void *)q->code, code, offsets[q->n]);
+        mask &= (overwrote ? 0 : gen_live_flags(q, (unsigned)(h->s.rip - q->init.rip))) | ~(u64)RFLAGS_ARITH;
+    }
     note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
     normalize(h->s.xsave);
     normalize(g->s.xsave);
