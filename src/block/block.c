@@ -17,10 +17,6 @@
 
 enum { MAX_CHAIN = 64 };
 
-#ifdef BLOCK_NO_QCOW2
-#define block_qcow2 block_raw
-#endif
-
 static bool is_nbd(const char *path)
 {
     static const char *const schemes[] = { "nbd://", "nbd+unix://", "nbds://", "nbds+unix://" };
@@ -32,6 +28,21 @@ static bool is_nbd(const char *path)
 }
 
 /* ---- open ---- */
+
+int block_format_named(const char *name, enum block_format *format, struct error *err)
+{
+    *format = BLOCK_AUTO;
+    if (!name || !*name)
+        return 0;
+    if (!strcmp(name, "raw"))
+        *format = BLOCK_RAW;
+    else if (!strcmp(name, "qcow2"))
+        *format = BLOCK_QCOW2;
+    else
+        return error_set(err, EINVAL, "the format \"%.20s\" is not one of lodge's, which are raw and qcow2; qemu-img convert "
+                         "makes these from it", name);
+    return 0;
+}
 
 static int probe(struct block *b, enum block_format format, struct error *err)
 {
@@ -95,7 +106,7 @@ static bool has_protocol(const char *name)
     return name[strcspn(name, ":/")] == ':';
 }
 
-static int resolve(const struct block *b, const char *name, char path[PATH_MAX], struct error *err)
+int block_resolve(const struct block *b, const char *name, char *path, struct error *err)
 {
     const char *slash = strrchr(b->path, '/');
     int n;
@@ -117,21 +128,16 @@ static int resolve(const struct block *b, const char *name, char path[PATH_MAX],
 int block_open_backing(struct block *b, const char *name, const char *format, struct error *err)
 {
     char path[PATH_MAX];
-    enum block_format f = BLOCK_AUTO;
+    enum block_format f;
     struct error why = { "" };
     struct stat st;
     u32 depth = 1;
-    int r = resolve(b, name, path, err);
+    int r = block_resolve(b, name, path, err);
 
     if (r)
         return r;
-    if (format && !strcmp(format, "raw"))
-        f = BLOCK_RAW;
-    else if (format && !strcmp(format, "qcow2"))
-        f = BLOCK_QCOW2;
-    else if (format && *format && strcmp(format, "nbd"))
-        return error_set(err, EINVAL, "%s: its backing file has the format \"%.20s\"; lodge reads raw and qcow2", b->path,
-                         format);
+    if (block_format_named(format && strcmp(format, "nbd") ? format : NULL, &f, &why))
+        return error_set(err, EINVAL, "the backing file of %.150s: %.300s", b->path, why.text);
     bool there = !is_nbd(path) && !stat(path, &st);
     for (const struct block *o = b; o; o = o->overlay, depth++)
         if (there && o->file && o->file->dev == (S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev) &&
@@ -145,6 +151,20 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
     if (!b->backing)
         return error_set(err, errno, "the backing file of %.150s: %.300s", b->path, why.text);
     return 0;
+}
+
+int block_backing_writable(struct block *b, struct error *err)
+{
+    struct block *old = b->backing;
+    enum block_format format = old->driver == &block_qcow2 ? BLOCK_QCOW2 : BLOCK_RAW;
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s", old->path);
+    b->backing = NULL;
+    block_close(old, NULL);
+    struct block below = { .aio = b->aio, .overlay = b, .path = path, .discard = true, .cache = b->cache };
+    b->backing = open_one(below, format, NULL, err);
+    return b->backing ? 0 : -errno;
 }
 
 /* A new qcow2 over o->path, opened. */
@@ -183,10 +203,12 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     return open_one(b0, BLOCK_QCOW2, f, err);
 }
 
-struct block *block_open_hooked(const struct block_options *o, struct loop *loop, struct block_hook *hook, struct error *err)
+static struct block *open_chain(const struct block_options *o, u32 how, struct loop *loop, struct block_hook *hook,
+                                struct error *err)
 {
     struct block b0 = { .path = (char *)(uintptr_t)o->path, .readonly = o->readonly, .discard = o->discard,
-                        .no_lock = o->no_lock, .cache = o->cache }, *b;
+                        .no_lock = o->no_lock, .cache = o->cache, .check_only = how & BLOCK_DAMAGED,
+                        .alone = how & BLOCK_ALONE }, *b;
 
     signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE: an error of the request, not the end of the process */
     b0.aio = aio_new(loop, hook, getenv("LODGE_BLOCK_IO"), err);
@@ -200,20 +222,17 @@ struct block *block_open_hooked(const struct block_options *o, struct loop *loop
 
 struct block *block_open(const struct block_options *o, struct loop *loop, struct error *err)
 {
-    return block_open_hooked(o, loop, NULL, err);
+    return open_chain(o, 0, loop, NULL, err);
 }
 
-struct block *block_open_look(const char *path, const char *format, bool chain, struct error *err)
+struct block *block_open_tool(const struct block_options *o, u32 how, struct error *err)
 {
-    enum block_format f = !format ? BLOCK_AUTO : !strcmp(format, "qcow2") ? BLOCK_QCOW2 : BLOCK_RAW;
-    struct block b0 = { .path = (char *)(uintptr_t)path, .readonly = true, .no_lock = true, .check_only = true,
-                        .alone = !chain };
+    return open_chain(o, how, NULL, NULL, err);
+}
 
-    b0.aio = aio_new(NULL, NULL, getenv("LODGE_BLOCK_IO"), err);
-    struct block *b = b0.aio ? open_one(b0, f, NULL, err) : NULL;
-    if (!b)
-        aio_free(b0.aio);
-    return b;
+struct block *block_open_hooked(const struct block_options *o, struct loop *loop, struct block_hook *hook, struct error *err)
+{
+    return open_chain(o, 0, loop, hook, err);
 }
 
 int block_close(struct block *b, struct error *err)

@@ -59,6 +59,9 @@ struct block_driver {
 };
 
 extern const struct block_driver block_raw, block_nbd, block_qcow2;
+#ifdef BLOCK_NO_QCOW2 /* until it is there: see meson.build */
+#define block_qcow2 block_raw
+#endif
 
 struct block {
     const struct block_driver *driver;
@@ -83,6 +86,11 @@ struct block {
 /* Opens `name` (relative: to the folder of b->path; "json:" and the like are refused) read-only as b->backing, with a
    shared lock; a loop or a chain of more than 64 is refused. format: "raw", "qcow2" or NULL to probe. */
 int must_check block_open_backing(struct block *b, const char *name, const char *format, struct error *err);
+
+/* `name` as b, whose backing file it is or shall be, means it; path has PATH_MAX bytes. */
+int must_check block_resolve(const struct block *b, const char *name, char *path, struct error *err);
+/* b->backing is closed and opened again to be written (commit). On failure there is none any more. */
+int must_check block_backing_writable(struct block *b, struct error *err);
 
 /* Ends a request: done() is called now, or after block_submit and block_kick if within one. Loop thread. */
 void block_done(struct block_request *rq, int result);

@@ -13,6 +13,9 @@ struct block_progress {
     bool (*tell)(struct block_progress *p, u64 done, u64 total);
 };
 
+/* BLOCK_AUTO for NULL; -EINVAL with err: lodge does not have it. */
+int must_check block_format_named(const char *name, enum block_format *format, struct error *err);
+
 struct block_create {
     const char *path;
     const char *format;         /* "raw", "qcow2" */
@@ -50,8 +53,9 @@ int must_check block_info(struct block *b, struct block_info *info, struct error
 void block_info_free(struct block_info *info);
 struct block *block_backing(struct block *b); /* or NULL */
 
-/* Opens to look: no lock, read-only, also a damaged image where that can be. `chain` false: without its backing file. */
-struct block *block_open_look(const char *path, const char *format, bool chain, struct error *err);
+/* Opens to look or to repair: BLOCK_DAMAGED: also what no guest should be given; BLOCK_ALONE: without its backing file. */
+enum { BLOCK_DAMAGED = 1, BLOCK_ALONE = 2 };
+struct block *block_open_tool(const struct block_options *o, u32 how, struct error *err);
 
 enum block_repair { BLOCK_REPAIR_NONE, BLOCK_REPAIR_LEAKS, BLOCK_REPAIR_ALL };
 struct block_check {
