@@ -24,6 +24,7 @@ int cli_run(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
+int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
 void help_run(void);
 void help_doctor(void);
 void help_help(void);

@@ -72,6 +72,8 @@ int main(int argc, char **argv)
     hold_standard_descriptors();
     if (argc < 2)
         return usage_error("a command is needed, for example \"lodge run --kernel FILE\"; see \"lodge help\"");
+    if (!strcmp(argv[1], "netd"))
+        return cli_netd(argc - 1, argv + 1);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         v = verb_find("version");
     else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))

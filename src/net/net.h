@@ -57,6 +57,8 @@ void net_mac(const struct net *n, u8 mac[6]);
 bool net_link(const struct net *n);
 u32 net_queues(const struct net *n);      /* queue pairs, 1 unless asked for and possible */
 u32 net_mtu(const struct net *n);
+/* The host's port of the i-th hostfwd=, in the order given: where 0 was asked for, the one that was free; 0: no such. */
+u16 net_hostfwd_port(const struct net *n, u32 i);
 u32 net_offloads(const struct net *n);    /* enum net_offload: what it takes from the card, and can give */
 /* What the guest's driver agreed to receive; at a reset 0. */
 void net_set_offloads(struct net *n, u32 receive);

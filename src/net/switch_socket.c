@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * switch_socket.c - where a user's switches are met: $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else
+ * /tmp/lodge-UID; a directory that only this user can get into.
+ */
+#include "net/switch_socket.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "net/peer.h"
+
+enum { BACKLOG = 64, MAX_NAME = 32 };
+
+int switch_dir(char dir[SWITCH_DIR], struct error *err)
+{
+    const char *xdg = getenv("XDG_RUNTIME_DIR");
+    const unsigned uid = geteuid();
+    char base[SWITCH_DIR];
+    struct stat st;
+    int n;
+
+    if (xdg && *xdg == '/')
+        n = snprintf(dir, SWITCH_DIR, "%s/lodge", xdg);
+    else if (snprintf(base, sizeof(base), "/run/user/%u", uid) > 0 && !access(base, W_OK | X_OK))
+        n = snprintf(dir, SWITCH_DIR, "%s/lodge", base);
+    else
+        n = snprintf(dir, SWITCH_DIR, "/tmp/lodge-%u", uid);
+    if (n >= SWITCH_DIR)
+        return error_set(err, ENAMETOOLONG, "the switch: XDG_RUNTIME_DIR is too long");
+    if (mkdir(dir, 0700) && errno != EEXIST)
+        return error_set(err, errno, "the switch: cannot make %s: %s", dir, strerror(errno));
+    if (lstat(dir, &st))
+        return error_set(err, errno, "the switch: %s: %s", dir, strerror(errno));
+    if (!S_ISDIR(st.st_mode) || st.st_uid != uid || (st.st_mode & 077))
+        return error_set(err, EPERM, "the switch: %s is not a directory that only you can use; remove it", dir);
+    return 0;
+}
+
+static int address(const char *name, struct sockaddr_un *sa, char dir[SWITCH_DIR], struct error *err)
+{
+    const size_t len = strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+    int r;
+
+    if (!len || name[len] || len > MAX_NAME)
+        return error_set(err, EINVAL, "switch:%s: a name is of 1 to %d letters, digits, \"-\" and \"_\"", name, MAX_NAME);
+    r = switch_dir(dir, err);
+    if (r)
+        return r;
+    *sa = (struct sockaddr_un){ .sun_family = AF_UNIX };
+    if (snprintf(sa->sun_path, sizeof(sa->sun_path), "%s/switch-%s", dir, name) >= (int)sizeof(sa->sun_path))
+        return error_set(err, ENAMETOOLONG, "switch:%s: the name of its socket in %s is too long", name, dir);
+    return 0;
+}
+
+int switch_path(const char *name, char path[SWITCH_PATH], struct error *err)
+{
+    struct sockaddr_un sa;
+    char dir[SWITCH_DIR];
+    int r = address(name, &sa, dir, err);
+
+    if (!r)
+        snprintf(path, SWITCH_PATH, "%s", sa.sun_path);
+    return r;
+}
+
+static int try_connect(const struct sockaddr_un *sa)
+{
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
+
+    if (fd < 0)
+        return -errno;
+    if (!connect(fd, (const struct sockaddr *)sa, sizeof(*sa)))
+        return fd;
+    const int r = -errno;
+    close(fd);
+    return r;
+}
+
+int switch_connect(const char *name, struct error *err)
+{
+    struct sockaddr_un sa;
+    char dir[SWITCH_DIR];
+    int r = address(name, &sa, dir, err);
+
+    if (r)
+        return r;
+    r = try_connect(&sa);
+    if (r < 0 && r != -ENOENT && r != -ECONNREFUSED)
+        error_set(err, -r, "switch:%s: %s: %s", name, sa.sun_path, strerror(-r));
+    return r;
+}
+
+int switch_listen(const char *name, struct error *err)
+{
+    struct sockaddr_un sa;
+    char dir[SWITCH_DIR];
+    int lock = -1, fd = -1, r = address(name, &sa, dir, err);
+
+    if (r)
+        return r;
+    /* One at a time looks whether somebody listens, removes what a dead one left, and takes the name. */
+    lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (lock < 0 || flock(lock, LOCK_EX)) {
+        r = -errno;
+        goto out;
+    }
+    r = try_connect(&sa);
+    if (r >= 0) {
+        close(r);
+        r = -EADDRINUSE;
+        goto out;
+    }
+    if (r == -ECONNREFUSED)
+        unlink(sa.sun_path);
+    fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    r = fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) || listen(fd, BACKLOG) ? -errno : fd;
+out:
+    if (r < 0 && fd >= 0)
+        close(fd);
+    if (lock >= 0)
+        close(lock);
+    if (r < 0 && r != -EADDRINUSE)
+        error_set(err, -r, "switch:%s: cannot listen on %s: %s", name, sa.sun_path, strerror(-r));
+    return r;
+}

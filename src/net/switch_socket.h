@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * switch_socket.h - the directory and the name of a switch's socket.  switch_listen and switch_connect are in peer.h.
+ */
+#ifndef LODGE_NET_SWITCH_SOCKET_H
+#define LODGE_NET_SWITCH_SOCKET_H
+
+#include "base/error.h"
+
+enum { SWITCH_DIR = 96, SWITCH_PATH = 108 };
+
+/* Made if need be, and checked: it is this user's, and only this user's. -errno with err set. */
+int must_check switch_dir(char dir[SWITCH_DIR], struct error *err);
+int must_check switch_path(const char *name, char path[SWITCH_PATH], struct error *err);
+
+#endif

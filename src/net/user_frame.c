@@ -1,0 +1,172 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * user_frame.c - see user_frame.h.  RFC 791 (fragments), 9293 (MSS option), 1624 (checksum update).
+ */
+#include "net/user_frame.h"
+
+#include <string.h>
+
+enum {
+    IP = FRAME_ETH,
+    TCP = 6,
+    TCP_CSUM = 16,
+    TH_SYN = 2,
+    OPT_END = 0,
+    OPT_NOP = 1,
+    OPT_MSS = 2,
+    MIN_MSS = 536,
+};
+
+/* Offset of TCP's header, or 0 if it is not whole TCP. have: bytes there are. */
+static u32 find_tcp(const u8 *d, u32 have, bool *v6)
+{
+    u32 at = 0;
+
+    if (have < IP + 40)
+        return 0;
+    *v6 = get16(d + 12) == ETH_P_IPV6;
+    if (*v6) {
+        if (d[IP] >> 4 == 6 && d[IP + 6] == TCP)
+            at = IP + 40;
+    } else if (get16(d + 12) == ETH_P_IP && d[IP] >> 4 == 4 && (d[IP] & 15) >= 5 && d[IP + 9] == TCP &&
+               !(get16(d + IP + 6) & 0x3fff)) {
+        at = IP + (d[IP] & 15) * 4;
+    }
+    return at && at + 20 <= have && at + (d[at + 12] >> 4) * 4 <= have && d[at + 12] >> 4 >= 5 ? at : 0;
+}
+
+/* The flow's place: its own, or the one it may take. */
+static struct user_flow *find_flow(struct user_frames *u, const u8 *d, u32 tcp, bool v6, bool from_guest, u8 key[36])
+{
+    const u8 *src = d + IP + (v6 ? 8 : 12), *dst = src + (v6 ? 16 : 4);
+    const u32 n = v6 ? 16 : 4;
+    u32 hash = 2166136261u; /* FNV-1a */
+
+    memset(key, 0, 36);
+    memcpy(key, from_guest ? src : dst, n);
+    memcpy(key + 16, from_guest ? dst : src, n);
+    memcpy(key + 32, d + tcp + (from_guest ? 0 : 2), 2);
+    memcpy(key + 34, d + tcp + (from_guest ? 2 : 0), 2);
+    for (u32 i = 0; i < 36; i++)
+        hash = (hash ^ key[i]) * 16777619;
+    return &u->flow[(hash ^ hash >> 16) % USER_FLOWS];
+}
+
+/* The value of a SYN's MSS option, or NULL. */
+static u8 *find_mss(u8 *d, u32 tcp)
+{
+    const u32 end = tcp + (d[tcp + 12] >> 4) * 4;
+
+    for (u32 at = tcp + 20; at < end && d[at] != OPT_END;) {
+        if (d[at] == OPT_NOP) {
+            at++;
+            continue;
+        }
+        if (at + 2 > end || d[at + 1] < 2 || at + d[at + 1] > end)
+            return NULL;
+        if (d[at] == OPT_MSS)
+            return d[at + 1] == 4 ? d + at + 2 : NULL;
+        at += d[at + 1];
+    }
+    return NULL;
+}
+
+void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data, u32 takes)
+{
+    bool v6;
+    u8 key[36], *mss;
+    u32 tcp;
+
+    if (f->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
+        if (f->gso) {
+            /* The field has the pseudo header's sum as segments want it, perhaps without a length: begin anew. */
+            const u32 n = f->len - f->l4;
+            const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, n));
+            memcpy(data + f->l4 + TCP_CSUM, &sum, 2);
+        }
+        frame_complete(f, data);
+    }
+    tcp = find_tcp(data, f->len, &v6);
+    if (!tcp || !(data[tcp + 13] & TH_SYN) || !(mss = find_mss(data, tcp)))
+        return;
+    struct user_flow *flow = find_flow(u, data, tcp, v6, true, key);
+    const u32 size = get16(mss);
+    flow->mss = 0;
+    if (!(takes & (v6 ? NET_TSO6 : NET_TSO4)) || size < MIN_MSS || size >= USER_MSS)
+        return;
+    memcpy(flow->key, key, sizeof(key));
+    flow->mss = (u16)size;
+    /* HC' = ~(~HC + ~m + m') of RFC 1624, with the option's bytes at an even or odd place. */
+    u8 was[4] = { 0 }, is[4] = { 0 };
+    const u32 odd = (u32)(mss - data - tcp) & 1;
+    memcpy(was + odd, mss, 2);
+    put16(mss, USER_MSS);
+    memcpy(is + odd, mss, 2);
+    for (int i = 0; i < 4; i++)
+        was[i] = (u8)~was[i];
+    u16 sum;
+    memcpy(&sum, data + tcp + TCP_CSUM, 2);
+    sum = (u16)~csum_fold(csum_add(csum_add((u16)~sum, was, 4), is, 4));
+    memcpy(data + tcp + TCP_CSUM, &sum, 2);
+}
+
+static void fragment(struct user_frames *u, const u8 *d, u32 len,
+                     void (*emit)(void *ctx, const u8 *hdr, const u8 *frame, u32 len), void *ctx)
+{
+    static const u8 plain[NET_HDR];
+    const u32 ihl = (d[IP] & 15) * 4, total = MIN(len - IP, get16(d + IP + 2)), offset = get16(d + IP + 6);
+    const u32 most = (u->mtu - ihl) & ~7u;
+    u8 *out = u->buf;
+
+    /* libslirp makes no options, which not every fragment would carry. */
+    if (d[IP] != 0x45 || total <= ihl)
+        return;
+    for (u32 at = 0; at < total - ihl; at += most) {
+        const u32 n = MIN(most, total - ihl - at);
+        const bool more = at + n < total - ihl;
+        memcpy(out, d, IP + ihl);
+        memcpy(out + IP + ihl, d + IP + ihl + at, n);
+        put16(out + IP + 2, ihl + n);
+        put16(out + IP + 6, (offset & 0x2000) | ((offset & 0x1fff) + at / 8) | (more ? 0x2000 : 0));
+        put16(out + IP + 10, 0);
+        const u16 sum = (u16)~csum_fold(csum_add(0, out + IP, ihl));
+        memcpy(out + IP + 10, &sum, 2);
+        emit(ctx, plain, out, IP + ihl + n);
+    }
+}
+
+void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
+                     void (*emit)(void *ctx, const u8 *hdr, const u8 *frame, u32 len), void *ctx)
+{
+    struct virtio_net_hdr_v1 h = { .flags = takes & NET_CSUM ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
+    u8 key[36];
+    bool v6;
+
+    if (len < FRAME_ETH || len > NET_MAX_FRAME)
+        return;
+    const u32 tcp = find_tcp(data, len, &v6);
+    const u32 size = tcp ? len - tcp - (data[tcp + 12] >> 4) * 4 : 0;
+    if (size > MIN_MSS) {
+        const struct user_flow *flow = find_flow(u, data, tcp, v6, false, key);
+        const bool known = flow->mss && !memcmp(flow->key, key, sizeof(key));
+        const u32 mss = known ? flow->mss : MIN_MSS;
+        /* A flow that lost its place to another gets the least size; one that never had one is within the MTU. */
+        if (size > mss && (known || len > FRAME_ETH + u->mtu)) {
+            const u16 sum = csum_fold(csum_pseudo(data + IP, v6, TCP, len - tcp));
+            h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
+            h.gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
+            h.gso_size = (u16)mss;
+            h.hdr_len = (u16)(len - size);
+            h.csum_start = (u16)tcp;
+            h.csum_offset = TCP_CSUM;
+            memcpy(data + tcp + TCP_CSUM, &sum, 2);
+            emit(ctx, (const u8 *)&h, data, len);
+            return;
+        }
+    } else if (len > FRAME_ETH + u->mtu && get16(data + 12) == ETH_P_IP) {
+        fragment(u, data, len, emit, ctx);
+        return;
+    }
+    if (len <= FRAME_ETH + u->mtu)
+        emit(ctx, (const u8 *)&h, data, len);
+}

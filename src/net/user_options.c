@@ -1,0 +1,162 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * user_options.c - the options of "user" into a struct user_config.
+ */
+#include <arpa/inet.h>
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/peer.h"
+
+enum { MTU = 1500, MIN_MTU = 1280, MAX_MTU = 65521 /* libslirp's IF_MTU_MAX */, HOST = 2, DNS = 3, DHCP = 15 };
+
+static int parse_net(struct user_config *c, const char *text, struct error *err)
+{
+    char buf[32];
+    char *slash, *end = buf;
+    struct in_addr a;
+    unsigned long bits = 0;
+
+    snprintf(buf, sizeof(buf), "%s", text);
+    slash = strchr(buf, '/');
+    if (slash) {
+        *slash++ = 0;
+        bits = strtoul(slash, &end, 10);
+    }
+    if (!slash || !isdigit((unsigned char)*slash) || *end || bits < 8 || bits > 27 || inet_pton(AF_INET, buf, &a) != 1)
+        return error_set(err, EINVAL, "net=%s: it is a network ADDRESS/BITS of 8 to 27 bits, for example net=10.0.2.0/24",
+                         text);
+    const u32 mask = ~(u32)0 << (32 - bits), net = ntohl(a.s_addr) & mask;
+    c->mask.s_addr = htonl(mask);
+    c->net.s_addr = htonl(net);
+    c->gateway.s_addr = htonl(net | HOST);
+    c->dns.s_addr = htonl(net | DNS);
+    c->dhcp.s_addr = htonl(net | DHCP);
+    return 0;
+}
+
+static int on_off(const char *name, const char *value, bool *to, struct error *err)
+{
+    if (strcmp(value, "on") && strcmp(value, "off"))
+        return error_set(err, EINVAL, "%s=%s: it is on or off", name, value);
+    *to = value[1] == 'n';
+    return 0;
+}
+
+/* "[ADDR]:PORT"; an IPv6 address is in brackets. Leaves *p behind it. */
+static bool parse_end(const char **p, struct sockaddr_in6 *to, bool *given)
+{
+    char addr[INET6_ADDRSTRLEN];
+    struct sockaddr_in *in = (struct sockaddr_in *)(void *)to;
+    const char *s = *p, *colon;
+    const bool v6 = *s == '[';
+    char *end;
+
+    s += v6;
+    colon = v6 ? strchr(s, ']') : strchr(s, ':');
+    if (!colon || (size_t)(colon - s) >= sizeof(addr))
+        return false;
+    memcpy(addr, s, (size_t)(colon - s));
+    addr[colon - s] = 0;
+    colon += v6;
+    if (*colon++ != ':' || !isdigit((unsigned char)*colon))
+        return false;
+    const unsigned long port = strtoul(colon, &end, 10);
+    if (port > 65535)
+        return false;
+    *given = *addr != 0;
+    if (v6) {
+        to->sin6_family = AF_INET6;
+        to->sin6_port = htons((u16)port);
+        if (inet_pton(AF_INET6, addr, &to->sin6_addr) != 1)
+            return false;
+    } else {
+        in->sin_family = AF_INET;
+        in->sin_port = htons((u16)port);
+        if (*given && inet_pton(AF_INET, addr, &in->sin_addr) != 1)
+            return false;
+    }
+    *p = end;
+    return true;
+}
+
+static int parse_forward(struct user_config *c, const char *text, struct error *err)
+{
+    struct user_forward *f = &c->forward[c->nforwards];
+    const char *p = text + 4;
+    bool host, guest;
+
+    if (c->nforwards == NET_MAX_FORWARDS)
+        return error_set(err, E2BIG, "hostfwd=%s: there are %d already", text, NET_MAX_FORWARDS);
+    f->udp = !strncmp(text, "udp:", 4);
+    if ((!f->udp && strncmp(text, "tcp:", 4)) || !parse_end(&p, &f->host.in6, &host) || *p++ != '-' ||
+        !parse_end(&p, &f->guest.in6, &guest) || *p || !f->guest.in.sin_port)
+        return error_set(err, EINVAL, "hostfwd=%s: it is tcp|udp:[HOSTADDR]:PORT-[GUESTADDR]:PORT, for example "
+                         "hostfwd=tcp::2222-:22; IPv6 addresses are in brackets", text);
+    if (f->host.any.sa_family == AF_INET6 && !guest)
+        return error_set(err, EINVAL, "hostfwd=%s: with an IPv6 host address the guest's must be given, for example "
+                         "[fec0::5054:ff:fe12:3456]", text);
+    if (f->host.any.sa_family != f->guest.any.sa_family)
+        return error_set(err, EINVAL, "hostfwd=%s: both addresses must be IPv4 or both IPv6", text);
+    if (f->host.any.sa_family == AF_INET && !host)
+        f->host.in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    c->nforwards++;
+    return 0;
+}
+
+static int parse_hostname(struct user_config *c, const char *text, struct error *err)
+{
+    size_t n = strlen(text);
+
+    for (size_t i = 0; i < n; i++)
+        if (!isalnum((unsigned char)text[i]) && text[i] != '-' && text[i] != '.')
+            n = sizeof(c->hostname);
+    if (n >= sizeof(c->hostname))
+        return error_set(err, EINVAL, "hostname=%s: at most %zu letters, digits, \"-\" and \".\"", text,
+                         sizeof(c->hostname) - 1);
+    strcpy(c->hostname, text);
+    return 0;
+}
+
+static int parse_mtu(struct user_config *c, const char *text, struct error *err)
+{
+    char *end;
+    unsigned long v = strtoul(text, &end, 10);
+
+    if (!isdigit((unsigned char)*text) || *end || v < MIN_MTU || v > MAX_MTU)
+        return error_set(err, EINVAL, "mtu=%s: it is a number from %d to %d", text, MIN_MTU, MAX_MTU);
+    c->mtu = (u32)v;
+    return 0;
+}
+
+int user_options(struct user_config *c, const struct net_spec *spec, struct error *err)
+{
+    int r;
+
+    memset(c, 0, sizeof(*c));
+    c->mtu = MTU;
+    c->ipv6 = true;
+    r = parse_net(c, "10.0.2.0/24", err);
+    for (u32 i = 0; i < spec->noptions && !r; i++) {
+        const char *o = spec->option[i], *value = strchr(o, '=') + 1;
+        if (!strncmp(o, "net=", 4))
+            r = parse_net(c, value, err);
+        else if (!strncmp(o, "hostfwd=", 8))
+            r = parse_forward(c, value, err);
+        else if (!strncmp(o, "hostname=", 9))
+            r = parse_hostname(c, value, err);
+        else if (!strncmp(o, "restrict=", 9))
+            r = on_off("restrict", value, &c->restricted, err);
+        else if (!strncmp(o, "ipv6=", 5))
+            r = on_off("ipv6", value, &c->ipv6, err);
+        else if (!strncmp(o, "mtu=", 4))
+            r = parse_mtu(c, value, err);
+        else
+            r = error_set(err, EINVAL, "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
+                          "hostname=, mtu=, mac=, rate=, pcap=", o);
+    }
+    return r;
+}

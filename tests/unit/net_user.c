@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * net_user.c - "user" as a guest sees it: hand-written frames (ARP, DHCP, ICMP), and the kernel's TCP/IP as the guest:
+ * connections in and out, over IPv4 and IPv6, with large segments and without, datagrams larger than a frame.
+ */
+#include "net_wire.h"
+
+#include "net/frame.h"
+
+static struct loop *loop;
+
+/* ---- a card that collects packets ---- */
+
+static u8 packet[64][2048];
+static size_t packet_len[64];
+static u32 npackets;
+
+static bool collect(void *card, u32 q, const struct iovec *iov, u32 niov, size_t len)
+{
+    size_t at = 0;
+
+    if (npackets == ARRAY_SIZE(packet) || len > sizeof(packet[0]))
+        return true;
+    for (u32 i = 0; i < niov; i++) {
+        memcpy(packet[npackets] + at, iov[i].iov_base, iov[i].iov_len);
+        at += iov[i].iov_len;
+    }
+    CHECK_EQ(at, len);
+    packet_len[npackets++] = len;
+    return true;
+}
+
+static bool (*wanted)(const u8 *frame, size_t len);
+
+static void batch(void *card, u32 q)
+{
+    for (u32 i = 0; i < npackets; i++)
+        if (!wanted || wanted(packet[i] + NET_HDR, packet_len[i] - NET_HDR))
+            loop_stop(loop);
+}
+
+static const struct net_user collector = { collect, batch, NULL, NULL };
+
+static void send_frame(struct net *n, const u8 *frame, size_t len)
+{
+    u8 hdr[NET_HDR] = { 0 };
+    const struct iovec iov[2] = { { hdr, NET_HDR }, { (void *)(uintptr_t)frame, len } };
+
+    CHECK(net_send(n, 0, iov, 2, NET_HDR + len));
+    net_flush(n, 0);
+}
+
+/* Runs until a frame that f likes is there; it. */
+static const u8 *await(bool (*f)(const u8 *frame, size_t len))
+{
+    wanted = f;
+    CHECK_EQ(loop_run(loop), 0);
+    for (u32 i = 0; i < npackets; i++)
+        if (f(packet[i] + NET_HDR, packet_len[i] - NET_HDR))
+            return packet[i] + NET_HDR;
+    return NULL;
+}
+
+static const u8 mac[6] = { 0x52, 0x54, 0, 1, 2, 3 };
+
+static void ethernet(u8 *f, const u8 dst[6], u32 type)
+{
+    memcpy(f, dst, 6);
+    memcpy(f + 6, mac, 6);
+    put16(f + 12, type);
+}
+
+/* An IPv4 packet with n bytes after the header. */
+static void ip(u8 *f, u32 src, u32 dst, u8 protocol, u32 n)
+{
+    u8 *p = f + 14;
+
+    memset(p, 0, 20);
+    p[0] = 0x45;
+    put16(p + 2, 20 + n);
+    p[8] = 64;
+    p[9] = protocol;
+    put32(p + 12, src);
+    put32(p + 16, dst);
+    const u16 sum = (u16)~csum_fold(csum_add(0, p, 20));
+    memcpy(p + 10, &sum, 2);
+}
+
+static bool is_arp_reply(const u8 *f, size_t len)
+{
+    return len >= 42 && get16(f + 12) == 0x0806 && get16(f + 20) == 2;
+}
+
+static bool is_dhcp(const u8 *f, size_t len)
+{
+    return len > 300 && get16(f + 12) == 0x0800 && f[23] == 17 && get16(f + 34) == 67;
+}
+
+static bool is_echo_reply(const u8 *f, size_t len)
+{
+    return len >= 42 && get16(f + 12) == 0x0800 && f[23] == 1 && f[34] == 0;
+}
+
+static const u8 *dhcp_option(const u8 *f, u8 tag)
+{
+    const u8 *o = f + 14 + 20 + 8 + 240, *end = f + 590;
+
+    while (o < end && *o != 255) {
+        if (*o == tag)
+            return o + 2;
+        o += *o ? 2 + o[1] : 1;
+    }
+    return NULL;
+}
+
+static const u8 *dhcp(struct net *n, u8 type, u32 ask)
+{
+    u8 f[342] = { 0 };
+    u8 *b = f + 42;
+
+    ethernet(f, (const u8 *)"\xff\xff\xff\xff\xff\xff", 0x0800);
+    ip(f, 0, 0xffffffff, 17, sizeof(f) - 34);
+    put16(f + 34, 68);
+    put16(f + 36, 67);
+    put16(f + 38, sizeof(f) - 34);
+    b[0] = b[1] = 1;
+    b[2] = 6;
+    put32(b + 4, 0x12345678);
+    memcpy(b + 28, mac, 6);
+    put32(b + 236, 0x63825363);
+    memcpy(b + 240, (const u8[]){ 53, 1, type, 50, 4, (u8)(ask >> 24), (u8)(ask >> 16), (u8)(ask >> 8), (u8)ask, 255 }, 10);
+    npackets = 0;
+    send_frame(n, f, sizeof(f));
+    return await(is_dhcp);
+}
+
+TEST(arp_dhcp_ping)
+{
+    struct error err;
+    const u32 me = 0x0a07000f, gateway = 0x0a070002;
+
+    loop = loop_new();
+    struct net *n = net_open("user,net=10.7.0.0/16,hostname=inn,mac=52:54:00:01:02:03", loop, &err);
+    if (!n)
+        fprintf(stderr, "%s\n", err.text);
+    REQUIRE(n);
+    net_connect(n, &collector, NULL);
+    CHECK(net_link(n));
+    CHECK_EQ(net_mtu(n), 1500);
+    u8 m[6];
+    net_mac(n, m);
+    CHECK(!memcmp(m, mac, 6));
+
+    const u8 *r = dhcp(n, 1, me);
+    REQUIRE(r);
+    CHECK_EQ(get32(r + 42 + 16), me); /* yiaddr */
+    r = dhcp(n, 3, me);
+    REQUIRE(r);
+    REQUIRE(dhcp_option(r, 53) && dhcp_option(r, 1) && dhcp_option(r, 3) && dhcp_option(r, 6) && dhcp_option(r, 12));
+    CHECK_EQ(*dhcp_option(r, 53), 5); /* DHCPACK */
+    CHECK_EQ(get32(dhcp_option(r, 1)), 0xffff0000);
+    CHECK_EQ(get32(dhcp_option(r, 3)), gateway);
+    CHECK_EQ(get32(dhcp_option(r, 6)), 0x0a070003);
+    CHECK(!memcmp(dhcp_option(r, 12), "inn", 3));
+
+    u8 f[64] = { 0 };
+    ethernet(f, (const u8 *)"\xff\xff\xff\xff\xff\xff", 0x0806);
+    memcpy(f + 14, (const u8[]){ 0, 1, 8, 0, 6, 4, 0, 1 }, 8);
+    memcpy(f + 22, mac, 6);
+    put32(f + 28, me);
+    put32(f + 38, gateway);
+    npackets = 0;
+    send_frame(n, f, 42);
+    r = await(is_arp_reply);
+    REQUIRE(r);
+    CHECK_EQ(get32(r + 28), gateway);
+
+    u8 gw[6];
+    memcpy(gw, r + 22, 6);
+    memset(f, 0, sizeof(f));
+    ethernet(f, gw, 0x0800);
+    ip(f, me, gateway, 1, 16);
+    f[34] = 8;
+    put32(f + 38, 0xabcd0001);
+    const u16 sum = (u16)~csum_fold(csum_add(0, f + 34, 16));
+    memcpy(f + 36, &sum, 2);
+    npackets = 0;
+    send_frame(n, f, 50);
+    r = await(is_echo_reply);
+    REQUIRE(r);
+    CHECK_EQ(get32(r + 38), 0xabcd0001);
+    net_connect(n, NULL, NULL);
+    net_close(n);
+    loop_free(loop);
+}
+
+/* ---- the kernel as the guest ---- */
+
+enum { MSG = 8 * 1024 * 1024 };
+
+static u8 pattern(size_t i)
+{
+    return (u8)(i * 31 + (i >> 9) + (i >> 17));
+}
+
+static int listener(int family, int type, u16 *port)
+{
+    struct sockaddr_in6 a = { .sin6_family = (sa_family_t)family };
+    socklen_t n = sizeof(a);
+    int s = socket(family, type | SOCK_CLOEXEC, 0);
+
+    if (family == AF_INET)
+        ((struct sockaddr_in *)(void *)&a)->sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    else
+        a.sin6_addr = in6addr_loopback;
+    if (s < 0 || bind(s, (struct sockaddr *)&a, family == AF_INET ? sizeof(struct sockaddr_in) : sizeof(a)) ||
+        (type == SOCK_STREAM && listen(s, 8)) || getsockname(s, (struct sockaddr *)&a, &n))
+        abort();
+    *port = ntohs(a.sin6_port);
+    return s;
+}
+
+static int dial(int family, int type, const char *host, u16 port)
+{
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+    int s = socket(family, type | SOCK_CLOEXEC, 0), r;
+
+    inet_pton(family, host, family == AF_INET ? (void *)&in.sin_addr : (void *)&in6.sin6_addr);
+    r = family == AF_INET ? connect(s, (struct sockaddr *)&in, sizeof(in)) : connect(s, (struct sockaddr *)&in6, sizeof(in6));
+    if (r) {
+        fprintf(stderr, "connect to %s port %u: %s\n", host, port, strerror(errno));
+        close(s);
+        return -1;
+    }
+    return s;
+}
+
+/* Sends MSG bytes and ends; or takes them and says whether they are right. */
+static bool pour(int s)
+{
+    static u8 buf[128 * 1024];
+
+    for (size_t at = 0; at < MSG;) {
+        for (size_t i = 0; i < sizeof(buf); i++)
+            buf[i] = pattern(at + i);
+        for (size_t done = 0; done < sizeof(buf);) {
+            ssize_t n = write(s, buf + done, sizeof(buf) - done);
+            if (n <= 0)
+                return false;
+            done += (size_t)n;
+        }
+        at += sizeof(buf);
+    }
+    return !shutdown(s, SHUT_WR);
+}
+
+static bool drink(int s)
+{
+    static u8 buf[128 * 1024];
+    size_t at = 0;
+    ssize_t n;
+
+    while ((n = read(s, buf, sizeof(buf))) > 0)
+        for (ssize_t i = 0; i < n; i++)
+            if (buf[i] != pattern(at++))
+                return false;
+    return n == 0 && at == MSG;
+}
+
+/* What the host does, in a process of its own: pours into or drinks from what connects, one after the other. */
+static pid_t host_side(int s, const char *plan)
+{
+    pid_t pid = fork();
+
+    if (pid)
+        return pid;
+    for (; *plan; plan++) {
+        int c = accept(s, NULL, NULL);
+        if (c < 0 || !(*plan == 'p' ? pour(c) : drink(c)))
+            _exit(1);
+        char end;
+        if (*plan == 'p' && read(c, &end, 1)) /* until the guest has seen it all */
+            _exit(1);
+        close(c);
+    }
+    _exit(0);
+}
+
+static bool ended_well(pid_t pid)
+{
+    int status;
+
+    return waitpid(pid, &status, 0) == pid && !status;
+}
+
+static void guest_tcp(u32 offloads, u32 mss)
+{
+    struct error err;
+    struct wire_end ends[2];
+    u16 port4, port6;
+    int l4 = listener(AF_INET, SOCK_STREAM, &port4), l6 = listener(AF_INET6, SOCK_STREAM, &port6), s;
+    pid_t host4 = host_side(l4, "pd"), host6 = host_side(l6, "pd");
+    pthread_t thread;
+    char command[256];
+
+    loop = loop_new();
+    struct net *n = net_open("user,hostfwd=tcp::0-:7777,mac=52:54:00:01:02:03", loop, &err);
+    REQUIRE(n);
+    CHECK(guest_enter(mac, 1));
+    struct net *tap = net_open("tap:gst0", loop, &err);
+    REQUIRE(tap);
+    wire(ends, n, tap, offloads);
+    pthread_create(&thread, NULL, loop_thread, loop);
+    snprintf(command, sizeof(command),
+             "ip addr add 10.0.2.15/24 dev gst0 && ip route add default via 10.0.2.2 advmss %u && "
+             "ip -6 addr add fec0::15/64 dev gst0 nodad", mss);
+    CHECK_EQ(sh(command), 0);
+
+    s = dial(AF_INET, SOCK_STREAM, "10.0.2.2", port4);
+    CHECK(drink(s));
+    close(s);
+    s = dial(AF_INET, SOCK_STREAM, "10.0.2.2", port4);
+    CHECK(pour(s));
+    CHECK(ended_well(host4));
+    close(s);
+    s = dial(AF_INET6, SOCK_STREAM, "fec0::2", port6);
+    CHECK(drink(s));
+    close(s);
+    s = dial(AF_INET6, SOCK_STREAM, "fec0::2", port6);
+    CHECK(pour(s));
+    CHECK(ended_well(host6));
+    close(s);
+    loop_stop(loop);
+    pthread_join(thread, NULL);
+    struct net_stats st = net_stats(n);
+    printf("     offloads %x, mss %u: %llu + %llu packets, %llu system calls of the card's side\n", offloads, mss,
+           (unsigned long long)st.rx_packets, (unsigned long long)st.tx_packets, (unsigned long long)st.syscalls);
+    CHECK_EQ(st.tx_dropped, 0);
+    CHECK_EQ(st.rx_dropped, 0);
+    if (offloads & NET_TSO4) /* large segments have to be large: 32 MiB in frames of 1,500 bytes would be 22,000 */
+        CHECK(st.rx_packets < 10000 && st.tx_packets < 10000);
+    else
+        CHECK(st.rx_bytes / st.rx_packets <= 1514 && st.tx_bytes / st.tx_packets <= 1514);
+    net_connect(n, NULL, NULL);
+    net_connect(tap, NULL, NULL);
+    net_close(tap);
+    net_close(n);
+    loop_free(loop);
+}
+
+/* In a process of its own, since it does not come back from its namespace. */
+static void in_guest(void (*f)(void))
+{
+    fflush(NULL);
+    pid_t pid = fork();
+
+    if (!pid) {
+        f();
+        fflush(NULL);
+        _exit(test_status());
+    }
+    CHECK(ended_well(pid));
+}
+
+static void tcp_plain(void)
+{
+    guest_tcp(0, 1460);
+}
+
+static void tcp_large(void)
+{
+    guest_tcp(NET_CSUM | NET_TSO4 | NET_TSO6, 1460);
+}
+
+static void tcp_small_mss(void)
+{
+    guest_tcp(NET_CSUM | NET_TSO4 | NET_TSO6, 600);
+}
+
+TEST(tcp)
+{
+    in_guest(tcp_large);
+    in_guest(tcp_plain);
+    in_guest(tcp_small_mss);
+}
