@@ -9,6 +9,7 @@
 #include "memory/memory.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -204,6 +205,25 @@ void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write)
     if (write)
         mark_range(r, gpa, len);
     return r->host + (gpa - r->gpa);
+}
+
+void memory_discard(struct memory *m, u64 gpa, u64 len)
+{
+    u64 end;
+    if (add_overflows(gpa, len, &end))
+        return;
+    gpa = align_up(gpa, GUEST_PAGE_SIZE);
+    end = align_down(end, GUEST_PAGE_SIZE);
+    while (gpa < end) {
+        const struct memory_region *r = memory_find(m, gpa);
+        if (!r)
+            return;
+        const u64 n = MIN(end, r->gpa + r->size) - gpa;
+        if (!r->readonly && !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                                       (off_t)(r->fd_offset + (gpa - r->gpa)), (off_t)n))
+            memory_written(m, gpa, n);
+        gpa += n;
+    }
 }
 
 void memory_dirty_take(struct memory *m, u32 r, u64 *out)

@@ -63,6 +63,10 @@ void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write);
    and the engine is told. */
 void memory_written(struct memory *m, u64 gpa, u64 len);
 
+/* The guest does without what is in the whole pages of [gpa, gpa + len): they read as zero and cost the host nothing until
+   written again. What is no RAM is left alone. Any thread. */
+void memory_discard(struct memory *m, u64 gpa, u64 len);
+
 /* Dirty log. Pages written since the last take. Software writers set bits by memory_mark_dirty. */
 static inline void memory_mark_dirty(const struct memory_region *r, u64 gpa)
 {

@@ -1,0 +1,257 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * fs.c - the file system device.  Requests are taken off the queues on the loop's thread and carried out by a thread of
+ * the device's own, since the host's disk may let it wait; finished, they go back by the loop.
+ */
+#include "virtio/fs.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
+
+struct request {
+    struct request *next;
+    struct virtio_queue *queue;
+    struct virtio_chain chain;
+    u64 answer;
+    struct iovec iov[]; /* followed by as many gpa */
+};
+
+struct virtio_fs {
+    struct virtio_device dev;
+    struct {
+        char tag[VIRTIO_FS_TAG];
+        u32 num_request_queues;
+    } config;
+    struct fuse_server *server;
+    u32 inflight[QUEUES]; /* taken and not yet given back; dev.lock */
+    bool resetting, queue_resetting[QUEUES];
+
+    pthread_t thread;
+    bool started;
+    pthread_mutex_t lock; /* the following; inside dev.lock */
+    pthread_cond_t work, idle;
+    struct request *todo, **todo_last, *done, **done_last;
+    bool busy, quit;
+    struct loop_kick finished;
+};
+
+static struct virtio_fs *fs_of(struct virtio_device *d)
+{
+    return container_of(d, struct virtio_fs, dev);
+}
+
+/* ---- the thread --------------------------------------------------------- */
+
+static void *worker(void *arg)
+{
+    struct virtio_fs *f = arg;
+    pthread_setname_np(pthread_self(), "virtio-fs");
+    pthread_mutex_lock(&f->lock);
+    while (!f->quit) {
+        struct request *r = f->todo;
+        if (!r) {
+            f->busy = false;
+            pthread_cond_broadcast(&f->idle);
+            pthread_cond_wait(&f->work, &f->lock);
+            continue;
+        }
+        if (!(f->todo = r->next))
+            f->todo_last = &f->todo;
+        f->busy = true;
+        pthread_mutex_unlock(&f->lock);
+        r->answer = fuse_server_serve(f->server, &r->chain);
+        pthread_mutex_lock(&f->lock);
+        r->next = NULL;
+        *f->done_last = r;
+        f->done_last = &r->next;
+        loop_kick(&f->finished);
+    }
+    pthread_mutex_unlock(&f->lock);
+    return NULL;
+}
+
+/* ---- the queues --------------------------------------------------------- */
+
+static bool busy(const struct virtio_fs *f)
+{
+    return f->inflight[HIPRIO] || f->inflight[REQUESTS];
+}
+
+/* The loop's thread, dev.lock held. */
+static void give_back(struct virtio_fs *f)
+{
+    pthread_mutex_lock(&f->lock);
+    struct request *r = f->done;
+    f->done = NULL;
+    f->done_last = &f->done;
+    pthread_mutex_unlock(&f->lock);
+    bool pushed[QUEUES] = { false };
+    for (struct request *next; r; r = next) {
+        next = r->next;
+        pushed[r->queue->index] = true;
+        virtio_push(r->queue, &r->chain, r->answer);
+        f->inflight[r->queue->index]--;
+        free(r);
+    }
+    for (u32 k = 0; k < QUEUES; k++) {
+        if (pushed[k] && virtio_queue_live(&f->dev.queue[k]))
+            virtio_notify(&f->dev.queue[k]);
+        if (f->queue_resetting[k] && !f->inflight[k]) {
+            f->queue_resetting[k] = false;
+            virtio_queue_reset_done(&f->dev.queue[k]);
+        }
+    }
+    if (f->resetting && !busy(f)) {
+        fuse_server_reset(f->server);
+        f->resetting = false;
+        virtio_reset_done(&f->dev);
+    }
+}
+
+static void on_finished(struct loop_kick *k)
+{
+    struct virtio_fs *f = container_of(k, struct virtio_fs, finished);
+    pthread_mutex_lock(&f->dev.lock);
+    give_back(f);
+    pthread_mutex_unlock(&f->dev.lock);
+}
+
+static void kick(struct virtio_device *d, struct virtio_queue *q)
+{
+    struct virtio_fs *f = fs_of(d);
+    struct iovec iov[VIRTIO_MAX_IOV];
+    u64 gpa[VIRTIO_MAX_IOV];
+    struct virtio_chain chain = { .iov = iov, .gpa = gpa, .max = ARRAY_SIZE(iov) };
+
+    while (virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
+        const u32 n = chain.nout + chain.nin;
+        struct request *r = malloc(sizeof *r + n * (sizeof iov[0] + sizeof gpa[0]));
+        if (!r) {
+            virtio_push(q, &chain, 0);
+            continue;
+        }
+        *r = (struct request){ .queue = q, .chain = chain };
+        r->chain.iov = r->iov;
+        r->chain.gpa = (u64 *)&r->iov[n];
+        memcpy(r->chain.iov, iov, n * sizeof iov[0]);
+        memcpy(r->chain.gpa, gpa, n * sizeof gpa[0]);
+        f->inflight[q->index]++;
+        pthread_mutex_lock(&f->lock);
+        *f->todo_last = r;
+        f->todo_last = &r->next;
+        f->busy = true;
+        pthread_cond_signal(&f->work);
+        pthread_mutex_unlock(&f->lock);
+    }
+}
+
+/* ---- the device --------------------------------------------------------- */
+
+static void config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
+{
+    memcpy(to, (const u8 *)&fs_of(d)->config + offset, len);
+}
+
+static bool reset(struct virtio_device *d)
+{
+    struct virtio_fs *f = fs_of(d);
+    memset(f->queue_resetting, 0, sizeof f->queue_resetting);
+    f->resetting = busy(f);
+    if (!f->resetting)
+        fuse_server_reset(f->server);
+    return !f->resetting;
+}
+
+static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
+{
+    struct virtio_fs *f = fs_of(d);
+    f->queue_resetting[q->index] = f->inflight[q->index] > 0;
+    return !f->queue_resetting[q->index];
+}
+
+static void settle(struct virtio_device *d)
+{
+    struct virtio_fs *f = fs_of(d);
+    pthread_mutex_lock(&f->lock);
+    while (f->busy || f->todo)
+        pthread_cond_wait(&f->idle, &f->lock);
+    pthread_mutex_unlock(&f->lock);
+    give_back(f);
+}
+
+static const struct virtio_ops ops = {
+    .id = VIRTIO_ID_FS, .name = "virtio-fs", .config_size = VIRTIO_FS_TAG + 4, .config_read = config_read, .kick = kick,
+    .reset = reset, .queue_reset = queue_reset, .settle = settle,
+};
+
+struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *err)
+{
+    static const u16 sizes[QUEUES] = { 128, QUEUE_SIZE };
+    struct virtio_fs *f = calloc(1, sizeof *f);
+    sigset_t all, old;
+    if (!f) {
+        error_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    virtio_init(&f->dev, &ops, c->memory, c->loop, 0, QUEUES, sizes);
+    memcpy(f->config.tag, c->tag, MIN(strlen(c->tag), (size_t)VIRTIO_FS_TAG));
+    f->config.num_request_queues = 1;
+    f->todo_last = &f->todo;
+    f->done_last = &f->done;
+    pthread_mutex_init(&f->lock, NULL);
+    pthread_cond_init(&f->work, NULL);
+    pthread_cond_init(&f->idle, NULL);
+    loop_kick_init(&f->finished, c->loop, on_finished);
+    if (!(f->server = fuse_server_new(c->path, c->readonly, err))) {
+        virtio_fs_free(f);
+        return NULL;
+    }
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &old);
+    const int rc = pthread_create(&f->thread, NULL, worker, f);
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (rc) {
+        error_set(err, rc, "--share %s: no thread for it: %s", c->path, strerror(rc));
+        virtio_fs_free(f);
+        return NULL;
+    }
+    f->started = true;
+    return f;
+}
+
+void virtio_fs_free(struct virtio_fs *f)
+{
+    if (!f)
+        return;
+    if (f->started) {
+        pthread_mutex_lock(&f->lock);
+        f->quit = true;
+        pthread_cond_signal(&f->work);
+        pthread_mutex_unlock(&f->lock);
+        pthread_join(f->thread, NULL);
+    }
+    for (struct request *r = f->todo, *next; r; r = next) {
+        next = r->next;
+        free(r);
+    }
+    for (struct request *r = f->done, *next; r; r = next) {
+        next = r->next;
+        free(r);
+    }
+    loop_kick_remove(&f->finished);
+    fuse_server_free(f->server);
+    pthread_cond_destroy(&f->work);
+    pthread_cond_destroy(&f->idle);
+    pthread_mutex_destroy(&f->lock);
+    virtio_destroy(&f->dev);
+    free(f);
+}
+
+struct virtio_device *virtio_fs_device(struct virtio_fs *f)
+{
+    return &f->dev;
+}
