@@ -3,8 +3,8 @@
  * image.h - images of installed systems, and the machines that run them, as folders of this user:
  *
  *   $XDG_DATA_HOME/lodge (else ~/.local/share/lodge)
- *     images/NAME/   image.conf, disk.raw or disk.qcow2, and where it is known: vmlinuz, initrd.  Never written again.
- *     vms/NAME/      one machine: disk.qcow2 (kept: its overlay), seed.img, the keys, known_hosts, machine.conf, lock
+ *     images/NAME/   image.conf, disk.raw, and where it is known: vmlinuz, initrd.  Never written again.
+ *     vms/NAME/      one machine: disk.qcow2 (its overlay), seed.img, the keys, known_hosts, machine.conf, lock
  *
  * A folder is made under a name that begins with a dot and renamed when it is whole.  A machine's folder is locked
  * by the process that runs it (F_OFD_SETLK on its file `lock`); a throw-away's goes with the process, and one that was
@@ -31,7 +31,7 @@ struct image {
     char name[IMAGE_NAME_MAX + 1];
     char dir[PATH_MAX];
     char disk[PATH_MAX];   /* opened by no machine for writing: it is what overlays lie over */
-    char format[8];        /* "raw" or "qcow2" */
+    char format[8];        /* "raw" */
     char kernel[PATH_MAX]; /* for the direct boot; "" where the image brings none (import) */
     char initrd[PATH_MAX]; /* "" if none */
     char cmdline[256];     /* without a console; "" if no kernel */
@@ -44,9 +44,10 @@ struct image {
 int must_check image_find(const char *name, struct image *image, struct error *err);
 /* Calls each() for every image, by name, until it returns nonzero: that is the result. */
 int image_each(int (*each)(void *to, const struct image *image), void *to, struct error *err);
-/* Copies a raw or qcow2 file (sparse stays sparse). -EEXIST. progress(to, done, total) in bytes, may be NULL. */
-int must_check image_import(const char *file, const char *name, void (*progress)(void *to, u64 done, u64 total),
-                            void *to, struct image *image, struct error *err);
+/* Copies a raw or qcow2 file into a sparse raw one. -EEXIST. -EINTR: p said so. p may be NULL. */
+struct block_progress;
+int must_check image_import(const char *file, const char *name, struct block_progress *p, struct image *image,
+                            struct error *err);
 /* -EBUSY: a machine lies over it, and force is not set (then kept machines lose their disk's base). */
 int must_check image_remove(const char *name, bool force, struct error *err);
 
@@ -57,24 +58,27 @@ struct image_machine {
     char dir[PATH_MAX];
     char image[IMAGE_NAME_MAX + 1];
     bool keep;
-    char overlay[PATH_MAX]; /* kept: the qcow2 over the image's disk, to be made if !overlay_exists; throw-away: "" */
-    bool overlay_exists;
-    char seed[PATH_MAX];    /* a FAT image "CIDATA", raw: a second disk, read-only */
-    char key[PATH_MAX];     /* the user's private key for ssh */
-    char known_hosts[PATH_MAX]; /* has the machine's key from the start */
-    char user[33];          /* who logs in by ssh */
-    u16 ssh_port;           /* on 127.0.0.1, to be forwarded to the guest's port 22; it was free just now */
-    int lock_fd;            /* held while the machine runs; -1: not by us */
-    int pid;                /* of who runs it; 0: it does not run */
+    char disk[PATH_MAX];   /* the first disk: a qcow2 over the image's, in this folder */
+    char seed[PATH_MAX];   /* the second, read-only: a raw FAT image "CIDATA" */
+    char key[PATH_MAX];    /* the user's private key for ssh */
+    char known_hosts[PATH_MAX]; /* has the machine's key from the start, under the alias `name` */
+    char user[33];         /* who logs in by ssh */
+    u16 ssh_port;          /* on 127.0.0.1, to be forwarded to the guest's port 22; it was free just now */
+    int lock_fd;           /* held while the machine runs; -1: not by us */
+    int pid;               /* of who runs it; 0: it does not run */
 };
 
+struct image_machine_options {
+    const char *keep;          /* the kept machine's name, made if there is none yet; NULL: a throw-away */
+    const struct image *image; /* NULL: the one the kept machine has; another than that: -EINVAL */
+    u64 disk_size;             /* bytes; 0: as it is, a new one as large as the image. Grows, never shrinks (-EINVAL) */
+    u16 ssh_port;              /* 0: one that is free, for a kept machine the one of last time if it can be had */
+};
 /*
- * The machine to run: kept NAME is made if there is none yet (and keeps its image: -EINVAL if another is asked for;
- * image NULL: the one it has), NULL is a throw-away.  Takes the lock: -EBUSY if it runs.  ssh_port 0: any that is
- * free, for a kept machine the one it had before if that is.
+ * The machine to run, all its files made.  Takes the lock: -EBUSY if it runs.  The guest sees name as its host name,
+ * finds its keys and its user in the seed, and grows its file system into a disk that has grown.
  */
-int must_check image_machine_start(const char *keep, const struct image *image, u16 ssh_port, struct image_machine *m,
-                                   struct error *err);
+int must_check image_machine_start(const struct image_machine_options *o, struct image_machine *m, struct error *err);
 /* After the run: gives up the lock, and removes a throw-away. */
 void image_machine_end(struct image_machine *m);
 
