@@ -59,9 +59,6 @@ struct block_driver {
 };
 
 extern const struct block_driver block_raw, block_nbd, block_qcow2;
-#ifdef BLOCK_NO_QCOW2 /* until it is there: see meson.build */
-#define block_qcow2 block_raw
-#endif
 
 struct block {
     const struct block_driver *driver;
