@@ -58,12 +58,59 @@ int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
     return 0;
 }
 
-/* Runs what was posted. */
-static inline void fake_run_posts(void)
+static void fake_kicked(void *arg)
+{
+    struct loop_kick *k = arg;
+
+    k->pending = false;
+    k->fn(k);
+}
+
+void loop_kick_init(struct loop_kick *k, struct loop *l, void (*fn)(struct loop_kick *k))
+{
+    *k = (struct loop_kick){ .loop = l, .fn = fn };
+}
+
+void loop_kick(struct loop_kick *k)
+{
+    if (!k->pending)
+        k->pending = !loop_post(k->loop, fake_kicked, k);
+}
+
+void loop_kick_remove(struct loop_kick *k)
 {
     for (unsigned i = 0; i < fake_posts; i++)
-        fake_post[i].fn(fake_post[i].arg);
-    fake_posts = 0;
+        if (fake_post[i].arg == k)
+            fake_post[i].fn = NULL;
+    k->pending = false;
+}
+
+void loop_done(struct loop *l, bool *done)
+{
+    *done = true;
+}
+
+static unsigned fake_waits; /* that would have waited */
+
+void loop_wait(struct loop *l, const bool *done)
+{
+    fake_waits += !*done;
+}
+
+/* Runs what was posted, but for what is posted meanwhile. Was there anything? */
+static inline bool fake_run_posts(void)
+{
+    unsigned n = fake_posts;
+
+    for (unsigned i = 0; i < n; i++) {
+        void (*fn)(void *) = fake_post[i].fn;
+        fake_post[i].fn = NULL;
+        if (fn)
+            fn(fake_post[i].arg);
+    }
+    fake_posts -= n;
+    memmove(fake_post, fake_post + n, fake_posts * sizeof(fake_post[0]));
+    return n;
 }
 
 /* Lets time pass, firing timers in order, each at its own instant (plus `late`). Returns how many fired. */
