@@ -82,9 +82,9 @@ struct virtio_queue {
     void *desc_ptr, *driver_ptr, *device_ptr;
     const struct memory_region *near; /* where the last buffer was */
     u16 avail_seen;                   /* split: avail->idx when last read */
-    u16 signalled_used;               /* used_idx (and wrap) at the last interrupt considered ... */
-    bool signalled_wrap;
-    bool signalled_valid;             /* ... if there was one */
+    u16 signalled_used;               /* used_idx when an interrupt was last considered ... */
+    bool signalled_valid;             /* ... if it was, since the ring began (packed: anew) */
+    bool pushed;                      /* since then */
     bool told;                        /* the driver is asked to notify */
     u32 budget;                       /* buffers left for this turn of the loop */
 };
@@ -139,7 +139,7 @@ struct virtio_device {
     u64 driver_ok_at;     /* clock_ns() of the first DRIVER_OK, for --timing; 0: none yet */
     bool quiet;         /* no reset of the device or a queue is under way; for loop_wait */
     bool dma;           /* it may reach guest memory (PCI bus mastering) */
-    bool failed;        /* DEVICE_NEEDS_RESET was said, in the log too */
+    bool settled;       /* nothing is popped until resume */
     bool loaded;        /* state was loaded and not yet resumed */
     bool config_stale;  /* the configuration changed since it was last read */
     u32 generation;     /* of the configuration */
@@ -202,14 +202,4 @@ void virtio_queue_reset(struct virtio_queue *q);
 u32 virtio_config_read(struct virtio_device *d, u32 offset, u32 len);
 void virtio_config_write(struct virtio_device *d, u32 offset, u32 len, u32 value);
 void virtio_set_dma(struct virtio_device *d, bool on);
-/* See transport.h. */
-void virtio_power_on(struct virtio_device *d);
-void virtio_settle(struct virtio_device *d);
-void virtio_resume(struct virtio_device *d);
-
-/* ---- queue.c, for device.c ------------------------------------------------ */
-
-void virtio_queue_init(struct virtio_queue *q); /* power-on; max_size, dev and index stay */
-int must_check virtio_queue_map(struct virtio_queue *q, const char **why); /* finds the rings: 0 or -EINVAL */
-
 #endif

@@ -1,0 +1,434 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * virtio_queue.c - the queue walker against a driver in software and a loopback device that holds buffers for a while and
+ * gives them back in any order.  Random chains in all kinds of rings: nothing is lost, nothing stands still for want of a
+ * notification or an interrupt, contents are right, through resets, queue resets and saved states at any moment.  Then
+ * what a driver may not do, case by case.
+ */
+#include "test.h"
+
+#include <stdlib.h>
+
+#include "fake_loop.h"
+#include "virtio_driver.h"
+
+#define BASE 0x10000000ull
+#define RINGS 0x1000ull
+#define BOUNDARY 0x100000ull /* where one region of memory ends and the next begins */
+#define ROM 0x200000ull
+#define HIGH GiB(4)
+
+enum { QUEUES = 2, SLOT = 2044, SLOTS = 256, MAX_PIECES = 6 };
+
+/* ---- the device --------------------------------------------------------- */
+
+struct held {
+    struct virtio_chain c;
+    struct iovec iov[64];
+    u64 gpa[64];
+    bool busy;
+};
+
+struct loopback {
+    struct virtio_device d;
+    struct held held[QUEUES][SLOTS];
+    u32 limit;           /* buffers it takes at most at a time */
+    bool no_gpa;
+    u32 kicks, pops;
+    u8 config[8];
+};
+
+static struct loopback *lb(struct virtio_device *d) { return container_of(d, struct loopback, d); }
+
+static u32 holding(struct loopback *l, u32 q)
+{
+    u32 n = 0;
+    for (u32 i = 0; i < SLOTS; i++)
+        n += l->held[q][i].busy;
+    return n;
+}
+
+static struct held *place(struct loopback *l, u32 q)
+{
+    for (u32 i = 0; i < SLOTS; i++)
+        if (!l->held[q][i].busy)
+            return &l->held[q][i];
+    return NULL;
+}
+
+static void take(struct loopback *l, struct virtio_queue *q)
+{
+    struct held *h;
+    while (holding(l, q->index) < l->limit && (h = place(l, q->index))) {
+        h->c = (struct virtio_chain){ .iov = h->iov, .gpa = l->no_gpa ? NULL : h->gpa, .max = 64 };
+        if (virtio_pop(q, &h->c) <= 0)
+            break;
+        h->busy = true;
+        l->pops++;
+    }
+}
+
+static void lb_kick(struct virtio_device *d, struct virtio_queue *q)
+{
+    lb(d)->kicks++;
+    take(lb(d), q);
+}
+
+/* in[i] = out[i % n] + i, as many as there is room */
+static void finish(struct loopback *l, u32 queue, u32 i)
+{
+    struct held *h = &l->held[queue][i];
+    u8 out[SLOT], in[SLOT];
+    u64 n = virtio_read(&h->c, 0, out, sizeof(out)), room = MIN(h->c.in_len, (u64)SLOT);
+
+    CHECK_EQ(n, MIN(h->c.out_len, (u64)SLOT));
+    for (u64 k = 0; k < room; k++)
+        in[k] = (u8)((n ? out[k % n] : 0) + k);
+    if (virtio_queue_live(&l->d.queue[queue]))
+        CHECK_EQ(virtio_write(&h->c, 0, in, room), room);
+    virtio_push(&l->d.queue[queue], &h->c, room);
+    h->busy = false;
+}
+
+static bool lb_reset(struct virtio_device *d)
+{
+    for (u32 q = 0; q < QUEUES; q++)
+        if (holding(lb(d), q))
+            return false;
+    return true;
+}
+
+static bool lb_queue_reset(struct virtio_device *d, struct virtio_queue *q)
+{
+    return !holding(lb(d), q->index);
+}
+
+/* Finishes some of what it holds, as the host does, and what that ends. */
+static void host(struct loopback *l, u32 percent)
+{
+    pthread_mutex_lock(&l->d.lock);
+    for (u32 q = 0; q < QUEUES; q++) {
+        for (u32 i = 0, at = (u32)rand(); i < SLOTS; i++)
+            if (l->held[q][(i + at) % SLOTS].busy && (u32)rand() % 100 < percent)
+                finish(l, q, (i + at) % SLOTS);
+        if (!holding(l, q))
+            virtio_queue_reset_done(&l->d.queue[q]);
+        take(l, &l->d.queue[q]);
+        virtio_notify(&l->d.queue[q]);
+    }
+    if (lb_reset(&l->d))
+        virtio_reset_done(&l->d);
+    pthread_mutex_unlock(&l->d.lock);
+}
+
+static void lb_settle(struct virtio_device *d)
+{
+    for (u32 q = 0; q < QUEUES; q++)
+        for (u32 i = 0; i < SLOTS; i++)
+            if (lb(d)->held[q][i].busy)
+                finish(lb(d), q, i);
+}
+
+static void lb_config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
+{
+    CHECK(offset + len <= sizeof(lb(d)->config));
+    memcpy(to, lb(d)->config + offset, len);
+}
+
+static void lb_config_write(struct virtio_device *d, u32 offset, const void *from, u32 len)
+{
+    CHECK(offset + len <= sizeof(lb(d)->config));
+    memcpy(lb(d)->config + offset, from, len);
+}
+
+static const struct virtio_ops ops = {
+    .id = VIRTIO_ID_ENTROPY, .name = "loopback", .config_size = 7, .config_read = lb_config_read,
+    .config_write = lb_config_write, .kick = lb_kick, .reset = lb_reset, .queue_reset = lb_queue_reset,
+    .settle = lb_settle,
+};
+
+/* ---- the machine around it ---------------------------------------------- */
+
+struct world {
+    struct memory *m;
+    struct bus *bus;
+    struct state_list *state;
+    struct loopback *l;
+    struct virtio_transport *t;
+    bool line;
+    u32 interrupts;
+    struct drv v[QUEUES];
+};
+
+static void set_line(void *chip, u32 pin, bool level)
+{
+    struct world *w = chip;
+    w->interrupts += level && !w->line;
+    w->line = level;
+}
+
+static void plug(struct world *w)
+{
+    static const u16 sizes[QUEUES] = { SLOTS, SLOTS };
+    struct irq_line irq = { set_line, w, 0 };
+
+    w->bus = bus_new(1ull << 40);
+    w->state = state_list_new();
+    w->l = calloc(1, sizeof(*w->l));
+    w->l->limit = SLOTS;
+    virtio_init(&w->l->d, &ops, w->m, NULL, 0, QUEUES, sizes);
+    w->t = virtio_mmio_new(&w->l->d, w->bus, BASE, &irq, w->state, 0, NULL);
+    for (u32 i = 0; i < QUEUES; i++) {
+        w->v[i].m = w->m;
+        w->v[i].bus = w->bus;
+        w->v[i].base = BASE;
+    }
+}
+
+static void unplug(struct world *w)
+{
+    virtio_transport_free(w->t);
+    virtio_destroy(&w->l->d);
+    for (u32 q = 0; q < QUEUES; q++)
+        CHECK_EQ(holding(w->l, q), 0);
+    free(w->l);
+    state_list_free(w->state);
+    bus_free(w->bus);
+    CHECK(!w->line);
+}
+
+static void open_world(struct world *w)
+{
+    memset(w, 0, sizeof(*w));
+    w->m = memory_new(NULL);
+    if (memory_add(w->m, "ram", 0, BOUNDARY, false, NULL) || memory_add(w->m, "ram", BOUNDARY, ROM - BOUNDARY, false, NULL) ||
+        memory_add(w->m, "rom", ROM, 0x10000, true, NULL) || memory_add(w->m, "ram-high", HIGH, 0x10000, false, NULL))
+        abort();
+    plug(w);
+}
+
+static void close_world(struct world *w)
+{
+    unplug(w);
+    memory_free(w->m);
+}
+
+static void start(struct world *w, u64 features, u16 size)
+{
+    REQUIRE(drv_negotiate(&w->v[0], features));
+    w->v[1].agreed = features;
+    drv_queue(&w->v[1], 1, size, drv_queue(&w->v[0], 0, size, RINGS));
+    drv_ok(&w->v[0]);
+    for (u32 i = 0; i < QUEUES; i++)
+        drv_interrupts(&w->v[i], true);
+}
+
+static void run(struct world *w)
+{
+    while (fake_run_posts())
+        ;
+}
+
+/* ---- random work -------------------------------------------------------- */
+
+struct model {
+    struct { bool busy; u32 out_len, in_len; } req[QUEUES][SLOTS];
+    bool wants[QUEUES]; /* interrupts are on */
+    u64 done;
+};
+
+/* Each queue has half of the memory around the boundary; a request's place has its bytes in one row. */
+static u64 slot_gpa(u32 q, u32 i)
+{
+    return BOUNDARY - 460 * 1024 + (q * SLOTS + i) * (u64)SLOT;
+}
+
+static u32 add_random(struct world *w, struct model *x, u32 q)
+{
+    struct drv *v = &w->v[q];
+    struct drv_piece p[MAX_PIECES];
+    u32 i = 0, n = 1 + (u32)rand() % MAX_PIECES, nout = (u32)rand() % (n + 1), out = 0, in = 0;
+    u64 at;
+
+    while (i < SLOTS && x->req[q][i].busy)
+        i++;
+    if (i == SLOTS)
+        return false;
+    at = slot_gpa(q, i);
+    for (u32 k = 0; k < n; k++) {
+        p[k] = (struct drv_piece){ at, 1 + (u32)rand() % (SLOT / MAX_PIECES), k >= nout };
+        *(p[k].in ? &in : &out) += p[k].len;
+        at += p[k].len;
+    }
+    if (!drv_add(v, p, n, (v->agreed & VIRTIO_F_INDIRECT_DESC) && rand() % 2, i))
+        return false;
+    for (u32 k = 0; k < out + in; k++) /* after it is available, which is early enough here */
+        DRV_AT(v, u8, slot_gpa(q, i) + k) = (u8)(k < out ? i * 31 + k * 7 : 0xee);
+    x->req[q][i].busy = true;
+    x->req[q][i].out_len = out;
+    x->req[q][i].in_len = in;
+    return true;
+}
+
+static u32 collect(struct world *w, struct model *x, u32 q)
+{
+    u64 i;
+    u32 len, n = 0;
+
+    for (; drv_used(&w->v[q], &i, &len); n++) {
+        CHECK(x->req[q][i].busy);
+        x->req[q][i].busy = false;
+        u32 out = x->req[q][i].out_len, in = x->req[q][i].in_len, wrong = 0;
+        CHECK_EQ(len, in);
+        for (u32 k = 0; k < in; k++)
+            wrong += DRV_AT(&w->v[q], u8, slot_gpa(q, (u32)i) + out + k) !=
+                     (u8)((out ? (u8)((u32)i * 31 + k % out * 7) : 0) + k);
+        CHECK_EQ(wrong, 0);
+        x->done++;
+    }
+    return n;
+}
+
+static void forget(struct model *x, u32 q)
+{
+    memset(x->req[q], 0, sizeof(x->req[q]));
+    x->wants[q] = true;
+}
+
+/* The whole machine in another process: everything but memory anew. */
+static void move(struct world *w)
+{
+    struct state_buf b = { 0 };
+    struct error err = { "" };
+
+    virtio_transport_settle(w->t);
+    run(w); /* kicks of before do nothing now */
+    CHECK_EQ(state_save(w->state, &b, &err), 0);
+    CHECK_EQ(fake_posts, 0);
+    u32 limit = w->l->limit;
+    unplug(w);
+    plug(w);
+    w->l->limit = limit;
+    CHECK_EQ(state_load(w->state, b.data, b.len, &err), 0);
+    CHECK_STR(err.text, "");
+    virtio_transport_resume(w->t);
+    state_buf_free(&b);
+}
+
+/* Nothing is under way any more: whoever waits must have been called. */
+static void check_progress(struct world *w, struct model *x)
+{
+    for (u32 round = 0; round < 2000; round++) {
+        u32 waiting = 0;
+        run(w);
+        host(w->l, 100);
+        for (u32 q = 0; q < QUEUES; q++) {
+            if (!x->wants[q]) {
+                drv_interrupts(&w->v[q], true);
+                x->wants[q] = true;
+                collect(w, x, q);
+                drv_interrupts(&w->v[q], true);
+                collect(w, x, q);
+            }
+        }
+        if (w->line) { /* only then does the driver look */
+            drv_set(w->v, 0x64, drv_reg(w->v, 0x60));
+            for (u32 q = 0; q < QUEUES; q++) {
+                collect(w, x, q);
+                drv_interrupts(&w->v[q], true);
+                collect(w, x, q);
+            }
+        }
+        for (u32 q = 0; q < QUEUES; q++)
+            for (u32 i = 0; i < SLOTS; i++)
+                waiting += x->req[q][i].busy;
+        if (!waiting)
+            return;
+    }
+    CHECK(!"all buffers come back");
+}
+
+static void random_work(struct world *w, struct model *x, u64 features, u16 size, u32 steps)
+{
+    start(w, features, size);
+    for (u32 q = 0; q < QUEUES; q++)
+        forget(x, q);
+    w->l->limit = rand() % 3 ? SLOTS : 1 + (u32)rand() % 8;
+    for (u32 s = 0; s < steps; s++) {
+        u32 q = (u32)rand() % QUEUES;
+        switch (rand() % 16) {
+        case 0: case 1: case 2: case 3: case 4:
+            for (u32 n = (u32)rand() % (size + 1); n && add_random(w, x, q); n--)
+                ;
+            drv_kick(&w->v[q]);
+            break;
+        case 5: case 6: case 7:
+            run(w);
+            break;
+        case 8: case 9: case 10:
+            host(w->l, (u32)rand() % 101);
+            break;
+        case 11:
+            collect(w, x, q);
+            x->wants[q] = rand() % 2;
+            drv_interrupts(&w->v[q], x->wants[q]);
+            break;
+        case 12:
+            check_progress(w, x);
+            break;
+        case 13:
+            if (rand() % 8 == 0)
+                move(w);
+            break;
+        case 14: /* one queue anew */
+            if ((features & VIRTIO_F_RING_RESET) && rand() % 8 == 0) {
+                drv_set(w->v, 0x30, q);
+                drv_set(w->v, 0xc0, 1);
+                while (drv_reg(w->v, 0xc0)) {
+                    CHECK_EQ(drv_reg(w->v, 0x44), 1);
+                    host(w->l, 50);
+                }
+                CHECK_EQ(drv_reg(w->v, 0x44), 0);
+                CHECK_EQ(holding(w->l, q), 0);
+                drv_queue(&w->v[q], q, size, q ? w->v[q].desc : RINGS);
+                drv_interrupts(&w->v[q], true);
+                forget(x, q);
+            }
+            break;
+        default: break;
+        }
+        CHECK(!(drv_reg(w->v, 0x70) & VIRTIO_NEEDS_RESET));
+    }
+    if (rand() % 2)
+        check_progress(w, x);
+    drv_set(w->v, 0x70, 0);
+    while (drv_reg(w->v, 0x70)) {
+        run(w);
+        host(w->l, 50);
+    }
+    CHECK(!w->line);
+}
+
+TEST(random_rings)
+{
+    static const u64 bits[] = { VIRTIO_F_INDIRECT_DESC, VIRTIO_F_EVENT_IDX, VIRTIO_F_RING_PACKED, VIRTIO_F_RING_RESET };
+    const char *seed = getenv("LODGE_TEST_SEED");
+    struct world w;
+    struct model *x = calloc(1, sizeof(*x));
+
+    srand(seed ? (unsigned)atoi(seed) : 1);
+    open_world(&w);
+    for (u32 i = 0; i < 16 * 8; i++) {
+        u64 f = VIRTIO_F_VERSION_1;
+        for (u32 b = 0; b < ARRAY_SIZE(bits); b++)
+            f |= i >> b & 1 ? bits[b] : 0;
+        u16 size = (u16)(1u << rand() % 9);
+        if ((f & VIRTIO_F_RING_PACKED) && rand() % 2) /* 2.8.10.1: any number */
+            size = (u16)(1 + rand() % SLOTS);
+        w.l->no_gpa = rand() % 2;
+        random_work(&w, x, f, size, 300);
+    }
+    CHECK(x->done > 10000);
+    close_world(&w);
+    free(x);
+}
