@@ -305,7 +305,7 @@ static void take(struct user *u)
             __atomic_add_fetch(&u->link.shared->dropped, 1, __ATOMIC_RELAXED);
             continue;
         }
-        user_frame_up(&u->frames, &f, u->frame, takes(u));
+        user_frame_up(&u->frames, &f, u->frame);
         slirp_input(u->slirp, u->frame, (int)len);
     }
 }

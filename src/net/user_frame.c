@@ -14,7 +14,9 @@ enum {
     OPT_END = 0,
     OPT_NOP = 1,
     OPT_MSS = 2,
-    MIN_MSS = 536,
+    MIN_MSS4 = 536, /* for who does not say (RFC 9293 3.7.1) */
+    MIN_MSS6 = 1220,
+    LEAST_MSS = 64, /* for who asks for next to nothing */
 };
 
 /* Offset of TCP's header, or 0 if it is not whole TCP. have: bytes there are. */
@@ -71,43 +73,48 @@ static u8 *find_mss(u8 *d, u32 tcp)
     return NULL;
 }
 
-void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data, u32 takes)
+/* Puts another value into an MSS option: HC' = ~(~HC + ~m + m') of RFC 1624, at an even or odd place. */
+static void set_mss(u8 *d, u32 tcp, u8 *mss, u32 value)
+{
+    u8 was[4] = { 0 }, is[4] = { 0 };
+    const u32 odd = (u32)(mss - d - tcp) & 1;
+    u16 sum;
+
+    memcpy(was + odd, mss, 2);
+    put16(mss, value);
+    memcpy(is + odd, mss, 2);
+    for (int i = 0; i < 4; i++)
+        was[i] = (u8)~was[i];
+    memcpy(&sum, d + tcp + TCP_CSUM, 2);
+    sum = (u16)~csum_fold(csum_add(csum_add((u16)~sum, was, 4), is, 4));
+    memcpy(d + tcp + TCP_CSUM, &sum, 2);
+}
+
+void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data)
 {
     bool v6;
-    u8 key[36], *mss;
+    u8 key[36];
     u32 tcp;
 
     if (f->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
         if (f->gso) {
             /* The field has the pseudo header's sum as segments want it, perhaps without a length: begin anew. */
-            const u32 n = f->len - f->l4;
-            const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, n));
+            const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, f->len - f->l4));
             memcpy(data + f->l4 + TCP_CSUM, &sum, 2);
         }
         frame_complete(f, data);
     }
     tcp = find_tcp(data, f->len, &v6);
-    if (!tcp || !(data[tcp + 13] & TH_SYN) || !(mss = find_mss(data, tcp)))
+    if (!tcp || !(data[tcp + 13] & TH_SYN))
         return;
     struct user_flow *flow = find_flow(u, data, tcp, v6, true, key);
-    const u32 size = get16(mss);
-    flow->mss = 0;
-    if (!(takes & (v6 ? NET_TSO6 : NET_TSO4)) || size < MIN_MSS || size >= USER_MSS)
-        return;
+    u8 *mss = find_mss(data, tcp);
     memcpy(flow->key, key, sizeof(key));
-    flow->mss = (u16)size;
-    /* HC' = ~(~HC + ~m + m') of RFC 1624, with the option's bytes at an even or odd place. */
-    u8 was[4] = { 0 }, is[4] = { 0 };
-    const u32 odd = (u32)(mss - data - tcp) & 1;
-    memcpy(was + odd, mss, 2);
-    put16(mss, USER_MSS);
-    memcpy(is + odd, mss, 2);
-    for (int i = 0; i < 4; i++)
-        was[i] = (u8)~was[i];
-    u16 sum;
-    memcpy(&sum, data + tcp + TCP_CSUM, 2);
-    sum = (u16)~csum_fold(csum_add(csum_add((u16)~sum, was, 4), is, 4));
-    memcpy(data + tcp + TCP_CSUM, &sum, 2);
+    flow->mss = v6 ? MIN_MSS6 : MIN_MSS4;
+    if (mss) {
+        flow->mss = (u16)MIN(MAX(get16(mss), (u32)LEAST_MSS), u->mtu - (v6 ? 60 : 40));
+        set_mss(data, tcp, mss, USER_MSS);
+    }
 }
 
 static void fragment(struct user_frames *u, const u8 *d, u32 len,
@@ -145,22 +152,36 @@ void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
     if (len < FRAME_ETH || len > NET_MAX_FRAME)
         return;
     const u32 tcp = find_tcp(data, len, &v6);
-    const u32 size = tcp ? len - tcp - (data[tcp + 12] >> 4) * 4 : 0;
-    if (size > MIN_MSS) {
+    const u32 head = tcp ? tcp + (data[tcp + 12] >> 4) * 4 : 0;
+    u8 *option = tcp && data[tcp + 13] & TH_SYN ? find_mss(data, tcp) : NULL;
+    if (option && get16(option) > u->mtu - (v6 ? 60 : 40))
+        set_mss(data, tcp, option, u->mtu - (v6 ? 60 : 40));
+    if (head && len > head + LEAST_MSS) {
         const struct user_flow *flow = find_flow(u, data, tcp, v6, false, key);
         const bool known = flow->mss && !memcmp(flow->key, key, sizeof(key));
-        const u32 mss = known ? flow->mss : MIN_MSS;
-        /* A flow that lost its place to another gets the least size; one that never had one is within the MTU. */
-        if (size > mss && (known || len > FRAME_ETH + u->mtu)) {
+        const u32 mss = known ? flow->mss : v6 ? MIN_MSS6 : MIN_MSS4;
+        /* A flow that lost its place to another gets the least size. */
+        if (len - head > mss && (known || len > FRAME_ETH + u->mtu)) {
             const u16 sum = csum_fold(csum_pseudo(data + IP, v6, TCP, len - tcp));
             h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;
             h.gso_type = v6 ? VIRTIO_NET_HDR_GSO_TCPV6 : VIRTIO_NET_HDR_GSO_TCPV4;
             h.gso_size = (u16)mss;
-            h.hdr_len = (u16)(len - size);
+            h.hdr_len = (u16)head;
             h.csum_start = (u16)tcp;
             h.csum_offset = TCP_CSUM;
             memcpy(data + tcp + TCP_CSUM, &sum, 2);
-            emit(ctx, (const u8 *)&h, data, len);
+            if (takes & (v6 ? NET_TSO6 : NET_TSO4)) {
+                emit(ctx, (const u8 *)&h, data, len);
+                return;
+            }
+            struct frame f;
+            if (frame_check(&f, &h, data, len))
+                return;
+            h = (struct virtio_net_hdr_v1){ .flags = takes & NET_CSUM ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
+            for (u32 i = 0; i < frame_cuts(&f); i++) {
+                const u32 n = frame_cut(&f, data, i, u->buf);
+                emit(ctx, (const u8 *)&h, u->buf, n);
+            }
             return;
         }
     } else if (len > FRAME_ETH + u->mtu && get16(data + 12) == ETH_P_IP) {

@@ -5,6 +5,8 @@
  */
 #include "net_wire.h"
 
+#include <signal.h>
+
 #include "net/frame.h"
 
 static struct loop *loop;
@@ -287,6 +289,40 @@ static pid_t host_side(int s, const char *plan)
     _exit(0);
 }
 
+/* The host as the one who connects, when told: pours into the forwarded port over IPv4, drinks from that over IPv6. */
+static pid_t host_dials(int when, u16 port4, u16 port6)
+{
+    pid_t pid = fork();
+    char go;
+
+    if (pid)
+        return pid;
+    if (read(when, &go, 1) != 1)
+        _exit(1);
+    int s = dial(AF_INET, SOCK_STREAM, "127.0.0.1", port4);
+    if (s < 0 || !pour(s) || read(s, &go, 1))
+        _exit(2);
+    s = dial(AF_INET6, SOCK_STREAM, "::1", port6);
+    _exit(s < 0 || !drink(s) ? 3 : 0);
+}
+
+/* Datagrams as they come, back to where they came from. */
+static pid_t host_echo(int s)
+{
+    static u8 buf[65536];
+    struct sockaddr_in from;
+    pid_t pid = fork();
+
+    while (!pid) {
+        socklen_t len = sizeof(from);
+        ssize_t n = recvfrom(s, buf, sizeof(buf), 0, (struct sockaddr *)&from, &len);
+        if (n <= 0)
+            _exit(0);
+        sendto(s, buf, (size_t)n, 0, (struct sockaddr *)&from, len);
+    }
+    return pid;
+}
+
 static bool ended_well(pid_t pid)
 {
     int status;
@@ -294,19 +330,62 @@ static bool ended_well(pid_t pid)
     return waitpid(pid, &status, 0) == pid && !status;
 }
 
+static void guest_forwarded(int go)
+{
+    struct sockaddr_in6 any = { .sin6_family = AF_INET6, .sin6_port = htons(7777) }; /* both families */
+    int l = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0), s;
+
+    CHECK(!bind(l, (struct sockaddr *)&any, sizeof(any)) && !listen(l, 4));
+    CHECK_EQ(write(go, "x", 1), 1);
+    s = accept(l, NULL, NULL);
+    CHECK(drink(s));
+    close(s);
+    s = accept(l, NULL, NULL);
+    CHECK(pour(s));
+    char end;
+    CHECK_EQ(read(s, &end, 1), 0);
+    close(s);
+    close(l);
+}
+
+/* Larger than a frame: fragments both ways. */
+static void guest_datagrams(u16 port)
+{
+    static const u32 sizes[] = { 1, 1472, 1473, 4000, 30000, 65000 };
+    static u8 out[65536], in[65536];
+    struct timeval limit = { .tv_sec = 20 };
+    int s = dial(AF_INET, SOCK_DGRAM, "10.0.2.2", port);
+
+    setsockopt(s, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
+    for (size_t i = 0; i < sizeof(out); i++)
+        out[i] = pattern(i);
+    for (size_t i = 0; i < ARRAY_SIZE(sizes); i++) {
+        CHECK_EQ(send(s, out, sizes[i], 0), sizes[i]);
+        memset(in, 0, sizeof(in));
+        CHECK_EQ(recv(s, in, sizeof(in), 0), sizes[i]);
+        CHECK(!memcmp(in, out, sizes[i]));
+    }
+    close(s);
+}
+
 static void guest_tcp(u32 offloads, u32 mss)
 {
     struct error err;
     struct wire_end ends[2];
-    u16 port4, port6;
+    u16 port4, port6, port_udp;
+    int go[2], echo = listener(AF_INET, SOCK_DGRAM, &port_udp);
     int l4 = listener(AF_INET, SOCK_STREAM, &port4), l6 = listener(AF_INET6, SOCK_STREAM, &port6), s;
-    pid_t host4 = host_side(l4, "pd"), host6 = host_side(l6, "pd");
+    pid_t host4 = host_side(l4, "pd"), host6 = host_side(l6, "pd"), udp = host_echo(echo);
     pthread_t thread;
     char command[256];
 
     loop = loop_new();
-    struct net *n = net_open("user,hostfwd=tcp::0-:7777,mac=52:54:00:01:02:03", loop, &err);
+    struct net *n = net_open("user,hostfwd=tcp::0-:7777,hostfwd=tcp:[::1]:0-[fec0::15]:7777,mac=52:54:00:01:02:03", loop,
+                             &err);
     REQUIRE(n);
+    CHECK(net_hostfwd_port(n, 0) && net_hostfwd_port(n, 1) && !net_hostfwd_port(n, 2));
+    CHECK(!pipe(go));
+    pid_t dialler = host_dials(go[0], net_hostfwd_port(n, 0), net_hostfwd_port(n, 1));
     CHECK(guest_enter(mac, 1));
     struct net *tap = net_open("tap:gst0", loop, &err);
     REQUIRE(tap);
@@ -331,6 +410,10 @@ static void guest_tcp(u32 offloads, u32 mss)
     CHECK(pour(s));
     CHECK(ended_well(host6));
     close(s);
+    guest_forwarded(go[1]);
+    CHECK(ended_well(dialler));
+    guest_datagrams(port_udp);
+    kill(udp, SIGKILL);
     loop_stop(loop);
     pthread_join(thread, NULL);
     struct net_stats st = net_stats(n);
