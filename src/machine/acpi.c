@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * acpi.c - the ACPI tables of the board "pc".  Offsets: ACPI specification 6.5, ch. 5.2 (tables) and 4.8 (fixed
- * hardware, which is devices/acpi_pm).  The DSDT is dsdt.asl, compiled while building.
+ * acpi.c - the ACPI tables of both boards.  Offsets: ACPI specification 6.5, ch. 5.2 (tables) and 4.8 (fixed hardware,
+ * which is devices/acpi_pm; sleep registers of hardware-reduced ACPI); PCI Firmware Specification 3.0, 4.1.2 (MCFG).  The
+ * DSDTs are dsdt.asl and micro.asl, compiled while building; ssdt.c has the rest.
  */
 #include <errno.h>
 #include <string.h>
@@ -9,11 +10,14 @@
 #include "devices/acpi_pm.h"
 #include "irq/ioapic.h"
 #include "irq/lapic.h"
+#include "machine/micro.h"
 #include "machine/tables.h"
 
-#include "dsdt.hex" /* dsdt_aml_code, by iasl */
+#include "dsdt.hex"  /* dsdt_aml_code, by iasl */
+#include "micro.hex" /* micro_aml_code */
 
-enum { HEADER = 36, RSDP_SIZE = 36, FADT_SIZE = 268, FACS_SIZE = 64, GAS_IO = 1, TABLE_MAX = 16384 };
+enum { HEADER = 36, RSDP_SIZE = 36, FADT_SIZE = 268, FACS_SIZE = 64, MCFG_SIZE = 60, GAS_IO = 1,
+       TABLE_MAX = 16384, TABLES = 4 };
 
 struct table {
     u8 data[TABLE_MAX];
@@ -99,76 +103,133 @@ static void build_fadt(struct table *t, u64 facs, u64 dsdt)
     gas(p + 220, ACPI_PM_BASE + ACPI_GPE0, ACPI_GPE0_LEN);
 }
 
-static void build_madt(struct table *t, u32 cpus)
+static void build_reduced_fadt(struct table *t, u64 dsdt)
+{
+    enum { NO_VGA = 1 << 2, NO_CMOS_RTC = 1 << 5 };
+    enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, PWR_BUTTON = 1 << 4, SLP_BUTTON = 1 << 5, RESET_REG_SUP = 1 << 10,
+           HW_REDUCED_ACPI = 1 << 20 };
+    u8 *p = t->data;
+
+    header(t, "FACP", 5, FADT_SIZE);
+    put(p + 40, dsdt, 4);
+    put(p + 109, NO_VGA | NO_CMOS_RTC, 2);
+    put(p + 112, WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP | HW_REDUCED_ACPI, 4);
+    gas(p + 116, MICRO_RESET, 1);
+    p[128] = MICRO_RESET_VALUE;
+    put(p + 140, dsdt, 8);
+    gas(p + 244, MICRO_SLEEP_CONTROL, 1);
+    gas(p + 256, MICRO_SLEEP_STATUS, 1);
+}
+
+static void build_madt(struct table *t, const struct acpi_config *c)
 {
     header(t, "APIC", 3, HEADER + 8);
     put(t->data + 36, LAPIC_DEFAULT_BASE, 4);
-    put(t->data + 40, 1, 4); /* PCAT_COMPAT: there are 8259s, mask them */
+    put(t->data + 40, !c->reduced, 4); /* PCAT_COMPAT: there are 8259s, mask them */
     u8 *p = t->data + t->len;
 
-    for (u32 i = 0; i < cpus; i++, p += 8) { /* local APIC: UID, id, enabled */
+    for (u32 i = 0; i < c->cpus; i++, p += 8) { /* local APIC: UID, id, enabled */
         p[0] = 0, p[1] = 8, p[2] = (u8)i, p[3] = (u8)i;
         put(p + 4, 1, 4);
     }
     p[0] = 1, p[1] = 12; /* I/O APIC 0, interrupts from 0 */
     put(p + 4, IOAPIC_DEFAULT_BASE, 4);
     p += 12;
-    p[0] = 2, p[1] = 10; /* IRQ 0 is input 2; as ISA does: edge, high */
-    put(p + 4, 2, 4);
-    p += 10;
-    p[0] = 2, p[1] = 10, p[3] = ACPI_SCI_IRQ; /* SCI: level, active high */
-    put(p + 4, ACPI_SCI_IRQ, 4), put(p + 8, 0xd, 2);
-    p += 10;
+    if (!c->reduced) {
+        p[0] = 2, p[1] = 10; /* IRQ 0 is input 2; as ISA does: edge, high */
+        put(p + 4, 2, 4);
+        p += 10;
+        p[0] = 2, p[1] = 10, p[3] = ACPI_SCI_IRQ; /* SCI: level, active high */
+        put(p + 4, ACPI_SCI_IRQ, 4), put(p + 8, 0xd, 2);
+        p += 10;
+    }
     p[0] = 4, p[1] = 6, p[2] = 0xff, p[5] = 1; /* LINT1 of all is NMI */
     p += 6;
     t->len = (u32)(p - t->data);
 }
 
-static int build_dsdt(struct table *t, u32 cpus, struct error *err)
+static void build_mcfg(struct table *t, u64 ecam)
 {
-    static const u8 ncpu[] = { 0x08, 'N', 'C', 'P', 'U', 0x0b, 0xef, 0xbe }; /* Name (NCPU, 0xBEEF) */
-    u8 *name;
+    header(t, "MCFG", 1, MCFG_SIZE);
+    put(t->data + 44, ecam, 8);
+    t->data[55] = 255; /* last bus */
+}
 
-    _Static_assert(sizeof dsdt_aml_code <= TABLE_MAX, "a larger table");
-    memcpy(t->data, dsdt_aml_code, sizeof dsdt_aml_code);
-    t->len = sizeof dsdt_aml_code;
-    name = memmem(t->data, t->len, ncpu, sizeof ncpu);
-    if (!name)
-        return error_set(err, EINVAL, "the built-in DSDT has no NCPU: Lodge was built wrongly");
-    put(name + 6, cpus, 2);
+/* Fills in Name (WHAT, 0x1122334455667788). */
+static int patch(struct table *t, const char *what, u64 v, struct error *err)
+{
+    u8 op[14] = { 0x08, 0, 0, 0, 0, 0x0e, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11 }, *at;
+
+    memcpy(op + 1, what, 4);
+    if (!(at = memmem(t->data, t->len, op, sizeof op)))
+        return error_set(err, EINVAL, "the built-in DSDT has no %s: Lodge was built wrongly", what);
+    put(at + 6, v, 8);
     return 0;
 }
 
-int acpi_write_tables(struct memory *m, u32 cpus, u64 *rsdp, struct error *err)
+static int build_dsdt(struct table *t, const struct acpi_config *c, struct error *err)
 {
-    struct table t;
-    u64 at = ACPI_BASE + 64, facs, dsdt, fadt, madt, xsdt;
-    u8 r[RSDP_SIZE] = { 0 }, f[FACS_SIZE] = { 0 };
+    const u8 *code = c->reduced ? micro_aml_code : dsdt_aml_code;
     int rc;
 
-    facs = at, at += FACS_SIZE;
-    memcpy(f, "FACS", 4);
-    put(f + 4, FACS_SIZE, 4);
-    f[32] = 2; /* version */
-    if (memory_load(m, facs, f, sizeof f))
-        return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+    _Static_assert(sizeof dsdt_aml_code <= TABLE_MAX && sizeof micro_aml_code <= TABLE_MAX, "a larger table");
+    t->len = c->reduced ? sizeof micro_aml_code : sizeof dsdt_aml_code;
+    memcpy(t->data, code, t->len);
+    if (c->reduced)
+        return 0;
+    if ((rc = patch(t, "W64B", c->mmio64, err)))
+        return rc;
+    return patch(t, "W64S", c->mmio64_size, err);
+}
 
-    if ((rc = build_dsdt(&t, cpus, err)) || (rc = emit(m, &t, &at, &dsdt, err)))
+/* The root table, of 8 or 4 bytes an entry: systems of ACPI 1.0's time, and small test programs, read only the latter. */
+static void build_root(struct table *t, const u64 *tables, u32 n, unsigned entry)
+{
+    header(t, entry == 8 ? "XSDT" : "RSDT", 1, HEADER + n * entry);
+    for (u32 i = 0; i < n; i++)
+        put(t->data + HEADER + i * entry, tables[i], entry);
+}
+
+int acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, struct error *err)
+{
+    struct table t;
+    u64 at = ACPI_BASE + 64, facs = 0, dsdt, xsdt, rsdt, tables[TABLES];
+    u8 r[RSDP_SIZE] = { 0 }, f[FACS_SIZE] = { 0 };
+    u32 n = 0;
+    int rc;
+
+    if (!c->reduced) {
+        facs = at, at += FACS_SIZE;
+        memcpy(f, "FACS", 4);
+        put(f + 4, FACS_SIZE, 4);
+        f[32] = 2; /* version */
+        if (memory_load(m, facs, f, sizeof f))
+            return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+    }
+    if ((rc = build_dsdt(&t, c, err)) || (rc = emit(m, &t, &at, &dsdt, err)))
         return rc;
-    build_fadt(&t, facs, dsdt);
-    if ((rc = emit(m, &t, &at, &fadt, err)))
+    if (c->reduced)
+        build_reduced_fadt(&t, dsdt);
+    else
+        build_fadt(&t, facs, dsdt);
+    if ((rc = emit(m, &t, &at, &tables[n++], err)))
         return rc;
-    build_madt(&t, cpus);
-    if ((rc = emit(m, &t, &at, &madt, err)))
+    build_madt(&t, c);
+    if ((rc = emit(m, &t, &at, &tables[n++], err)))
         return rc;
-    header(&t, "XSDT", 1, HEADER + 16);
-    put(t.data + 36, fadt, 8), put(t.data + 44, madt, 8);
+    header(&t, "SSDT", 2, HEADER);
+    t.len += acpi_ssdt(t.data + HEADER, TABLE_MAX - HEADER, c);
+    if (t.len > HEADER && (rc = emit(m, &t, &at, &tables[n++], err)))
+        return rc;
+    if (c->ecam) {
+        build_mcfg(&t, c->ecam);
+        if ((rc = emit(m, &t, &at, &tables[n++], err)))
+            return rc;
+    }
+    build_root(&t, tables, n, 8);
     if ((rc = emit(m, &t, &at, &xsdt, err)))
         return rc;
-    /* Systems of ACPI 1.0's time, and small test programs, read only this. */
-    u64 rsdt;
-    header(&t, "RSDT", 1, HEADER + 8);
-    put(t.data + 36, fadt, 4), put(t.data + 40, madt, 4);
+    build_root(&t, tables, n, 4);
     if ((rc = emit(m, &t, &at, &rsdt, err)))
         return rc;
 

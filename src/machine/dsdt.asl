@@ -1,190 +1,298 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dsdt.asl - what an ACPI system finds on the board "pc" besides what the fixed tables say: processors, the devices
- * of the ISA bus, and how to power off.  Compiled by iasl while building; acpi.c puts the number of processors in.
+ * dsdt.asl - what an ACPI system finds on the board "pc" besides what the fixed tables say: the PCI bus, its interrupts,
+ * the devices of the ISA bus, and how to power off.  Compiled by iasl while building; acpi.c puts the window above RAM in,
+ * and processors are in an SSDT that it writes.
  */
 DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
 {
     Name (\_S5, Package (4) { 0, 0, 0, 0 })     /* ACPI_SLP_TYP_S5 of devices/acpi_pm.h */
 
+    Name (PICM, 0)                              /* 1: the system uses the I/O APIC */
+    Method (\_PIC, 1) { PICM = Arg0 }
+
     Scope (\_SB)
     {
-        Device (ISA)                            /* ISA bus */
+        Device (PCI0)
         {
-            Name (_HID, EisaId ("PNP0A00"))
+            Name (_HID, EisaId ("PNP0A03"))
             Name (_UID, 0)
+            Name (_BBN, 0)
+            Name (W64B, 0x1122334455667788)     /* base and size of the window above RAM, put in by acpi.c; size 0: none */
+            Name (W64S, 0x1122334455667788)
+            Name (CRSL, ResourceTemplate ()
+            {
+                WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100)
+                IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
+                WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x0000, 0x0CF7, 0, 0x0CF8)
+                WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x0D00, 0xFFFF, 0, 0xF300)
+                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
+                             0, 0x000A0000, 0x000BFFFF, 0, 0x00020000)
+                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                             0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000) /* PC_MMIO32 */
+                DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
+                             0, 0xF0000000, 0xFEBFFFFF, 0, 0x0EC00000)
+            })
+            Name (CRSH, ResourceTemplate ()
+            {
+                QWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
+                             0, 0x0000000100000000, 0x0000000100000000, 0, 1)
+            })
+            Method (_CRS, 0, Serialized)
+            {
+                If (W64S == 0) { Return (CRSL) }
+                CreateQWordField (CRSH, 14, MINB)     /* ACPI 6.5, 6.4.3.5.1 */
+                CreateQWordField (CRSH, 22, MAXB)
+                CreateQWordField (CRSH, 38, LENB)
+                MINB = W64B
+                LENB = W64S
+                MAXB = W64B + W64S - 1
+                Return (ConcatenateResTemplate (CRSL, CRSH))
+            }
+            Method (_PRT)
+            {
+                If (PICM) { Return (PRTA) }
+                Return (PRTP)
+            }
 
-            Device (MBRD)                       /* ports no driver should take for free */
+            Device (ISA)                        /* PIIX3 */
             {
-                Name (_HID, EisaId ("PNP0C02"))
-                Name (_CRS, ResourceTemplate ()
+                Name (_ADR, 0x00010000)
+                OperationRegion (PIRQ, PCI_Config, 0x60, 4) /* PIRQRC */
+                Field (PIRQ, ByteAcc, NoLock, Preserve) { PRQA, 8, PRQB, 8, PRQC, 8, PRQD, 8 }
+
+                Device (MBRD)                       /* ports no driver should take for free */
                 {
-                    IO (Decode16, 0x0061, 0x0061, 1, 1)
-                    IO (Decode16, 0x0080, 0x0080, 1, 1)
-                    IO (Decode16, 0x0092, 0x0092, 1, 1)
-                    IO (Decode16, 0x04D0, 0x04D0, 1, 2)
-                    IO (Decode16, 0x0510, 0x0510, 1, 2)
-                    IO (Decode16, 0x0600, 0x0600, 1, 0x10)
-                    IO (Decode16, 0x00B2, 0x00B2, 1, 2)
-                    IO (Decode16, 0x0CF9, 0x0CF9, 1, 1)
-                    Memory32Fixed (ReadWrite, 0xFEC00000, 0x1000)
-                    Memory32Fixed (ReadWrite, 0xFEE00000, 0x1000)
-                })
-            }
-            Device (PIC)
-            {
-                Name (_HID, EisaId ("PNP0000"))
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0C02"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0061, 0x0061, 1, 1)
+                        IO (Decode16, 0x0080, 0x0080, 1, 1)
+                        IO (Decode16, 0x0092, 0x0092, 1, 1)
+                        IO (Decode16, 0x04D0, 0x04D0, 1, 2)
+                        IO (Decode16, 0x0510, 0x0510, 1, 2)
+                        IO (Decode16, 0x0600, 0x0600, 1, 0x10)
+                        IO (Decode16, 0x00B2, 0x00B2, 1, 2)
+                        Memory32Fixed (ReadWrite, 0xE0000000, 0x10000000) /* ECAM: PC_ECAM */
+                        Memory32Fixed (ReadWrite, 0xFEC00000, 0x1000)
+                        Memory32Fixed (ReadWrite, 0xFEE00000, 0x1000)
+                    })
+                }
+                Device (PIC)
                 {
-                    IO (Decode16, 0x0020, 0x0020, 1, 2)
-                    IO (Decode16, 0x00A0, 0x00A0, 1, 2)
-                    IRQNoFlags () { 2 }
-                })
-            }
-            Device (TIMR)
-            {
-                Name (_HID, EisaId ("PNP0100"))
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0000"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0020, 0x0020, 1, 2)
+                        IO (Decode16, 0x00A0, 0x00A0, 1, 2)
+                        IRQNoFlags () { 2 }
+                    })
+                }
+                Device (TIMR)
                 {
-                    IO (Decode16, 0x0040, 0x0040, 1, 4)
-                    IRQNoFlags () { 0 }
-                })
-            }
-            Device (RTC)
-            {
-                Name (_HID, EisaId ("PNP0B00"))
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0100"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0040, 0x0040, 1, 4)
+                        IRQNoFlags () { 0 }
+                    })
+                }
+                Device (RTC)
                 {
-                    IO (Decode16, 0x0070, 0x0070, 1, 8)
-                    IRQNoFlags () { 8 }
-                })
-            }
-            Device (KBD)
-            {
-                Name (_HID, EisaId ("PNP0303"))
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0B00"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0070, 0x0070, 1, 8)
+                        IRQNoFlags () { 8 }
+                    })
+                }
+                Device (KBD)
                 {
-                    IO (Decode16, 0x0060, 0x0060, 1, 1)
-                    IO (Decode16, 0x0064, 0x0064, 1, 1)
-                    IRQNoFlags () { 1 }
-                })
-            }
-            Device (MOU)
-            {
-                Name (_HID, EisaId ("PNP0F13"))
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0303"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0060, 0x0060, 1, 1)
+                        IO (Decode16, 0x0064, 0x0064, 1, 1)
+                        IRQNoFlags () { 1 }
+                    })
+                }
+                Device (MOU)
                 {
-                    IRQNoFlags () { 12 }
-                })
-            }
-            Device (COM1)
-            {
-                Name (_HID, EisaId ("PNP0501"))
-                Name (_UID, 1)
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0F13"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IRQNoFlags () { 12 }
+                    })
+                }
+                Device (COM1)
                 {
-                    IO (Decode16, 0x03F8, 0x03F8, 1, 8)
-                    IRQNoFlags () { 4 }
-                })
-            }
-            Device (COM2)
-            {
-                Name (_HID, EisaId ("PNP0501"))
-                Name (_UID, 2)
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0501"))
+                    Name (_UID, 1)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x03F8, 0x03F8, 1, 8)
+                        IRQNoFlags () { 4 }
+                    })
+                }
+                Device (COM2)
                 {
-                    IO (Decode16, 0x02F8, 0x02F8, 1, 8)
-                    IRQNoFlags () { 3 }
-                })
-            }
-            Device (COM3)
-            {
-                Name (_HID, EisaId ("PNP0501"))
-                Name (_UID, 3)
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0501"))
+                    Name (_UID, 2)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x02F8, 0x02F8, 1, 8)
+                        IRQNoFlags () { 3 }
+                    })
+                }
+                Device (COM3)
                 {
-                    IO (Decode16, 0x03E8, 0x03E8, 1, 8)
-                    IRQNoFlags () { 4 }
-                })
-            }
-            Device (COM4)
-            {
-                Name (_HID, EisaId ("PNP0501"))
-                Name (_UID, 4)
-                Name (_CRS, ResourceTemplate ()
+                    Name (_HID, EisaId ("PNP0501"))
+                    Name (_UID, 3)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x03E8, 0x03E8, 1, 8)
+                        IRQNoFlags () { 4 }
+                    })
+                }
+                Device (COM4)
                 {
-                    IO (Decode16, 0x02E8, 0x02E8, 1, 8)
-                    IRQNoFlags () { 3 }
-                })
+                    Name (_HID, EisaId ("PNP0501"))
+                    Name (_UID, 4)
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x02E8, 0x02E8, 1, 8)
+                        IRQNoFlags () { 3 }
+                    })
+                }
             }
+            Device (PM) { Name (_ADR, 0x00010003) } /* PIIX4 */
         }
 
-        /* Processors: _UID is that of the MADT. One that this machine does not have is not present. */
-        Name (NCPU, 0xBEEF)                     /* the number, put in by acpi.c */
-        Method (CSTA, 1) { If (Arg0 < NCPU) { Return (0x0F) } Return (0) }
-        Device (C000) { Name (_HID, "ACPI0007") Name (_UID, 0) Method (_STA) { Return (CSTA (0)) } }
-        Device (C001) { Name (_HID, "ACPI0007") Name (_UID, 1) Method (_STA) { Return (CSTA (1)) } }
-        Device (C002) { Name (_HID, "ACPI0007") Name (_UID, 2) Method (_STA) { Return (CSTA (2)) } }
-        Device (C003) { Name (_HID, "ACPI0007") Name (_UID, 3) Method (_STA) { Return (CSTA (3)) } }
-        Device (C004) { Name (_HID, "ACPI0007") Name (_UID, 4) Method (_STA) { Return (CSTA (4)) } }
-        Device (C005) { Name (_HID, "ACPI0007") Name (_UID, 5) Method (_STA) { Return (CSTA (5)) } }
-        Device (C006) { Name (_HID, "ACPI0007") Name (_UID, 6) Method (_STA) { Return (CSTA (6)) } }
-        Device (C007) { Name (_HID, "ACPI0007") Name (_UID, 7) Method (_STA) { Return (CSTA (7)) } }
-        Device (C008) { Name (_HID, "ACPI0007") Name (_UID, 8) Method (_STA) { Return (CSTA (8)) } }
-        Device (C009) { Name (_HID, "ACPI0007") Name (_UID, 9) Method (_STA) { Return (CSTA (9)) } }
-        Device (C00A) { Name (_HID, "ACPI0007") Name (_UID, 10) Method (_STA) { Return (CSTA (10)) } }
-        Device (C00B) { Name (_HID, "ACPI0007") Name (_UID, 11) Method (_STA) { Return (CSTA (11)) } }
-        Device (C00C) { Name (_HID, "ACPI0007") Name (_UID, 12) Method (_STA) { Return (CSTA (12)) } }
-        Device (C00D) { Name (_HID, "ACPI0007") Name (_UID, 13) Method (_STA) { Return (CSTA (13)) } }
-        Device (C00E) { Name (_HID, "ACPI0007") Name (_UID, 14) Method (_STA) { Return (CSTA (14)) } }
-        Device (C00F) { Name (_HID, "ACPI0007") Name (_UID, 15) Method (_STA) { Return (CSTA (15)) } }
-        Device (C010) { Name (_HID, "ACPI0007") Name (_UID, 16) Method (_STA) { Return (CSTA (16)) } }
-        Device (C011) { Name (_HID, "ACPI0007") Name (_UID, 17) Method (_STA) { Return (CSTA (17)) } }
-        Device (C012) { Name (_HID, "ACPI0007") Name (_UID, 18) Method (_STA) { Return (CSTA (18)) } }
-        Device (C013) { Name (_HID, "ACPI0007") Name (_UID, 19) Method (_STA) { Return (CSTA (19)) } }
-        Device (C014) { Name (_HID, "ACPI0007") Name (_UID, 20) Method (_STA) { Return (CSTA (20)) } }
-        Device (C015) { Name (_HID, "ACPI0007") Name (_UID, 21) Method (_STA) { Return (CSTA (21)) } }
-        Device (C016) { Name (_HID, "ACPI0007") Name (_UID, 22) Method (_STA) { Return (CSTA (22)) } }
-        Device (C017) { Name (_HID, "ACPI0007") Name (_UID, 23) Method (_STA) { Return (CSTA (23)) } }
-        Device (C018) { Name (_HID, "ACPI0007") Name (_UID, 24) Method (_STA) { Return (CSTA (24)) } }
-        Device (C019) { Name (_HID, "ACPI0007") Name (_UID, 25) Method (_STA) { Return (CSTA (25)) } }
-        Device (C01A) { Name (_HID, "ACPI0007") Name (_UID, 26) Method (_STA) { Return (CSTA (26)) } }
-        Device (C01B) { Name (_HID, "ACPI0007") Name (_UID, 27) Method (_STA) { Return (CSTA (27)) } }
-        Device (C01C) { Name (_HID, "ACPI0007") Name (_UID, 28) Method (_STA) { Return (CSTA (28)) } }
-        Device (C01D) { Name (_HID, "ACPI0007") Name (_UID, 29) Method (_STA) { Return (CSTA (29)) } }
-        Device (C01E) { Name (_HID, "ACPI0007") Name (_UID, 30) Method (_STA) { Return (CSTA (30)) } }
-        Device (C01F) { Name (_HID, "ACPI0007") Name (_UID, 31) Method (_STA) { Return (CSTA (31)) } }
-        Device (C020) { Name (_HID, "ACPI0007") Name (_UID, 32) Method (_STA) { Return (CSTA (32)) } }
-        Device (C021) { Name (_HID, "ACPI0007") Name (_UID, 33) Method (_STA) { Return (CSTA (33)) } }
-        Device (C022) { Name (_HID, "ACPI0007") Name (_UID, 34) Method (_STA) { Return (CSTA (34)) } }
-        Device (C023) { Name (_HID, "ACPI0007") Name (_UID, 35) Method (_STA) { Return (CSTA (35)) } }
-        Device (C024) { Name (_HID, "ACPI0007") Name (_UID, 36) Method (_STA) { Return (CSTA (36)) } }
-        Device (C025) { Name (_HID, "ACPI0007") Name (_UID, 37) Method (_STA) { Return (CSTA (37)) } }
-        Device (C026) { Name (_HID, "ACPI0007") Name (_UID, 38) Method (_STA) { Return (CSTA (38)) } }
-        Device (C027) { Name (_HID, "ACPI0007") Name (_UID, 39) Method (_STA) { Return (CSTA (39)) } }
-        Device (C028) { Name (_HID, "ACPI0007") Name (_UID, 40) Method (_STA) { Return (CSTA (40)) } }
-        Device (C029) { Name (_HID, "ACPI0007") Name (_UID, 41) Method (_STA) { Return (CSTA (41)) } }
-        Device (C02A) { Name (_HID, "ACPI0007") Name (_UID, 42) Method (_STA) { Return (CSTA (42)) } }
-        Device (C02B) { Name (_HID, "ACPI0007") Name (_UID, 43) Method (_STA) { Return (CSTA (43)) } }
-        Device (C02C) { Name (_HID, "ACPI0007") Name (_UID, 44) Method (_STA) { Return (CSTA (44)) } }
-        Device (C02D) { Name (_HID, "ACPI0007") Name (_UID, 45) Method (_STA) { Return (CSTA (45)) } }
-        Device (C02E) { Name (_HID, "ACPI0007") Name (_UID, 46) Method (_STA) { Return (CSTA (46)) } }
-        Device (C02F) { Name (_HID, "ACPI0007") Name (_UID, 47) Method (_STA) { Return (CSTA (47)) } }
-        Device (C030) { Name (_HID, "ACPI0007") Name (_UID, 48) Method (_STA) { Return (CSTA (48)) } }
-        Device (C031) { Name (_HID, "ACPI0007") Name (_UID, 49) Method (_STA) { Return (CSTA (49)) } }
-        Device (C032) { Name (_HID, "ACPI0007") Name (_UID, 50) Method (_STA) { Return (CSTA (50)) } }
-        Device (C033) { Name (_HID, "ACPI0007") Name (_UID, 51) Method (_STA) { Return (CSTA (51)) } }
-        Device (C034) { Name (_HID, "ACPI0007") Name (_UID, 52) Method (_STA) { Return (CSTA (52)) } }
-        Device (C035) { Name (_HID, "ACPI0007") Name (_UID, 53) Method (_STA) { Return (CSTA (53)) } }
-        Device (C036) { Name (_HID, "ACPI0007") Name (_UID, 54) Method (_STA) { Return (CSTA (54)) } }
-        Device (C037) { Name (_HID, "ACPI0007") Name (_UID, 55) Method (_STA) { Return (CSTA (55)) } }
-        Device (C038) { Name (_HID, "ACPI0007") Name (_UID, 56) Method (_STA) { Return (CSTA (56)) } }
-        Device (C039) { Name (_HID, "ACPI0007") Name (_UID, 57) Method (_STA) { Return (CSTA (57)) } }
-        Device (C03A) { Name (_HID, "ACPI0007") Name (_UID, 58) Method (_STA) { Return (CSTA (58)) } }
-        Device (C03B) { Name (_HID, "ACPI0007") Name (_UID, 59) Method (_STA) { Return (CSTA (59)) } }
-        Device (C03C) { Name (_HID, "ACPI0007") Name (_UID, 60) Method (_STA) { Return (CSTA (60)) } }
-        Device (C03D) { Name (_HID, "ACPI0007") Name (_UID, 61) Method (_STA) { Return (CSTA (61)) } }
-        Device (C03E) { Name (_HID, "ACPI0007") Name (_UID, 62) Method (_STA) { Return (CSTA (62)) } }
-        Device (C03F) { Name (_HID, "ACPI0007") Name (_UID, 63) Method (_STA) { Return (CSTA (63)) } }
+        /* PIRQA to PIRQD on IRQs of the 8259As, for systems without the I/O APIC. */
+        Method (LSTA, 1) { If (Arg0 & 0x80) { Return (0x09) } Return (0x0B) }
+        Name (LBUF, ResourceTemplate () { IRQ (Level, ActiveLow, Shared) { } })
+        Method (LCRS, 1, Serialized)
+        {
+            CreateWordField (LBUF, 1, IRQM)
+            If (Arg0 & 0x80) { IRQM = 0 } Else { IRQM = (1 << (Arg0 & 0x0F)) }
+            Return (LBUF)
+        }
+        Method (LIRQ, 1)
+        {
+            CreateWordField (Arg0, 1, IRQW)
+            FindSetRightBit (IRQW, Local0)
+            If (Local0 == 0) { Return (0x80) }
+            Return (Local0 - 1)
+        }
+        Device (LNKA)
+        {
+            Name (_HID, EisaId ("PNP0C0F"))
+            Name (_UID, 0)
+            Name (_PRS, ResourceTemplate () { IRQ (Level, ActiveLow, Shared) { 5, 10, 11 } })
+            Method (_STA) { Return (LSTA (\_SB.PCI0.ISA.PRQA)) }
+            Method (_CRS) { Return (LCRS (\_SB.PCI0.ISA.PRQA)) }
+            Method (_DIS) { \_SB.PCI0.ISA.PRQA |= 0x80 }
+            Method (_SRS, 1) { \_SB.PCI0.ISA.PRQA = LIRQ (Arg0) }
+        }
+        Device (LNKB)
+        {
+            Name (_HID, EisaId ("PNP0C0F"))
+            Name (_UID, 1)
+            Name (_PRS, ResourceTemplate () { IRQ (Level, ActiveLow, Shared) { 5, 10, 11 } })
+            Method (_STA) { Return (LSTA (\_SB.PCI0.ISA.PRQB)) }
+            Method (_CRS) { Return (LCRS (\_SB.PCI0.ISA.PRQB)) }
+            Method (_DIS) { \_SB.PCI0.ISA.PRQB |= 0x80 }
+            Method (_SRS, 1) { \_SB.PCI0.ISA.PRQB = LIRQ (Arg0) }
+        }
+        Device (LNKC)
+        {
+            Name (_HID, EisaId ("PNP0C0F"))
+            Name (_UID, 2)
+            Name (_PRS, ResourceTemplate () { IRQ (Level, ActiveLow, Shared) { 5, 10, 11 } })
+            Method (_STA) { Return (LSTA (\_SB.PCI0.ISA.PRQC)) }
+            Method (_CRS) { Return (LCRS (\_SB.PCI0.ISA.PRQC)) }
+            Method (_DIS) { \_SB.PCI0.ISA.PRQC |= 0x80 }
+            Method (_SRS, 1) { \_SB.PCI0.ISA.PRQC = LIRQ (Arg0) }
+        }
+        Device (LNKD)
+        {
+            Name (_HID, EisaId ("PNP0C0F"))
+            Name (_UID, 3)
+            Name (_PRS, ResourceTemplate () { IRQ (Level, ActiveLow, Shared) { 5, 10, 11 } })
+            Method (_STA) { Return (LSTA (\_SB.PCI0.ISA.PRQD)) }
+            Method (_CRS) { Return (LCRS (\_SB.PCI0.ISA.PRQD)) }
+            Method (_DIS) { \_SB.PCI0.ISA.PRQD |= 0x80 }
+            Method (_SRS, 1) { \_SB.PCI0.ISA.PRQD = LIRQ (Arg0) }
+        }
+
+        /* INTA of slot s is line s modulo 4, INTB the next: inputs 16 to 19 of the I/O APIC, or the links. */
+        Name (PRTA, Package (124)
+        {
+            Package () { 0x01FFFF, 0, 0, 17 }, Package () { 0x01FFFF, 1, 0, 18 }, Package () { 0x01FFFF, 2, 0, 19 }, Package () { 0x01FFFF, 3, 0, 16 },
+            Package () { 0x02FFFF, 0, 0, 18 }, Package () { 0x02FFFF, 1, 0, 19 }, Package () { 0x02FFFF, 2, 0, 16 }, Package () { 0x02FFFF, 3, 0, 17 },
+            Package () { 0x03FFFF, 0, 0, 19 }, Package () { 0x03FFFF, 1, 0, 16 }, Package () { 0x03FFFF, 2, 0, 17 }, Package () { 0x03FFFF, 3, 0, 18 },
+            Package () { 0x04FFFF, 0, 0, 16 }, Package () { 0x04FFFF, 1, 0, 17 }, Package () { 0x04FFFF, 2, 0, 18 }, Package () { 0x04FFFF, 3, 0, 19 },
+            Package () { 0x05FFFF, 0, 0, 17 }, Package () { 0x05FFFF, 1, 0, 18 }, Package () { 0x05FFFF, 2, 0, 19 }, Package () { 0x05FFFF, 3, 0, 16 },
+            Package () { 0x06FFFF, 0, 0, 18 }, Package () { 0x06FFFF, 1, 0, 19 }, Package () { 0x06FFFF, 2, 0, 16 }, Package () { 0x06FFFF, 3, 0, 17 },
+            Package () { 0x07FFFF, 0, 0, 19 }, Package () { 0x07FFFF, 1, 0, 16 }, Package () { 0x07FFFF, 2, 0, 17 }, Package () { 0x07FFFF, 3, 0, 18 },
+            Package () { 0x08FFFF, 0, 0, 16 }, Package () { 0x08FFFF, 1, 0, 17 }, Package () { 0x08FFFF, 2, 0, 18 }, Package () { 0x08FFFF, 3, 0, 19 },
+            Package () { 0x09FFFF, 0, 0, 17 }, Package () { 0x09FFFF, 1, 0, 18 }, Package () { 0x09FFFF, 2, 0, 19 }, Package () { 0x09FFFF, 3, 0, 16 },
+            Package () { 0x0AFFFF, 0, 0, 18 }, Package () { 0x0AFFFF, 1, 0, 19 }, Package () { 0x0AFFFF, 2, 0, 16 }, Package () { 0x0AFFFF, 3, 0, 17 },
+            Package () { 0x0BFFFF, 0, 0, 19 }, Package () { 0x0BFFFF, 1, 0, 16 }, Package () { 0x0BFFFF, 2, 0, 17 }, Package () { 0x0BFFFF, 3, 0, 18 },
+            Package () { 0x0CFFFF, 0, 0, 16 }, Package () { 0x0CFFFF, 1, 0, 17 }, Package () { 0x0CFFFF, 2, 0, 18 }, Package () { 0x0CFFFF, 3, 0, 19 },
+            Package () { 0x0DFFFF, 0, 0, 17 }, Package () { 0x0DFFFF, 1, 0, 18 }, Package () { 0x0DFFFF, 2, 0, 19 }, Package () { 0x0DFFFF, 3, 0, 16 },
+            Package () { 0x0EFFFF, 0, 0, 18 }, Package () { 0x0EFFFF, 1, 0, 19 }, Package () { 0x0EFFFF, 2, 0, 16 }, Package () { 0x0EFFFF, 3, 0, 17 },
+            Package () { 0x0FFFFF, 0, 0, 19 }, Package () { 0x0FFFFF, 1, 0, 16 }, Package () { 0x0FFFFF, 2, 0, 17 }, Package () { 0x0FFFFF, 3, 0, 18 },
+            Package () { 0x10FFFF, 0, 0, 16 }, Package () { 0x10FFFF, 1, 0, 17 }, Package () { 0x10FFFF, 2, 0, 18 }, Package () { 0x10FFFF, 3, 0, 19 },
+            Package () { 0x11FFFF, 0, 0, 17 }, Package () { 0x11FFFF, 1, 0, 18 }, Package () { 0x11FFFF, 2, 0, 19 }, Package () { 0x11FFFF, 3, 0, 16 },
+            Package () { 0x12FFFF, 0, 0, 18 }, Package () { 0x12FFFF, 1, 0, 19 }, Package () { 0x12FFFF, 2, 0, 16 }, Package () { 0x12FFFF, 3, 0, 17 },
+            Package () { 0x13FFFF, 0, 0, 19 }, Package () { 0x13FFFF, 1, 0, 16 }, Package () { 0x13FFFF, 2, 0, 17 }, Package () { 0x13FFFF, 3, 0, 18 },
+            Package () { 0x14FFFF, 0, 0, 16 }, Package () { 0x14FFFF, 1, 0, 17 }, Package () { 0x14FFFF, 2, 0, 18 }, Package () { 0x14FFFF, 3, 0, 19 },
+            Package () { 0x15FFFF, 0, 0, 17 }, Package () { 0x15FFFF, 1, 0, 18 }, Package () { 0x15FFFF, 2, 0, 19 }, Package () { 0x15FFFF, 3, 0, 16 },
+            Package () { 0x16FFFF, 0, 0, 18 }, Package () { 0x16FFFF, 1, 0, 19 }, Package () { 0x16FFFF, 2, 0, 16 }, Package () { 0x16FFFF, 3, 0, 17 },
+            Package () { 0x17FFFF, 0, 0, 19 }, Package () { 0x17FFFF, 1, 0, 16 }, Package () { 0x17FFFF, 2, 0, 17 }, Package () { 0x17FFFF, 3, 0, 18 },
+            Package () { 0x18FFFF, 0, 0, 16 }, Package () { 0x18FFFF, 1, 0, 17 }, Package () { 0x18FFFF, 2, 0, 18 }, Package () { 0x18FFFF, 3, 0, 19 },
+            Package () { 0x19FFFF, 0, 0, 17 }, Package () { 0x19FFFF, 1, 0, 18 }, Package () { 0x19FFFF, 2, 0, 19 }, Package () { 0x19FFFF, 3, 0, 16 },
+            Package () { 0x1AFFFF, 0, 0, 18 }, Package () { 0x1AFFFF, 1, 0, 19 }, Package () { 0x1AFFFF, 2, 0, 16 }, Package () { 0x1AFFFF, 3, 0, 17 },
+            Package () { 0x1BFFFF, 0, 0, 19 }, Package () { 0x1BFFFF, 1, 0, 16 }, Package () { 0x1BFFFF, 2, 0, 17 }, Package () { 0x1BFFFF, 3, 0, 18 },
+            Package () { 0x1CFFFF, 0, 0, 16 }, Package () { 0x1CFFFF, 1, 0, 17 }, Package () { 0x1CFFFF, 2, 0, 18 }, Package () { 0x1CFFFF, 3, 0, 19 },
+            Package () { 0x1DFFFF, 0, 0, 17 }, Package () { 0x1DFFFF, 1, 0, 18 }, Package () { 0x1DFFFF, 2, 0, 19 }, Package () { 0x1DFFFF, 3, 0, 16 },
+            Package () { 0x1EFFFF, 0, 0, 18 }, Package () { 0x1EFFFF, 1, 0, 19 }, Package () { 0x1EFFFF, 2, 0, 16 }, Package () { 0x1EFFFF, 3, 0, 17 },
+            Package () { 0x1FFFFF, 0, 0, 19 }, Package () { 0x1FFFFF, 1, 0, 16 }, Package () { 0x1FFFFF, 2, 0, 17 }, Package () { 0x1FFFFF, 3, 0, 18 },
+        })
+        Name (PRTP, Package (124)
+        {
+            Package () { 0x01FFFF, 0, LNKB, 0 }, Package () { 0x01FFFF, 1, LNKC, 0 }, Package () { 0x01FFFF, 2, LNKD, 0 }, Package () { 0x01FFFF, 3, LNKA, 0 },
+            Package () { 0x02FFFF, 0, LNKC, 0 }, Package () { 0x02FFFF, 1, LNKD, 0 }, Package () { 0x02FFFF, 2, LNKA, 0 }, Package () { 0x02FFFF, 3, LNKB, 0 },
+            Package () { 0x03FFFF, 0, LNKD, 0 }, Package () { 0x03FFFF, 1, LNKA, 0 }, Package () { 0x03FFFF, 2, LNKB, 0 }, Package () { 0x03FFFF, 3, LNKC, 0 },
+            Package () { 0x04FFFF, 0, LNKA, 0 }, Package () { 0x04FFFF, 1, LNKB, 0 }, Package () { 0x04FFFF, 2, LNKC, 0 }, Package () { 0x04FFFF, 3, LNKD, 0 },
+            Package () { 0x05FFFF, 0, LNKB, 0 }, Package () { 0x05FFFF, 1, LNKC, 0 }, Package () { 0x05FFFF, 2, LNKD, 0 }, Package () { 0x05FFFF, 3, LNKA, 0 },
+            Package () { 0x06FFFF, 0, LNKC, 0 }, Package () { 0x06FFFF, 1, LNKD, 0 }, Package () { 0x06FFFF, 2, LNKA, 0 }, Package () { 0x06FFFF, 3, LNKB, 0 },
+            Package () { 0x07FFFF, 0, LNKD, 0 }, Package () { 0x07FFFF, 1, LNKA, 0 }, Package () { 0x07FFFF, 2, LNKB, 0 }, Package () { 0x07FFFF, 3, LNKC, 0 },
+            Package () { 0x08FFFF, 0, LNKA, 0 }, Package () { 0x08FFFF, 1, LNKB, 0 }, Package () { 0x08FFFF, 2, LNKC, 0 }, Package () { 0x08FFFF, 3, LNKD, 0 },
+            Package () { 0x09FFFF, 0, LNKB, 0 }, Package () { 0x09FFFF, 1, LNKC, 0 }, Package () { 0x09FFFF, 2, LNKD, 0 }, Package () { 0x09FFFF, 3, LNKA, 0 },
+            Package () { 0x0AFFFF, 0, LNKC, 0 }, Package () { 0x0AFFFF, 1, LNKD, 0 }, Package () { 0x0AFFFF, 2, LNKA, 0 }, Package () { 0x0AFFFF, 3, LNKB, 0 },
+            Package () { 0x0BFFFF, 0, LNKD, 0 }, Package () { 0x0BFFFF, 1, LNKA, 0 }, Package () { 0x0BFFFF, 2, LNKB, 0 }, Package () { 0x0BFFFF, 3, LNKC, 0 },
+            Package () { 0x0CFFFF, 0, LNKA, 0 }, Package () { 0x0CFFFF, 1, LNKB, 0 }, Package () { 0x0CFFFF, 2, LNKC, 0 }, Package () { 0x0CFFFF, 3, LNKD, 0 },
+            Package () { 0x0DFFFF, 0, LNKB, 0 }, Package () { 0x0DFFFF, 1, LNKC, 0 }, Package () { 0x0DFFFF, 2, LNKD, 0 }, Package () { 0x0DFFFF, 3, LNKA, 0 },
+            Package () { 0x0EFFFF, 0, LNKC, 0 }, Package () { 0x0EFFFF, 1, LNKD, 0 }, Package () { 0x0EFFFF, 2, LNKA, 0 }, Package () { 0x0EFFFF, 3, LNKB, 0 },
+            Package () { 0x0FFFFF, 0, LNKD, 0 }, Package () { 0x0FFFFF, 1, LNKA, 0 }, Package () { 0x0FFFFF, 2, LNKB, 0 }, Package () { 0x0FFFFF, 3, LNKC, 0 },
+            Package () { 0x10FFFF, 0, LNKA, 0 }, Package () { 0x10FFFF, 1, LNKB, 0 }, Package () { 0x10FFFF, 2, LNKC, 0 }, Package () { 0x10FFFF, 3, LNKD, 0 },
+            Package () { 0x11FFFF, 0, LNKB, 0 }, Package () { 0x11FFFF, 1, LNKC, 0 }, Package () { 0x11FFFF, 2, LNKD, 0 }, Package () { 0x11FFFF, 3, LNKA, 0 },
+            Package () { 0x12FFFF, 0, LNKC, 0 }, Package () { 0x12FFFF, 1, LNKD, 0 }, Package () { 0x12FFFF, 2, LNKA, 0 }, Package () { 0x12FFFF, 3, LNKB, 0 },
+            Package () { 0x13FFFF, 0, LNKD, 0 }, Package () { 0x13FFFF, 1, LNKA, 0 }, Package () { 0x13FFFF, 2, LNKB, 0 }, Package () { 0x13FFFF, 3, LNKC, 0 },
+            Package () { 0x14FFFF, 0, LNKA, 0 }, Package () { 0x14FFFF, 1, LNKB, 0 }, Package () { 0x14FFFF, 2, LNKC, 0 }, Package () { 0x14FFFF, 3, LNKD, 0 },
+            Package () { 0x15FFFF, 0, LNKB, 0 }, Package () { 0x15FFFF, 1, LNKC, 0 }, Package () { 0x15FFFF, 2, LNKD, 0 }, Package () { 0x15FFFF, 3, LNKA, 0 },
+            Package () { 0x16FFFF, 0, LNKC, 0 }, Package () { 0x16FFFF, 1, LNKD, 0 }, Package () { 0x16FFFF, 2, LNKA, 0 }, Package () { 0x16FFFF, 3, LNKB, 0 },
+            Package () { 0x17FFFF, 0, LNKD, 0 }, Package () { 0x17FFFF, 1, LNKA, 0 }, Package () { 0x17FFFF, 2, LNKB, 0 }, Package () { 0x17FFFF, 3, LNKC, 0 },
+            Package () { 0x18FFFF, 0, LNKA, 0 }, Package () { 0x18FFFF, 1, LNKB, 0 }, Package () { 0x18FFFF, 2, LNKC, 0 }, Package () { 0x18FFFF, 3, LNKD, 0 },
+            Package () { 0x19FFFF, 0, LNKB, 0 }, Package () { 0x19FFFF, 1, LNKC, 0 }, Package () { 0x19FFFF, 2, LNKD, 0 }, Package () { 0x19FFFF, 3, LNKA, 0 },
+            Package () { 0x1AFFFF, 0, LNKC, 0 }, Package () { 0x1AFFFF, 1, LNKD, 0 }, Package () { 0x1AFFFF, 2, LNKA, 0 }, Package () { 0x1AFFFF, 3, LNKB, 0 },
+            Package () { 0x1BFFFF, 0, LNKD, 0 }, Package () { 0x1BFFFF, 1, LNKA, 0 }, Package () { 0x1BFFFF, 2, LNKB, 0 }, Package () { 0x1BFFFF, 3, LNKC, 0 },
+            Package () { 0x1CFFFF, 0, LNKA, 0 }, Package () { 0x1CFFFF, 1, LNKB, 0 }, Package () { 0x1CFFFF, 2, LNKC, 0 }, Package () { 0x1CFFFF, 3, LNKD, 0 },
+            Package () { 0x1DFFFF, 0, LNKB, 0 }, Package () { 0x1DFFFF, 1, LNKC, 0 }, Package () { 0x1DFFFF, 2, LNKD, 0 }, Package () { 0x1DFFFF, 3, LNKA, 0 },
+            Package () { 0x1EFFFF, 0, LNKC, 0 }, Package () { 0x1EFFFF, 1, LNKD, 0 }, Package () { 0x1EFFFF, 2, LNKA, 0 }, Package () { 0x1EFFFF, 3, LNKB, 0 },
+            Package () { 0x1FFFFF, 0, LNKD, 0 }, Package () { 0x1FFFFF, 1, LNKA, 0 }, Package () { 0x1FFFFF, 2, LNKB, 0 }, Package () { 0x1FFFFF, 3, LNKC, 0 },
+        })
     }
 }

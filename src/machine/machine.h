@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * machine.h - the board "pc": memory map, chips and how they are wired, what an engine asks of the world around
- * its processors, reset, and the one list of everything that has state.
+ * machine.h - the boards "pc" and "micro": memory map, chips and how they are wired, what an engine asks of the world
+ * around its processors, reset, and the one list of everything that has state.
  *
  * Order: machine_new, machine_plug, the engine's VM on machine_memory() with machine_engine_ops, its vCPUs,
  * machine_connect, machine_reset, run.  Taking down: vCPUs, machine_free, the engine's VM, the devices plugged in.
@@ -77,6 +77,8 @@ int must_check machine_reset(struct machine *m, struct boot *boot, struct error 
 
 /* Snapshot: fetches the processors' state and flushes what chips have buffered, so that the list can be saved ... */
 int must_check machine_before_save(struct machine *m, struct error *err);
+/* ... then the machine may run on ... */
+void machine_after_save(struct machine *m);
 /* ... and puts the processors' state in force after the list and memory were loaded. */
 int must_check machine_after_load(struct machine *m, struct error *err);
 const struct state_list *machine_state(const struct machine *m);

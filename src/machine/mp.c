@@ -10,8 +10,10 @@
 #include "irq/ioapic.h"
 #include "irq/lapic.h"
 #include "machine/tables.h"
+#include "pci/pci.h"
 
 enum { FLOATING_SIZE = 16, HEADER_SIZE = 44, INT = 0, NMI = 1, EXTINT = 3, ALL_APICS = 0xff };
+enum { PCI_BUS, ISA_BUS }; /* a PCI bus has its number */
 enum { ENTRY_CPU, ENTRY_BUS, ENTRY_IOAPIC, ENTRY_IOINT, ENTRY_LINT };
 
 static void put(u8 *p, u64 v, unsigned n)
@@ -27,18 +29,18 @@ static u8 checksum(const u8 *p, u32 len)
     return (u8)-sum;
 }
 
-static u8 *interrupt(u8 *p, u8 entry, u8 type, u16 flags, u8 irq, u8 apic, u8 pin)
+static u8 *interrupt(u8 *p, u8 entry, u8 type, u16 flags, u8 bus, u8 irq, u8 apic, u8 pin)
 {
     p[0] = entry, p[1] = type;
     put(p + 2, flags, 2);
-    p[4] = 0, p[5] = irq; /* bus 0 */
+    p[4] = bus, p[5] = irq;
     p[6] = apic, p[7] = pin;
     return p + 8;
 }
 
 int mp_write_table(struct memory *m, u32 cpus, struct error *err)
 {
-    u8 table[FLOATING_SIZE + HEADER_SIZE + 64 * 20 + 512] = { 0 }, *h = table + FLOATING_SIZE, *p = h + HEADER_SIZE;
+    u8 table[FLOATING_SIZE + HEADER_SIZE + 64 * 20 + 2048] = { 0 }, *h = table + FLOATING_SIZE, *p = h + HEADER_SIZE;
     u16 entries = 0;
 
     if (cpus > 64)
@@ -49,18 +51,21 @@ int mp_write_table(struct memory *m, u32 cpus, struct error *err)
         put(p + 4, 0x600, 4);
         put(p + 8, 0x201, 4); /* FPU, APIC */
     }
-    p[0] = ENTRY_BUS, p[1] = 0, memcpy(p + 2, "ISA   ", 6), p += 8, entries++;
+    p[0] = ENTRY_BUS, p[1] = PCI_BUS, memcpy(p + 2, "PCI   ", 6), p += 8, entries++;
+    p[0] = ENTRY_BUS, p[1] = ISA_BUS, memcpy(p + 2, "ISA   ", 6), p += 8, entries++;
     p[0] = ENTRY_IOAPIC, p[1] = 0, p[2] = 0x11, p[3] = 1;
     put(p + 4, IOAPIC_DEFAULT_BASE, 4), p += 8, entries++;
-    p = interrupt(p, ENTRY_IOINT, EXTINT, 0, 0, 0, 0), entries++;
+    p = interrupt(p, ENTRY_IOINT, EXTINT, 0, ISA_BUS, 0, 0, 0), entries++;
     for (u8 irq = 0; irq < 16; irq++) {
         if (irq == 2)
             continue; /* the cascade */
         u16 flags = irq == ACPI_SCI_IRQ ? 0xd : 0; /* level, active high; others as the bus does */
-        p = interrupt(p, ENTRY_IOINT, INT, flags, irq, 0, irq == 0 ? 2 : irq), entries++;
+        p = interrupt(p, ENTRY_IOINT, INT, flags, ISA_BUS, irq, 0, irq == 0 ? 2 : irq), entries++;
     }
-    p = interrupt(p, ENTRY_LINT, EXTINT, 0, 0, ALL_APICS, 0), entries++;
-    p = interrupt(p, ENTRY_LINT, NMI, 0, 0, ALL_APICS, 1), entries++;
+    for (u8 source = 1 << 2; source < PCI_SLOTS << 2; source++, entries++) /* slot << 2 | pin; level, active low */
+        p = interrupt(p, ENTRY_IOINT, INT, 0xf, PCI_BUS, source, 0, 16 + ((source >> 2) + (source & 3)) % PCI_INTX_LINES);
+    p = interrupt(p, ENTRY_LINT, EXTINT, 0, ISA_BUS, 0, ALL_APICS, 0), entries++;
+    p = interrupt(p, ENTRY_LINT, NMI, 0, ISA_BUS, 0, ALL_APICS, 1), entries++;
 
     u32 len = (u32)(p - h);
     memcpy(h, "PCMP", 4);
@@ -80,14 +85,15 @@ int mp_write_table(struct memory *m, u32 cpus, struct error *err)
                : 0;
 }
 
-int bda_write(struct memory *m, struct error *err)
+int bda_write(struct memory *m, u32 nserial, struct error *err)
 {
     static const u16 com[4] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
     u8 bda[256] = { 0 };
 
-    memcpy(bda, com, sizeof com);
+    nserial = MIN(nserial, 4);
+    memcpy(bda, com, nserial * sizeof com[0]);
     put(bda + 0x0e, EBDA_BASE >> 4, 2);
-    put(bda + 0x10, 4 << 9, 2); /* equipment: four serial ports */
+    put(bda + 0x10, nserial << 9, 2); /* equipment: serial ports */
     put(bda + 0x13, EBDA_BASE >> 10, 2);
     return memory_load(m, 0x400, bda, sizeof bda) ? error_set(err, ENOMEM, "the guest has no memory at address 0") : 0;
 }

@@ -1,326 +1,57 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pc.c - the board: which chip answers where, which line goes where.
+ * pc.c - the board "pc": which chip answers where, which line goes where.
  *
- *   RAM        0 - 9FFFFh, C0000h - at most BFFFFFFFh, and from 4 GiB on (as i440FX boards do)
- *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 8 RTC, 9 SCI, 12 mouse; GSI = IRQ but for 0, which is I/O APIC input 2
- *
- * An engine with an irqchip has the PIC, PIT, APICs and port 61h itself; then ours are not there.
+ *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse; GSI = IRQ but for 0,
+ *              which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
  */
-#include <errno.h>
-#include <stdlib.h>
-#include <string.h>
-#include <x86intrin.h>
-
-#include "cpu/msr.h"
-#include "machine/pc.h"
+#include "machine/internal.h"
 #include "machine/tables.h"
 
-enum { PCI_CONFIG_PORTS = 8, RESET_CONTROL = ACPI_RESET_PORT - 0xcf8 };
-#define LOW_RAM_LIMIT GiB(3)
-#define HOLE_START 0xa0000ull
-#define HOLE_END 0xc0000ull
+enum { RESET_CONTROL = ACPI_RESET_PORT - 0xcf8 };
 
-/* ---- what engines ask --------------------------------------------------- */
-
-static u64 port_read(void *p, u16 port, unsigned size)
-{
-    struct machine *m = p;
-    u64 v = bus_read(m->ports, port, size);
-    if (unlikely(m->trace.port))
-        m->trace.port(m->trace.ctx, false, port, size, v, bus_name(m->ports, port));
-    return v;
-}
-
-static void port_write(void *p, u16 port, unsigned size, u64 value)
-{
-    struct machine *m = p;
-    if (unlikely(m->trace.port))
-        m->trace.port(m->trace.ctx, true, port, size, value, bus_name(m->ports, port));
-    bus_write(m->ports, port, size, value);
-}
-
-static u64 mmio_read(void *p, u32 vcpu, u64 gpa, unsigned size)
-{
-    struct machine *m = p;
-    bool apic = m->lapic && lapic_decodes(m->lapic, vcpu, gpa);
-    u64 v = apic ? lapic_mmio_read(m->lapic, vcpu, (u32)(gpa & 0xfff), size) : bus_read(m->mmio, gpa, size);
-    if (unlikely(m->trace.mmio))
-        m->trace.mmio(m->trace.ctx, vcpu, false, gpa, size, v, apic ? "lapic" : bus_name(m->mmio, gpa));
-    return v;
-}
-
-static void mmio_write(void *p, u32 vcpu, u64 gpa, unsigned size, u64 value)
-{
-    struct machine *m = p;
-    bool apic = m->lapic && lapic_decodes(m->lapic, vcpu, gpa);
-    if (unlikely(m->trace.mmio))
-        m->trace.mmio(m->trace.ctx, vcpu, true, gpa, size, value, apic ? "lapic" : bus_name(m->mmio, gpa));
-    if (apic)
-        lapic_mmio_write(m->lapic, vcpu, (u32)(gpa & 0xfff), size, value);
-    else
-        bus_write(m->mmio, gpa, size, value);
-}
-
-static int interrupt_ack(void *p, u32 vcpu)
-{
-    struct machine *m = p;
-    return lapic_ack(m->lapic, vcpu);
-}
-
-static u8 cr8_read(void *p, u32 vcpu)
-{
-    struct machine *m = p;
-    return m->lapic ? lapic_cr8_read(m->lapic, vcpu) : 0;
-}
-
-static void cr8_write(void *p, u32 vcpu, u8 value)
-{
-    struct machine *m = p;
-    if (m->lapic)
-        lapic_cr8_write(m->lapic, vcpu, value);
-}
-
-static int msr_read(void *p, u32 vcpu, u32 msr, u64 *value)
-{
-    struct machine *m = p;
-    if (lapic_owns_msr(msr))
-        return lapic_msr_read(m->lapic, vcpu, msr, value);
-    return pvclock_msr_read(&m->pvclock, vcpu, msr, value);
-}
-
-/* IA32_TSC and TSC_ADJUST are the engine's; it may tell us that they were written. */
-static int msr_write(void *p, u32 vcpu, u32 msr, u64 value)
-{
-    struct machine *m = p;
-    if (lapic_owns_msr(msr))
-        return lapic_msr_write(m->lapic, vcpu, msr, value);
-    if (msr == MSR_IA32_TSC || msr == MSR_IA32_TSC_ADJUST) {
-        lapic_tsc_changed(m->lapic, vcpu);
-        pvclock_tsc_changed(&m->pvclock, vcpu);
-        return 0;
-    }
-    return pvclock_msr_write(&m->pvclock, vcpu, msr, value);
-}
-
-/* Not announced in CPUID 40000001h: an IPI by ICR is as cheap here. For those who call without asking. */
-static s64 hypercall(void *p, u32 vcpu, u64 number, const u64 arg[4], bool long_mode)
-{
-    enum { KVM_HC_SEND_IPI = 10, KVM_ENOSYS = 1000 };
-    struct machine *m = p;
-    if (number != KVM_HC_SEND_IPI || !m->lapic)
-        return -KVM_ENOSYS;
-    if (!long_mode) /* two words of 32 bits */
-        return lapic_send_ipi_mask(m->lapic, (u32)arg[0] | arg[1] << 32, 0, (u32)arg[2], (u32)arg[3]);
-    return lapic_send_ipi_mask(m->lapic, arg[0], arg[1], (u32)arg[2], (u32)arg[3]);
-}
-
-const struct engine_machine machine_engine_ops = {
-    port_read, port_write, mmio_read, mmio_write, interrupt_ack, cr8_read, cr8_write, msr_read, msr_write, hypercall,
-};
-
-/* ---- lines and signals -------------------------------------------------- */
-
-static void machine_line(void *p, u32 gsi, bool level)
-{
-    struct machine *m = p;
-    if (m->kernel)
-        kernel_irqchip_line(m->kernel, gsi, level);
-    else if (!m->c.kernel_irqchip)
-        gsi_set(&m->gsi, gsi, level);
-}
-
-static struct irq_line line(struct machine *m, u32 irq)
-{
-    return (struct irq_line){ machine_line, m, irq };
-}
-
-static void signal_vcpu(struct machine *m, u32 vcpu, enum engine_signal what, u32 arg)
-{
-    if (m->vcpus)
-        m->engine->signal(m->vcpus[vcpu], what, arg);
-}
-
-static void pic_output(void *p, bool level)
-{
-    struct machine *m = p;
-    lapic_lint0(m->lapic, level);
-}
-
-static void on_intr(void *p, u32 vcpu, bool level) { signal_vcpu(p, vcpu, SIGNAL_INTR, level); }
-static void on_nmi(void *p, u32 vcpu) { signal_vcpu(p, vcpu, SIGNAL_NMI, 0); }
-static void on_init(void *p, u32 vcpu) { signal_vcpu(p, vcpu, SIGNAL_INIT, 0); }
-static void on_sipi(void *p, u32 vcpu, u8 vector) { signal_vcpu(p, vcpu, SIGNAL_SIPI, vector); }
-
-static void on_eoi(void *p, u8 vector)
-{
-    struct machine *m = p;
-    ioapic_eoi(&m->ioapic, vector);
-}
-
-static int on_extint_ack(void *p)
-{
-    struct machine *m = p;
-    return pic_ack(&m->pic);
-}
-
-static u64 tsc_now(void *p, u32 vcpu)
-{
-    struct machine *m = p;
-    return __rdtsc() + (m->vcpus && m->engine->tsc_offset ? m->engine->tsc_offset(m->vcpus[vcpu]) : 0);
-}
-
-static u64 tsc_to_ns(void *p, u64 ticks)
-{
-    struct machine *m = p;
-    unsigned __int128 ns = (unsigned __int128)ticks * 1000000 / MAX(m->c.cpuid->tsc_khz, 1);
-    return ns > UINT64_MAX ? UINT64_MAX : (u64)ns;
-}
-
-static const struct lapic_ops lapic_callbacks = {
-    on_intr, on_nmi, on_init, on_sipi, on_eoi, on_extint_ack, tsc_now, tsc_to_ns,
-};
-
-/* ---- events ------------------------------------------------------------- */
-
-static void on_power_off(void *p)
-{
-    struct machine *m = p;
-    m->c.event(m->c.ctx, MACHINE_POWER_OFF, 0);
-}
-
-/* Without firmware in the guest, which would make a hard reset of an INIT at its entry, both kinds are one. */
-static void on_reset(void *p, enum reset_kind kind)
-{
-    struct machine *m = p;
-    (void)kind;
-    m->c.event(m->c.ctx, MACHINE_RESET, 0);
-}
-
-static void on_debug_exit(void *p, int status)
-{
-    struct machine *m = p;
-    m->c.event(m->c.ctx, MACHINE_DEBUG_EXIT, status);
-}
-
-/* Configuration ports of a PCI host bridge that is not there; the reset control register lies among them, and only a
-   byte access reaches it. */
-static u64 pci_config_read(void *p, u64 offset, unsigned size)
+/* The reset control register lies between CONFIG_ADDRESS's bytes, and only a byte access reaches it. */
+static u64 cf8_bytes_read(void *p, u64 offset, unsigned size)
 {
     struct machine *m = p;
     return offset == RESET_CONTROL && size == 1 ? acpi_reset_ops.read(&m->pm, 0, 1) : UINT64_MAX;
 }
 
-static void pci_config_write(void *p, u64 offset, unsigned size, u64 value)
+static void cf8_bytes_write(void *p, u64 offset, unsigned size, u64 value)
 {
     struct machine *m = p;
     if (offset == RESET_CONTROL && size == 1)
         acpi_reset_ops.write(&m->pm, 0, 1, value);
 }
 
-static const struct bus_ops pci_config_ops = { pci_config_read, pci_config_write, 1, 4 };
+static const struct bus_ops cf8_bytes_ops = { cf8_bytes_read, cf8_bytes_write, 1, 4 };
 
-/* ---- building ----------------------------------------------------------- */
-
-static int build_memory(struct machine *m, struct error *err)
+static int build_pci(struct machine *m, struct error *err)
 {
-    u64 low = MIN(m->c.ram, LOW_RAM_LIMIT), high = m->c.ram - low;
-    int rc;
-
-    m->low_ram = low;
-    if ((rc = memory_add(m->memory, "ram", 0, HOLE_START, false, err)) ||
-        (rc = memory_add(m->memory, "ram", HOLE_END, low - HOLE_END, false, err)))
-        return rc;
-    if (high && (GiB(4) + high) >> m->c.cpuid->phys_bits)
-        return error_set(err, EINVAL, "the guest's CPU addresses %u bits: %llu MiB of memory is more than it can reach",
-                         m->c.cpuid->phys_bits, (unsigned long long)(m->c.ram >> 20));
-    if (high && (rc = memory_add(m->memory, "ram-high", GiB(4), high, false, err)))
-        return rc;
-
-    struct boot_map_entry *e = m->map;
-    *e++ = (struct boot_map_entry){ 0, EBDA_BASE, BOOT_MAP_RAM };
-    *e++ = (struct boot_map_entry){ EBDA_BASE, HOLE_START - EBDA_BASE, BOOT_MAP_RESERVED };
-    *e++ = (struct boot_map_entry){ ACPI_BASE, MP_LIMIT - ACPI_BASE, BOOT_MAP_RESERVED };
-    if (low > MiB(1))
-        *e++ = (struct boot_map_entry){ MiB(1), low - MiB(1), BOOT_MAP_RAM };
-    *e++ = (struct boot_map_entry){ IOAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
-    *e++ = (struct boot_map_entry){ LAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
-    if (high)
-        *e++ = (struct boot_map_entry){ GiB(4), high, BOOT_MAP_RAM };
-    m->nmap = (u32)(e - m->map);
-    return 0;
-}
-
-static int add_ports(struct machine *m, u16 port, u16 n, const struct bus_ops *ops, void *dev, const char *name)
-{
-    return bus_add(m->ports, &(struct bus_range){ port, n, ops, dev, NULL, name });
-}
-
-static int build_irqchip(struct machine *m)
-{
-    const struct cpu_feature *x2apic = cpu_feature_find("x2apic"), *deadline = cpu_feature_find("tsc-deadline");
-    if (!deadline)
-        deadline = cpu_feature_find("tsc_deadline_timer");
-    struct lapic_config lc = {
-        .cpus = m->cpus,
-        .x2apic = x2apic && cpuid_has(m->c.cpuid, x2apic),
-        .tsc_deadline = deadline && cpuid_has(m->c.cpuid, deadline),
-        .phys_bits = m->c.cpuid->phys_bits,
-        .loop = m->c.loop,
-        .ops = &lapic_callbacks,
-        .ctx = m,
+    struct irq_line gsi[PCI_INTX_LINES], irq[16];
+    struct pci_bus_config c = {
+        .ports = m->ports, .mmio = m->mmio, .msi = machine_msi, .ctx = m, .cf8_bytes = &cf8_bytes_ops, .cf8_dev = m,
+        .ecam = PC_ECAM, .mmio32 = PC_MMIO32, .mmio32_size = PC_MMIO32_SIZE, .io = 0xc000, .io_size = 0x4000,
     };
-    int rc;
+    u64 high = align_up(MAX(m->memory->top, GiB(4)), PC_MMIO64_SIZE);
 
-    m->lapic = lapic_set_new(&lc);
-    if (!m->lapic)
-        return -ENOMEM;
-    pic_init(&m->pic, pic_output, m);
-    ioapic_init(&m->ioapic, m->lapic);
-    m->gsi = (struct gsi){ &m->pic, &m->ioapic };
-    struct irq_line irq0 = line(m, 0);
-    i8254_init(&m->pit, m->c.loop, &irq0);
-    if ((rc = add_ports(m, 0x20, 2, &pic_ops, &m->pic.port[0], "pic")) ||
-        (rc = add_ports(m, 0xa0, 2, &pic_ops, &m->pic.port[1], "pic")) ||
-        (rc = add_ports(m, 0x4d0, 2, &pic_elcr_ops, &m->pic, "elcr")) ||
-        (rc = add_ports(m, 0x40, PIT_PORTS, &i8254_ops, &m->pit, "pit")) ||
-        (rc = add_ports(m, 0x61, 1, &i8254_port61, &m->pit, "port61")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ IOAPIC_DEFAULT_BASE, IOAPIC_SIZE, &ioapic_ops, &m->ioapic, NULL,
-                                                    "ioapic" })))
-        return rc;
-    if ((rc = state_add(m->state, &pic_state, 0, &m->pic)) || (rc = ioapic_add_state(&m->ioapic, m->state)) ||
-        (rc = i8254_add_state(&m->pit, m->state)))
-        return rc;
-    return lapic_add_state(m->lapic, m->state);
+    if (!((high + PC_MMIO64_SIZE - 1) >> m->c.cpuid->phys_bits))
+        m->mmio64 = c.mmio64 = high, m->mmio64_size = c.mmio64_size = PC_MMIO64_SIZE;
+    for (u32 i = 0; i < PCI_INTX_LINES; i++)
+        gsi[i] = machine_line(m, 16 + i);
+    for (u32 i = 0; i < 16; i++)
+        irq[i] = machine_pirq_line(m, i);
+    return i440fx_init(&m->i440fx, &c, gsi, irq, ACPI_PM_BASE, m->state, err);
 }
 
-static int build_serial(struct machine *m)
+int pc_build(struct machine *m, struct error *err)
 {
-    static const u16 port[MACHINE_SERIAL_PORTS] = { 0x3f8, 0x2f8, 0x3e8, 0x2e8 };
-    static const char *const name[MACHINE_SERIAL_PORTS] = { "com1", "com2", "com3", "com4" };
-    int rc = 0;
-
-    /* COM1 and COM3 share IRQ 4, COM2 and COM4 IRQ 3: what is wired together is or-ed. */
-    for (u32 i = 0; i < MACHINE_SERIAL_PORTS && !rc; i++) {
-        struct irq_line shared = { shared_irq_set, &m->serial_irq[i & 1], i >> 1 };
-        m->serial_irq[i & 1].out = line(m, i & 1 ? 3 : 4);
-        if ((rc = serial_init(&m->serial[i], m->c.serial[i], &shared)))
-            break;
-        m->nserial++;
-        if (!(rc = add_ports(m, port[i], UART_PORTS, &uart_ops, &m->serial[i].uart, name[i])))
-            rc = state_add(m->state, &uart_state, i, &m->serial[i].uart);
-    }
-    return rc;
-}
-
-static int build_legacy(struct machine *m)
-{
-    struct irq_line irq8 = line(m, 8), gsi = line(m, 0);
+    struct irq_line irq8 = machine_line(m, 8), gsi = machine_line(m, 0);
     struct i8042_config kc = {
-        .irq_keyboard = line(m, 1), .irq_mouse = line(m, 12), .a20 = NULL, .reset = on_reset, .ctx = m
+        .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = NULL, .reset = machine_request_reset, .ctx = m
     };
     struct acpi_pm_config pc = {
-        .loop = m->c.loop, .sci = line(m, ACPI_SCI_IRQ), .power_off = on_power_off, .reset = on_reset, .ctx = m
+        .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m
     };
     int rc;
 
@@ -328,19 +59,19 @@ static int build_legacy(struct machine *m)
     mc146818_set_memory(&m->rtc, m->low_ram, m->c.ram - m->low_ram);
     mc146818_set(&m->rtc, 0x5f, (u8)(m->cpus - 1)); /* where SeaBIOS and its guests look for the number of CPUs */
     i8042_init(&m->i8042, &kc);
-    port92_init(&m->port92, NULL, on_reset, m);
+    port92_init(&m->port92, NULL, machine_request_reset, m);
     acpi_pm_init(&m->pm, &pc);
     hpet_init(&m->hpet, m->c.loop, &gsi);
     fw_cfg_init(&m->fw_cfg);
     m->built = true;
-    if ((rc = add_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||
-        (rc = add_ports(m, 0x60, 1, &i8042_data_ops, &m->i8042, "i8042")) ||
-        (rc = add_ports(m, 0x64, 1, &i8042_command_ops, &m->i8042, "i8042")) ||
-        (rc = add_ports(m, 0x92, 1, &port92_ops, &m->port92, "port92")) ||
-        (rc = add_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
-        (rc = add_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
+    if ((rc = machine_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||
+        (rc = machine_ports(m, 0x60, 1, &i8042_data_ops, &m->i8042, "i8042")) ||
+        (rc = machine_ports(m, 0x64, 1, &i8042_command_ops, &m->i8042, "i8042")) ||
+        (rc = machine_ports(m, 0x92, 1, &port92_ops, &m->port92, "port92")) ||
+        (rc = machine_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
+        (rc = machine_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
         (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
-        (rc = add_ports(m, 0xcf8, PCI_CONFIG_PORTS, &pci_config_ops, m, "pci-config")) ||
+        (rc = build_pci(m, err)) ||
         (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg,
                                                      &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
@@ -355,147 +86,26 @@ static int build_legacy(struct machine *m)
     return state_add(m->state, &fw_cfg_state, 0, &m->fw_cfg);
 }
 
-static void debug_console(void *p, const u8 *data, size_t len)
+void pc_destroy(struct machine *m)
 {
-    struct machine *m = p;
-    if (m->c.serial[0])
-        (void)chardev_write(m->c.serial[0], data, len);
-}
-
-static int build_testdev(struct machine *m)
-{
-    struct testdev_config tc = { .exit = on_debug_exit, .console = debug_console, .ctx = m, .gsi = line(m, 0) };
-    int rc;
-
-    if (!(m->testdev = calloc(1, sizeof *m->testdev)))
-        return -ENOMEM;
-    testdev_init(m->testdev, &tc);
-    if ((rc = add_ports(m, TESTDEV_EXIT_PORT, TESTDEV_EXIT_PORTS, &testdev_exit_ops, m->testdev, "debug-exit")) ||
-        (rc = add_ports(m, TESTDEV_CONSOLE_PORT, 1, &testdev_console_ops, m->testdev, "debug-console")) ||
-        (rc = add_ports(m, TESTDEV_IO_PORT, TESTDEV_IO_PORTS, &testdev_io_ops, m->testdev, "testdev")) ||
-        (rc = add_ports(m, TESTDEV_IRQ_PORT, TESTDEV_IRQS, &testdev_irq_ops, m->testdev, "testdev-irq")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ TESTDEV_IOMEM_BASE, TESTDEV_IOMEM_SIZE, &testdev_iomem_ops,
-                                                    m->testdev, NULL, "testdev" })))
-        return rc;
-    return state_add(m->state, &testdev_state, 0, m->testdev);
-}
-
-struct machine *machine_new(const struct machine_config *c, struct error *err)
-{
-    struct machine *m = calloc(1, sizeof *m);
-    int rc = -ENOMEM;
-
-    if (!m)
-        goto fail;
-    m->c = *c;
-    m->cpus = c->cpuid->cpus;
-    if (c->trace)
-        m->trace = *c->trace;
-    pthread_mutex_init(&m->fw_cfg_lock, NULL);
-    for (u32 i = 0; i < 2; i++)
-        pthread_mutex_init(&m->serial_irq[i].lock, NULL);
-    if (!m->cpus || m->cpus > MACHINE_MAX_CPUS || c->ram < MiB(1)) {
-        rc = error_set(err, EINVAL, "a pc has 1 to %d CPUs and at least 1 MiB of memory", MACHINE_MAX_CPUS);
-        goto fail;
-    }
-    if (!(m->memory = memory_new(err)))
-        goto fail;
-    if ((rc = build_memory(m, err)))
-        goto fail;
-    rc = -ENOMEM;
-    if (!(m->ports = bus_new(0x10000)) || !(m->mmio = bus_new(1ull << 52)) || !(m->state = state_list_new()) ||
-        !(m->cpu = aligned_alloc(64, m->cpus * sizeof *m->cpu)))
-        goto fail;
-    memset(m->cpu, 0, m->cpus * sizeof *m->cpu);
-    for (u32 i = 0; i < m->cpus; i++)
-        if ((rc = state_add(m->state, &cpu_state_desc, i, &m->cpu[i])))
-            goto fail;
-    pvclock_init(&m->pvclock, m->memory, c->cpuid, tsc_now, m);
-    if ((rc = state_add(m->state, &pvclock_state, 0, &m->pvclock)))
-        goto fail;
-    if (!c->kernel_irqchip && (rc = build_irqchip(m)))
-        goto fail;
-    if ((rc = build_serial(m)) || (rc = build_legacy(m)) || (c->testdev && (rc = build_testdev(m))))
-        goto fail;
-    return m;
-fail:
-    if (err && !err->text[0])
-        error_set(err, -rc, "the machine could not be built: %s", strerror(-rc));
-    machine_free(m);
-    return NULL;
-}
-
-void machine_free(struct machine *m)
-{
-    if (!m)
+    i440fx_destroy(&m->i440fx);
+    if (!m->built)
         return;
-    for (u32 i = 0; i < m->nserial; i++)
-        serial_destroy(&m->serial[i]);
-    if (m->testdev)
-        testdev_destroy(m->testdev);
-    free(m->testdev);
-    if (m->built) {
-        fw_cfg_destroy(&m->fw_cfg);
-        hpet_destroy(&m->hpet);
-        acpi_pm_destroy(&m->pm);
-        port92_destroy(&m->port92);
-        i8042_destroy(&m->i8042);
-        mc146818_destroy(&m->rtc);
-    }
-    if (m->lapic) {
-        i8254_destroy(&m->pit);
-        ioapic_destroy(&m->ioapic);
-        pic_destroy(&m->pic);
-        lapic_set_free(m->lapic);
-    }
-    kernel_irqchip_free(m->kernel);
-    state_list_free(m->state);
-    free(m->cpu);
-    bus_free(m->mmio);
-    bus_free(m->ports);
-    memory_free(m->memory);
-    for (u32 i = 0; i < 2; i++)
-        pthread_mutex_destroy(&m->serial_irq[i].lock);
-    pthread_mutex_destroy(&m->fw_cfg_lock);
-    free(m);
+    fw_cfg_destroy(&m->fw_cfg);
+    hpet_destroy(&m->hpet);
+    acpi_pm_destroy(&m->pm);
+    port92_destroy(&m->port92);
+    i8042_destroy(&m->i8042);
+    mc146818_destroy(&m->rtc);
 }
 
-struct memory *machine_memory(struct machine *m)
+void pc_reset(struct machine *m)
 {
-    return m->memory;
-}
-
-/* Until the transports are there. */
-int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
-{
-    return error_set(err, ENOSYS, "%s cannot be plugged in yet", d->ops->name);
-}
-
-const struct state_list *machine_state(const struct machine *m)
-{
-    return m->state;
-}
-
-struct cpu_state *machine_cpu(struct machine *m, u32 i)
-{
-    return &m->cpu[i];
-}
-
-void machine_drain_serial(struct machine *m, u64 patience_ns)
-{
-    for (u32 i = 0; i < m->nserial; i++)
-        serial_patience(&m->serial[i], patience_ns);
-}
-
-int machine_connect(struct machine *m, const struct engine_ops *engine, struct engine_vm *vm,
-                    struct engine_vcpu *const *vcpus, struct error *err)
-{
-    m->engine = engine;
-    m->vm = vm;
-    m->vcpus = vcpus;
-    if (!m->c.kernel_irqchip)
-        return 0;
-    if (!(m->kernel = kernel_irqchip_new(engine, vm, vcpus, m->cpus)) || kernel_irqchip_add_state(m->kernel, m->state))
-        return error_set(err, ENOMEM, "out of memory");
-    return 0;
+    mc146818_reset(&m->rtc);
+    i8042_reset(&m->i8042);
+    port92_reset(&m->port92);
+    acpi_pm_reset(&m->pm);
+    hpet_reset(&m->hpet);
+    fw_cfg_reset(&m->fw_cfg);
+    i440fx_reset(&m->i440fx);
 }

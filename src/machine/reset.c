@@ -5,7 +5,7 @@
 #include <errno.h>
 #include <string.h>
 
-#include "machine/pc.h"
+#include "machine/internal.h"
 #include "machine/tables.h"
 
 enum {
@@ -56,11 +56,12 @@ static int firmware_apic(struct machine *m)
     return m->engine->lapic_set(m->vcpus[0], &l);
 }
 
-/* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing masked and nothing requesting. */
+/* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing masked and nothing requesting; level
+   for those that PCI interrupts are routed to. A micro with an engine's irqchip has 8259As that nobody told of: masked. */
 static int firmware_pic(struct machine *m)
 {
-    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 };
-    for (u32 i = 0; i < 2; i++) {
+    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 }, elcr[2] = { 0, 1 << (10 - 8) | 1 << (11 - 8) };
+    for (u32 i = 0; i < 2 && (m->gsi.pic || m->kernel); i++) {
         u16 port = i ? 0xa0 : 0x20;
         struct irqchip_pic p;
         int rc;
@@ -70,52 +71,66 @@ static int firmware_pic(struct machine *m)
             bus_write(m->ports, port + 1, 1, icw3[i]);
             bus_write(m->ports, port + 1, 1, 1); /* ICW4: 8086 mode */
             bus_write(m->ports, port + 1, 1, 0);
+            bus_write(m->ports, 0x4d0 + i, 1, elcr[i]);
             continue;
         }
         enum irqchip which = i ? IRQCHIP_PIC_SLAVE : IRQCHIP_PIC_MASTER;
         if ((rc = m->engine->irqchip_get(m->vm, which, &p)))
             return rc;
         p.irq_base = icw2[i];
-        p.imr = p.init_state = 0;
+        p.imr = m->c.kind == MACHINE_PC ? 0 : 0xff;
+        p.init_state = 0;
+        p.elcr = elcr[i];
         if ((rc = m->engine->irqchip_set(m->vm, which, &p)))
             return rc;
     }
     return 0;
 }
 
-static int reset_chips(struct machine *m)
+static int reset_irqchip(struct machine *m)
 {
-    for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++) {
-        uart_flush(&m->serial[i].uart);
-        uart_reset(&m->serial[i].uart);
-    }
-    mc146818_reset(&m->rtc);
-    i8042_reset(&m->i8042);
-    port92_reset(&m->port92);
-    acpi_pm_reset(&m->pm);
-    hpet_reset(&m->hpet);
-    fw_cfg_reset(&m->fw_cfg);
-    if (m->testdev)
-        testdev_reset(m->testdev);
-    pvclock_reset(&m->pvclock);
     if (m->kernel)
         return kernel_irqchip_reset(m->kernel);
-    i8254_reset(&m->pit);
-    pic_reset(&m->pic);
+    if (m->gsi.pic) {
+        i8254_reset(&m->pit);
+        pic_reset(&m->pic);
+    }
     ioapic_reset(&m->ioapic);
     lapic_reset(m->lapic);
     return 0;
+}
+
+/* Devices before the interrupt controllers, which then stand as their lines say: no edge of the time before is left. */
+static int reset_chips(struct machine *m)
+{
+    for (u32 i = 0; i < m->nvirtio; i++)
+        virtio_transport_reset(m->virtio[i]);
+    for (u32 i = 0; i < m->nserial; i++) {
+        uart_flush(&m->serial[i].uart);
+        uart_reset(&m->serial[i].uart);
+    }
+    if (m->c.kind == MACHINE_PC)
+        pc_reset(m);
+    if (m->testdev)
+        testdev_reset(m->testdev);
+    pvclock_reset(&m->pvclock);
+    return reset_irqchip(m);
 }
 
 int machine_reset(struct machine *m, struct boot *boot, struct error *err)
 {
     const struct cpu_feature *lm = cpu_feature_find("lm");
     struct boot_env env = { .memory = m->memory, .map = m->map, .nmap = m->nmap };
+    bool pc = m->c.kind == MACHINE_PC;
+    struct acpi_config acpi = {
+        .cpus = m->cpus, .reduced = !pc, .ecam = pc ? PC_ECAM : 0, .mmio64 = m->mmio64, .mmio64_size = m->mmio64_size,
+        .virtio_mmio = pc ? 0 : m->nvirtio,
+    };
     int rc;
 
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
-    if ((rc = bda_write(m->memory, err)) || (rc = acpi_write_tables(m->memory, m->cpus, &env.rsdp, err)) ||
-        (rc = mp_write_table(m->memory, m->cpus, err)) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
+    if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
+        (pc && (rc = mp_write_table(m->memory, m->cpus, err))) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
         return rc;
     for (u32 i = 0; i < m->cpus; i++) {
         if (i)
@@ -151,7 +166,9 @@ static void mirror(struct machine *m, u32 i, struct cpu_state *s)
 
 int machine_before_save(struct machine *m, struct error *err)
 {
-    for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
+    for (u32 i = 0; i < m->nvirtio; i++)
+        virtio_transport_settle(m->virtio[i]);
+    for (u32 i = 0; i < m->nserial; i++)
         uart_flush(&m->serial[i].uart);
     for (u32 i = 0; i < m->cpus; i++) {
         int rc = m->engine->get_state(m->vcpus[i], &m->cpu[i]);
@@ -163,6 +180,12 @@ int machine_before_save(struct machine *m, struct error *err)
     if (m->engine->clock_get && !m->engine->clock_get(m->vm, &ns))
         m->pvclock.epoch = clock_ns() - ns;
     return 0;
+}
+
+void machine_after_save(struct machine *m)
+{
+    for (u32 i = 0; i < m->nvirtio; i++)
+        virtio_transport_resume(m->virtio[i]);
 }
 
 int machine_after_load(struct machine *m, struct error *err)
@@ -181,5 +204,8 @@ int machine_after_load(struct machine *m, struct error *err)
         lapic_tsc_changed(m->lapic, i);
         pvclock_tsc_changed(&m->pvclock, i);
     }
+    if (m->c.kind == MACHINE_PC)
+        i440fx_after_load(&m->i440fx);
+    machine_after_save(m);
     return 0;
 }

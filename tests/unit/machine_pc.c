@@ -124,9 +124,14 @@ TEST(what_answers_where)
     CHECK_EQ(in(&r, 0x81, 1), 0xff); /* DMA page registers: nobody */
     CHECK_EQ(in(&r, 0x1234, 4), 0xffffffff);
     out(&r, 0xcf8, 4, 0x80000600); /* a PCI address whose second byte would reset the machine at CF9h */
-    CHECK_EQ(in(&r, 0xcf8, 4), 0xffffffff);
+    CHECK_EQ(in(&r, 0xcf8, 4), 0x80000600);
     CHECK_EQ(in(&r, 0xcfc, 4), 0xffffffff);
     CHECK_EQ(r.events[MACHINE_RESET], 0);
+    out(&r, 0xcf8, 4, 0x80000b40);
+    CHECK_EQ(in(&r, 0xcfc, 4), 0x601);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xe0000000, 4), 0x12378086);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xe0008000, 4), 0x70008086);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xe000b000, 4), 0x71138086);
     char signature[5] = "";
     out(&r, 0x510, 2, 0);
     for (int i = 0; i < 4; i++)
@@ -230,8 +235,8 @@ TEST(hammer)
         unsigned size = 1u << (x >> 60 & 3);
         u64 v = x * 0x9e3779b97f4a7c15ull;
         u16 port = (u16)(x & 8 ? x >> 16 & 0xfff : x >> 16);
-        u64 base[] = { 0xfee00000, 0xfec00000, 0xff000000, 0xa0000, x, 0xfed00000 };
-        u64 gpa = base[(x >> 8 & 7) % 6] + (x >> 32 & 0xfff);
+        u64 base[] = { 0xfee00000, 0xfec00000, 0xff000000, 0xa0000, x, 0xfed00000, 0xe0008000, 0xc0000000 };
+        u64 gpa = base[x >> 8 & 7] + (x >> 32 & 0xfff);
         u64 value;
         switch (x & 7) {
         case 0: case 1: (void)in(&r, port, size > 4 ? 4 : size); break;

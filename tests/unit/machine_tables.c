@@ -60,7 +60,7 @@ TEST(acpi)
 {
     struct memory *m = low_memory();
     u64 rsdp = 0, found = 0;
-    CHECK_EQ(acpi_write_tables(m, 3, &rsdp, NULL), 0);
+    CHECK_EQ(acpi_write_tables(m, &(struct acpi_config){ .cpus = 3, .ecam = 0xe0000000, .mmio64 = GiB(32), .mmio64_size = GiB(32) }, &rsdp, NULL), 0);
     for (u64 a = 0xe0000; a < 0x100000 && !found; a += 16)
         if (get(m, a, 8) == 0x2052545020445352) /* "RSD PTR " */
             found = a;
@@ -79,8 +79,14 @@ TEST(acpi)
     CHECK_EQ(sum(m, fadt, get(m, fadt + 4, 4)), 0);
     CHECK_EQ(sum(m, madt, get(m, madt + 4, 4)), 0);
     CHECK_EQ(sum(m, dsdt, get(m, dsdt + 4, 4)), 0);
+    u64 ssdt = get(m, xsdt + 52, 8), mcfg = get(m, xsdt + 60, 8);
+    CHECK_EQ(get(m, mcfg, 4), 0x4746434d); /* "MCFG" */
+    CHECK_EQ(get(m, mcfg + 44, 8), 0xe0000000);
+    CHECK_EQ(sum(m, mcfg, get(m, mcfg + 4, 4)), 0);
     disassemble(m, dsdt, "dsdt",
-                (const char *const[]){ "_S5", "NCPU, 0x0*3", "PNP0501", "PNP0B00", "PNP0303", "ACPI0007", NULL });
+                (const char *const[]){ "_S5", "PNP0A03", "PNP0501", "PNP0B00", "PNP0303", "PNP0C0F",
+                                       "W64B, 0x0*800000000", "W64S, 0x0*800000000", NULL });
+    disassemble(m, ssdt, "ssdt", (const char *const[]){ "C002", "ACPI0007", "_UID, 0x02", NULL });
     disassemble(m, fadt, "facp",
                 (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009",
                                        "Value to cause reset : 06", NULL });
@@ -90,11 +96,30 @@ TEST(acpi)
     memory_free(m);
 }
 
+TEST(acpi_of_a_micro)
+{
+    struct memory *m = low_memory();
+    struct acpi_config c = { .cpus = 2, .reduced = true, .virtio_mmio = 16 };
+    u64 rsdp = 0;
+    CHECK_EQ(acpi_write_tables(m, &c, &rsdp, NULL), 0);
+    u64 xsdt = get(m, rsdp + 24, 8), fadt = get(m, xsdt + 36, 8), madt = get(m, xsdt + 44, 8), ssdt = get(m, xsdt + 52, 8);
+    CHECK_EQ(get(m, xsdt + 4, 4), 60);
+    CHECK_EQ(get(m, fadt + 36, 4), 0); /* no FACS */
+    CHECK_EQ(get(m, madt + 40, 4), 0); /* no 8259As */
+    disassemble(m, get(m, fadt + 140, 8), "dsdt", (const char *const[]){ "_S5", "PNP0501", NULL });
+    disassemble(m, fadt, "facp",
+                (const char *const[]){ "Hardware Reduced (V5) : 1", "CMOS RTC Not Present (V5) : 1", NULL });
+    disassemble(m, ssdt, "ssdt",
+                (const char *const[]){ "LNRO0005", "V00F", "0xC000F000", "0x00001000", "0x00000017", "Level, ActiveHigh", NULL });
+    disassemble(m, madt, "apic", (const char *const[]){ "Local Apic ID : 01", "I/O APIC", NULL });
+    memory_free(m);
+}
+
 TEST(acpi_has_room_for_all_processors)
 {
     struct memory *m = low_memory();
     u64 rsdp;
-    CHECK_EQ(acpi_write_tables(m, 64, &rsdp, NULL), 0);
+    CHECK_EQ(acpi_write_tables(m, &(struct acpi_config){ .cpus = 64, .ecam = 0xe0000000 }, &rsdp, NULL), 0);
     CHECK_EQ(mp_write_table(m, 64, NULL), 0);
     memory_free(m);
 }
@@ -109,21 +134,23 @@ TEST(mp)
     CHECK_EQ(get(m, table, 4), 0x504d4350); /* "PCMP" */
     CHECK_EQ(sum(m, table, len), 0);
     /* The entries, by their lengths, end where the table does. */
-    u64 at = table + 44, cpus = 0;
+    u64 at = table + 44, cpus = 0, pci = 0;
     for (u64 i = get(m, table + 34, 2); i; i--) {
         u64 type = get(m, at, 1);
         cpus += type == 0;
+        pci += type == 3 && get(m, at + 4, 1) == 0; /* interrupts of bus 0 */
         at += type == 0 ? 20 : 8;
     }
     CHECK_EQ(at, table + len);
     CHECK_EQ(cpus, 4);
+    CHECK_EQ(pci, 31 * 4);
     memory_free(m);
 }
 
 TEST(bios_data_area)
 {
     struct memory *m = low_memory();
-    CHECK_EQ(bda_write(m, NULL), 0);
+    CHECK_EQ(bda_write(m, 4, NULL), 0);
     CHECK_EQ(get(m, 0x400, 2), 0x3f8);
     CHECK_EQ(get(m, 0x413, 2), 639);
     CHECK_EQ(get(m, 0x40e, 2), 0x9fc0);
@@ -135,8 +162,8 @@ TEST(no_memory_is_said)
     struct memory *m = memory_new(NULL);
     struct error err = { "" };
     u64 rsdp;
-    CHECK(acpi_write_tables(m, 1, &rsdp, &err) < 0 && err.text[0]);
+    CHECK(acpi_write_tables(m, &(struct acpi_config){ .cpus = 1 }, &rsdp, &err) < 0 && err.text[0]);
     CHECK(mp_write_table(m, 1, &err) < 0);
-    CHECK(bda_write(m, &err) < 0);
+    CHECK(bda_write(m, 4, &err) < 0);
     memory_free(m);
 }

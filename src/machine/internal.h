@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* pc.h - the board's parts; inside machine/ only. */
-#ifndef LODGE_MACHINE_PC_H
-#define LODGE_MACHINE_PC_H
+/* internal.h - the boards' parts; inside machine/ only. */
+#ifndef LODGE_MACHINE_INTERNAL_H
+#define LODGE_MACHINE_INTERNAL_H
 
 #include <pthread.h>
 
@@ -18,10 +18,19 @@
 #include "irq/kernel_irqchip.h"
 #include "irq/lapic.h"
 #include "irq/pic.h"
+#include "machine/i440fx.h"
 #include "machine/machine.h"
+#include "machine/micro.h"
 #include "machine/pvclock.h"
 #include "machine/serial.h"
 #include "memory/bus.h"
+#include "virtio/transport.h"
+
+/* Where "pc" has its PCI windows; dsdt.asl says the same. */
+#define PC_MMIO32 0xc0000000ull
+#define PC_MMIO32_SIZE MiB(512)
+#define PC_ECAM 0xe0000000ull
+#define PC_MMIO64_SIZE GiB(32)
 
 /* Two outputs wired to one line. */
 struct shared_irq {
@@ -37,7 +46,7 @@ struct machine {
     u32 cpus;
     struct memory *memory;
     u64 low_ram; /* first address above the RAM below 4 GiB */
-    struct boot_map_entry map[8];
+    struct boot_map_entry map[10];
     u32 nmap;
     struct bus *ports, *mmio;
     struct state_list *state;
@@ -55,10 +64,19 @@ struct machine {
     struct i8254 pit;
     struct pvclock pvclock;
     struct kernel_irqchip *kernel;
+    pthread_mutex_t irq_lock;
+    u16 irq_level[2]; /* of ISA IRQs: as devices have them, as PCI interrupts routed to them have them */
 
+    u32 nvirtio;
+    struct virtio_transport *virtio[MACHINE_MAX_VIRTIO];
     u32 nserial;
     struct serial serial[MACHINE_SERIAL_PORTS];
     struct shared_irq serial_irq[2]; /* IRQ 4, IRQ 3 */
+    struct testdev *testdev; /* NULL: not asked for */
+
+    /* "pc" only */
+    struct i440fx i440fx;
+    u64 mmio64, mmio64_size; /* window above RAM */
     bool built; /* the following are initialised */
     struct mc146818 rtc;
     struct i8042 i8042;
@@ -67,7 +85,19 @@ struct machine {
     struct hpet hpet;
     struct fw_cfg fw_cfg;
     pthread_mutex_t fw_cfg_lock;
-    struct testdev *testdev; /* NULL: not asked for */
 };
+
+/* machine.c; lines and events: any thread */
+struct irq_line machine_line(struct machine *m, u32 gsi);      /* of the one device on it */
+struct irq_line machine_pirq_line(struct machine *m, u32 irq); /* of PCI interrupts routed to an ISA IRQ */
+void machine_msi(void *m, u64 address, u32 data);
+void machine_power_off(void *m);
+void machine_request_reset(void *m, enum reset_kind kind);
+int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bus_ops *ops, void *dev, const char *name);
+
+int must_check pc_build(struct machine *m, struct error *err);
+void pc_destroy(struct machine *m); /* of what was built */
+void pc_reset(struct machine *m);
+int must_check micro_build(struct machine *m);
 
 #endif

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * micro.c - the board "micro": what it has beyond processors, memory, COM1 and virtio devices is the way out.
+ */
+#include "machine/micro.h"
+
+#include "machine/internal.h"
+
+enum { SLEEP_CONTROL, SLEEP_STATUS, RESET }; /* offsets */
+enum { SLP_TYP_SHIFT = 2, SLP_EN = 1 << 5 };
+
+static void power_write(void *p, u64 offset, unsigned size, u64 value)
+{
+    (void)size;
+    if (offset == SLEEP_CONTROL && value == (SLP_EN | MICRO_SLP_TYP_S5 << SLP_TYP_SHIFT))
+        machine_power_off(p);
+    if (offset == RESET && value == MICRO_RESET_VALUE)
+        machine_request_reset(p, RESET_HARD);
+}
+
+/* Nothing ever wakes: WAK_STS stays clear. */
+static u64 power_read(void *p, u64 offset, unsigned size)
+{
+    (void)p, (void)offset, (void)size;
+    return 0;
+}
+
+const struct bus_ops micro_power_ops = { power_read, power_write, 1, 1 };
+
+int micro_build(struct machine *m)
+{
+    return machine_ports(m, MICRO_SLEEP_CONTROL, MICRO_POWER_PORTS, &micro_power_ops, m, "power");
+}
