@@ -179,11 +179,21 @@ static bool wants_interrupt(struct virtio_queue *q)
     return !valid || passed(event, new, old);
 }
 
+/* What was pushed; the stores pair with the driver's reads of idx, of flags. */
+static void publish(struct virtio_queue *q)
+{
+    if (packed(q))
+        __atomic_store_n((u16 *)q->desc_ptr + DESC_SIZE / 2 * q->first_used + 7, q->first_flags, __ATOMIC_RELEASE);
+    else
+        __atomic_store_n(&((struct virtq_used *)q->device_ptr)->idx, q->used_idx, __ATOMIC_RELEASE);
+    q->pushed = false;
+}
+
 void virtio_notify(struct virtio_queue *q)
 {
     if (!q->pushed || !virtio_queue_live(q))
         return;
-    q->pushed = false;
+    publish(q);
     rings_written(q);
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* the driver's: between saying its wish and looking for used buffers */
     if (wants_interrupt(q))
@@ -425,7 +435,6 @@ static void put_split(struct virtio_queue *q, const struct virtio_chain *c, u32 
     WRITE(e->id, c->id);
     WRITE(e->len, written);
     q->used_idx++;
-    __atomic_store_n(&used->idx, q->used_idx, __ATOMIC_RELEASE); /* pairs with the driver's read of idx */
 }
 
 static void put_packed(struct virtio_queue *q, const struct virtio_chain *c, u32 written)
@@ -435,7 +444,12 @@ static void put_packed(struct virtio_queue *q, const struct virtio_chain *c, u32
 
     WRITE(*(u32 *)(d + 8), written);
     WRITE(*(u16 *)(d + 12), c->id);
-    __atomic_store_n((u16 *)(d + 14), flags, __ATOMIC_RELEASE); /* pairs with the driver's read of flags */
+    if (!q->pushed) { /* the driver looks at them in order: the flags of the first publish all */
+        q->first_used = q->used_idx;
+        q->first_flags = flags;
+    } else {
+        __atomic_store_n((u16 *)(d + 14), flags, __ATOMIC_RELEASE);
+    }
     advance(q, &q->used_idx, &q->used_wrap, c->ndesc);
     if (q->used_idx < c->ndesc)
         q->signalled_valid = false; /* a new round: 16-bit indices say no more what lies between */
@@ -454,14 +468,17 @@ static u64 gpa_of(struct virtio_queue *q, const void *host)
 
 void virtio_push(struct virtio_queue *q, const struct virtio_chain *c, u64 written)
 {
-    for (u32 i = c->nout; i < c->nout + c->nin; i++)
-        memory_written(q->dev->memory, c->gpa ? c->gpa[i] : gpa_of(q, c->iov[i].iov_base), c->iov[i].iov_len);
+    written = MIN(written, MIN(c->in_len, (u64)UINT32_MAX));
+    for (u64 i = c->nout, left = written; left && i < c->nout + c->nin; i++) {
+        u64 here = MIN(left, c->iov[i].iov_len);
+        memory_written(q->dev->memory, c->gpa ? c->gpa[i] : gpa_of(q, c->iov[i].iov_base), here);
+        left -= here;
+    }
     if (c->ndesc > q->inflight)
         return; /* popped before a reset */
     q->inflight -= c->ndesc;
     if (!virtio_queue_live(q))
         return;
-    written = MIN(written, MIN(c->in_len, (u64)UINT32_MAX));
     if (packed(q))
         put_packed(q, c, (u32)written);
     else

@@ -84,7 +84,8 @@ struct virtio_queue {
     u16 avail_seen;                   /* split: avail->idx when last read */
     u16 signalled_used;               /* used_idx when an interrupt was last considered ... */
     bool signalled_valid;             /* ... if it was, since the ring began (packed: anew) */
-    bool pushed;                      /* since then */
+    bool pushed;                      /* what the driver is not yet shown ... */
+    u16 first_used, first_flags;      /* ... begins here (packed) */
     bool told;                        /* the driver is asked to notify */
     u32 budget;                       /* buffers left for this turn of the loop */
 };
@@ -164,13 +165,14 @@ void virtio_destroy(struct virtio_device *d); /* after its transport is gone */
 /* The next buffer: 1; 0: none, or enough for this turn of the loop: kick comes (again) when there is one; -1: the driver
    broke the rules (or had before). c: iov, gpa and max are the caller's, the rest is filled in. */
 int must_check virtio_pop(struct virtio_queue *q, struct virtio_chain *c);
-/* Done with it; written: bytes of the in pieces, from their start, that were filled. All in pieces (c->iov must be as it
-   was) count as written from here on: they are dirty and the engine is told. On a queue that is not live (reset, failed)
-   only that happens: every chain popped is pushed or unpopped, whatever became of the queue. */
+/* Done with it: the driver sees it, with all others pushed since, from virtio_notify on (a packet in several buffers is
+   there at once). written: bytes of the in pieces (c->iov as virtio_pop left it), from their start, that were filled or
+   may have been: they are dirty from here on and the engine is told. On a queue that is not live (reset, failed) only
+   that happens: every chain popped is pushed or unpopped, whatever became of the queue. */
 void virtio_push(struct virtio_queue *q, const struct virtio_chain *c, u64 written);
 /* The last buffer popped and not pushed goes back unused (net: a packet needs more buffers than there are). */
 void virtio_unpop(struct virtio_queue *q, const struct virtio_chain *c);
-/* Interrupts the driver if it wants to know of what was pushed since. */
+/* Gives the driver what was pushed, and interrupts it if it wants to know of that. */
 void virtio_notify(struct virtio_queue *q);
 void virtio_config_changed(struct virtio_device *d);
 cold void virtio_fail(struct virtio_device *d, const char *why); /* DEVICE_NEEDS_RESET; why goes to the log, once a reset */
