@@ -52,6 +52,7 @@ struct net {
     u16 port[NET_MAX_FORWARDS];
     u32 nports;
     struct net_stats stats;
+    const u64 *dropped; /* by the network process, of what we sent; or NULL */
 
     struct bucket tx, rx;
     struct timer tx_timer, rx_timer;

@@ -441,7 +441,11 @@ u16 net_hostfwd_port(const struct net *n, u32 i)
 
 struct net_stats net_stats(const struct net *n)
 {
-    return n->stats;
+    struct net_stats s = n->stats;
+
+    if (n->dropped)
+        s.tx_dropped += __atomic_load_n(n->dropped, __ATOMIC_RELAXED);
+    return s;
 }
 
 /* ---- none ---- */

@@ -5,6 +5,7 @@
 #include "net/netd.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -28,6 +29,10 @@ static int run_switch(const char *name)
     const pid_t pid = fork();
     if (pid)
         return pid < 0;
+    /* Whose terminal or pipe this was must not wait for us. */
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    for (int fd = 0; fd < 3; fd++)
+        dup2(null, fd);
     return switch_process(listener, name);
 }
 

@@ -307,6 +307,7 @@ static int watch(struct peer *p, struct error *err)
     if (!r)
         r = loop_fd_add(n->loop, &p->control);
     p->control_added = p->bell_added && !r;
+    n->dropped = &p->link.shared->dropped;
     return r ? error_set(err, -r, "%s: cannot watch it: %s", n->name, strerror(-r)) : 0;
 }
 

@@ -32,6 +32,7 @@ struct process {
     struct client client[SWITCH_PORTS];
     struct loop_fd listener;
     struct timer idle;
+    uid_t uid; /* asked before the sandbox */
     u32 clients, admitted;
     bool full; /* the listener waits */
 };
@@ -175,7 +176,7 @@ static void knock(struct loop_fd *w, u32 events)
     if (fd < 0)
         return;
     c->sock = (struct loop_fd){ fd, EPOLLIN | EPOLLRDHUP, heard };
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.uid != geteuid() ||
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.uid != p->uid ||
         loop_fd_add(p->loop, &c->sock)) {
         close(fd);
         c->sock.fd = -1;
@@ -201,10 +202,13 @@ int switch_process(int listener, const char *name)
         p->sw.port[i].link = (struct link){ .memfd = -1, .bell_in = -1, .bell_out = -1 };
         timer_init(&p->client[i].timer, p->loop, too_late);
     }
+    p->uid = geteuid();
+    r = listen(listener, SWITCH_BACKLOG); /* once more: SO_PEERCRED names who did it, and that was our parent */
     p->listener = (struct loop_fd){ listener, EPOLLIN, knock };
     timer_init(&p->idle, p->loop, nobody);
     timer_arm(&p->idle, clock_ns() + HELLO_NS);
-    r = loop_fd_add(p->loop, &p->listener);
+    if (!r)
+        r = loop_fd_add(p->loop, &p->listener);
     if (!r)
         r = sandbox_enter(SANDBOX_SWITCH, dir, &err);
     if (!r)

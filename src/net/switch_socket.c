@@ -18,7 +18,7 @@
 
 #include "net/peer.h"
 
-enum { BACKLOG = 64, MAX_NAME = 32 };
+enum { MAX_NAME = 32 };
 
 int switch_dir(char dir[SWITCH_DIR], struct error *err)
 {
@@ -122,7 +122,7 @@ int switch_listen(const char *name, struct error *err)
     if (r == -ECONNREFUSED)
         unlink(sa.sun_path);
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    r = fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) || listen(fd, BACKLOG) ? -errno : fd;
+    r = fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) || listen(fd, SWITCH_BACKLOG) ? -errno : fd;
 out:
     if (r < 0 && fd >= 0)
         close(fd);

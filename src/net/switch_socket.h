@@ -7,7 +7,7 @@
 
 #include "base/error.h"
 
-enum { SWITCH_DIR = 96, SWITCH_PATH = 108 };
+enum { SWITCH_DIR = 96, SWITCH_PATH = 108, SWITCH_BACKLOG = 64 };
 
 /* Made if need be, and checked: it is this user's, and only this user's. -errno with err set. */
 int must_check switch_dir(char dir[SWITCH_DIR], struct error *err);

@@ -1,0 +1,328 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * net_switch.c - "switch:NAME": three machines and what each gets to see; addresses that others want; a machine that
+ * takes nothing; clients that talk nonsense; the end with the last and the beginning with the next.
+ */
+#include "net_wire.h"
+
+#include <signal.h>
+#include <sys/epoll.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "net/frame.h"
+#include "net/peer.h"
+#include "net/switch_socket.h"
+
+static struct loop *loop;
+static char dir[] = "/tmp/lodge-switch-XXXXXX";
+
+struct card {
+    struct net *net;
+    u8 mac[6];
+    u8 last[NET_HDR + 9000];
+    size_t len;
+    u32 got;
+    bool deaf;
+};
+
+static u32 expected, arrived;
+
+static bool receive(void *c, u32 q, const struct iovec *iov, u32 niov, size_t len)
+{
+    struct card *card = c;
+
+    if (card->deaf)
+        return false;
+    card->len = 0;
+    for (u32 i = 0; i < niov && card->len + iov[i].iov_len <= sizeof(card->last); i++) {
+        memcpy(card->last + card->len, iov[i].iov_base, iov[i].iov_len);
+        card->len += iov[i].iov_len;
+    }
+    CHECK_EQ(card->len, len);
+    card->got++;
+    if (++arrived == expected)
+        loop_stop(loop);
+    return true;
+}
+
+static void link_state(void *c, bool up)
+{
+    loop_stop(loop);
+}
+
+static const struct net_user user = { receive, NULL, link_state, NULL };
+
+static void give_up(struct timer *t)
+{
+    test_fail(__FILE__, __LINE__, "only %u of %u packets came", arrived, expected);
+    loop_stop(t->loop);
+}
+
+/* Until n packets have come, to whomever. */
+static void run_until(u32 n)
+{
+    struct timer limit;
+
+    timer_init(&limit, loop, give_up);
+    timer_arm(&limit, clock_ns() + 20 * 1000000000ull);
+    arrived = 0;
+    expected = n;
+    CHECK_EQ(loop_run(loop), 0);
+    timer_disarm(&limit);
+}
+
+static void begin(void)
+{
+    if (!mkdtemp(dir))
+        abort();
+    setenv("XDG_RUNTIME_DIR", dir, 1);
+    loop = loop_new();
+}
+
+static int connect_raw(const char *name)
+{
+    struct error err;
+    int s = switch_connect(name, &err);
+
+    CHECK(s >= 0);
+    return s;
+}
+
+/* The process behind the switch. */
+static pid_t switch_pid(const char *name)
+{
+    int s = connect_raw(name);
+    struct ucred peer = { 0 };
+    socklen_t len = sizeof(peer);
+
+    getsockopt(s, SOL_SOCKET, SO_PEERCRED, &peer, &len);
+    close(s);
+    return peer.pid;
+}
+
+static void wait_gone(const char *name)
+{
+    char path[SWITCH_PATH];
+    struct error err;
+
+    CHECK_EQ(switch_path(name, path, &err), 0);
+    while (!access(path, F_OK)) /* ends with the test's timeout at the latest */
+        usleep(1000);
+}
+
+static void end(void)
+{
+    char path[64];
+
+    loop_free(loop);
+    snprintf(path, sizeof(path), "%s/lodge", dir);
+    rmdir(path);
+    CHECK_EQ(rmdir(dir), 0);
+    strcpy(dir, "/tmp/lodge-switch-XXXXXX");
+}
+
+static void plug(struct card *c, const char *spec)
+{
+    struct error err;
+
+    memset(c, 0, sizeof(*c));
+    c->net = net_open(spec, loop, &err);
+    if (!c->net) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(1);
+    }
+    net_mac(c->net, c->mac);
+    net_connect(c->net, &user, c);
+}
+
+static void send_as(struct card *c, const u8 dst[6], const u8 src[6], size_t len)
+{
+    static u8 f[NET_HDR + NET_MAX_FRAME];
+    const struct iovec iov[1] = { { f, NET_HDR + len } };
+
+    memcpy(f + NET_HDR, dst, 6);
+    memcpy(f + NET_HDR + 6, src, 6);
+    put16(f + NET_HDR + 12, 0x88b5);
+    CHECK(net_send(c->net, 0, iov, 1, NET_HDR + len));
+    net_flush(c->net, 0);
+}
+
+static const u8 everyone[6] = { 255, 255, 255, 255, 255, 255 }, nobody[6] = { 2, 0, 0, 0, 0, 9 };
+
+TEST(who_gets_what)
+{
+    static struct card a, b, c;
+    struct error err;
+    char spec[64];
+
+    begin();
+    plug(&a, "switch:lab");
+    plug(&b, "switch:lab,mac=52:54:00:00:00:0b");
+    plug(&c, "switch:lab");
+    CHECK_EQ(b.mac[5], 0x0b);
+    CHECK(memcmp(a.mac, c.mac, 6) && a.mac[0] % 4 == 2);
+
+    send_as(&a, everyone, a.mac, 60);
+    run_until(2);
+    CHECK(a.got == 0 && b.got == 1 && c.got == 1);
+    send_as(&a, b.mac, a.mac, 60);
+    send_as(&a, nobody, a.mac, 60); /* known to nobody: to all */
+    run_until(3);
+    CHECK(a.got == 0 && b.got == 3 && c.got == 2);
+    CHECK_EQ(b.len, NET_HDR + 60);
+
+    /* With another's address as its own, and with one of nobody: neither leaves the switch. */
+    send_as(&a, c.mac, b.mac, 60);
+    send_as(&a, c.mac, nobody, 60);
+    send_as(&a, everyone, everyone, 60);
+    send_as(&a, c.mac, a.mac, 61);
+    run_until(1);
+    CHECK_EQ(c.len, NET_HDR + 61);
+    CHECK_EQ(b.got, 3);
+    CHECK_EQ(net_stats(a.net).tx_dropped, 3);
+
+    /* An address that is taken. */
+    snprintf(spec, sizeof(spec), "switch:lab,mac=52:54:00:00:00:0b");
+    CHECK(!net_open(spec, loop, &err));
+    CHECK(strstr(err.text, "another machine on this switch has the address 52:54:00:00:00:0b"));
+    /* It is free when its machine has left. */
+    net_close(b.net);
+    send_as(&c, a.mac, c.mac, 60);
+    run_until(1);
+    plug(&b, spec);
+    net_close(a.net);
+    net_close(b.net);
+    net_close(c.net);
+    wait_gone("lab");
+    plug(&a, "switch:lab"); /* a new one starts */
+    net_close(a.net);
+    wait_gone("lab");
+    end();
+}
+
+TEST(one_that_takes_nothing)
+{
+    static struct card a, b, c;
+
+    begin();
+    plug(&a, "switch:slow");
+    plug(&b, "switch:slow");
+    plug(&c, "switch:slow");
+    b.deaf = true;
+    for (u32 i = 0; i < 400; i++) { /* 3.6 MB: many times what the switch keeps for b */
+        send_as(&a, b.mac, a.mac, 9000);
+        send_as(&a, c.mac, a.mac, 60);
+        if (i % 20 == 19)
+            run_until(20);
+    }
+    CHECK_EQ(c.got, 400);
+    CHECK(net_stats(a.net).tx_dropped >= 300);
+    b.deaf = false;
+    net_resume(b.net, 0);
+    CHECK(b.got > 10 && b.got < 100);
+    net_close(a.net);
+    net_close(b.net);
+    net_close(c.net);
+    wait_gone("slow");
+    end();
+}
+
+static int raw_join(const char *name, struct link *l)
+{
+    struct peer_hello h = { .magic = PEER_MAGIC, .version = PEER_VERSION, .mac = { 2, 0, 0, 0, 0, 1 } };
+    struct peer_answer a;
+    int s = connect_raw(name), fds[3];
+    struct iovec iov = { &a, sizeof(a) };
+    char control[CMSG_SPACE(sizeof(fds))] __attribute__((aligned(8)));
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
+
+    CHECK_EQ(send(s, &h, sizeof(h), 0), sizeof(h));
+    CHECK_EQ(recvmsg(s, &m, 0), sizeof(a));
+    CHECK_EQ(a.result, 0);
+    memcpy(fds, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(fds));
+    CHECK_EQ(link_attach(l, fds), 0);
+    return s;
+}
+
+static bool hung_up(int s)
+{
+    struct pollfd p = { .fd = s, .events = POLLIN };
+    char c;
+
+    return poll(&p, 1, 20000) == 1 && recv(s, &c, 1, 0) <= 0;
+}
+
+TEST(hostile_clients)
+{
+    static struct card a, b;
+    struct link l;
+    const u64 one = 1;
+    u32 nonsense[][2] = { { 7, 0 }, { 8, 0 }, { 0x80000000, 60 }, { 8, 0xffffffff }, { 128, 60000 } };
+
+    begin();
+    plug(&a, "switch:bad");
+    plug(&b, "switch:bad");
+    for (size_t i = 0; i < ARRAY_SIZE(nonsense); i++) { /* { head, the first record's length } */
+        int s = raw_join("bad", &l);
+        *(u32 *)(void *)l.out.data = nonsense[i][1];
+        l.shared->up.head = nonsense[i][0];
+        CHECK_EQ(write(l.bell_out, &one, 8), 8);
+        CHECK(hung_up(s));
+        close(s);
+        link_close(&l);
+    }
+    /* A tail that was never written, seen when somebody sends to this port. */
+    int s = raw_join("bad", &l);
+    l.shared->down.tail = 12345;
+    send_as(&a, everyone, a.mac, 60);
+    run_until(1);
+    CHECK_EQ(b.got, 1);
+    /* It cannot take the memory away. */
+    CHECK(ftruncate(l.memfd, 0) < 0);
+    close(s);
+    link_close(&l);
+    /* No hello, half a hello, another's hello. */
+    s = connect_raw("bad");
+    CHECK_EQ(send(s, "hello", 5, 0), 5);
+    CHECK(hung_up(s));
+    close(s);
+    s = connect_raw("bad");
+    close(s);
+    send_as(&a, b.mac, a.mac, 60);
+    run_until(1);
+    CHECK_EQ(b.got, 2);
+    /* The switch ends: the cable is out, and the machine goes on. */
+    kill(switch_pid("bad"), SIGKILL);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK(!net_link(a.net) || !net_link(b.net));
+    send_as(&a, b.mac, a.mac, 60);
+    net_close(a.net);
+    net_close(b.net);
+    /* What it left behind is in nobody's way. */
+    plug(&a, "switch:bad");
+    net_close(a.net);
+    wait_gone("bad");
+    end();
+}
+
+TEST(directory)
+{
+    struct error err;
+    char path[64];
+
+    begin();
+    CHECK(!net_open("switch:../x", loop, &err));
+    CHECK(strstr(err.text, "a name is of"));
+    snprintf(path, sizeof(path), "%s/lodge", dir);
+    CHECK(!mkdir(path, 0777) && !chmod(path, 0777));
+    CHECK(!net_open("switch:x", loop, &err));
+    CHECK(strstr(err.text, "only you can use"));
+    rmdir(path);
+    CHECK(!symlink("/tmp", path));
+    CHECK(!net_open("switch:x", loop, &err));
+    CHECK(strstr(err.text, "only you can use"));
+    unlink(path);
+    end();
+}
