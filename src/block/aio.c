@@ -99,6 +99,7 @@ int aio_ask_read(struct aio *aio, struct block *b, u64 offset, void *buf, u64 le
     pthread_mutex_lock(&aio->lock);
     a.next = aio->asked;
     aio->asked = &a;
+    __atomic_store_n(&aio->any_asked, true, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&aio->lock);
     aio_signal(aio);
     pthread_mutex_lock(&aio->lock);
@@ -111,11 +112,12 @@ int aio_ask_read(struct aio *aio, struct block *b, u64 offset, void *buf, u64 le
 
 static bool answer(struct aio *aio)
 {
-    if (!__atomic_load_n(&aio->asked, __ATOMIC_RELAXED))
+    if (!__atomic_load_n(&aio->any_asked, __ATOMIC_RELAXED))
         return false;
     pthread_mutex_lock(&aio->lock);
     struct aio_ask *a = aio->asked;
     aio->asked = NULL;
+    __atomic_store_n(&aio->any_asked, false, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&aio->lock);
     for (struct aio_ask *next; a; a = next) {
         next = a->next; /* a may end within */

@@ -43,6 +43,7 @@ struct aio {
     pthread_mutex_t lock;
     pthread_t owner;       /* the loop's thread */
     struct aio_ask *asked; /* under lock: reads that a worker wants done here */
+    bool any_asked;        /* atomic */
 };
 
 /* loop NULL: for tools. io: "uring", "threads" or NULL for what this host can. */

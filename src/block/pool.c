@@ -19,6 +19,7 @@ struct pool {
     u32 nthreads, idle, nqueued;
     struct aio_work *queue, **queue_last;
     struct aio_work *ended, **ended_last;
+    bool any; /* atomic: something ended, so that no lock is taken to see that nothing has */
     bool quit;
 };
 
@@ -41,6 +42,7 @@ static bool put_ended(struct pool *p, struct aio_work *w)
     w->next = NULL;
     *p->ended_last = w;
     p->ended_last = &w->next;
+    __atomic_store_n(&p->any, true, __ATOMIC_RELAXED);
     return first;
 }
 
@@ -115,9 +117,10 @@ void pool_add(struct pool *p, struct aio_work *w)
 
 struct aio_work *pool_ended(struct pool *p)
 {
-    if (!__atomic_load_n(&p->ended, __ATOMIC_RELAXED)) /* who put one there signals after */
+    if (!__atomic_load_n(&p->any, __ATOMIC_RELAXED)) /* who sets it signals after */
         return NULL;
     pthread_mutex_lock(&p->lock);
+    __atomic_store_n(&p->any, false, __ATOMIC_RELAXED);
     struct aio_work *w = p->ended;
     p->ended = NULL;
     p->ended_last = &p->ended;
