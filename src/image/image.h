@@ -48,6 +48,18 @@ int image_each(int (*each)(void *to, const struct image *image), void *to, struc
 struct block_progress;
 int must_check image_import(const char *file, const char *name, struct block_progress *p, struct image *image,
                             struct error *err);
+/*
+ * A new image: begin, fill the folder dir with disk.raw and image.conf (lines system=, cmdline=) and perhaps vmlinuz
+ * and initrd, commit, end; end without commit leaves nothing.  replace: takes the place of one of this name.
+ */
+struct image_draft {
+    char name[IMAGE_NAME_MAX + 1];
+    char dir[PATH_MAX], final[PATH_MAX];
+    int lock_fd;
+};
+int must_check image_begin(struct image_draft *d, const char *name, bool replace, struct error *err);
+int must_check image_commit(struct image_draft *d, struct error *err);
+void image_draft_end(struct image_draft *d); /* also after a failed begin */
 /* -EBUSY: a machine lies over it, and force is not set (then kept machines lose their disk's base). */
 int must_check image_remove(const char *name, bool force, struct error *err);
 

@@ -1,0 +1,340 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * store.c - the images of this user.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/tools.h"
+#include "image/internal.h"
+
+bool image_name_valid(const char *name)
+{
+    size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
+
+    return n && n <= IMAGE_NAME_MAX && !name[n] && name[0] != '-' && name[n - 1] != '-';
+}
+
+int image_home(char path[PATH_MAX], struct error *err)
+{
+    const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
+    int r;
+
+    if (data && data[0] == '/') /* relative ones are invalid: XDG Base Directory Specification */
+        r = path_join(path, data, "lodge", err);
+    else if (home && home[0] == '/')
+        r = path_join(path, home, ".local/share/lodge", err);
+    else
+        return error_set(err, ENOENT, "there is no folder for images: neither XDG_DATA_HOME nor HOME is set");
+    if (!r)
+        r = make_dirs(path, err);
+    return r;
+}
+
+int home_folder(const char *which, char path[PATH_MAX], struct error *err)
+{
+    char home[PATH_MAX];
+    int r = image_home(home, err);
+
+    if (!r)
+        r = path_join(path, home, which, err);
+    return r ? r : make_dirs(path, err);
+}
+
+/* A file of the image: its path if it is there, else "". */
+static int part(const struct image *image, const char *name, char path[PATH_MAX], struct error *err)
+{
+    int r = path_join(path, image->dir, name, err);
+
+    if (!r && access(path, R_OK))
+        path[0] = 0;
+    return r;
+}
+
+static int load(const char *images, const char *name, struct image *image, struct error *err)
+{
+    char path[PATH_MAX], conf[4096];
+    struct stat st;
+
+    memset(image, 0, sizeof(*image));
+    snprintf(image->name, sizeof(image->name), "%s", name);
+    int r = path_join(image->dir, images, name, err);
+    if (!r)
+        r = path_join(path, image->dir, "image.conf", err);
+    if (!r)
+        r = read_file(path, conf, sizeof(conf), err);
+    if (r)
+        return r;
+    conf_get(conf, "system", image->system, sizeof(image->system));
+    conf_get(conf, "cmdline", image->cmdline, sizeof(image->cmdline));
+    r = part(image, "disk.raw", image->disk, err);
+    if (!r)
+        r = part(image, "vmlinuz", image->kernel, err);
+    if (!r)
+        r = part(image, "initrd", image->initrd, err);
+    if (r)
+        return r;
+    if (!image->disk[0] || stat(image->disk, &st))
+        return error_set(err, ENOENT, "the image %s has lost its disk; \"lodge image rm %s\" removes the rest", name,
+                         name);
+    snprintf(image->format, sizeof(image->format), "raw");
+    image->size = (u64)st.st_size;
+    image->allocated = tree_allocated(image->dir);
+    return 0;
+}
+
+int image_find(const char *name, struct image *image, struct error *err)
+{
+    char images[PATH_MAX], dir[PATH_MAX];
+
+    if (!image_name_valid(name))
+        return error_set(err, EINVAL, "\"%s\" is no name of an image; it has small letters, digits and \"-\"", name);
+    int r = home_folder("images", images, err);
+    if (!r)
+        r = path_join(dir, images, name, err);
+    if (r)
+        return r;
+    if (access(dir, F_OK))
+        return !strcmp(name, "debian")
+                   ? error_set(err, ENOENT, "there is no image debian yet; \"lodge image build debian\" makes it")
+                   : error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them, \"lodge image "
+                                            "import FILE --name %s\" adds one", name, name);
+    return load(images, name, image, err);
+}
+
+int image_each(int (*each)(void *to, const struct image *image), void *to, struct error *err)
+{
+    char images[PATH_MAX];
+    struct image *image = malloc(sizeof(*image));
+    char **names = NULL;
+    int r = image ? home_folder("images", images, err) : -ENOMEM;
+
+    if (!r)
+        r = dir_names(images, &names, err);
+    for (char **n = names; !r && *n; n++) {
+        r = load(images, *n, image, err);
+        if (r == -ENOENT) { /* damaged, or just going: shown as empty */
+            image->size = 0;
+            r = 0;
+        }
+        if (!r)
+            r = each(to, image);
+    }
+    names_free(names);
+    free(image);
+    return r;
+}
+
+int home_lock(const char *folder, struct error *err)
+{
+    char path[PATH_MAX];
+    int r = path_join(path, folder, ".lock", err);
+
+    if (r)
+        return r;
+    int fd = lock_file(path, true, err);
+    return fd;
+}
+
+int lock_file(const char *path, bool wait, struct error *err)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
+    while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock)) {
+        int e = errno;
+        if (e == EINTR)
+            continue;
+        close(fd);
+        if (e == EAGAIN || e == EACCES)
+            return -EBUSY;
+        return error_set(err, e, "%s cannot be locked: %s", path, strerror(e));
+    }
+    return fd;
+}
+
+bool file_locked(const char *path)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    int fd = open(path, O_RDWR | O_CLOEXEC);
+    bool held = fd >= 0 && !fcntl(fd, F_OFD_GETLK, &lock) && lock.l_type != F_UNLCK;
+
+    if (fd >= 0)
+        close(fd);
+    return held;
+}
+
+/* ---- new images: made in a folder .NAME.new, which holds a locked file while that goes on ---- */
+
+int image_begin(struct image_draft *d, const char *name, bool replace, struct error *err)
+{
+    char images[PATH_MAX], hidden[IMAGE_NAME_MAX + 8], lock[PATH_MAX];
+
+    memset(d, 0, sizeof(*d));
+    d->lock_fd = -1;
+    snprintf(d->name, sizeof(d->name), "%s", name);
+    if (!image_name_valid(name))
+        return error_set(err, EINVAL, "\"%s\" cannot be the name of an image: up to %d small letters, digits and \"-\"",
+                         name, IMAGE_NAME_MAX);
+    snprintf(hidden, sizeof(hidden), ".%s.new", name);
+    int r = home_folder("images", images, err);
+    if (!r)
+        r = path_join(d->final, images, name, err);
+    if (!r)
+        r = path_join(d->dir, images, hidden, err);
+    if (!r)
+        r = path_join(lock, images, hidden, err);
+    if (r)
+        return r;
+    if (!replace && !access(d->final, F_OK))
+        return error_set(err, EEXIST, "there is an image %s already; \"lodge image rm %s\" removes it", name, name);
+    if (replace && (r = image_unused(name, err)))
+        return r;
+    if (strlen(lock) + 6 > sizeof(lock))
+        return error_set(err, ENAMETOOLONG, "the path %.64s... is too long", lock);
+    strcat(lock, ".lock");
+    d->lock_fd = lock_file(lock, false, err);
+    if (d->lock_fd == -EBUSY)
+        return error_set(err, EBUSY, "the image %s is being made by another lodge just now", name);
+    if (d->lock_fd < 0)
+        return d->lock_fd;
+    r = remove_tree(d->dir, err); /* of one that was killed */
+    return r ? r : make_dirs(d->dir, err);
+}
+
+int image_commit(struct image_draft *d, struct error *err)
+{
+    char old[PATH_MAX], home[PATH_MAX];
+    int r = home_folder("vms", home, err);
+
+    /* Machines are made and started under this lock: none begins to use the old one in between. */
+    int lock = r ? r : home_lock(home, err);
+    if (lock < 0)
+        return lock;
+    r = image_unused(d->name, err);
+    if (!r && snprintf(old, sizeof(old), "%s.old", d->dir) >= (int)sizeof(old))
+        r = error_set(err, ENAMETOOLONG, "the path %.64s... is too long", d->dir);
+    if (!r)
+        r = remove_tree(old, err);
+    if (!r && rename(d->final, old) && errno != ENOENT)
+        r = error_set(err, errno, "%s cannot be replaced: %s", d->final, strerror(errno));
+    if (!r && rename(d->dir, d->final))
+        r = error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno));
+    close(lock);
+    return r ? r : remove_tree(old, err);
+}
+
+void image_draft_end(struct image_draft *d)
+{
+    char lock[PATH_MAX + 8];
+
+    if (d->lock_fd < 0)
+        return;
+    (void)!remove_tree(d->dir, NULL);
+    snprintf(lock, sizeof(lock), "%s.lock", d->dir);
+    unlink(lock);
+    close(d->lock_fd);
+    d->lock_fd = -1;
+}
+
+int image_import(const char *file, const char *name, struct block_progress *p, struct image *image, struct error *err)
+{
+    struct image_draft d;
+    struct block_info info = { 0 };
+    char disk[PATH_MAX], conf[PATH_MAX], text[256];
+    int r = image_begin(&d, name, false, err);
+    struct block *src = NULL;
+
+    if (!r)
+        r = path_join(disk, d.dir, "disk.raw", err);
+    if (!r)
+        r = path_join(conf, d.dir, "image.conf", err);
+    if (!r) {
+        /* ALONE: a file from somewhere must not name others of this host as its backing file. */
+        src = block_open_tool(&(struct block_options){ .path = file, .readonly = true }, BLOCK_ALONE, err);
+        r = src ? block_info(src, &info, err) : -EINVAL;
+    }
+    if (!r && info.backing[0])
+        r = error_set(err, EINVAL, "%s lies over another image (%.64s): make one of them first, \"lodge disk convert\"",
+                      file, info.backing);
+    if (!r)
+        r = block_convert(src, &(struct block_create){ .path = disk, .format = "raw" }, p, err);
+    snprintf(text, sizeof(text), "system=imported from %.128s\nformat=raw\n",
+             strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
+    for (char *c = text; *c; c++)
+        if ((u8)*c < ' ' && !(*c == '\n' && (c[1] == 0 || !strncmp(c, "\nformat=", 8))))
+            *c = '?';
+    if (!r)
+        r = write_file(conf, text, strlen(text), 0600, err);
+    if (!r)
+        r = image_commit(&d, err);
+    if (!r)
+        r = image_find(name, image, err);
+    block_info_free(&info);
+    if (src)
+        (void)block_close(src, NULL);
+    image_draft_end(&d);
+    return r;
+}
+
+struct use {
+    const char *image;
+    char by[IMAGE_NAME_MAX + 1];
+};
+
+static int uses(void *to, const struct image_machine *m)
+{
+    struct use *u = to;
+
+    if (strcmp(m->image, u->image) || (!m->keep && !m->pid))
+        return 0;
+    snprintf(u->by, sizeof(u->by), "%s", m->name);
+    return 1;
+}
+
+int image_unused(const char *name, struct error *err)
+{
+    struct use u = { .image = name };
+    int r = image_machine_each(uses, &u, err);
+
+    return r <= 0 ? r
+                  : error_set(err, EBUSY, "the machine %s needs the image %s; \"lodge image rm --kept %s\" removes it",
+                              u.by, name, u.by);
+}
+
+int image_remove(const char *name, bool force, struct error *err)
+{
+    char images[PATH_MAX], dir[PATH_MAX], gone[PATH_MAX], hidden[IMAGE_NAME_MAX + 8], vms[PATH_MAX];
+    int r = image_name_valid(name) ? home_folder("images", images, err)
+                                   : error_set(err, EINVAL, "\"%s\" is no name of an image", name);
+
+    snprintf(hidden, sizeof(hidden), ".%s.gone", name);
+    if (!r)
+        r = path_join(dir, images, name, err);
+    if (!r)
+        r = path_join(gone, images, hidden, err);
+    if (!r)
+        r = home_folder("vms", vms, err);
+    if (r)
+        return r;
+    if (access(dir, F_OK))
+        return error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them", name);
+    int lock = home_lock(vms, err);
+    if (lock < 0)
+        return lock;
+    if (!force)
+        r = image_unused(name, err);
+    if (!r)
+        r = remove_tree(gone, err);
+    if (!r && rename(dir, gone))
+        r = error_set(err, errno, "%s cannot be removed: %s", dir, strerror(errno));
+    close(lock);
+    return r ? r : remove_tree(gone, err);
+}
