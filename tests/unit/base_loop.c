@@ -223,6 +223,123 @@ TEST(files_are_always_ready)
     close(w.fd);
 }
 
+/* ---- kicks ---- */
+
+static struct loop_kick kicks[2];
+static u64 work[2], work_seen[2];
+static unsigned served;
+
+static void serve(struct loop_kick *k)
+{
+    u64 i = (u64)(k - kicks);
+
+    served++;
+    work_seen[i] = __atomic_load_n(&work[i], __ATOMIC_RELAXED);
+    if (work_seen[0] == 300000 && work_seen[1] == 300000)
+        loop_stop(loop);
+}
+
+static void *kick_often(void *arg)
+{
+    u64 i = (u64)(uintptr_t)arg & 1;
+
+    for (int n = 0; n < 100000; n++) {
+        __atomic_fetch_add(&work[i], 1, __ATOMIC_RELAXED);
+        loop_kick(&kicks[i]);
+        if (n % 1000 == 0)
+            usleep(1); /* so that the loop sleeps, too */
+    }
+    return NULL;
+}
+
+TEST(no_kick_is_lost)
+{
+    pthread_t thread[6];
+
+    start(0);
+    served = 0;
+    for (int i = 0; i < 2; i++) {
+        work[i] = work_seen[i] = 0;
+        loop_kick_init(&kicks[i], loop, serve);
+    }
+    for (int i = 0; i < 6; i++)
+        pthread_create(&thread[i], NULL, kick_often, (void *)(uintptr_t)i);
+    CHECK_EQ(loop_run(loop), 0); /* one that is lost hangs here */
+    CHECK(served <= 600000);
+    for (int i = 0; i < 6; i++)
+        pthread_join(thread[i], NULL);
+    loop_free(loop);
+}
+
+static void kick_again(struct loop_kick *k)
+{
+    if (k == &kicks[1]) {
+        fired++; /* was removed before its turn */
+    } else if (++served == 1) {
+        loop_kick_remove(&kicks[1]);
+        loop_kick(k);
+        timer_arm(&late, 0);
+    } else if (served < 1000) {
+        loop_kick(k); /* the timer has its turn all the same */
+    }
+}
+
+TEST(kicks_leave_room_for_others)
+{
+    start(1);
+    served = 0;
+    timer_init(&late, loop, on_fire);
+    for (int i = 0; i < 2; i++)
+        loop_kick_init(&kicks[i], loop, kick_again);
+    loop_kick(&kicks[1]);
+    loop_kick(&kicks[0]); /* runs first or second: removed while waiting for its turn, or while listed */
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK(served < 1000);
+    CHECK_EQ(fired, 1);
+    loop_free(loop);
+}
+
+/* ---- those who wait for the loop's thread ---- */
+
+static bool finished;
+static unsigned waiting, released;
+
+static void *wait_for_it(void *arg)
+{
+    __atomic_fetch_add(&waiting, 1, __ATOMIC_SEQ_CST);
+    loop_wait(loop, &finished);
+    __atomic_fetch_add(&released, 1, __ATOMIC_SEQ_CST);
+    return NULL;
+}
+
+TEST(waiting_for_the_loop)
+{
+    pthread_t thread[2];
+
+    start(0);
+    for (int round = 0; round < 2; round++) {
+        finished = false;
+        waiting = released = 0;
+        for (int i = 0; i < 2; i++)
+            pthread_create(&thread[i], NULL, wait_for_it, NULL);
+        while (__atomic_load_n(&waiting, __ATOMIC_SEQ_CST) < 2)
+            usleep(10);
+        CHECK_EQ(__atomic_load_n(&released, __ATOMIC_SEQ_CST), 0);
+        if (round)
+            loop_let_go(loop);
+        else
+            loop_done(loop, &finished);
+        for (int i = 0; i < 2; i++)
+            pthread_join(thread[i], NULL);
+        CHECK_EQ(finished, !round);
+    }
+    loop_wait(loop, &finished); /* nobody waits before loop_hold */
+    loop_hold(loop);
+    loop_done(loop, &finished);
+    loop_wait(loop, &finished);
+    loop_free(loop);
+}
+
 TEST(stop_before_run)
 {
     start(0);
