@@ -20,7 +20,7 @@ struct net_spec {
     bool has_mac;
     u8 mac[6];
     u64 rate, burst;
-    const char *pcap;
+    const char *pcap, *seed;
     const char *option[NET_MAX_FORWARDS + 16];
     u32 noptions;
     char text[NET_MAX_SPEC]; /* what the pointers point into */

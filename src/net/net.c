@@ -78,6 +78,10 @@ static int parse_option(struct net_spec *s, const char *o, struct error *err)
         s->has_mac = true;
         return parse_mac(value, s->mac, err);
     }
+    if (!strncmp(o, "seed=", 5)) {
+        s->seed = value;
+        return 0;
+    }
     if (!strncmp(o, "rate=", 5))
         return parse_rate(value, s, err);
     if (!strncmp(o, "pcap=", 5)) {
@@ -132,7 +136,7 @@ static const struct net_ops *parse(const char *text, struct net_spec *s, struct 
         return NULL;
     }
     if (s->noptions && ops != &net_user_ops) {
-        error_set(err, EINVAL, "--net %s: unknown option \"%s\"; there are mac=, rate=, pcap=, queues=", s->kind,
+        error_set(err, EINVAL, "--net %s: unknown option \"%s\"; there are mac=, seed=, rate=, pcap=, queues=", s->kind,
                   s->option[0]);
         return NULL;
     }
@@ -325,6 +329,25 @@ void net_set_link(struct net *n, bool up)
 
 /* ---- the rest of the interface ---- */
 
+static int choose_mac(u8 mac[6], const struct net_spec *s, struct error *err)
+{
+    u64 hash = 0xcbf29ce484222325; /* FNV-1a */
+
+    if (s->has_mac) {
+        memcpy(mac, s->mac, 6);
+        return 0;
+    }
+    if (s->seed) {
+        for (const char *p = s->seed; *p; p++)
+            hash = (hash ^ (u8)*p) * 0x100000001b3;
+        memcpy(mac, &hash, 6);
+    } else if (getrandom(mac, 6, 0) != 6) {
+        return error_set(err, errno, "cannot get random bytes for an address: %s", strerror(errno));
+    }
+    mac[0] = (u8)((mac[0] & 0xfc) | 2); /* locally administered, one card's */
+    return 0;
+}
+
 struct net *net_open(const char *text, struct loop *loop, struct error *err)
 {
     struct net *n = calloc(1, sizeof(*n));
@@ -347,15 +370,8 @@ struct net *net_open(const char *text, struct loop *loop, struct error *err)
     timer_init(&n->rx_timer, loop, rx_timer);
     bucket_init(&n->tx, s->rate, s->burst, clock_ns());
     bucket_init(&n->rx, s->rate, s->burst, clock_ns());
-    if (s->has_mac) {
-        memcpy(n->mac, s->mac, 6);
-    } else {
-        if (getrandom(n->mac, 6, 0) != 6) {
-            error_set(err, errno, "cannot get random bytes for an address: %s", strerror(errno));
-            goto fail;
-        }
-        n->mac[0] = (u8)((n->mac[0] & 0xfc) | 2); /* locally administered, one card's */
-    }
+    if (choose_mac(n->mac, s, err))
+        goto fail;
     n->scratch = malloc(NET_MAX_FRAME);
     if (!n->scratch) {
         error_set(err, ENOMEM, "no memory");

@@ -3,11 +3,14 @@
  * net.h - what a network card's cable leads to: user (a private network behind the host, no privileges), tap, a
  * switch between the VMs of this host, nothing.  Knows no guest.
  *
- *   user[,hostfwd=tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT ...][,restrict=on][,net=CIDR][,ipv6=off] ...
+ *   user        and any of: hostfwd=tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT, several; HOSTADDR: 127.0.0.1,
+ *               HOSTPORT 0: a free one; IPv6 addresses in brackets.  restrict=on: the guest reaches nothing outside.
+ *               net=CIDR (10.0.2.0/24: host .2, DNS .3, guest .15), ipv6=off, hostname=NAME, mtu=N
  *   tap:IF      an existing tap device that this user may open
  *   switch:NAME the learning switch NAME of this user, started when the first VM plugs in
  *   none        a cable that leads nowhere: packets are lost, link down
- * and for each: mac=XX:XX:XX:XX:XX:XX, rate=BYTES/s[:BURST] (both ways), pcap=FILE, queues=N.
+ * and for each: mac=XX:XX:XX:XX:XX:XX, seed=TEXT (the address is made of it), rate=BYTES[:BURST] (a second and at once,
+ * each way), pcap=FILE, queues=N.
  *
  * A packet is an Ethernet frame of 14 to NET_MAX_FRAME bytes with a struct virtio_net_hdr (12 bytes, as
  * linux/virtio_net.h struct virtio_net_hdr_mrg_rxbuf has it, little-endian) before it, which says what checksum and
@@ -52,7 +55,7 @@ struct net *net_open(const char *spec, struct loop *loop, struct error *err);
 void net_connect(struct net *n, const struct net_user *user, void *card);
 void net_close(struct net *n);
 
-/* The card's address: given in spec, assigned by a switch, or random (locally administered) and stable per VM name. */
+/* The card's address: mac=, made of seed=, or random and locally administered; a switch gives one that is free there. */
 void net_mac(const struct net *n, u8 mac[6]);
 bool net_link(const struct net *n);
 u32 net_queues(const struct net *n);      /* queue pairs, 1 unless asked for and possible */

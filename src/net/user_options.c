@@ -156,7 +156,7 @@ int user_options(struct user_config *c, const struct net_spec *spec, struct erro
             r = parse_mtu(c, value, err);
         else
             r = error_set(err, EINVAL, "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
-                          "hostname=, mtu=, mac=, rate=, pcap=", o);
+                          "hostname=, mtu=, mac=, seed=, rate=, pcap=", o);
     }
     return r;
 }
