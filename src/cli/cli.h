@@ -21,11 +21,13 @@ extern const struct verb verbs[]; /* ends with a NULL name */
 const struct verb *verb_find(const char *name);
 
 int cli_run(int argc, char **argv);
+int cli_disk(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
 void help_run(void);
+void help_disk(void);
 void help_doctor(void);
 void help_help(void);
 void help_version(void);
