@@ -21,13 +21,11 @@ extern const struct verb verbs[]; /* ends with a NULL name */
 const struct verb *verb_find(const char *name);
 
 int cli_run(int argc, char **argv);
-int cli_disk(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
 void help_run(void);
-void help_disk(void);
 void help_doctor(void);
 void help_help(void);
 void help_version(void);
@@ -37,7 +35,7 @@ int usage_error(const char *fmt, ...) printf_like(1, 2);
 
 /* ---- options.c ---- */
 
-/* One option of a verb. arg is NULL if it takes none; then value is NULL. "[=...]": only "--name=value" gives one, and
+/* One option of a verb; the one with the name "" gets words that are no options. arg is NULL if it takes none; then value is NULL. "[=...]": only "--name=value" gives one, and
    without it value is NULL. */
 struct option_def {
     const char *name; /* without the dashes */
@@ -48,6 +46,10 @@ struct option_def {
 
 /* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name. */
 int must_check options_parse(const struct option_def *table, int argc, char **argv, void *to, struct error *err);
+/* The comma-separated keys of an option's value, "key=value" or "key"; ",," is a comma within. A table's arg with "|" in it
+   lists the values there are. Values given to set() are never freed. */
+int must_check options_keys(const struct option_def *table, const char *option, const char *text, void *to,
+                            struct error *err);
 void options_help(const struct option_def *table);
 
 /* The candidate nearest to word if it can be meant, else NULL. Ends with NULL. */

@@ -12,7 +12,6 @@
 
 const struct verb verbs[] = {
     { "run", "run a virtual machine on this terminal", cli_run, help_run },
-    { "disk", "make, look at and change disk images", cli_disk, help_disk },
     { "doctor", "say what this host offers and which engine would be used", cli_doctor, help_doctor },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },

@@ -66,7 +66,8 @@ static int unknown(const struct option_def *table, const char *given, struct err
         len--;
     }
     for (; table->name && n < ARRAY_SIZE(names) - 1; table++)
-        names[n++] = table->name;
+        if (*table->name)
+            names[n++] = table->name;
     names[n] = NULL;
     snprintf(word, sizeof(word), "%.*s", (int)MIN(len, sizeof(word) - 1), given);
     const char *best = len <= WORD_MAX ? suggest(word, names) : NULL;
@@ -81,6 +82,15 @@ int options_parse(const struct option_def *table, int argc, char **argv, void *t
         const struct option_def *o = table;
         const char *given = argv[i], *value = NULL;
         size_t len = strcspn(given, "=");
+        const struct option_def *plain = table;
+        while (plain->name && *plain->name)
+            plain++;
+        if (given[0] != '-' && plain->name) {
+            int r = plain->set(to, given, err);
+            if (r)
+                return r;
+            continue;
+        }
         if (given[0] != '-' || !given[1])
             return error_set(err, EINVAL, "\"%s\" is not an option; options begin with --", given);
         if (given[1] != '-')
@@ -105,9 +115,74 @@ int options_parse(const struct option_def *table, int argc, char **argv, void *t
     return 0;
 }
 
+/* The next of "a,b=c,d", with ",," for a comma within; *rest moves on. NULL at the end. */
+static char *next_key(char **rest)
+{
+    char *start = *rest, *to = start, *p = start;
+    if (!start)
+        return NULL;
+    for (; *p && (*p != ',' || p[1] == ','); p++) {
+        if (*p == ',')
+            p++;
+        *to++ = *p;
+    }
+    *rest = *p ? p + 1 : NULL;
+    *to = 0;
+    return start;
+}
+
+/* "raw|qcow2" holds value? */
+static bool is_choice(const char *choices, const char *value)
+{
+    const size_t n = strlen(value);
+    for (const char *c = choices; *c; c += strcspn(c, "|"), c += *c == '|')
+        if (strcspn(c, "|") == n && !strncmp(c, value, n))
+            return true;
+    return false;
+}
+
+int options_keys(const struct option_def *table, const char *option, const char *text, void *to, struct error *err)
+{
+    char *rest = strdup(text); /* the values live on with the configuration */
+    if (!rest)
+        return error_set(err, ENOMEM, "out of memory");
+    for (char *word; (word = next_key(&rest));) {
+        const struct option_def *o = table;
+        char *value = strchr(word, '=');
+        const size_t n = value ? (size_t)(value - word) : strlen(word);
+        const char *names[32];
+        size_t k = 0;
+        for (; o->name && (strlen(o->name) != n || strncmp(o->name, word, n)); o++)
+            if (k < ARRAY_SIZE(names) - 1)
+                names[k++] = o->name;
+        if (!o->name) {
+            char name[WORD_MAX + 1];
+            names[k] = NULL;
+            snprintf(name, sizeof name, "%.*s", (int)MIN(n, sizeof name - 1), word);
+            const char *best = suggest(name, names);
+            return best ? error_set(err, EINVAL, "--%s: unknown \"%s\"; did you mean %s?", option, name, best)
+                        : error_set(err, EINVAL, "--%s: unknown \"%s\"; \"lodge help run\" says what it takes", option, name);
+        }
+        if (value)
+            value++;
+        if (!o->arg && value)
+            return error_set(err, EINVAL, "--%s: %s takes no value", option, o->name);
+        if (o->arg && (!value || !*value))
+            return error_set(err, EINVAL, "--%s: %s needs a value: %s=%s", option, o->name, o->name, o->arg);
+        if (o->arg && strchr(o->arg, '|') && !is_choice(o->arg, value))
+            return error_set(err, EINVAL, "--%s: %s=%s: it is one of %s", option, o->name, value, o->arg);
+        int r = o->set(to, value, err);
+        if (r)
+            return r;
+    }
+    return 0;
+}
+
 void options_help(const struct option_def *table)
 {
     for (; table->name; table++) {
+        if (!*table->name)
+            continue;
         char left[80];
         const char *text = table->help;
         const char *gap = table->arg && table->arg[0] != '[' ? " " : "";

@@ -10,16 +10,13 @@
 #include <sys/sysinfo.h>
 
 #include "base/log.h"
+#include "base/loop.h"
 #include "chardev/chardev.h"
 #include "cli/cli.h"
+#include "cli/run.h"
+#include "image/image.h"
 #include "vm/config.h"
 #include "vm/vm.h"
-
-/* What is parsed into: the configuration, and whether --serial was given yet (the first one replaces the default). */
-struct run_options {
-    struct vm_config config;
-    bool serial_given;
-};
 
 static int bad_choice(struct error *err, const char *option, const char *value, const char *const *choices)
 {
@@ -67,6 +64,7 @@ static int set_cpus(void *to, const char *value, struct error *err)
     if (parse_number(value, 1, CONFIG_MAX_CPUS, &n))
         return error_set(err, EINVAL, "--cpus %s: it is a number from 1 to %d", value, CONFIG_MAX_CPUS);
     o->config.cpus = (u32)n;
+    o->cpus_given = true;
     return 0;
 }
 
@@ -89,6 +87,7 @@ static int set_memory(void *to, const char *value, struct error *err)
     if (bytes % 4096)
         return error_set(err, EINVAL, "--memory %s: it must be a multiple of 4K", value);
     o->config.memory = bytes;
+    o->memory_given = true;
     return 0;
 }
 
@@ -157,6 +156,70 @@ static int set_serial(void *to, const char *value, struct error *err)
         if (!strcmp(value, "stdio") && !strcmp(c->serial[i], "stdio"))
             return error_set(err, EINVAL, "--serial stdio: only one port can have the terminal");
     c->serial[c->nserial++] = value;
+    return 0;
+}
+
+static int set_image(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+
+    if (o->image)
+        return error_set(err, EINVAL, "\"%s\": only one image can be run, and it is %s", value, o->image);
+    if (!image_name_valid(value))
+        return error_set(err, EINVAL, "\"%s\" is no image's name; \"lodge image ls\" lists them, options begin with --", value);
+    o->image = value;
+    return 0;
+}
+
+static int set_keep(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+
+    if (!image_name_valid(value))
+        return error_set(err, EINVAL, "--keep %s: a name is 1 to %d small letters, digits and \"-\"", value, IMAGE_NAME_MAX);
+    o->keep = value;
+    return 0;
+}
+
+static int set_ssh_port(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+    u64 n;
+
+    if (parse_number(value, 1, 65535, &n))
+        return error_set(err, EINVAL, "--ssh-port %s: a number from 1 to 65535", value);
+    o->ssh_port = (u16)n;
+    return 0;
+}
+
+static int set_disk_size(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+
+    if (parse_size(value, &o->disk_size) || !o->disk_size)
+        return error_set(err, EINVAL, "--disk-size %s: a size is a number with K, M, G or T, for example 10G", value);
+    return 0;
+}
+
+static int set_machine(void *to, const char *value, struct error *err)
+{
+    static const char *const choices[] = { "pc", "micro", NULL };
+    struct run_options *o = to;
+
+    for (size_t i = 0; choices[i]; i++) {
+        if (!strcmp(value, choices[i])) {
+            o->config.micro = i;
+            return 0;
+        }
+    }
+    return bad_choice(err, "machine", value, choices);
+}
+
+static int set_timing(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+
+    o->config.timing = true;
     return 0;
 }
 
@@ -247,6 +310,7 @@ static int set_quiet(void *to, const char *value, struct error *err)
 }
 
 static const struct option_def options[] = {
+    { "", NULL, NULL, set_image },
     { "kernel", "FILE", "the kernel: bzImage, ELF with a PVH note, or Multiboot 1", set_kernel },
     { "initrd", "FILE", "initial ramdisk; for a Multiboot kernel its modules:\n\"FILE ARGS,FILE2 ARGS\"", set_initrd },
     { "append", "STRING", "the kernel's command line", set_append },
@@ -254,11 +318,26 @@ static const struct option_def options[] = {
     { "cpus", "N", "number of CPUs (1)", set_cpus },
     { "cpu", "MODEL[,+FEATURE,-FEATURE]", "CPU model (host) with features added and taken away", set_cpu },
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
+    { "machine", "KIND", "pc (the default), or micro: no legacy parts, starts faster", set_machine },
+    { "disk", "FILE[,KEY=VALUE]", "a disk image: format=raw|qcow2, readonly, serial=TEXT,\ncache=writeback|none, discard=on|off, snapshot=on (what is\nwritten goes with the run), errors=enospc|stop|report, queues=N;\nor nbd://HOST/NAME; may be repeated",
+      run_set_disk },
+    { "net", "WHERE[,KEY=VALUE]", "a network card: user[,hostfwd=tcp:127.0.0.1:2222-:22],\ntap:IF, switch:NAME or none; mac=, rate=, pcap=FILE,\nqueues=N; may be repeated",
+      run_set_net },
+    { "share", "PATH[:TAG][,ro]", "a folder of this host, for the guest to mount by its\ntag: mount -t virtiofs TAG /mnt; may be repeated", run_set_share },
+    { "console", "WHERE", "a port of the virtio console (hvc0 on), as --serial", run_set_console },
+    { "vsock", "PATH[,cid=N]", "sockets between host and guest: host programs connect to\nPATH and say CONNECT PORT; the guest's go to PATH_PORT", run_set_vsock },
+    { "input", "KIND[:WHERE]", "keyboard or tablet; WHERE (unix:PATH) its events come\nfrom, eight bytes each as virtio-input has them", run_set_input },
+    { "rng", NULL, "random numbers of this host (an image has it always)", run_set_rng },
+    { "balloon", "[=SIZE]", "memory the guest does not use goes back to this host; SIZE\nof it at once", run_set_balloon },
+    { "keep", "NAME", "an image: the machine and its disk stay, under this name;\nwithout it all goes with the run", set_keep },
+    { "disk-size", "SIZE", "an image: its disk grows to this", set_disk_size },
+    { "ssh-port", "PORT", "an image: its ssh is at this port of 127.0.0.1", set_ssh_port },
     { "code-cache", "SIZE[,after=N]", "software engine: memory for translated code (64M);\n0: interpret all; after N runs of a block (12)",
       set_code_cache },
     { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
       set_serial },
     { "device", "testdev", "debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects", set_device },
+    { "timing", NULL, "at the end, how long each phase of the start took", set_timing },
     { "no-reboot", NULL, "a reboot of the guest ends the run", set_no_reboot },
     { "trace", "WHAT[:FILE]", "exec, exceptions, io, mmio or jit (translations), to\nstandard error or a file; may be repeated",
       set_trace },
@@ -272,8 +351,11 @@ static const struct option_def options[] = {
 
 void help_run(void)
 {
-    puts("Usage: lodge run --kernel FILE [OPTIONS]\n\n"
-         "Runs a virtual machine; its first serial port is this terminal.\n");
+    puts("Usage: lodge run IMAGE [OPTIONS]\n"
+         "       lodge run --kernel FILE [OPTIONS]\n\n"
+         "Runs a virtual machine; its first serial port is this terminal.  IMAGE is one of \"lodge image ls\"\n"
+         "(\"lodge image build debian\" makes the first): it comes with a disk, a network card, and ssh by\n"
+         "\"lodge ssh\".\n");
     options_help(options);
     puts("\nOn the terminal: Ctrl-] then q ends the machine, Ctrl-] ? helps, Ctrl-] Ctrl-] sends one.\n\n"
          "Exit status: 0 the guest powered off; (value << 1) | 1 it wrote value to the debug exit;\n"
@@ -286,16 +368,72 @@ static int status_of(int code)
     return code == EAGAIN || code == EMFILE || code == ENFILE ? STATUS_FAILED : STATUS_USAGE;
 }
 
+/* An image's machine is a configuration like any other, but for the names in it. */
+static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, char text[2][1024],
+                           struct error *err)
+{
+    struct vm_config *c = &o->config;
+    const struct image_machine_options mo = { o->keep, o->image ? image : NULL, o->disk_size, o->ssh_port };
+    int r = 0;
+
+    if (o->image)
+        r = image_find(o->image, image, err);
+    if (!r)
+        r = image_machine_start(&mo, m, err);
+    if (!r && !o->image)
+        r = image_find(m->image, image, err);
+    if (r)
+        return r;
+    if (!c->kernel) {
+        if (!image->kernel[0])
+            return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
+        c->kernel = image->kernel;
+        c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
+        snprintf(text[0], sizeof text[0], "%s console=ttyS0 %s", image->cmdline, c->append);
+        c->append = text[0];
+    }
+    if (c->ndisks + 2 > CONFIG_MAX_DISKS || c->nnets == CONFIG_MAX_NETS)
+        return error_set(err, EINVAL, "an image's machine takes at most %d disks and %d network cards more",
+                         CONFIG_MAX_DISKS - 2, CONFIG_MAX_NETS - 1);
+    memmove(&c->disk[2], &c->disk[0], c->ndisks * sizeof c->disk[0]);
+    c->ndisks += 2;
+    c->disk[0] = (struct config_disk){ .file = m->disk, .format = "qcow2" };
+    c->disk[1] = (struct config_disk){ .file = m->seed, .format = "raw", .readonly = true };
+    snprintf(text[1], sizeof text[1], "user,hostfwd=tcp:127.0.0.1:%u-:22", m->ssh_port);
+    memmove(&c->net[1], &c->net[0], c->nnets * sizeof c->net[0]);
+    c->nnets++;
+    c->net[0] = text[1];
+    c->rng = true;
+    if (!o->memory_given)
+        c->memory = GiB(1);
+    if (!o->cpus_given)
+        c->cpus = MIN((u32)MAX(get_nprocs(), 1), 2u);
+    if (!c->quiet)
+        log_info("%s: \"lodge ssh %s\" logs in as %s%s", image->system[0] ? image->system : image->name, m->name, m->user,
+                 m->keep ? "" : "; what it writes goes with it (--keep NAME keeps it)");
+    return 0;
+}
+
 int cli_run(int argc, char **argv)
 {
     struct run_options o = { 0 };
     struct error err = { "" };
+    struct image image = { "" };
+    struct image_machine machine = { .lock_fd = -1 };
+    char text[2][1024];
+    int r;
 
     config_defaults(&o.config);
+    o.config.started = clock_ns();
     if (options_parse(options, argc, argv, &o, &err))
         return usage_error("%s", err.text);
-    if (!o.config.kernel)
-        return usage_error("--kernel FILE is needed; see \"lodge help run\"");
+    if (!o.config.kernel && !o.image && !o.keep)
+        return usage_error("an image's name or --kernel FILE is needed; see \"lodge help run\"");
+    if (o.disk_size && !o.image && !o.keep)
+        return usage_error("--disk-size is for an image's machine; others: lodge disk resize");
+    if (o.ssh_port && !o.image && !o.keep)
+        return usage_error("--ssh-port is for an image's machine; for others --net user,hostfwd=tcp:127.0.0.1:%u-:22",
+                           o.ssh_port);
     for (u32 i = 0; i < o.config.ntrace; i++)
         if (o.config.trace[i].what == TRACE_JIT && !o.config.code_cache)
             return usage_error("--trace jit: with --code-cache 0 nothing is translated");
@@ -304,7 +442,10 @@ int cli_run(int argc, char **argv)
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 
-    int r = vm_run(&o.config, &err);
+    r = o.image || o.keep ? configure_image(&o, &image, &machine, text, &err) : 0;
+    if (!r)
+        r = vm_run(&o.config, &err);
+    image_machine_end(&machine);
     if (r >= 0)
         return r;
     if (!err.text[0])

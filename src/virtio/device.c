@@ -162,6 +162,8 @@ void virtio_set_status(struct virtio_device *d, u8 status)
     }
     d->status |= new;
     if (new & VIRTIO_DRIVER_OK) {
+        if (!d->driver_ok_at)
+            d->driver_ok_at = clock_ns();
         if (d->ops->driver_ok)
             d->ops->driver_ok(d);
         kick_all(d);

@@ -23,6 +23,27 @@ struct config_trace { /* --trace WHAT[:FILE] */
     const char *file; /* NULL: standard error */
 };
 
+struct config_disk { /* --disk FILE[,...] */
+    const char *file;   /* a path, a block device, nbd:// or nbd+unix:// */
+    const char *format; /* NULL (found out), "raw", "qcow2" */
+    const char *serial; /* or NULL */
+    const char *overlay; /* what is written goes there, a qcow2 made anew; "": nowhere with a name; NULL: into file */
+    bool readonly;
+    bool direct;        /* cache=none */
+    bool no_discard;    /* discard=off */
+    /* What becomes of the host's errors: the guest gets them, the machine waits till they are mended, or the latter for a
+       full disk alone. */
+    enum { DISK_ERRORS_ENOSPC, DISK_ERRORS_STOP, DISK_ERRORS_REPORT } errors;
+    u32 queues;         /* 0: as many as CPUs */
+};
+
+struct config_share { /* --share PATH[:TAG][,ro] */
+    const char *path, *tag;
+    bool readonly;
+};
+
+enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_NETS = 8, CONFIG_MAX_SHARES = 8, CONFIG_MAX_CONSOLES = 8, CONFIG_MAX_INPUTS = 4 };
+
 enum config_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
 struct vm_config {
@@ -40,6 +61,26 @@ struct vm_config {
     u32 nserial; /* ports of the UARTs from COM1 on; those not given are "null" */
     const char *serial[CONFIG_MAX_SERIAL]; /* "stdio", "null", "file:PATH", "unix:PATH", in form checked */
 
+    bool micro; /* --machine micro */
+    u32 ndisks;
+    struct config_disk disk[CONFIG_MAX_DISKS];
+    u32 nnets;
+    const char *net[CONFIG_MAX_NETS]; /* as net.h has it */
+    u32 nshares;
+    struct config_share share[CONFIG_MAX_SHARES];
+    u32 nconsoles; /* ports of the virtio console, hvc0 on */
+    const char *console[CONFIG_MAX_CONSOLES]; /* as serial */
+    bool rng;                 /* --rng */
+    bool balloon;             /* --balloon */
+    u64 balloon_target;       /* bytes it asks for at first */
+    u32 ninputs;
+    struct config_input { /* --input keyboard|tablet[:WHERE] */
+        bool tablet;
+        const char *from; /* as serial, or NULL */
+    } input[CONFIG_MAX_INPUTS];
+    const char *vsock;        /* the socket's path, or NULL */
+    u64 vsock_cid;            /* 3 by default */
+
     bool testdev;   /* --device testdev */
     bool no_reboot; /* a reboot ends the run with status 0 */
     bool quiet;     /* nothing on standard error but errors */
@@ -48,6 +89,8 @@ struct vm_config {
     struct config_trace trace[CONFIG_MAX_TRACE];
     bool perf_map;          /* --perf-map */
     const char *system_map; /* the guest kernel's symbols, or NULL */
+    bool timing; /* --timing */
+    u64 started; /* clock_ns() when the command began */
     enum config_stats stats;
     const char *stats_file; /* NULL: standard error */
 };

@@ -41,6 +41,13 @@ struct vm {
     struct stats *stats; /* NULL: not asked for */
     struct boot *boot;
     struct loop *loop;
+    struct devices *devices;
+    struct vm_phase { /* --timing */
+        const char *name;
+        u64 at; /* clock_ns() when it was over */
+    } phase[16];
+    u32 nphases;
+    u32 stopped; /* disks that wait; loop thread */
     struct chardev *serial[MACHINE_SERIAL_PORTS];
     struct machine *machine;
     struct engine_vm *engine_vm;
@@ -62,8 +69,11 @@ struct vm {
 };
 
 struct vm *vm_new(const struct vm_config *config);
+/* A phase of the start is over, for --timing. */
+void timing_phase(struct vm *v, const char *name);
 /* Everything up to the machine's first reset; on failure vm_take_down still has to be called. */
 int must_check vm_build(struct vm *v, struct error *err);
-void vm_take_down(struct vm *v);
+/* -errno: a disk could not be written out, which was said. */
+int vm_take_down(struct vm *v);
 
 #endif

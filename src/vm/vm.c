@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -17,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/devices.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
 
@@ -93,6 +95,34 @@ static void say_triple_fault(struct vm *v, u32 vcpu)
               (unsigned long long)s->cr3);
 }
 
+/* The processors run, unless a disk waits for room on the host. */
+static void go_on(struct vm *v)
+{
+    if (!v->stopped)
+        vcpus_resume(v->vcpus);
+}
+
+static void on_disk_stop(void *ctx, const char *why)
+{
+    struct vm *v = ctx;
+    log_error("the machine waits: %s", why);
+    if (!v->stopped++)
+        vcpus_pause(v->vcpus);
+}
+
+static void on_disk_go(void *ctx)
+{
+    struct vm *v = ctx;
+    if (--v->stopped)
+        return;
+    log_error("the machine goes on");
+    pthread_mutex_lock(&v->lock);
+    const bool wanted = v->request == REQUEST_NONE && !v->ended;
+    pthread_mutex_unlock(&v->lock);
+    if (wanted)
+        vcpus_resume(v->vcpus);
+}
+
 static void reboot(struct vm *v)
 {
     struct error err = { "" };
@@ -106,7 +136,7 @@ static void reboot(struct vm *v)
         end(v, VM_EXIT_FAILED);
         return;
     }
-    vcpus_resume(v->vcpus);
+    go_on(v);
 }
 
 /* On the loop's thread. */
@@ -149,6 +179,30 @@ static void serve(void *arg)
         end(v, VM_EXIT_FAILED);
         break;
     }
+}
+
+/* ---- timing ------------------------------------------------------------- */
+
+void timing_phase(struct vm *v, const char *name)
+{
+    if (v->config->timing && v->nphases < ARRAY_SIZE(v->phase))
+        v->phase[v->nphases++] = (struct vm_phase){ name, clock_ns() };
+}
+
+static void timing_print(struct vm *v)
+{
+    u64 before = v->config->started;
+    if (!v->config->timing)
+        return;
+    timing_phase(v, "the run itself");
+    fprintf(stderr, "phases of the run, ms%30s %10s\n", "from start", "took");
+    for (u32 i = 0; i < v->nphases; i++) {
+        const struct vm_phase *p = &v->phase[i];
+        fprintf(stderr, "  %-38s %10.2f %10.2f\n", p->name, (double)(p->at - v->config->started) / 1e6,
+                (double)(p->at - before) / 1e6);
+        before = p->at;
+    }
+    devices_timing(v->devices, v->config->started);
 }
 
 /* ---- building ----------------------------------------------------------- */
@@ -227,14 +281,23 @@ int vm_build(struct vm *v, struct error *err)
         return error_set(err, errno, "cannot create the I/O loop: %s", strerror(errno));
     if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
         return rc;
+    timing_phase(v, "engine, CPU, kernel found");
+    struct devices_config dc = { .config = c, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
+    if ((rc = devices_open(&v->devices, &dc, err)))
+        return rc;
+    timing_phase(v, "disks and networks opened");
 
     struct machine_config mc = {
+        .kind = c->micro ? MACHINE_MICRO : MACHINE_PC,
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
         .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
+    if ((rc = devices_plug(v->devices, v->machine, err)))
+        return rc;
+    timing_phase(v, "machine built");
     struct engine_config ec = {
         .memory = machine_memory(v->machine),
         .cpuid = &v->cpuid,
@@ -255,13 +318,17 @@ int vm_build(struct vm *v, struct error *err)
         return rc;
     for (u32 i = 0; i < c->cpus; i++)
         v->engine_vcpus[i] = vcpus_engine(v->vcpus, i);
-    return machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
+    rc = machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
+    timing_phase(v, "processors made");
+    return rc;
 }
 
-void vm_take_down(struct vm *v)
+int vm_take_down(struct vm *v)
 {
     vcpus_free(v->vcpus);
+    devices_quiet(v->devices);
     machine_free(v->machine);
+    int rc = devices_close(v->devices);
     if (v->engine_vm)
         v->engine->vm_destroy(v->engine_vm);
     for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
@@ -280,6 +347,7 @@ void vm_take_down(struct vm *v)
         pthread_sigmask(SIG_SETMASK, &v->old_mask, NULL);
     pthread_mutex_destroy(&v->lock);
     free(v);
+    return rc;
 }
 
 struct vm *vm_new(const struct vm_config *config)
@@ -307,6 +375,7 @@ int vm_run(const struct vm_config *config, struct error *err)
             log_info("engine %s: %s", v->engine->name, v->engine_why.text);
         log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel, boot_protocol(v->boot), config->cpus,
                   (unsigned long long)(config->memory >> 20));
+        timing_phase(v, "kernel loaded");
         vcpus_resume(v->vcpus);
         rc = loop_run(v->loop);
         if (rc)
@@ -318,6 +387,8 @@ int vm_run(const struct vm_config *config, struct error *err)
         machine_drain_serial(v->machine, rc < 0 ? 0 : SERIAL_PATIENCE_NS);
     if (rc >= 0)
         stats_print(v->stats, v->engine, v->engine_vm);
-    vm_take_down(v);
-    return rc;
+    if (rc >= 0)
+        timing_print(v);
+    const int lost = vm_take_down(v);
+    return lost && rc == VM_EXIT_OK ? VM_EXIT_FAILED : rc;
 }

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * devices.c - opens what the configuration names and makes a virtio device of each.
+ */
+#include "vm/devices.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "block/block.h"
+#include "net/net.h"
+#include "virtio/balloon.h"
+#include "virtio/blk.h"
+#include "virtio/console.h"
+#include "virtio/fs.h"
+#include "virtio/input.h"
+#include "virtio/net.h"
+#include "virtio/rng.h"
+#include "virtio/vsock.h"
+
+struct devices {
+    struct devices_config c;
+    struct block *block[CONFIG_MAX_DISKS];
+    struct net *net[CONFIG_MAX_NETS];
+    struct virtio_blk *blk[CONFIG_MAX_DISKS];
+    struct virtio_net *card[CONFIG_MAX_NETS];
+    struct virtio_rng *rng;
+    struct virtio_balloon *balloon;
+    struct virtio_console *console;
+    struct chardev *port[CONFIG_MAX_CONSOLES];
+    struct virtio_input *input[CONFIG_MAX_INPUTS];
+    struct chardev *events[CONFIG_MAX_INPUTS];
+    struct virtio_vsock *vsock;
+    struct virtio_fs *share[CONFIG_MAX_SHARES];
+    u32 n;
+    struct virtio_device *all[MACHINE_MAX_VIRTIO];
+};
+
+/* ---- what is behind them ------------------------------------------------ */
+
+static struct block *open_disk(const struct config_disk *d, struct loop *loop, struct error *err)
+{
+    struct block_options o = {
+        .path = d->file,
+        .format = !d->format ? BLOCK_AUTO : !strcmp(d->format, "raw") ? BLOCK_RAW : BLOCK_QCOW2,
+        .cache = d->direct ? BLOCK_DIRECT : BLOCK_WRITEBACK,
+        .readonly = d->readonly,
+        .discard = !d->no_discard,
+        .overlay = d->overlay,
+    };
+    return block_open(&o, loop, err);
+}
+
+int devices_open(struct devices **out, const struct devices_config *c, struct error *err)
+{
+    struct devices *d = *out = calloc(1, sizeof *d);
+    if (!d)
+        return error_set(err, ENOMEM, "out of memory");
+    d->c = *c;
+    for (u32 i = 0; i < c->config->ndisks; i++)
+        if (!(d->block[i] = open_disk(&c->config->disk[i], c->loop, err)))
+            return -EINVAL;
+    for (u32 i = 0; i < c->config->nnets; i++)
+        if (!(d->net[i] = net_open(c->config->net[i], c->loop, err)))
+            return -EINVAL;
+    for (u32 i = 0; i < c->config->nconsoles; i++)
+        if (!(d->port[i] = chardev_open(c->config->console[i], c->loop, err)))
+            return -EINVAL;
+    for (u32 i = 0; i < c->config->ninputs; i++)
+        if (c->config->input[i].from && !(d->events[i] = chardev_open(c->config->input[i].from, c->loop, err)))
+            return -EINVAL;
+    return 0;
+}
+
+/* ---- the devices -------------------------------------------------------- */
+
+static int plug(struct devices *d, struct machine *m, struct virtio_device *v, struct error *err)
+{
+    const int rc = machine_plug(m, v, err);
+    if (!rc)
+        d->all[d->n++] = v;
+    return rc;
+}
+
+void devices_timing(const struct devices *d, u64 started)
+{
+    for (u32 i = 0; i < d->n; i++)
+        if (d->all[i]->driver_ok_at)
+            fprintf(stderr, "  guest: %-31s %10.2f\n", d->all[i]->ops->name,
+                    (double)(d->all[i]->driver_ok_at - started) / 1e6);
+}
+
+int devices_plug(struct devices *d, struct machine *m, struct error *err)
+{
+    const struct vm_config *c = d->c.config;
+    struct memory *memory = machine_memory(m);
+    int rc;
+
+    for (u32 i = 0; i < c->ndisks; i++) {
+        struct virtio_blk_config bc = {
+            .memory = memory,
+            .loop = d->c.loop,
+            .block = d->block[i],
+            .serial = c->disk[i].serial,
+            .queues = c->disk[i].queues ? c->disk[i].queues : MIN(c->cpus, 4u),
+            .write_cache = true,
+            .discard = !c->disk[i].no_discard,
+            .rerror = c->disk[i].errors == DISK_ERRORS_STOP ? VIRTIO_BLK_STOP : VIRTIO_BLK_REPORT,
+            .werror = c->disk[i].errors == DISK_ERRORS_STOP     ? VIRTIO_BLK_STOP
+                      : c->disk[i].errors == DISK_ERRORS_REPORT ? VIRTIO_BLK_REPORT
+                                                                : VIRTIO_BLK_ENOSPC,
+            .stop = d->c.stop,
+            .go = d->c.go,
+            .ctx = d->c.ctx,
+        };
+        if (!(d->blk[i] = virtio_blk_new(&bc, err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_blk_device(d->blk[i]), err)))
+            return rc;
+    }
+    for (u32 i = 0; i < c->nnets; i++) {
+        if (!(d->card[i] = virtio_net_new(d->net[i], memory, d->c.loop, err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_net_device(d->card[i]), err)))
+            return rc;
+    }
+    if (c->rng) {
+        if (!(d->rng = virtio_rng_new(memory, d->c.loop, err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_rng_device(d->rng), err)))
+            return rc;
+    }
+    if (c->nconsoles) {
+        struct virtio_console_config cc = { .memory = memory, .loop = d->c.loop, .nports = c->nconsoles };
+        memcpy(cc.port, d->port, sizeof cc.port);
+        if (!(d->console = virtio_console_new(&cc, err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_console_device(d->console), err)))
+            return rc;
+    }
+    for (u32 i = 0; i < c->nshares; i++) {
+        struct virtio_fs_config fc = {
+            .memory = memory, .loop = d->c.loop, .path = c->share[i].path, .tag = c->share[i].tag,
+            .readonly = c->share[i].readonly,
+        };
+        if (!(d->share[i] = virtio_fs_new(&fc, err)))
+            return -EINVAL;
+        if ((rc = plug(d, m, virtio_fs_device(d->share[i]), err)))
+            return rc;
+    }
+    for (u32 i = 0; i < c->ninputs; i++) {
+        const enum virtio_input_kind kind = c->input[i].tablet ? VIRTIO_INPUT_TABLET : VIRTIO_INPUT_KEYBOARD;
+        if (!(d->input[i] = virtio_input_new(kind, memory, d->c.loop, d->events[i], err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_input_device(d->input[i]), err)))
+            return rc;
+    }
+    if (c->vsock) {
+        struct virtio_vsock_config vc = { .memory = memory, .loop = d->c.loop, .path = c->vsock, .cid = c->vsock_cid };
+        if (!(d->vsock = virtio_vsock_new(&vc, err)))
+            return -EINVAL;
+        if ((rc = plug(d, m, virtio_vsock_device(d->vsock), err)))
+            return rc;
+    }
+    if (c->balloon) {
+        if (!(d->balloon = virtio_balloon_new(memory, d->c.loop, c->balloon_target, err)))
+            return -ENOMEM;
+        if ((rc = plug(d, m, virtio_balloon_device(d->balloon), err)))
+            return rc;
+    }
+    return 0;
+}
+
+void devices_quiet(struct devices *d)
+{
+    if (!d)
+        return;
+    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
+        if (d->net[i])
+            net_connect(d->net[i], NULL, NULL);
+    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
+        if (d->block[i])
+            block_drain(d->block[i]);
+}
+
+int devices_close(struct devices *d)
+{
+    int rc = 0;
+    if (!d)
+        return 0;
+    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
+        virtio_blk_free(d->blk[i]);
+    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
+        virtio_net_free(d->card[i]);
+    virtio_rng_free(d->rng);
+    virtio_console_free(d->console);
+    for (u32 i = 0; i < CONFIG_MAX_SHARES; i++)
+        virtio_fs_free(d->share[i]);
+    for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
+        virtio_input_free(d->input[i]);
+    virtio_vsock_free(d->vsock);
+    virtio_balloon_free(d->balloon);
+    for (u32 i = 0; i < CONFIG_MAX_CONSOLES; i++)
+        if (d->port[i])
+            chardev_close(d->port[i]);
+    for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
+        if (d->events[i])
+            chardev_close(d->events[i]);
+    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++) {
+        struct error err = { "" };
+        int r = d->block[i] ? block_close(d->block[i], &err) : 0;
+        if (r) {
+            log_error("%s", err.text);
+            rc = r;
+        }
+    }
+    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
+        if (d->net[i])
+            net_close(d->net[i]);
+    free(d);
+    return rc;
+}

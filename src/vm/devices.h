@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* devices.h - the virtio devices of a machine and what is behind them; inside vm/ only. The loop's thread. */
+#ifndef LODGE_VM_DEVICES_H
+#define LODGE_VM_DEVICES_H
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "machine/machine.h"
+#include "vm/config.h"
+
+struct devices;
+
+struct devices_config {
+    const struct vm_config *config;
+    struct loop *loop;
+    /* A disk cannot go on (the host's is full): the machine is to wait; go: no longer. The loop's thread, each stop
+       followed by its go. */
+    void (*stop)(void *ctx, const char *why);
+    void (*go)(void *ctx);
+    void *ctx;
+};
+
+/* Opens the files, sockets and cables: all that can be refused for the user's sake. */
+int must_check devices_open(struct devices **out, const struct devices_config *c, struct error *err);
+/* Makes the devices and plugs them in. */
+int must_check devices_plug(struct devices *d, struct machine *m, struct error *err);
+/* When each one's driver was ready, in ms from `started`, on standard error. */
+void devices_timing(const struct devices *d, u64 started);
+/* Before the machine's memory goes: nothing is under way any more. */
+void devices_quiet(struct devices *d);
+/* After the machine is gone. -errno, with one line on standard error, if a disk could not be written out. */
+int devices_close(struct devices *d);
+
+#endif

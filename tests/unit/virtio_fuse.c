@@ -1,0 +1,238 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* virtio_fuse.c - the file server of virtio-fs, asked without a queue. */
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fuse.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "test.h"
+#include "virtio/fs.h"
+
+static char dir[64];
+static u8 in[1 << 17], out[1 << 17];
+static u32 body; /* of the last answer */
+
+static struct fuse_server *start(bool readonly)
+{
+    struct error err = { "" };
+    strcpy(dir, "/tmp/lodge-fuse-XXXXXX");
+    if (!mkdtemp(dir))
+        abort();
+    struct fuse_server *s = fuse_server_new(dir, readonly, &err);
+    if (!s) {
+        fprintf(stderr, "%s\n", err.text);
+        exit(TEST_SKIP);
+    }
+    return s;
+}
+
+static void stop(struct fuse_server *s)
+{
+    char command[96];
+    fuse_server_free(s);
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    CHECK_EQ(system(command), 0);
+}
+
+/* The request in pieces of odd sizes; returns 0 or -errno. */
+static int ask(struct fuse_server *s, u32 opcode, u64 node, const void *args, u32 nargs, const void *more, u32 nmore)
+{
+    struct fuse_in_header h = { .len = (u32)sizeof h + nargs + nmore, .opcode = opcode, .unique = 7, .nodeid = node };
+    struct iovec iov[8];
+    struct virtio_chain c = { .iov = iov, .out_len = h.len, .in_len = sizeof out, .max = 8 };
+    u32 at = 0;
+    memcpy(in, &h, sizeof h);
+    memcpy(in + sizeof h, args, nargs);
+    memcpy(in + sizeof h + nargs, more, nmore);
+    for (const u32 step[] = { 3, 37, 1, UINT32_MAX }; at < h.len;) {
+        const u32 n = MIN(step[c.nout], h.len - at);
+        iov[c.nout++] = (struct iovec){ in + at, n };
+        at += n;
+    }
+    iov[c.nout + c.nin++] = (struct iovec){ out, 9 };
+    iov[c.nout + c.nin++] = (struct iovec){ out + 9, sizeof out - 9 };
+    const u64 len = fuse_server_serve(s, &c);
+    const struct fuse_out_header *a = (const void *)out;
+    if (!len)
+        return 1;
+    CHECK_EQ(len, a->len);
+    CHECK_EQ(a->unique, 7);
+    body = a->len - (u32)sizeof *a;
+    return a->error;
+}
+static int ask_name(struct fuse_server *s, u32 opcode, u64 node, const char *name)
+{
+    return ask(s, opcode, node, "", 0, name, (u32)strlen(name) + 1);
+}
+#define ANSWER(type) ((const type *)(const void *)(out + sizeof(struct fuse_out_header)))
+
+static u64 lookup(struct fuse_server *s, u64 node, const char *name)
+{
+    return ask_name(s, FUSE_LOOKUP, node, name) ? 0 : ANSWER(struct fuse_entry_out)->nodeid;
+}
+
+static void put(const char *name, const char *text)
+{
+    char path[128];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    if (!f || fputs(text, f) < 0 || fclose(f))
+        abort();
+}
+
+static u64 open_node(struct fuse_server *s, u32 opcode, u64 node, u32 flags, int *rc)
+{
+    const struct fuse_open_in o = { .flags = flags };
+    *rc = ask(s, opcode, node, &o, sizeof o, "", 0);
+    return ANSWER(struct fuse_open_out)->fh;
+}
+
+TEST(a_file_is_made_written_read_renamed_and_removed)
+{
+    struct fuse_server *s = start(false);
+    const struct fuse_init_in init = { .major = 7, .minor = 38, .flags = ~0u };
+    CHECK_EQ(ask(s, FUSE_INIT, 0, &init, sizeof init, "", 0), 0);
+    CHECK_EQ(ANSWER(struct fuse_init_out)->major, 7);
+
+    const struct fuse_create_in create = { .flags = O_RDWR, .mode = 0644 };
+    REQUIRE(!ask(s, FUSE_CREATE, 1, &create, sizeof create, "a", 2));
+    const u64 node = ANSWER(struct fuse_entry_out)->nodeid;
+    const u64 fh = ((const struct fuse_open_out *)(ANSWER(struct fuse_entry_out) + 1))->fh;
+
+    u8 data[20000];
+    for (u32 i = 0; i < sizeof data; i++)
+        data[i] = (u8)(i * 7);
+    const struct fuse_write_in w = { .fh = fh, .offset = 100, .size = sizeof data };
+    CHECK_EQ(ask(s, FUSE_WRITE, node, &w, sizeof w, data, sizeof data), 0);
+    CHECK_EQ(ANSWER(struct fuse_write_out)->size, sizeof data);
+    const struct fuse_read_in r = { .fh = fh, .offset = 100, .size = sizeof data + 5 };
+    CHECK_EQ(ask(s, FUSE_READ, node, &r, sizeof r, "", 0), 0);
+    CHECK_EQ(body, sizeof data);
+    CHECK(!memcmp(out + sizeof(struct fuse_out_header), data, sizeof data));
+
+    const struct fuse_setattr_in cut = { .valid = FATTR_SIZE | FATTR_MODE, .size = 50, .mode = 0600 };
+    CHECK_EQ(ask(s, FUSE_SETATTR, node, &cut, sizeof cut, "", 0), 0);
+    CHECK_EQ(ANSWER(struct fuse_attr_out)->attr.size, 50);
+    CHECK_EQ(ANSWER(struct fuse_attr_out)->attr.mode & 07777, 0600);
+
+    const struct fuse_mkdir_in mk = { .mode = 0755 };
+    CHECK_EQ(ask(s, FUSE_MKDIR, 1, &mk, sizeof mk, "d", 2), 0);
+    const u64 d = ANSWER(struct fuse_entry_out)->nodeid;
+    const struct fuse_rename2_in mv = { .newdir = d };
+    CHECK_EQ(ask(s, FUSE_RENAME2, 1, &mv, sizeof mv, "a\0b", 4), 0);
+    CHECK_EQ(lookup(s, d, "b"), node);
+    CHECK_EQ(lookup(s, 1, "a"), 0);
+    const struct fuse_release_in rel = { .fh = fh };
+    CHECK_EQ(ask(s, FUSE_RELEASE, node, &rel, sizeof rel, "", 0), 0);
+    CHECK_EQ(ask(s, FUSE_RELEASE, node, &rel, sizeof rel, "", 0), -EBADF);
+    CHECK_EQ(ask_name(s, FUSE_RMDIR, 1, "d"), -ENOTEMPTY);
+    CHECK_EQ(ask_name(s, FUSE_UNLINK, d, "b"), 0);
+    CHECK_EQ(ask_name(s, FUSE_RMDIR, 1, "d"), 0);
+
+    const struct fuse_forget_in f = { .nlookup = 2 };
+    CHECK_EQ(ask(s, FUSE_FORGET, node, &f, sizeof f, "", 0), 1);
+    CHECK_EQ(ask(s, FUSE_GETATTR, node, "", 0, "", 0), -ESTALE);
+    stop(s);
+}
+
+TEST(nothing_outside_the_folder_is_reached)
+{
+    struct fuse_server *s = start(false);
+    char path[128];
+    int rc;
+    snprintf(path, sizeof path, "%s/out", dir);
+    CHECK_EQ(symlink("/etc", path), 0);
+    snprintf(path, sizeof path, "%s/fifo", dir);
+    CHECK_EQ(mkfifo(path, 0600), 0);
+    static const char *const names[] = { "..", ".", "", "/etc/passwd", "out/passwd", "../x" };
+    for (u32 i = 0; i < ARRAY_SIZE(names); i++)
+        CHECK_EQ(ask_name(s, FUSE_LOOKUP, 1, names[i]), -EINVAL);
+    const u64 out_node = lookup(s, 1, "out"), fifo = lookup(s, 1, "fifo");
+    CHECK(out_node && fifo);
+    CHECK_EQ(ask_name(s, FUSE_LOOKUP, out_node, "passwd"), -ENOTDIR);
+    open_node(s, FUSE_OPEN, out_node, O_RDONLY, &rc);
+    CHECK_EQ(rc, -ENXIO);
+    open_node(s, FUSE_OPENDIR, out_node, O_RDONLY, &rc);
+    CHECK_EQ(rc, -ENOTDIR);
+    open_node(s, FUSE_OPEN, fifo, O_RDONLY, &rc);
+    CHECK_EQ(rc, -ENXIO);
+    const struct fuse_create_in create = { .flags = O_RDWR | O_TRUNC, .mode = 0644 };
+    CHECK_EQ(ask(s, FUSE_CREATE, 1, &create, sizeof create, "out", 4), -ELOOP);
+    const struct fuse_mknod_in dev = { .mode = S_IFCHR | 0600, .rdev = 0x101 };
+    CHECK_EQ(ask(s, FUSE_MKNOD, 1, &dev, sizeof dev, "mem", 4), -EPERM);
+    /* numbers of no node and no handle, names without an end */
+    CHECK_EQ(ask_name(s, FUSE_LOOKUP, 0, "x"), -ESTALE);
+    CHECK_EQ(ask_name(s, FUSE_LOOKUP, ~0ull, "x"), -ESTALE);
+    const struct fuse_read_in r = { .fh = ~0ull, .size = 10 };
+    CHECK_EQ(ask(s, FUSE_READ, 1, &r, sizeof r, "", 0), -EBADF);
+    CHECK_EQ(ask(s, FUSE_LOOKUP, 1, "", 0, "abc", 3), -EINVAL);
+    CHECK_EQ(ask(s, FUSE_RENAME2, 1, "", 0, "", 0), -EINVAL);
+    CHECK_EQ(ask(s, 4000, 1, "", 0, "", 0), -ENOSYS);
+    stop(s);
+}
+
+TEST(a_folder_is_listed_whole_in_any_portions)
+{
+    struct fuse_server *s = start(false);
+    bool seen[40] = { false };
+    int rc;
+    for (u32 i = 0; i < ARRAY_SIZE(seen); i++) {
+        char name[16];
+        snprintf(name, sizeof name, "file%u", i);
+        put(name, "x");
+    }
+    for (u32 plus = 0; plus < 2; plus++) {
+        memset(seen, 0, sizeof seen);
+        const u64 fh = open_node(s, FUSE_OPENDIR, 1, O_RDONLY, &rc);
+        REQUIRE(!rc);
+        u64 offset = 0;
+        for (u32 rounds = 0; rounds < 100; rounds++) {
+            const struct fuse_read_in r = { .fh = fh, .offset = offset, .size = 900 };
+            REQUIRE(!ask(s, plus ? FUSE_READDIRPLUS : FUSE_READDIR, 1, &r, sizeof r, "", 0));
+            if (!body)
+                break;
+            CHECK(body <= 900);
+            for (u32 at = 0; at < body;) {
+                const u8 *p = out + sizeof(struct fuse_out_header) + at;
+                const struct fuse_dirent *e = plus ? &((const struct fuse_direntplus *)(const void *)p)->dirent : (const void *)p;
+                unsigned n;
+                char name[64];
+                snprintf(name, sizeof name, "%.*s", (int)e->namelen, e->name);
+                if (sscanf(name, "file%u", &n) == 1 && n < ARRAY_SIZE(seen)) {
+                    CHECK(!seen[n]);
+                    seen[n] = true;
+                    if (plus)
+                        CHECK(((const struct fuse_direntplus *)(const void *)p)->entry_out.attr.size == 1);
+                }
+                offset = e->off;
+                at += (u32)(plus ? FUSE_DIRENTPLUS_SIZE((const struct fuse_direntplus *)(const void *)p) : FUSE_DIRENT_SIZE(e));
+            }
+        }
+        for (u32 i = 0; i < ARRAY_SIZE(seen); i++)
+            CHECK(seen[i]);
+    }
+    stop(s);
+}
+
+TEST(a_read_only_folder_stays_as_it_is)
+{
+    struct fuse_server *s = start(true);
+    int rc;
+    put("a", "text");
+    const u64 node = lookup(s, 1, "a");
+    open_node(s, FUSE_OPEN, node, O_RDWR, &rc);
+    CHECK_EQ(rc, -EROFS);
+    open_node(s, FUSE_OPEN, node, O_RDONLY | O_TRUNC, &rc);
+    CHECK_EQ(rc, -EROFS);
+    CHECK_EQ(ask_name(s, FUSE_UNLINK, 1, "a"), -EROFS);
+    const struct fuse_create_in create = { .flags = O_RDWR, .mode = 0644 };
+    CHECK_EQ(ask(s, FUSE_CREATE, 1, &create, sizeof create, "b", 2), -EROFS);
+    const struct fuse_setattr_in cut = { .valid = FATTR_SIZE };
+    CHECK_EQ(ask(s, FUSE_SETATTR, node, &cut, sizeof cut, "", 0), -EROFS);
+    open_node(s, FUSE_OPEN, node, O_RDONLY, &rc);
+    CHECK_EQ(rc, 0);
+    stop(s);
+}
