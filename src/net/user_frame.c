@@ -170,13 +170,13 @@ void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
             h.csum_start = (u16)tcp;
             h.csum_offset = TCP_CSUM;
             memcpy(data + tcp + TCP_CSUM, &sum, 2);
+            struct frame f;
+            if (frame_check(&f, &h, data, len))
+                return;
             if (takes & (v6 ? NET_TSO6 : NET_TSO4)) {
                 emit(ctx, (const u8 *)&h, data, len);
                 return;
             }
-            struct frame f;
-            if (frame_check(&f, &h, data, len))
-                return;
             h = (struct virtio_net_hdr_v1){ .flags = takes & NET_CSUM ? VIRTIO_NET_HDR_F_DATA_VALID : 0 };
             for (u32 i = 0; i < frame_cuts(&f); i++) {
                 const u32 n = frame_cut(&f, data, i, u->buf);

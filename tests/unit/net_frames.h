@@ -67,7 +67,7 @@ static u32 tcp_frame(u8 *d, struct virtio_net_hdr_v1 *h, bool v6, u32 vlan, u32 
 }
 
 /* A SYN that asks for segments of mss; its checksum is right. */
-static u32 syn_frame(u8 *d, struct virtio_net_hdr_v1 *h, bool v6, u32 mss)
+static __attribute__((unused)) u32 syn_frame(u8 *d, struct virtio_net_hdr_v1 *h, bool v6, u32 mss)
 {
     const u32 len = tcp_frame(d, h, v6, 0, 8, 0, 1), l4 = h->csum_start;
     u16 sum;
@@ -97,7 +97,7 @@ static __attribute__((unused)) void turn_round(u8 *d, bool v6)
     memcpy(ports + 2, t, 2);
 }
 
-static u32 udp_frame(u8 *d, u32 payload)
+static __attribute__((unused)) u32 udp_frame(u8 *d, u32 payload)
 {
     const u32 l4 = ip_frame(d, false, 0, 17, 8 + payload);
 
