@@ -77,6 +77,7 @@ static const struct {
     { SCMP_SYS(getrandom), FOR_ALL },
     { SCMP_SYS(rt_sigreturn), FOR_ALL },
     { SCMP_SYS(rt_sigprocmask), FOR_ALL }, /* abort() */
+    { SCMP_SYS(sigaltstack), FOR_ALL },
     { SCMP_SYS(getpid), FOR_ALL },
     { SCMP_SYS(gettid), FOR_ALL },
     { SCMP_SYS(tgkill), FOR_ALL },

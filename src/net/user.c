@@ -353,17 +353,23 @@ int user_process(int sock)
     struct user *u = calloc(1, sizeof(*u));
     struct peer_hello h;
     struct peer_answer a = { .magic = PEER_MAGIC };
-    int fds[3];
+    int fds[3], status = 1;
 
     if (!u || peer_receive_hello(sock, &h))
-        return 1;
+        goto out;
     memcpy(a.mac, h.mac, 6);
     u->link.memfd = u->link.bell_in = u->link.bell_out = -1;
     a.result = start(u, &h, &a);
     if (!a.result)
         link_fds(&u->link, fds);
-    if (peer_send_answer(sock, &a, a.result ? NULL : fds) || a.result)
-        return 1;
-    serve(u, sock);
-    return 0;
+    if (!peer_send_answer(sock, &a, a.result ? NULL : fds) && !a.result) {
+        serve(u, sock);
+        status = 0;
+    }
+    if (u->slirp)
+        slirp_cleanup(u->slirp);
+    link_close(&u->link);
+out:
+    free(u);
+    return status;
 }

@@ -28,7 +28,7 @@
 __attribute__((constructor)) static void be_netd(int argc, char **argv, char **env)
 {
     if (argc > 1 && !strcmp(argv[1], "netd"))
-        exit(netd_main(argc - 1, argv + 1));
+        _exit(netd_main(argc - 1, argv + 1));
 }
 
 /* ---- two networks, each the other's card ---- */
