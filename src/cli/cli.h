@@ -25,6 +25,12 @@ int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
+int cli_image(int argc, char **argv);
+int cli_ssh(int argc, char **argv);
+int cli_cp(int argc, char **argv);
+void help_image(void);
+void help_ssh(void);
+void help_cp(void);
 void help_run(void);
 void help_doctor(void);
 void help_help(void);

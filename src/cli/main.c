@@ -12,6 +12,9 @@
 
 const struct verb verbs[] = {
     { "run", "run a virtual machine on this terminal", cli_run, help_run },
+    { "image", "build, import, list and remove images of installed systems", cli_image, help_image },
+    { "ssh", "a shell or a command in a machine that runs", cli_ssh, help_ssh },
+    { "cp", "copy files into such a machine and out of it", cli_cp, help_cp },
     { "doctor", "say what this host offers and which engine would be used", cli_doctor, help_doctor },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },

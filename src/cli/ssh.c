@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * ssh.c - "lodge ssh" and "lodge cp": ssh and scp with the machine's port and keys, once the guest answers.
+ */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "cli/cli.h"
+#include "image/image.h"
+
+enum { WAIT_SECONDS = 600, NAP_MS = 100 };
+
+void help_ssh(void)
+{
+    puts("Usage: lodge ssh NAME [COMMAND...]\n\n"
+         "A shell in a machine that runs (\"lodge image ls\" lists them), or one command there; waits until it has\n"
+         "started. The exit status is the command's.");
+}
+
+void help_cp(void)
+{
+    puts("Usage: lodge cp FILE... NAME:PATH\n"
+         "       lodge cp NAME:PATH... FILE\n\n"
+         "Copies files and folders into a machine that runs, or out of it. A PATH that does not begin with / is in\n"
+         "the home folder there.");
+}
+
+/* Whether a server of ssh greets at the port (RFC 4253, 4.2): a port that is forwarded accepts before the guest does. */
+static bool greets(u16 port)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    char text[4];
+
+    a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    bool yes = fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)) &&
+               poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 5000) == 1 && recv(fd, text, 4, MSG_WAITALL) == 4 &&
+               !memcmp(text, "SSH-", 4);
+    if (fd >= 0)
+        close(fd);
+    return yes;
+}
+
+/* The machine, once its ssh answers. */
+static int reach(const char *name, struct image_machine *m, struct error *err)
+{
+    u64 begin = clock_ns(), told = 0;
+    int r;
+
+    for (;;) {
+        if ((r = image_machine_find(name, m, err)))
+            break;
+        if (!m->pid) {
+            r = error_set(err, ENOTCONN, told ? "the machine %s has ended" : "the machine %s does not run; \"lodge run "
+                          "--keep %s\" starts it", name, name);
+            break;
+        }
+        if (greets(m->ssh_port))
+            break;
+        u64 seconds = (clock_ns() - begin) / 1000000000;
+        if (seconds >= WAIT_SECONDS) {
+            r = error_set(err, ETIMEDOUT, "the machine %s runs, but no ssh answers in it after %d s", name,
+                          WAIT_SECONDS);
+            break;
+        }
+        if (seconds != told && isatty(STDERR_FILENO))
+            fprintf(stderr, "\r\033[KWaiting for %s to start: %llu s", name, (unsigned long long)seconds);
+        else if (!told && seconds)
+            fprintf(stderr, "Waiting for %s to start\n", name);
+        told = seconds;
+        poll(NULL, 0, NAP_MS);
+    }
+    if (told && isatty(STDERR_FILENO))
+        fputs("\r\033[K", stderr);
+    return r;
+}
+
+enum { COMMON = 24 };
+
+/* What ssh and scp have in common, from `args` on; returns how many. The strings are the process's. */
+static int common(char **args, const struct image_machine *m)
+{
+    static char hosts[PATH_MAX + 32], alias[IMAGE_NAME_MAX + 16];
+    int n = 0;
+    /* The user's own configuration is for other hosts. Of the algorithms that all know those that cost a slow guest
+       least come first: nobody listens on the way through this host's memory. */
+    static const char *const fixed[] = { "-F", "/dev/null", "-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=accept-new",
+                                         "-oGlobalKnownHostsFile=/dev/null", "-oCheckHostIP=no", "-oLogLevel=ERROR",
+                                         "-oPasswordAuthentication=no", "-oKbdInteractiveAuthentication=no",
+                                         "-oKexAlgorithms=^curve25519-sha256", "-oCiphers=^aes128-gcm@openssh.com" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
+        args[n++] = (char *)fixed[i];
+    snprintf(hosts, sizeof(hosts), "-oUserKnownHostsFile=\"%s\"", m->known_hosts);
+    snprintf(alias, sizeof(alias), "-oHostKeyAlias=%s", m->name);
+    args[n++] = hosts;
+    args[n++] = alias;
+    args[n++] = (char *)"-i";
+    args[n++] = (char *)m->key;
+    return n;
+}
+
+static int status_of(int r, struct error *err)
+{
+    if (!err->text[0])
+        error_set(err, -r, "%s", strerror(-r));
+    log_error("%s", err->text);
+    return r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
+}
+
+static int execute(char **args)
+{
+    fflush(stdout);
+    execvp(args[0], args);
+    if (errno == ENOENT)
+        log_error("%s is needed; it is in the package openssh-client", args[0]);
+    else
+        log_error("%s cannot be run: %s", args[0], strerror(errno));
+    return STATUS_FAILED;
+}
+
+int cli_ssh(int argc, char **argv)
+{
+    struct image_machine m;
+    struct error err = { "" };
+    char port[16], login[64];
+
+    if (argc < 2 || argv[1][0] == '-')
+        return usage_error("it is \"lodge ssh NAME [COMMAND...]\"; \"lodge image ls\" lists the machines");
+    int r = reach(argv[1], &m, &err);
+    if (r)
+        return status_of(r, &err);
+    char **args = calloc((size_t)argc + COMMON, sizeof(*args));
+    if (!args)
+        return status_of(-ENOMEM, &err);
+    snprintf(port, sizeof(port), "-p%u", m.ssh_port);
+    snprintf(login, sizeof(login), "%s@127.0.0.1", m.user);
+    args[0] = (char *)"ssh";
+    int n = 1 + common(args + 1, &m);
+    args[n++] = port;
+    args[n++] = login;
+    if (argc > 2)
+        args[n++] = (char *)"--";
+    for (int i = 2; i < argc; i++)
+        args[n++] = argv[i];
+    r = execute(args);
+    free(args);
+    return r;
+}
+
+/* The length of NAME in "NAME:PATH"; 0: a file of this host. */
+static size_t machine_part(const char *word)
+{
+    size_t n = strcspn(word, ":/");
+
+    return word[n] == ':' && n <= IMAGE_NAME_MAX ? n : 0;
+}
+
+int cli_cp(int argc, char **argv)
+{
+    struct image_machine m;
+    struct error err = { "" };
+    char name[IMAGE_NAME_MAX + 1] = "", port[16];
+    size_t all = 0;
+
+    for (int i = 1; i < argc; i++) {
+        size_t n = machine_part(argv[i]);
+        if (argv[i][0] == '-')
+            return usage_error("cp: it has no options; a file %s is ./%s", argv[i], argv[i]);
+        if (n && name[0] && (strlen(name) != n || strncmp(name, argv[i], n)))
+            return usage_error("cp: only one machine at a time");
+        if (n)
+            snprintf(name, sizeof(name), "%.*s", (int)n, argv[i]);
+        if (i > 1 && i < argc - 1 && !n != !machine_part(argv[1]))
+            return usage_error("cp: all but the last are on one side");
+        all += strlen(argv[i]) + 64;
+    }
+    if (argc < 3 || !name[0] || !machine_part(argv[1]) == !machine_part(argv[argc - 1]))
+        return usage_error("it is \"lodge cp FILE... NAME:PATH\" or \"lodge cp NAME:PATH... FILE\"");
+    int r = reach(name, &m, &err);
+    char **args = r ? NULL : calloc((size_t)argc + COMMON, sizeof(*args));
+    char *text = args ? malloc(all) : NULL;
+    if (!text) {
+        free(args);
+        return status_of(r ? r : -ENOMEM, &err);
+    }
+    snprintf(port, sizeof(port), "-P%u", m.ssh_port);
+    args[0] = (char *)"scp";
+    int n = 1 + common(args + 1, &m);
+    args[n++] = port;
+    args[n++] = (char *)"-rp";
+    args[n++] = (char *)"--";
+    char *at = text;
+    for (int i = 1; i < argc; i++) {
+        size_t host = machine_part(argv[i]);
+        args[n++] = at;
+        /* "./": scp would take a colon later in a name for a host's as well. */
+        at += host ? sprintf(at, "%s@127.0.0.1:%s", m.user, argv[i] + host + 1)
+                   : sprintf(at, "%s%s", argv[i][0] == '/' ? "" : "./", argv[i]);
+        at++;
+    }
+    r = execute(args);
+    free(text);
+    free(args);
+    return r;
+}
