@@ -272,20 +272,21 @@ static const void *indirect_table(const struct virtio_queue *q, const struct des
 static const char *walk_split(struct virtio_queue *q, struct virtio_chain *c, u16 head)
 {
     const void *table = q->desc_ptr;
-    u64 n = q->size, i = head;
+    u64 n = q->size, i = head, seen = 0;
+    bool indirect = false;
     const char *why = NULL;
 
-    for (u64 seen = 0; i < n; seen++) {
-        struct desc d = read_desc(table, i, false);
-        if (seen == n)
+    while (i < n) {
+        if (seen++ == n)
             return "a chain that loops";
+        struct desc d = read_desc(table, i, false);
         if (d.flags & VIRTQ_DESC_F_INDIRECT) {
-            if (table != q->desc_ptr)
+            if (indirect)
                 return "an indirect table in an indirect table";
             if (!(table = indirect_table(q, &d, &n, &why)))
                 return why;
-            i = 0;
-            seen = UINT64_MAX; /* + 1 */
+            indirect = true;
+            i = seen = 0;
             continue;
         }
         if ((why = add(q, c, &d)) || !(d.flags & VIRTQ_DESC_F_NEXT))
