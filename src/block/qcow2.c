@@ -377,7 +377,7 @@ static int open_image(struct block *b, struct error *err)
         if (!b->readonly && !b->check_only)
             r = prepare_writing(q, err);
     }
-    if (!r && q->backing)
+    if (!r && q->backing && !b->alone)
         r = block_open_backing(b, q->backing, q->backing_format, err);
     if (r)
         destroy(q);
