@@ -21,6 +21,7 @@ extern const struct verb verbs[]; /* ends with a NULL name */
 const struct verb *verb_find(const char *name);
 
 int cli_run(int argc, char **argv);
+int cli_disk(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
@@ -32,6 +33,7 @@ void help_image(void);
 void help_ssh(void);
 void help_cp(void);
 void help_run(void);
+void help_disk(void);
 void help_doctor(void);
 void help_help(void);
 void help_version(void);

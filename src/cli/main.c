@@ -15,6 +15,7 @@ const struct verb verbs[] = {
     { "image", "build, import, list and remove images of installed systems", cli_image, help_image },
     { "ssh", "a shell or a command in a machine that runs", cli_ssh, help_ssh },
     { "cp", "copy files into such a machine and out of it", cli_cp, help_cp },
+    { "disk", "make, look at and change disk images", cli_disk, help_disk },
     { "doctor", "say what this host offers and which engine would be used", cli_doctor, help_doctor },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },
