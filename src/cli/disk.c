@@ -1,0 +1,661 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * disk.c - "lodge disk": makes, looks at and changes disk images. Options, output for programs and exit statuses are those
+ * of qemu-img where it has them.
+ */
+#include <errno.h>
+#include <getopt.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/loop.h"
+#include "block/tools.h"
+#include "cli/cli.h"
+
+/* Of "check": qemu-img's. */
+enum { CHECK_FAILED = 1, CHECK_ERRORS = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };
+
+struct given {
+    const char *format, *to_format, *backing, *backing_format, *repair, *name;
+    char mode; /* snapshot: l c a d */
+    bool json, chain, shrink, unsafe, force, quiet, progress, share;
+    struct block_create create; /* -o */
+    const char *args[2];
+    int nargs;
+};
+
+struct command {
+    const char *name;
+    const char *letters; /* getopt's; long options are looked up by their letter */
+    int min, max;        /* arguments */
+    const char *usage, *text;
+    int (*run)(struct given *g);
+};
+extern const struct command disk_commands[];
+
+static volatile sig_atomic_t interrupted;
+
+static void interrupt(int sig)
+{
+    interrupted = sig;
+}
+
+static int fail(const struct error *err)
+{
+    fprintf(stderr, "lodge: %s\n", err->text);
+    return STATUS_FAILED;
+}
+
+/* ---- numbers and strings ---- */
+
+/* As qemu-img: bytes, or with k, M, G, T, P, E; also 1.5G. */
+static int read_size(const char *text, u64 *bytes, struct error *err)
+{
+    static const char units[] = "bkMGTPE";
+    char *end;
+    const char *unit;
+
+    errno = 0;
+    long double v = strtold(text, &end);
+    unit = *end ? strchr(units, *end == 'K' ? 'k' : *end == 'B' ? 'b' : *end) : units;
+    if (end == text || text[0] < '0' || text[0] > '9' || !unit || (*end && end[1] && strcasecmp(end + 1, "iB") &&
+                                                                   strcasecmp(end + 1, "B")))
+        return error_set(err, EINVAL, "\"%s\" is no size: a number of bytes, or one with k, M, G or T, as 20G", text);
+    for (; unit > units; unit--)
+        v *= 1024;
+    if (errno || !(v < 9.2e18L))
+        return error_set(err, ERANGE, "%s is larger than any image can be", text);
+    *bytes = (u64)v;
+    return 0;
+}
+
+static const char *human(u64 bytes, char out[32])
+{
+    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
+    double v = (double)bytes;
+    u32 i = 0;
+
+    for (; v >= 1000 && i < ARRAY_SIZE(units) - 1; i++)
+        v /= 1024;
+    snprintf(out, 32, "%.3g %s", v, units[i]);
+    return out;
+}
+
+static void json_string(const char *s)
+{
+    putchar('"');
+    for (; *s; s++) {
+        if (*s == '"' || *s == '\\')
+            printf("\\%c", *s);
+        else if ((unsigned char)*s < ' ' || *s == 0x7f)
+            printf("\\u%04x", (unsigned char)*s);
+        else
+            putchar(*s);
+    }
+    putchar('"');
+}
+
+/* What an image says about itself may hold anything, also a terminal's commands. */
+static void print_text(const char *s)
+{
+    for (; *s; s++)
+        putchar((unsigned char)*s < ' ' || *s == 0x7f ? '?' : *s);
+}
+
+/* ---- progress ---- */
+
+struct meter {
+    struct block_progress progress;
+    const char *what;
+    u64 began, said;
+    bool on, forced, drawn;
+};
+
+static bool tell(struct block_progress *p, u64 done, u64 total)
+{
+    struct meter *m = container_of(p, struct meter, progress);
+    u64 now = clock_ns();
+    char a[32];
+
+    /* On a terminal, and only for what takes a while. */
+    if (m->on && total && now - m->said > 200000000 && (m->forced || now - m->began > 1000000000)) {
+        fprintf(stderr, "\r%s: %5.1f%% of %s ", m->what, 100.0 * (double)done / (double)total, human(total, a));
+        m->said = now;
+        m->drawn = true;
+    }
+    return interrupted;
+}
+
+static struct block_progress *meter_begin(struct meter *m, const struct given *g, const char *what)
+{
+    struct sigaction sa = { .sa_handler = interrupt, .sa_flags = SA_RESETHAND }; /* the second ends it at once */
+
+    *m = (struct meter){ { tell }, what, clock_ns(), 0, !g->quiet && (g->progress || isatty(STDERR_FILENO)), g->progress, 0 };
+    sigaction(SIGINT, &sa, NULL);
+    sigaction(SIGTERM, &sa, NULL);
+    sigaction(SIGHUP, &sa, NULL);
+    return &m->progress;
+}
+
+static int meter_end(struct meter *m, int r, const struct error *err)
+{
+    if (m->drawn)
+        fprintf(stderr, r ? "\n" : "\r%s: 100%%%20s\n", m->what, "");
+    if (!r)
+        return STATUS_OK;
+    if (!interrupted)
+        return fail(err);
+    fprintf(stderr, "lodge: %s was interrupted\n", m->what);
+    return 128 + (int)interrupted;
+}
+
+/* ---- commands ---- */
+
+static struct block *open_image(const struct given *g, bool write, u32 how, struct error *err)
+{
+    struct block_options o = { .path = g->args[0], .readonly = !write, .discard = true, .no_lock = g->share };
+
+    if (block_format_named(g->format, &o.format, err))
+        return NULL;
+    return block_open_tool(&o, how, err);
+}
+
+static int close_image(struct block *b, int status)
+{
+    struct error err;
+
+    if (block_close(b, &err) && status == STATUS_OK)
+        return fail(&err);
+    return status;
+}
+
+static int run_create(struct given *g)
+{
+    struct block_create t = g->create;
+    struct error err;
+
+    t.path = g->args[0];
+    t.format = g->format ? g->format : "raw";
+    t.backing = g->backing;
+    t.backing_format = g->backing_format;
+    t.overwrite = g->force;
+    t.unchecked = g->unsafe;
+    if (g->nargs == 2) {
+        if (read_size(g->args[1], &t.size, &err))
+            return usage_error("%s", err.text);
+    } else if (!g->backing || g->unsafe) {
+        return usage_error("a size is needed: lodge disk create %s SIZE", g->args[0]);
+    }
+    return block_create(&t, &err) ? fail(&err) : STATUS_OK;
+}
+
+static void snapshots_text(const struct block_info *i)
+{
+    char a[32];
+
+    if (i->nsnapshots)
+        printf("Snapshot list:\n%-8s %-16s %8s %20s %12s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK");
+    for (u32 n = 0; n < i->nsnapshots; n++) {
+        const struct block_snapshot_info *s = &i->snapshots[n];
+        time_t when = (time_t)s->time_s;
+        u64 clock_s = s->clock_ns / 1000000000;
+        struct tm tm;
+        char date[40] = "?";
+        if (localtime_r(&when, &tm))
+            strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
+        print_text(s->id);
+        printf("%*s", (int)MAX(1, 9 - (int)strlen(s->id)), "");
+        print_text(s->name);
+        printf("%*s", (int)MAX(1, 17 - (int)strlen(s->name)), "");
+        printf("%8s %20s %02llu:%02llu:%02llu.%03llu\n", human(s->state_size, a), date, (unsigned long long)clock_s / 3600,
+               (unsigned long long)clock_s / 60 % 60, (unsigned long long)clock_s % 60,
+               (unsigned long long)(s->clock_ns / 1000000 % 1000));
+    }
+}
+
+static void info_text(struct block *b, const struct block_info *i)
+{
+    char a[32];
+
+    printf("image: ");
+    print_text(block_path(b));
+    printf("\nfile format: %s\nvirtual size: %s (%llu bytes)\n", i->format, human(i->size, a), (unsigned long long)i->size);
+    printf("disk size: %s\n", human(i->allocated, a));
+    if (i->encrypted)
+        puts("encrypted: yes");
+    if (i->cluster_size)
+        printf("cluster_size: %u\n", i->cluster_size);
+    if (i->dirty)
+        puts("cleanly shut down: no");
+    if (i->backing[0]) {
+        printf("backing file: ");
+        print_text(i->backing);
+        if (i->backing_path[0] && strcmp(i->backing, i->backing_path)) {
+            printf(" (actual path: ");
+            print_text(i->backing_path);
+            putchar(')');
+        }
+        putchar('\n');
+    }
+    if (i->backing_format[0]) {
+        printf("backing file format: ");
+        print_text(i->backing_format);
+        putchar('\n');
+    }
+    snapshots_text(i);
+    if (i->compat[0])
+        printf("Format specific information:\n    compat: %s\n    compression type: %s\n    lazy refcounts: %s\n"
+               "    refcount bits: %u\n    corrupt: %s\n    extended l2: %s\n", i->compat,
+               i->compressed_zstd ? "zstd" : "zlib", i->lazy_refcounts ? "true" : "false", i->refcount_bits,
+               i->corrupt ? "true" : "false", i->extended_l2 ? "true" : "false");
+}
+
+static void snapshots_json(const struct block_info *i)
+{
+    printf("[");
+    for (u32 n = 0; n < i->nsnapshots; n++) {
+        const struct block_snapshot_info *s = &i->snapshots[n];
+        printf("%s{\"id\": ", n ? ", " : "");
+        json_string(s->id);
+        printf(", \"name\": ");
+        json_string(s->name);
+        printf(", \"vm-state-size\": %llu, \"date-sec\": %llu, \"date-nsec\": 0, \"vm-clock-sec\": %llu, \"vm-clock-nsec\": "
+               "%llu}", (unsigned long long)s->state_size, (unsigned long long)s->time_s,
+               (unsigned long long)(s->clock_ns / 1000000000), (unsigned long long)(s->clock_ns % 1000000000));
+    }
+    printf("]");
+}
+
+static void info_json(struct block *b, const struct block_info *i)
+{
+    printf("{\"filename\": ");
+    json_string(block_path(b));
+    printf(", \"format\": \"%s\", \"virtual-size\": %llu, \"actual-size\": %llu, \"dirty-flag\": %s", i->format,
+           (unsigned long long)i->size, (unsigned long long)i->allocated, i->dirty ? "true" : "false");
+    if (i->encrypted)
+        printf(", \"encrypted\": true");
+    if (i->cluster_size)
+        printf(", \"cluster-size\": %u", i->cluster_size);
+    if (i->backing[0]) {
+        printf(", \"backing-filename\": ");
+        json_string(i->backing);
+    }
+    if (i->backing_path[0]) {
+        printf(", \"full-backing-filename\": ");
+        json_string(i->backing_path);
+    }
+    if (i->backing_format[0]) {
+        printf(", \"backing-filename-format\": ");
+        json_string(i->backing_format);
+    }
+    if (i->nsnapshots) {
+        printf(", \"snapshots\": ");
+        snapshots_json(i);
+    }
+    if (i->compat[0])
+        printf(", \"format-specific\": {\"type\": \"%s\", \"data\": {\"compat\": \"%s\", \"compression-type\": \"%s\", "
+               "\"lazy-refcounts\": %s, \"refcount-bits\": %u, \"corrupt\": %s, \"extended-l2\": %s}}", i->format, i->compat,
+               i->compressed_zstd ? "zstd" : "zlib", i->lazy_refcounts ? "true" : "false", i->refcount_bits,
+               i->corrupt ? "true" : "false", i->extended_l2 ? "true" : "false");
+    printf("}");
+}
+
+static int run_info(struct given *g)
+{
+    struct error err;
+    struct block_info *i = calloc(1, sizeof(*i));
+    int status = STATUS_OK;
+
+    g->share = true; /* it only looks */
+    struct block *b = i ? open_image(g, false, BLOCK_DAMAGED | (g->chain ? 0 : BLOCK_ALONE), &err) : NULL;
+    if (!b) {
+        free(i);
+        return fail(&err);
+    }
+    if (g->json && g->chain)
+        printf("[");
+    for (struct block *at = b; at && status == STATUS_OK; at = g->chain ? block_backing(at) : NULL) {
+        if (block_info(at, i, &err)) {
+            status = fail(&err);
+            break;
+        }
+        if (at != b)
+            fputs(g->json ? ",\n " : "\n", stdout);
+        if (g->json)
+            info_json(at, i);
+        else
+            info_text(at, i);
+        block_info_free(i);
+    }
+    if (g->json)
+        puts(g->chain ? "]" : "");
+    free(i);
+    return close_image(b, status);
+}
+
+static void say(struct block_check *c, const char *text)
+{
+    fprintf(stderr, "%s\n", text);
+}
+
+static void check_text(const struct block_check *c)
+{
+    if (c->errors_fixed || c->leaks_fixed)
+        printf("The following inconsistencies were found and repaired:\n\n    %llu leaked clusters\n    %llu corruptions\n\n",
+               (unsigned long long)c->leaks_fixed, (unsigned long long)c->errors_fixed);
+    if (!c->errors && !c->leaks)
+        puts("No errors were found on the image.");
+    if (c->errors)
+        printf("%llu errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n",
+               (unsigned long long)c->errors);
+    if (c->leaks)
+        printf("%llu leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
+               (unsigned long long)c->leaks);
+    if (c->clusters)
+        printf("%llu/%llu = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n",
+               (unsigned long long)c->allocated, (unsigned long long)c->clusters,
+               100.0 * (double)c->allocated / (double)c->clusters,
+               100.0 * (double)c->fragmented / (double)MAX(c->allocated, 1),
+               100.0 * (double)c->compressed / (double)MAX(c->allocated, 1));
+    if (c->end)
+        printf("Image end offset: %llu\n", (unsigned long long)c->end);
+}
+
+static void check_json(const struct given *g, const char *format, const struct block_check *c)
+{
+    printf("{\"filename\": ");
+    json_string(g->args[0]);
+    printf(", \"format\": \"%s\", \"check-errors\": 0, \"corruptions\": %llu, \"leaks\": %llu, \"corruptions-fixed\": %llu, "
+           "\"leaks-fixed\": %llu, \"image-end-offset\": %llu, \"total-clusters\": %llu, \"allocated-clusters\": %llu, "
+           "\"fragmented-clusters\": %llu, \"compressed-clusters\": %llu}\n", format, (unsigned long long)c->errors,
+           (unsigned long long)c->leaks, (unsigned long long)c->errors_fixed, (unsigned long long)c->leaks_fixed,
+           (unsigned long long)c->end, (unsigned long long)c->clusters, (unsigned long long)c->allocated,
+           (unsigned long long)c->fragmented, (unsigned long long)c->compressed);
+}
+
+static int run_check(struct given *g)
+{
+    struct block_check c = { .say = g->quiet || g->json ? NULL : say };
+    enum block_repair repair = !g->repair ? BLOCK_REPAIR_NONE : !strcmp(g->repair, "leaks") ? BLOCK_REPAIR_LEAKS
+                                                                                            : BLOCK_REPAIR_ALL;
+    struct error err;
+
+    if (g->repair && strcmp(g->repair, "leaks") && strcmp(g->repair, "all")) {
+        usage_error("-r is leaks or all, not \"%s\"", g->repair);
+        return CHECK_FAILED;
+    }
+    struct block *b = open_image(g, repair != BLOCK_REPAIR_NONE, BLOCK_DAMAGED | BLOCK_ALONE, &err);
+    if (!b)
+        return fail(&err);
+    int r = block_check(b, repair, &c, &err), status = c.errors ? CHECK_ERRORS : c.leaks ? CHECK_LEAKS : STATUS_OK;
+    if (r) {
+        fail(&err);
+        status = r == -EOPNOTSUPP ? CHECK_NOTHING : CHECK_FAILED;
+    } else if (g->json) {
+        check_json(g, "qcow2", &c);
+    } else if (!g->quiet) {
+        check_text(&c);
+    }
+    return close_image(b, status);
+}
+
+static int run_convert(struct given *g)
+{
+    struct block_create to = g->create;
+    struct meter m;
+    struct error err;
+    struct block *b = open_image(g, false, 0, &err);
+
+    if (!b)
+        return fail(&err);
+    to.path = g->args[1];
+    to.format = g->to_format ? g->to_format : "raw";
+    to.overwrite = g->force;
+    int r = block_convert(b, &to, meter_begin(&m, g, "convert"), &err);
+    return close_image(b, meter_end(&m, r, &err));
+}
+
+static int run_resize(struct given *g)
+{
+    const char *size = g->args[1];
+    char sign = *size == '+' || *size == '-' ? *size++ : 0;
+    struct error err;
+    u64 n;
+
+    if (read_size(size, &n, &err))
+        return usage_error("%s", err.text);
+    struct block *b = open_image(g, true, 0, &err);
+    if (!b)
+        return fail(&err);
+    int r = 0;
+    if (sign == '-' && n > block_size(b))
+        r = error_set(&err, EINVAL, "%s is not that large", g->args[0]);
+    if (sign == '+')
+        n = block_size(b) + n; /* both below 2^63 */
+    else if (sign == '-' && !r)
+        n = block_size(b) - n;
+    if (!r)
+        r = block_resize(b, n, g->shrink, &err);
+    return close_image(b, r ? fail(&err) : STATUS_OK);
+}
+
+static int run_commit(struct given *g)
+{
+    struct meter m;
+    struct error err;
+    struct block *b = open_image(g, true, 0, &err);
+
+    if (!b)
+        return fail(&err);
+    int r = block_commit(b, meter_begin(&m, g, "commit"), &err);
+    return close_image(b, meter_end(&m, r, &err));
+}
+
+static int run_rebase(struct given *g)
+{
+    struct meter m;
+    struct error err;
+
+    if (!g->backing)
+        return usage_error("-b FILE names the new backing file (-b \"\": none)");
+    struct block *b = open_image(g, true, g->unsafe ? BLOCK_ALONE : 0, &err);
+    if (!b)
+        return fail(&err);
+    int r = block_rebase(b, *g->backing ? g->backing : NULL, g->backing_format, g->unsafe, meter_begin(&m, g, "rebase"), &err);
+    return close_image(b, meter_end(&m, r, &err));
+}
+
+static int run_snapshot(struct given *g)
+{
+    struct error err;
+    bool list = !g->mode || g->mode == 'l';
+    enum block_snapshot_op op = g->mode == 'c' ? BLOCK_SNAPSHOT_CREATE : g->mode == 'a' ? BLOCK_SNAPSHOT_APPLY
+                                                                                        : BLOCK_SNAPSHOT_DELETE;
+    g->share |= list;
+    struct block *b = open_image(g, !list, list ? BLOCK_DAMAGED | BLOCK_ALONE : 0, &err);
+
+    if (!b)
+        return fail(&err);
+    if (!list)
+        return close_image(b, block_snapshot(b, op, g->name, &err) ? fail(&err) : STATUS_OK);
+    struct block_info *i = calloc(1, sizeof(*i));
+    int r = i ? block_info(b, i, &err) : error_set(&err, ENOMEM, "no memory");
+    if (!r && g->json) {
+        snapshots_json(i);
+        putchar('\n');
+    } else if (!r) {
+        snapshots_text(i);
+    }
+    if (!r)
+        block_info_free(i);
+    free(i);
+    return close_image(b, r ? fail(&err) : STATUS_OK);
+}
+
+const struct command disk_commands[] = {
+    { "create", "f:b:F:o:uq", 1, 2, "[-f FORMAT] [-b BACKING [-F FORMAT]] [-u] [-o OPTIONS] [--force] FILE [SIZE]",
+      "makes an empty image, or with -b one over another", run_create },
+    { "info", "f:jCU", 1, 1, "[-f FORMAT] [--json] [--backing-chain] FILE", "says what an image is", run_info },
+    { "check", "f:r:jqU", 1, 1, "[-f FORMAT] [-r leaks|all] [--json] FILE",
+      "looks whether an image is consistent, repairs it; exit status 2: errors, 3: leaks", run_check },
+    { "convert", "f:O:o:pqU", 2, 2, "[-f FORMAT] [-O FORMAT] [-o OPTIONS] [-p] [--force] FILE NEWFILE",
+      "copies what an image and those below it hold into a new one", run_convert },
+    { "resize", "f:q", 2, 2, "[-f FORMAT] [--shrink] FILE [+|-]SIZE", "changes the size that the guest sees", run_resize },
+    { "commit", "f:pq", 1, 1, "[-f FORMAT] [-p] FILE", "writes what an image holds into its backing file", run_commit },
+    { "rebase", "f:b:F:upq", 1, 1, "[-f FORMAT] [-u] [-p] -b BACKING [-F FORMAT] FILE", "gives it another backing file",
+      run_rebase },
+    { "snapshot", "f:lc:a:d:jqU", 1, 1, "[-l | -c NAME | -a NAME | -d NAME] [--json] FILE",
+      "lists, creates, applies, deletes the snapshots inside an image", run_snapshot },
+    { 0 },
+};
+
+/* ---- the command line ---- */
+
+static int read_creation(struct given *g, char *text, struct error *err)
+{
+    enum { CLUSTER, COMPAT, PREALLOC };
+    char *const names[] = { (char[]){ "cluster_size" }, (char[]){ "compat" }, (char[]){ "preallocation" }, NULL };
+    char *value;
+    u64 n;
+
+    while (*text) {
+        char *word = text;
+        int which = getsubopt(&text, names, &value);
+        if (which >= 0 && !value)
+            return error_set(err, EINVAL, "-o %s needs a value", names[which]);
+        switch (which) {
+        case CLUSTER:
+            if (read_size(value, &n, err))
+                return -EINVAL;
+            if (n < 512 || n > MiB(2) || (n & (n - 1)))
+                return error_set(err, EINVAL, "-o cluster_size=%s: it is a power of two from 512 to 2M", value);
+            g->create.cluster_size = (u32)n;
+            break;
+        case COMPAT:
+            g->create.v2 = !strcmp(value, "0.10") || !strcmp(value, "v2");
+            if (!g->create.v2 && strcmp(value, "1.1") && strcmp(value, "v3"))
+                return error_set(err, EINVAL, "-o compat=%s: it is 0.10 or 1.1", value);
+            break;
+        case PREALLOC:
+            g->create.preallocate = strcmp(value, "off");
+            if (strcmp(value, "off") && strcmp(value, "metadata") && strcmp(value, "falloc"))
+                return error_set(err, EINVAL, "-o preallocation=%s: it is off, metadata or falloc", value);
+            break;
+        default:
+            return error_set(err, EINVAL, "-o %s: the options are cluster_size, compat and preallocation", word);
+        }
+    }
+    return 0;
+}
+
+static const struct option longs[] = {
+    { "json", no_argument, NULL, 'j' },          { "output", required_argument, NULL, 'J' },
+    { "backing-chain", no_argument, NULL, 'C' }, { "shrink", no_argument, NULL, 'S' },
+    { "force", no_argument, NULL, 'X' },         { "force-share", no_argument, NULL, 'U' },
+    { "quiet", no_argument, NULL, 'q' },         { "progress", no_argument, NULL, 'p' },
+    { "format", required_argument, NULL, 'f' },  { NULL, 0, NULL, 0 },
+};
+
+/* Long options that have no letter, by command. */
+static bool knows(const struct command *c, int letter)
+{
+    if (letter == 'S')
+        return !strcmp(c->name, "resize");
+    if (letter == 'X')
+        return !strcmp(c->name, "create") || !strcmp(c->name, "convert");
+    return strchr(c->letters, letter == 'J' ? 'j' : letter);
+}
+
+static int read_options(const struct command *c, struct given *g, int argc, char **argv, struct error *err)
+{
+    char letters[40];
+    int o, at;
+
+    snprintf(letters, sizeof(letters), ":%s", c->letters);
+    optind = 0;
+    opterr = 0;
+    while (at = optind ? optind : 1, (o = getopt_long(argc, argv, letters, longs, NULL)) != -1) {
+        if (o == ':')
+            return error_set(err, EINVAL, "%s needs a value; usage: lodge disk %s %s", argv[optind - 1], c->name, c->usage);
+        if (o == '?' || !knows(c, o))
+            return error_set(err, EINVAL, "unknown option %s; usage: lodge disk %s %s", argv[MIN(at, argc - 1)], c->name,
+                             c->usage);
+        switch (o) {
+        case 'f': g->format = optarg; break;
+        case 'O': g->to_format = optarg; break;
+        case 'b': g->backing = optarg; break;
+        case 'F': g->backing_format = optarg; break;
+        case 'r': g->repair = optarg; break;
+        case 'u': g->unsafe = true; break;
+        case 'j': g->json = true; break;
+        case 'C': g->chain = true; break;
+        case 'S': g->shrink = true; break;
+        case 'X': g->force = true; break;
+        case 'U': g->share = true; break;
+        case 'q': g->quiet = true; break;
+        case 'p': g->progress = true; break;
+        case 'J':
+            if (strcmp(optarg, "json") && strcmp(optarg, "human"))
+                return error_set(err, EINVAL, "--output is human or json, not \"%s\"", optarg);
+            g->json = !strcmp(optarg, "json");
+            break;
+        case 'o':
+            if (read_creation(g, optarg, err))
+                return -EINVAL;
+            break;
+        default: /* l c a d */
+            if (g->mode)
+                return error_set(err, EINVAL, "one of -l, -c, -a and -d at a time");
+            g->mode = (char)o;
+            g->name = optarg;
+            break;
+        }
+    }
+    g->nargs = argc - optind;
+    if (g->nargs < c->min || g->nargs > c->max)
+        return error_set(err, EINVAL, "usage: lodge disk %s %s", c->name, c->usage);
+    for (int i = 0; i < g->nargs; i++)
+        g->args[i] = argv[optind + i];
+    return 0;
+}
+
+int cli_disk(int argc, char **argv)
+{
+    const char *names[ARRAY_SIZE(disk_commands)] = { NULL };
+    struct given g = { 0 };
+    struct error err = { "" };
+    const struct command *c = disk_commands;
+
+    if (argc < 2)
+        return usage_error("lodge disk needs a command: create, info, check, convert, resize, commit, rebase or snapshot");
+    for (; c->name && strcmp(c->name, argv[1]); c++)
+        names[c - disk_commands] = c->name;
+    if (!c->name) {
+        const char *best = suggest(argv[1], names);
+        if (best)
+            return usage_error("unknown command \"disk %s\"; did you mean \"lodge disk %s\"?", argv[1], best);
+        return usage_error("unknown command \"disk %s\"; \"lodge help disk\" lists them", argv[1]);
+    }
+    if (read_options(c, &g, argc - 1, argv + 1, &err)) {
+        usage_error("%s", err.text);
+        return c->run == run_check ? CHECK_FAILED : STATUS_USAGE; /* 2 would mean errors in the image */
+    }
+    return c->run(&g);
+}
+
+void help_disk(void)
+{
+    puts("Usage: lodge disk COMMAND [OPTIONS] FILE ...\n\n"
+         "Makes, looks at and changes disk images: raw files, block devices, qcow2, nbd://HOST/EXPORT.\n"
+         "Options are those of qemu-img.  The format is found out where none is given.\n");
+    for (const struct command *c = disk_commands; c->name; c++)
+        printf("  %s %s\n      %s\n", c->name, c->usage, c->text);
+    puts("\n-o: cluster_size=SIZE, compat=0.10|1.1, preallocation=off|metadata|falloc.\n"
+         "SIZE: bytes, or with k, M, G, T.  --json: for programs.  -U: also while a VM uses the image.\n"
+         "--force: an existing file is overwritten.  More in \"man lodge-disk\".");
+}
