@@ -10,12 +10,15 @@
 #include <fcntl.h>
 #include <linux/landlock.h>
 #include <seccomp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+enum { MAX_FILES = 1024 };
 
 enum { FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_ALL = FOR_USER | FOR_SWITCH };
 
@@ -91,9 +94,28 @@ static const char *const resolver[] = { "/etc", "/run/systemd/resolve", "/run/re
 
 static int limit(int what, rlim_t most)
 {
-    const struct rlimit r = { most, most };
+    struct rlimit r;
 
+    if (getrlimit((__rlimit_resource_t)what, &r))
+        return -errno;
+    r.rlim_cur = MIN(r.rlim_cur, most);
+    r.rlim_max = MIN(r.rlim_max, most);
     return setrlimit((__rlimit_resource_t)what, &r) ? -errno : 0;
+}
+
+/* A guest can make libslirp keep what it sends (fragments without an end, segments with gaps). It ends the process, and
+   with it the guest's network, before it hurts the host. */
+static int limit_memory(void)
+{
+    unsigned long data = 0; /* pages: /proc/self/statm, proc(5) */
+    FILE *f = fopen("/proc/self/statm", "re");
+
+    if (!f)
+        return 0;
+    if (fscanf(f, "%*u %*u %*u %*u %*u %lu", &data) != 1)
+        data = 0;
+    fclose(f);
+    return data ? limit(RLIMIT_DATA, data * 4096 + GiB(1)) : 0;
 }
 
 static int allow_beneath(int set, const char *path, u64 access)
@@ -160,7 +182,8 @@ int sandbox_enter(enum sandbox kind, const char *dir, struct error *err)
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         r = -errno;
-    else if (!(r = limit(RLIMIT_CORE, 0)) && !(r = limit(RLIMIT_NPROC, 0)) && !(r = restrict_files(kind, dir)))
+    else if (!(r = limit(RLIMIT_CORE, 0)) && !(r = limit(RLIMIT_NPROC, 0)) && !(r = limit(RLIMIT_NOFILE, MAX_FILES)) &&
+             !(r = limit_memory()) && !(r = restrict_files(kind, dir)))
         r = restrict_calls(kind);
     return r ? error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r)) : 0;
 }

@@ -9,6 +9,8 @@
 
 #include "net/frame.h"
 
+#include "net_frames.h"
+
 static struct loop *loop;
 
 /* ---- a card that collects packets ---- */
@@ -194,6 +196,43 @@ TEST(arp_dhcp_ping)
     net_connect(n, NULL, NULL);
     net_close(n);
     loop_free(loop);
+}
+
+/* A SYN to a server of the host, then DHCP: when that is answered, the SYN has been dealt with. */
+static bool reaches_host(const char *spec)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t len = sizeof(a);
+    struct virtio_net_hdr_v1 h;
+    struct error err;
+    u8 f[100];
+    int l = socket(AF_INET, SOCK_STREAM, 0);
+
+    CHECK(!bind(l, (struct sockaddr *)&a, len) && !listen(l, 4) && !getsockname(l, (struct sockaddr *)&a, &len));
+    loop = loop_new();
+    struct net *n = net_open(spec, loop, &err);
+    net_connect(n, &collector, NULL);
+    const u32 size = syn_frame(f, &h, false, 1460);
+    ip(f, 0x0a00020f, 0x0a000202, 6, size - 34);
+    put16(f + 36, ntohs(a.sin_port));
+    put16(f + 50, 0);
+    const u16 sum = (u16)~csum_fold(csum_add(csum_pseudo(f + 14, false, 6, size - 34), f + 34, size - 34));
+    memcpy(f + 50, &sum, 2);
+    send_frame(n, f, size);
+    CHECK(dhcp(n, 1, 0x0a00020f));
+    struct pollfd p = { .fd = l, .events = POLLIN };
+    const bool yes = poll(&p, 1, 0) == 1;
+    net_connect(n, NULL, NULL);
+    net_close(n);
+    loop_free(loop);
+    close(l);
+    return yes;
+}
+
+TEST(restricted)
+{
+    CHECK(reaches_host("user"));
+    CHECK(!reaches_host("user,restrict=on"));
 }
 
 /* ---- the kernel as the guest ---- */
