@@ -394,8 +394,8 @@ int loop_run(struct loop *l)
         r = loop_fd_add(l, &clock);
     while (!r) {
         run_posts(l);
+        run_kicks(l); /* and then what they want at once */
         run_timers(l);
-        run_kicks(l);
 
         bool ready = false;
         for (u32 i = 0; i < l->nalways; i++)
@@ -407,7 +407,7 @@ int loop_run(struct loop *l)
             pthread_mutex_unlock(&l->lock);
             break;
         }
-        if (l->first)
+        if (l->first || (l->ntimers && l->heap[0]->deadline <= clock_ns()))
             ready = true;
         if (!ready) {
             /* A timerfd set too early only wakes us once for nothing; set too late it would lose a deadline. */
