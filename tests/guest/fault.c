@@ -196,6 +196,33 @@ static void ring3(void)
     WRITE_CR(3, READ_CR(3));
 }
 
+/* RDTSC and RDTSCP in ring 3: flags stay, and CR4.TSD forbids them, though the code is hot. */
+static void time_stamp(void)
+{
+    static const u8 text[] = {0xf9,                               /* stc */
+                              0x0f, 0x31, 0x73, 14,               /* rdtsc; jnc 1f */
+                              0x0f, 0x01, 0xf9, 0x73, 9,          /* rdtscp; jnc 1f */
+                              0x81, 0xf9, 0x34, 0x12, 0, 0, 0x75, 1, /* cmp $0x1234, %ecx; jne 1f */
+                              0xc3, 0x0f, 0x0b};                  /* ret; 1: ud2 */
+    u32 r[4];
+    cpuid(0x80000001, 0, r);
+    if (!(r[3] >> 27 & 1))
+        return;
+    wrmsr(0xc0000103, 0x1234);
+    memcpy((u8 *)page[0] + 64, text, sizeof(text));
+    for (u32 i = 0; i < 60; i++) {
+        user((u64)at + 64, 2);
+        expect("user RDTSC", -1, 0, 0);
+    }
+    WRITE_CR(4, READ_CR(4) | 4);
+    user((u64)at + 64, 2);
+    CHECK("user RDTSC with TSD", caught.vector, 13);
+    memcpy((u8 *)page[0] + 64, text + 5, sizeof(text) - 5);
+    user((u64)at + 64, 2);
+    CHECK("user RDTSCP with TSD", caught.vector, 13);
+    WRITE_CR(4, READ_CR(4) & ~4ul);
+}
+
 static void large(void)
 {
     u32 r[4];
@@ -232,6 +259,7 @@ int main(void)
     supervisor();
     fetches();
     ring3();
+    time_stamp();
     large();
     return 0;
 }

@@ -95,13 +95,16 @@ static bool code_overwritten(struct soft_vm *vm, u64 gpa, u64 n)
     const u64 page = gpa >> GUEST_PAGE_SHIFT;
     if (!(__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(gpa, n)))
         return false;
-    /* All of the page's blocks are stale from here; lines first, so that a decoder that sets one after sees the new
-       generation. */
+    /* First nobody gets to a translation of the old bytes any more, nor is one made: all share it, and who has decoded
+       the new ones is not to come to the old ones again. Then all of the page's blocks are stale; lines before that, so
+       that a decoder that sets one after sees the new generation. */
+    if (vm->jit)
+        soft_jit_retire_page(vm, page);
     __atomic_store_n(&vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
     if (!vm->jit)
         return true;
-    soft_jit_retire_page(vm, page);
+    soft_jit_page_retired(vm);
     /* Who is in such a translation is to leave it. No request: a repeated string store that overwrites its own code
        goes on to its end, as on hardware, where a request would interrupt it and fetch it anew. */
     for (u32 k = 0; k < vm->cfg.cpus; k++) {
@@ -140,16 +143,30 @@ bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n)
 
 u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n)
 {
+    struct soft_vm *vm = v->vm;
     const u64 page = gpa >> GUEST_PAGE_SHIFT, wanted = lines_of(gpa, n);
+    u32 *asking = &vm->code_asking[page % ARRAY_SIZE(vm->code_asking)];
     for (;;) {
-        const u64 old = __atomic_fetch_or(&v->vm->code_lines[page], wanted, __ATOMIC_SEQ_CST);
-        if ((old & wanted) != wanted)
-            soft_protect_page(v, gpa & ~0xfffull);
-        if (!old)
+        u64 old = __atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST);
+        const bool sets = (old & wanted) != wanted;
+        if (sets) {
+            __atomic_fetch_add(asking, 1, __ATOMIC_SEQ_CST);
+            old = __atomic_fetch_or(&vm->code_lines[page], wanted, __ATOMIC_SEQ_CST);
+        }
+        /* Lines that were there are no good before the others know: who set them may not have come to ask. */
+        const bool early = __atomic_load_n(asking, __ATOMIC_SEQ_CST) > sets;
+        if (!old || early)
             soft_ask_others(v, REQ_FLUSH);
-        const u32 gen = __atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST);
+        if (sets)
+            __atomic_fetch_sub(asking, 1, __ATOMIC_SEQ_CST);
+        /* What we wrote through an open entry others may have to be told of: then it is closed by the request. */
+        if (early)
+            soft_request(v, REQ_FLUSH);
+        else if (sets && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH))
+            soft_protect_page(v, gpa & ~0xfffull);
+        const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
         /* A write that wiped the lines out after ours would otherwise have been the last to be noticed. */
-        if ((__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_SEQ_CST) & wanted) == wanted)
+        if ((__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & wanted) == wanted)
             return gen;
     }
 }
@@ -306,8 +323,14 @@ struct block *soft_block_find(struct soft_vcpu *v, bool single)
             }
             link = &b->next;
         }
-        if (!b)
+        if (!b) {
             b = block_decode(v, lin, host, gpa, key);
+            if (unlikely(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) { /* the page may still be open to us */
+                soft_drop_writable(v);
+                if (!still_valid(v, b, lin))
+                    continue;
+            }
+        }
         if (v->bits == 64 || likely(v->rip + b->bytes - 1 <= cs->limit))
             return b;
         if (single) /* the instruction itself passes the limit of CS */

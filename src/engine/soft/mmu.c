@@ -191,6 +191,7 @@ static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf,
     if (p->host) {
         if (p->rom)
             return;
+        soft_code_written(v, p->gpa, n);
         copy_bytes(p->host, buf, n);
         soft_code_stored(v, p->gpa, n);
         return;
@@ -239,6 +240,7 @@ void soft_store_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigne
             soft_phys_store(v, p.gpa, size, x);
         } else if (!p.rom) {
             check_smc(v, i, &p, size);
+            soft_code_written(v, p.gpa, size);
             host_store(p.host, size, x);
             soft_code_stored(v, p.gpa, size);
         }

@@ -228,6 +228,7 @@ struct soft_vm {
     struct jit *jit; /* the translator's, shared by the processors; NULL: interpret only */
     u64 *code_lines; /* by guest page number: bit a 64-byte line that holds decoded code */
     u32 *code_gen;   /* by guest page number: bumped when code in it is overwritten */
+    u32 code_asking[256]; /* by page number: processors between setting lines and asking the others to close the page */
     u64 pages;       /* of RAM space covered by both */
     u64 a20_mask;
     u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */

@@ -177,12 +177,14 @@ void soft_drop_writable(struct soft_vcpu *v)
 void soft_protect_page(struct soft_vcpu *v, u64 gpa)
 {
     struct soft_mmu *m = &v->mmu;
+    bool was_open = false;
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].open.word); k++)
             for (u64 left = m->index[c].open.word[k]; left; left &= left - 1) {
                 const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(left);
                 struct tlb_entry *e = &v->tlbs[c][slot];
                 if ((e->gpa & ~0xfffull) == gpa) {
+                    was_open |= e->write == e->read;
                     e->write = TLB_NONE(slot);
                     e->gpa |= GPA_WATCHED;
                 }
@@ -190,9 +192,14 @@ void soft_protect_page(struct soft_vcpu *v, u64 gpa)
     for (unsigned n = 0; n < SPACE_COUNT; n++)
         for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
             struct tlb_entry *e = &m->spaces[n].kept[k].entry;
-            if ((e->gpa & ~0xfffull) == gpa)
+            if ((e->gpa & ~0xfffull) == gpa) {
+                was_open |= e->write == e->read;
                 e->write = ~e->read;
+            }
         }
+    const struct memory_region *r = was_open ? region_at(v->vm, gpa) : NULL;
+    if (r)
+        memory_mark_dirty(r, gpa); /* the log may have been taken since it was opened */
 }
 
 /* ---- the tables --------------------------------------------------------- */

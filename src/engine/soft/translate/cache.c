@@ -213,7 +213,6 @@ void jit_add(struct jit *j, struct trans *t)
 {
     struct jit_segment *s = &j->seg[j->open];
     struct trans **page = &j->page[(t->gpa >> 12) % JIT_PAGE_BUCKETS], **hash = &j->hash[hash_of(t->rip, t->gpa, t->key)];
-    t->segment = j->open;
     t->seg_next = s->first;
     __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
     t->page_next = *page;
@@ -280,18 +279,21 @@ void soft_jit_retire_page(struct soft_vm *vm, u64 page)
 {
     struct jit *j = vm->jit;
     jit_lock(j, true);
-    const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
     for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page_next;
-        if (t->gpa >> 12 == page && t->gen != gen)
+        if (t->gpa >> 12 == page)
             retire(j, t);
     }
     for (struct trans *t = j->page2[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page2_next;
-        if (t->gpa2 >> 12 == page && t->gen2 != gen)
+        if (t->gpa2 >> 12 == page)
             retire(j, t);
     }
-    jit_unlock(j);
+}
+
+void soft_jit_page_retired(struct soft_vm *vm)
+{
+    jit_unlock(vm->jit);
 }
 
 void soft_jit_retire_all(struct soft_vcpu *v)
@@ -548,8 +550,8 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (unlikely(v->jit_from && (u64)((s64)(v->rip << 16) >> 16) != v->rip))
         jit_bad_target(v);
     if (v->jit_site) {
-        const struct jit_site *s = (const struct jit_site *)(v->jit_site + 5);
-        v->jit_pending = &((struct trans *)(j->data + (u64)s->trans * 16))->link[s->insn];
+        const struct jit_site *s = jit_site_at(v->jit_site);
+        v->jit_pending = &jit_trans_of(j, s)->link[s->insn];
         v->jit_pending_epoch = v->jit_epoch;
     } else {
         /* It may have been left before its first instruction, for a poll or because it was retired. Whatever asks for

@@ -218,7 +218,8 @@ static enum how how_system(const struct region *r, const struct decoded *d)
     case M_SWAPGS:
         return r->user ? other(o) : HOW_SWAPGS;
     case M_RDTSC:
-        return r->user ? other(o) : HOW_RDTSC;
+    case M_RDTSCP:
+        return HOW_RDTSC;
     case M_PUSHFQ:
         return HOW_PUSHF;
     case M_POPFQ:

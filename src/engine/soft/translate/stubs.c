@@ -110,14 +110,11 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     struct lowered *l = &v->jit_lowered[(name * 0x9e3779b97f4a7c15ull) >> 52];
     if (likely(l->serial == name))
         return l;
-    const u8 *bytes = t->bytes;
-    for (unsigned n = 0; n < k; n++)
-        bytes += t->tinsn[n].len;
     const unsigned len = t->tinsn[k].len;
     struct decoded d;
     zero_bytes(l->pair, sizeof l->pair);
     l->serial = 0; /* lowering may drop all */
-    if (decode(&d, bytes, len, v->bits, true) == DECODE_OK)
+    if (decode(&d, jit_bytes(t, k), len, v->bits, true) == DECODE_OK)
         soft_lower(v, &d, &l->pair[0]);
     else
         l->pair[0].fn = op_ud;
@@ -188,11 +185,21 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     return GO_ON;
 }
 
+/* The same, where what follows is not to go on in this translation. */
+static u64 run_insn_alone(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
+{
+    const u64 r = run_insn(v, t, k, why);
+    if (r != GO_ON)
+        return r;
+    v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
+    return chain(v);
+}
+
 /* site: in translated code, after the call that came here; what follows it is described by jit_site. */
 static u64 run_fallback(struct soft_vcpu *v, u64 site)
 {
-    const struct jit_site *s = (const struct jit_site *)(site + 5);
-    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
+    const struct jit_site *s = jit_site_at(site);
+    const struct trans *t = jit_trans_of(v->jit, s);
     return run_insn(v, t, s->insn, site - t->code >= t->slow_code ? HANDLED_SLOW : HANDLED_UNTRANSLATED);
 }
 
@@ -200,8 +207,8 @@ static u64 run_fallback(struct soft_vcpu *v, u64 site)
    the instruction is done alone, and what follows it gets a translation of its own. */
 static u64 run_refill(struct soft_vcpu *v, u64 site)
 {
-    const struct jit_site *s = (const struct jit_site *)(site + 5);
-    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
+    const struct jit_site *s = jit_site_at(site);
+    const struct trans *t = jit_trans_of(v->jit, s);
     u64 first = (s->base == 0xff ? 0 : v->gpr[s->base]) + (s->index == 0xff ? 0 : v->gpr[s->index] << s->scale) +
                 (u64)(s64)s->lo;
     if (s->base == 0xff && s->index == 0xff)
@@ -221,11 +228,7 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
             return GO_ON;
         }
     }
-    u64 r = run_insn(v, t, s->insn, HANDLED_SPLIT);
-    if (r != GO_ON)
-        return r;
-    v->rip = (v->gpr[REG_BLOCK] + t->tinsn[s->insn].len) & v->ipmask;
-    return chain(v);
+    return run_insn_alone(v, t, s->insn, HANDLED_SPLIT);
 }
 
 /* A fault of the host's unit at pc: the interpreter runs that instruction and finds the same. */
@@ -239,22 +242,15 @@ static u64 run_fault(struct soft_vcpu *v, u64 pc)
         k++;
     if (t->tinsn[k].flags_away) /* as emit_save_flags() left them: AH from LAHF, AL is OF */
         v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | ((v->jit_flags >> 8 & 0xff) & RFLAGS_ARITH) | (v->jit_flags & 1) << 11;
-    u64 r = run_insn(v, t, k, HANDLED_FAULT);
-    if (r != GO_ON)
-        return r;
-    v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
-    return chain(v);
+    return run_insn_alone(v, t, k, HANDLED_FAULT);
 }
 
 void jit_bad_target(struct soft_vcpu *v)
 {
     const struct jit_site *s = (const struct jit_site *)(v->jit->rx + v->jit_from);
-    const struct trans *t = (const struct trans *)(v->jit->data + (u64)s->trans * 16);
-    const u8 *bytes = t->bytes;
+    const struct trans *t = jit_trans_of(v->jit, s);
     struct decoded d;
-    for (unsigned n = 0; n < s->insn; n++)
-        bytes += t->tinsn[n].len;
-    if (decode(&d, bytes, t->tinsn[s->insn].len, v->bits, true) != DECODE_OK)
+    if (decode(&d, jit_bytes(t, s->insn), t->tinsn[s->insn].len, v->bits, true) != DECODE_OK)
         return;
     if (d.desc->mnemonic == M_CALL)
         v->gpr[RSP] += 8;
@@ -333,17 +329,14 @@ void jit_stubs(struct jit *j)
     j->fallback = here(e);
     e1(e, 0x41), e1(e, 0x5a); /* pop r10 */
     e_gs(e, 0x89, T0, OFF(jit_back), 8);
-    /* the same with the place in r10, and where to go on in gs:[jit_back] */
-    j->fallback_conv = here(e);
     emit_c(j, e, (u64)run_fallback, out, OFF(jit_back));
 
     j->refill = here(e);
     e1(e, 0x41), e1(e, 0x5a);
     e_gs(e, 0x89, T0, OFF(jit_back), 8);
-    j->refill_conv = here(e);
     emit_c(j, e, (u64)run_refill, out, OFF(jit_back));
 
-    /* fault: pc in gs:[jit_site] (set by the signal handler; everything else as the instruction found it) */
+    /* fault: pc in gs:[jit_fault_pc] (set by the signal handler; everything else as the instruction found it) */
     j->fault = here(e);
     e_gs(e, 0x8b, T0, OFF(jit_fault_pc), 8);
     emit_c(j, e, (u64)run_fault, out, OFF(jit_back));

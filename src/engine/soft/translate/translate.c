@@ -1463,9 +1463,18 @@ static void translate_system(struct tr *t, const struct rinsn *i)
         t->s.ctx = (u8)ctx;
         return;
     }
-    case HOW_RDTSC:
+    case HOW_RDTSC: {
+        struct slow *s = NULL;
         if (flags)
             emit_save_flags(e);
+        if (t->r->user) {
+            e1(e, 0x65), e1(e, 0xf7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(s.cr4)), e4(e, CR4_TSD); /* test dword gs:[], imm32 */
+            s = new_slow(t, CC_NE, flags);
+        }
+        if (i->d.desc->mnemonic == M_RDTSCP) {
+            e1(e, 0x0f), e1(e, 0xae), e1(e, 0xe8); /* lfence: it waits for the loads before it */
+            e_gs(e, 0x8b, RCX, OFF(s.tsc_aux), 4);
+        }
         e1(e, 0x0f), e1(e, 0x31);
         e1(e, 0x48), e1(e, 0xc1), e1(e, 0xe2), e1(e, 32); /* shl rdx, 32 */
         e1(e, 0x48), e1(e, 0x09), e1(e, 0xd0);            /* or rax, rdx */
@@ -1475,7 +1484,9 @@ static void translate_system(struct tr *t, const struct rinsn *i)
         e1(e, 0x89), e1(e, 0xc0);                         /* mov eax, eax */
         if (flags)
             emit_restore_flags(e);
+        end_access(t, s);
         return;
+    }
     case HOW_PUSHF: {
         const struct address stack = stack_at(t, -8);
         struct operand o;

@@ -76,12 +76,11 @@ struct trans {
     u32 size;
     u32 retired_code; /* where its patched entry goes, from the entry */
     u32 slow_code;    /* from there on it is all slow paths and ways out, likewise */
-    u32 ntinsns, nlinks, nbytes;
+    u32 ntinsns, nlinks;
     struct tinsn *tinsn; /* by host address */
     u8 *bytes;           /* of the guest's instructions, in the order of tinsn */
     struct link *link;
     struct link *in;     /* links that lead here */
-    u32 segment;
     bool retired, merged;
     struct trans *hash_next, *page_next, *page2_next, *seg_next;
 };
@@ -146,8 +145,8 @@ struct jit {
     u64 size;
     u8 *data;
     u64 data_size;
-    u64 enter, fallback, fallback_conv, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY],
-        sentinel[TLB_EMPTY], refill, refill_conv, check;
+    u64 enter, fallback, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY], sentinel[TLB_EMPTY],
+        refill, check;
     u32 stubs_end;
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
@@ -170,6 +169,24 @@ struct jit {
     u64 made, made_insns, made_bytes, refused, retired, evicted, links;
 };
 
+/* Behind a call whose return address is back, and the jump there. */
+static inline const struct jit_site *jit_site_at(u64 back)
+{
+    return (const struct jit_site *)(back + 5);
+}
+static inline struct trans *jit_trans_of(const struct jit *j, const struct jit_site *s)
+{
+    return (struct trans *)(j->data + (u64)s->trans * 16);
+}
+/* The guest's bytes of instruction k. */
+static inline const u8 *jit_bytes(const struct trans *t, unsigned k)
+{
+    const u8 *bytes = t->bytes;
+    for (unsigned n = 0; n < k; n++)
+        bytes += t->tinsn[n].len;
+    return bytes;
+}
+
 /* ---- between the run loop and the translator ---- */
 
 /* Runs translated code at v->rip if there is any, b's made now if that is hot; false: interpret. */
@@ -180,8 +197,10 @@ void soft_jit_quiesce(struct soft_vcpu *v);
 void soft_jit_idle(struct soft_vcpu *v);
 /* Executable mappings changed: forgets what RIPs of these TLB contexts (a bit per enum tlb_ctx) lead to. */
 void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts);
-/* Code of a page changed: its translations leave at their next entry. Any thread of a processor. */
-void soft_jit_retire_page(struct soft_vm *vm, u64 page); /* any thread */
+/* Code of a page changed: its translations leave at their next entry, and none is made until the second is called. Any
+   thread. */
+void soft_jit_retire_page(struct soft_vm *vm, u64 page);
+void soft_jit_page_retired(struct soft_vm *vm);
 /* The native stubs are gone, and with them what the processor keeps lowered. */
 void soft_jit_forget_lowered(struct soft_vcpu *v);
 /* All translations are to be left for good: what they assume changed. */
