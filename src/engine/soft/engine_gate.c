@@ -39,8 +39,6 @@ static int probe(struct engine_caps *caps, struct error *err)
 static void vm_destroy(struct engine_vm *e)
 {
     struct soft_vm *vm = &e->soft;
-    if (vm->cfg.memory->written_ctx == vm)
-        vm->cfg.memory->written = NULL;
     soft_jit_free(vm);
     if (vm->code_lines)
         munmap(vm->code_lines, vm->pages * sizeof *vm->code_lines);
