@@ -270,12 +270,21 @@ void loop_kick_remove(struct loop_kick *k)
 
 /* ---- those who wait for the loop's thread ---- */
 
+static _Thread_local const bool *owed; /* what this thread still has to wait for */
+
 void loop_wait(struct loop *l, const bool *done)
 {
     pthread_mutex_lock(&l->lock);
     while (!__atomic_load_n(done, __ATOMIC_ACQUIRE) && !l->let_go)
         pthread_cond_wait(&l->done, &l->lock);
+    owed = __atomic_load_n(done, __ATOMIC_ACQUIRE) ? NULL : done;
     pthread_mutex_unlock(&l->lock);
+}
+
+void loop_wait_again(struct loop *l)
+{
+    if (unlikely(owed))
+        loop_wait(l, owed);
 }
 
 void loop_done(struct loop *l, bool *done)

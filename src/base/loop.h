@@ -41,9 +41,11 @@ void loop_kick_remove(struct loop_kick *k); /* loop thread, and nobody kicks it 
 /*
  * For a thread that may not go on before the loop thread has done something: returns when loop_done was called for this
  * flag, or when the loop thread is itself about to wait for such threads (loop_let_go; until loop_hold then, no one
- * waits).  Who waits holds no lock.  Any thread.
+ * waits).  A thread that was let go so owes the rest of it: loop_wait_again, before it does more than stopping.  Who
+ * waits holds no lock.  The flag outlives the waiting thread.  Any thread.
  */
 void loop_wait(struct loop *l, const bool *done);
+void loop_wait_again(struct loop *l); /* nothing if this thread owes nothing */
 void loop_done(struct loop *l, bool *done); /* sets it */
 void loop_let_go(struct loop *l);
 void loop_hold(struct loop *l);

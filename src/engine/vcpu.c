@@ -52,6 +52,8 @@ static void *vcpu_thread(void *arg)
         g->running++;
         pthread_mutex_unlock(&g->lock);
         err.text[0] = 0;
+        if (g->c.loop)
+            loop_wait_again(g->c.loop); /* a pause came in the middle of an access that had to wait */
         enum run_result r = g->c.ops->run(v->engine, &err);
         if (r != RUN_KICKED)
             g->c.on_stop(g->c.ctx, v->id, r, &err);

@@ -6,8 +6,8 @@
  * its write of 0 the memory of the rings and buffers is its own again.  So that write, and QueueReady 0, returns to the
  * guest only when the host writes no more to guest memory: the vCPU's thread waits for the loop's, with no lock held.
  * There is one case in which that would never end: the loop's thread is itself waiting for the vCPU to stop.  Then
- * vcpus_pause lets us go (loop_wait); the vCPU leaves run() right after this access, and whoever paused it settles the
- * device before it runs on (virtio_transport_settle), or resets or ends the machine.
+ * vcpus_pause lets it go (loop_wait); it leaves run() right after this access, and before it executes another
+ * instruction it waits for the rest (loop_wait_again in vcpu.c).
  */
 #include <errno.h>
 #include <stdlib.h>

@@ -25,8 +25,8 @@ struct virtio_transport *virtio_mmio_new(struct virtio_device *d, struct bus *mm
 void virtio_transport_free(struct virtio_transport *t);
 /* Power-on reset: the loop's thread, no vCPU runs; returns when nothing of the device is under way. */
 void virtio_transport_reset(struct virtio_transport *t);
-/* Whenever all vCPUs were paused and are to run on: settle, perhaps save or load, resume. The loop's thread, no vCPU
-   runs. By MMIO a driver's reset may have been cut short by the pause (mmio.c says how): settle ends it. */
+/* Around saving and loading: settle, save or load, resume. The loop's thread, no vCPU runs. After loading alone, resume
+   without settle. */
 void virtio_transport_settle(struct virtio_transport *t);
 void virtio_transport_resume(struct virtio_transport *t);
 struct pci_function *virtio_transport_pci(struct virtio_transport *t); /* NULL: it is MMIO */

@@ -309,6 +309,12 @@ static void *wait_for_it(void *arg)
     __atomic_fetch_add(&waiting, 1, __ATOMIC_SEQ_CST);
     loop_wait(loop, &finished);
     __atomic_fetch_add(&released, 1, __ATOMIC_SEQ_CST);
+    if (arg) { /* what was begun is still to be waited for */
+        loop_hold(loop);
+        loop_wait_again(loop);
+        CHECK(finished);
+        __atomic_fetch_add(&released, 1, __ATOMIC_SEQ_CST);
+    }
     return NULL;
 }
 
@@ -334,6 +340,16 @@ TEST(waiting_for_the_loop)
         CHECK_EQ(finished, !round);
     }
     loop_wait(loop, &finished); /* nobody waits before loop_hold */
+    released = 0;
+    pthread_create(&thread[0], NULL, wait_for_it, loop);
+    while (__atomic_load_n(&released, __ATOMIC_SEQ_CST) < 1)
+        usleep(10);
+    usleep(1000);
+    CHECK_EQ(__atomic_load_n(&released, __ATOMIC_SEQ_CST), 1);
+    loop_done(loop, &finished);
+    pthread_join(thread[0], NULL);
+    CHECK_EQ(released, 2);
+    loop_wait_again(loop); /* nothing is owed: it is done */
     loop_hold(loop);
     loop_done(loop, &finished);
     loop_wait(loop, &finished);
