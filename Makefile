@@ -2,7 +2,8 @@
 # A short front for meson.  Nothing needs to be done before any of these; see README.md.
 #
 #   make            build into build/
-#   make run        build, fetch a Debian kernel, boot it on this terminal; ARGS="--cpus 4" adds options
+#   make run        build, make a Debian 12 (once), run it on this terminal; ARGS="--cpus 4" adds options
+#   make run-kernel the same with Debian's kernel and busybox alone
 #   make test       everything that must pass; the last line counts.  SUITE=unit runs one kind
 #   make test-sanitized   the same, built with -Db_sanitize=address,undefined
 #   make fuzz       the fuzzers and the comparison with the host CPU, for SECONDS=600 each
@@ -36,6 +37,11 @@ $(BUILD)/build.ninja: | deps
 	@meson setup $(BUILD) --prefix $(PREFIX) -Db_sanitize=$(SANITIZE) $(if $(filter none,$(SANITIZE)),,-Db_lundef=false)
 
 run: $(BUILD)/build.ninja
+	@ninja -C $(BUILD) lodge
+	@$(BUILD)/lodge image ls --json | grep -q '"debian"' || $(BUILD)/lodge image build debian
+	@$(BUILD)/lodge run debian $(ARGS)
+
+run-kernel: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) lodge
 	@tools/guest $(BUILD)/guest linux
 	@$(BUILD)/lodge run --kernel $(BUILD)/guest/vmlinuz --initrd $(BUILD)/guest/initrd.gz \
@@ -73,4 +79,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run test test-sanitized fuzz soak soak-boot programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-boot programs bench install clean
