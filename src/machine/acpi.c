@@ -152,7 +152,7 @@ static void build_mcfg(struct table *t, u64 ecam)
 {
     header(t, "MCFG", 1, MCFG_SIZE);
     put(t->data + 44, ecam, 8);
-    t->data[55] = 255; /* last bus */
+    /* Bus 0 to bus 0. Linux looks for devices on each bus there may be: 8,192 reads, were it 256. */
 }
 
 /* Fills in Name (WHAT, 0x1122334455667788). */

@@ -22,7 +22,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
             Name (W64S, 0x1122334455667788)
             Name (CRSL, ResourceTemplate ()
             {
-                WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0xFF, 0, 0x100)
+                WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0, 0, 1)
                 IO (Decode16, 0x0CF8, 0x0CF8, 1, 8)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x0000, 0x0CF7, 0, 0x0CF8)
                 WordIO (ResourceProducer, MinFixed, MaxFixed, PosDecode, EntireRange, 0, 0x0D00, 0xFFFF, 0, 0xF300)
@@ -73,7 +73,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
                         IO (Decode16, 0x0510, 0x0510, 1, 2)
                         IO (Decode16, 0x0600, 0x0600, 1, 0x10)
                         IO (Decode16, 0x00B2, 0x00B2, 1, 2)
-                        Memory32Fixed (ReadWrite, 0xE0000000, 0x10000000) /* ECAM: PC_ECAM */
+                        Memory32Fixed (ReadWrite, 0xE0000000, 0x00100000) /* ECAM: PC_ECAM */
                         Memory32Fixed (ReadWrite, 0xFEC00000, 0x1000)
                         Memory32Fixed (ReadWrite, 0xFEE00000, 0x1000)
                     })

@@ -263,7 +263,7 @@ static int build_memory(struct machine *m, struct error *err)
     if (low > MiB(1))
         *e++ = (struct boot_map_entry){ MiB(1), low - MiB(1), BOOT_MAP_RAM };
     if (m->c.kind == MACHINE_PC)
-        *e++ = (struct boot_map_entry){ PC_ECAM, MiB(256), BOOT_MAP_RESERVED };
+        *e++ = (struct boot_map_entry){ PC_ECAM, MiB(1), BOOT_MAP_RESERVED };
     *e++ = (struct boot_map_entry){ IOAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
     *e++ = (struct boot_map_entry){ LAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
     if (high)

@@ -13,7 +13,7 @@
 enum { CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc };
 #define ADDRESS_ENABLE 0x80000000u
 #define ADDRESS_BITS 0x80fffffcu
-#define ECAM_SIZE MiB(256)
+#define ECAM_SIZE MiB(1) /* of a bus */
 
 /* ---- accesses; within one aligned doubleword, the bus's lock held ---- */
 
@@ -111,7 +111,7 @@ static struct pci_function *ecam_piece(struct pci_bus *b, u64 offset, unsigned s
 {
     *at = (u32)offset & 0xfff;
     *len = MIN(size, 4 - (*at & 3));
-    return offset >> 20 ? NULL : b->fn[offset >> 12 & 0xff];
+    return b->fn[offset >> 12 & 0xff];
 }
 
 static u64 ecam_read(void *dev, u64 offset, unsigned size)

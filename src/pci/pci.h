@@ -38,7 +38,7 @@ struct pci_bus_config {
     /* What answers accesses to CF8h-CFBh that are not of 4 bytes (CF9h); NULL: nothing. No lock is held. */
     const struct bus_ops *cf8_bytes;
     void *cf8_dev;
-    u64 ecam;                          /* base of 256 MiB, or 0: none (1 MiB a bus; bus 0 alone answers) */
+    u64 ecam;                          /* base of 1 MiB, for bus 0, the only one; 0: none */
     u64 mmio32, mmio32_size;           /* windows from which pci_assign gives BARs their addresses */
     u64 mmio64, mmio64_size;
     u16 io, io_size;
