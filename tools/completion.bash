@@ -6,16 +6,24 @@ _lodge()
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor help version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run disk doctor help version' -- "$cur")
         return
     fi
     case ${COMP_WORDS[1]} in
     help)
-        mapfile -t COMPREPLY < <(compgen -W 'run doctor help version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run disk doctor help version' -- "$cur")
         return
         ;;
     doctor)
         mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
+        return
+        ;;
+    disk)
+        if [ "$COMP_CWORD" = 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W 'create info check convert resize commit rebase snapshot' -- "$cur")
+        else
+            compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur")
+        fi
         return
         ;;
     run) ;;

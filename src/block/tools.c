@@ -89,9 +89,12 @@ int block_info(struct block *b, struct block_info *info, struct error *err)
 {
     *info = (struct block_info){ .size = b->size, .allocated = b->file ? file_allocated(b->file) : 0 };
     snprintf(info->format, sizeof(info->format), "%s", b->driver->name);
-    if (b->backing)
+    int r = b->driver->info ? b->driver->info(b, info, err) : 0;
+    if (!r && b->backing)
         snprintf(info->backing_path, sizeof(info->backing_path), "%s", b->backing->path);
-    return b->driver->info ? b->driver->info(b, info, err) : 0;
+    else if (!r && info->backing[0] && block_resolve(b, info->backing, info->backing_path, NULL))
+        info->backing_path[0] = 0;
+    return r;
 }
 
 void block_info_free(struct block_info *info)
