@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * mp.c - the MP configuration table (MultiProcessor Specification 1.4 ch. 4), and the few words of the BIOS data
- * area that kernels read.
+ * area that kernels read; and what is at the BIOS's entry: Linux reboots a machine of hardware-reduced ACPI without EFI
+ * by jumping there.
  */
 #include <errno.h>
 #include <string.h>
@@ -96,4 +97,10 @@ int bda_write(struct memory *m, u32 nserial, struct error *err)
     put(bda + 0x10, nserial << 9, 2); /* equipment: serial ports */
     put(bda + 0x13, EBDA_BASE >> 10, 2);
     return memory_load(m, 0x400, bda, sizeof bda) ? error_set(err, ENOMEM, "the guest has no memory at address 0") : 0;
+}
+
+int entry_write(struct memory *m, u16 port, u8 value, struct error *err)
+{
+    u8 code[] = { 0xba, (u8)port, (u8)(port >> 8), 0xb0, value, 0xee, 0xf4, 0xeb, 0xfd }; /* mov dx; mov al; out; hlt; jmp */
+    return memory_load(m, 0xffff0, code, sizeof code) ? error_set(err, ENOMEM, "the guest has no memory below 1 MiB") : 0;
 }

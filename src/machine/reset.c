@@ -130,6 +130,7 @@ int machine_reset(struct machine *m, struct boot *boot, struct error *err)
 
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
+        (rc = entry_write(m->memory, pc ? ACPI_RESET_PORT : MICRO_RESET, pc ? ACPI_RESET_VALUE : MICRO_RESET_VALUE, err)) ||
         (pc && (rc = mp_write_table(m->memory, m->cpus, err))) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
         return rc;
     for (u32 i = 0; i < m->cpus; i++) {

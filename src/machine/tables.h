@@ -27,6 +27,8 @@ int must_check acpi_write_tables(struct memory *m, const struct acpi_config *c, 
 u32 acpi_ssdt(u8 *to, u32 cap, const struct acpi_config *c);
 /* MultiProcessor Specification 1.4 ch. 4, for systems without ACPI. */
 int must_check mp_write_table(struct memory *m, u32 cpus, struct error *err);
+/* What a jump to the BIOS's entry, FFFF:0, finds: code that resets the machine by this port. */
+int must_check entry_write(struct memory *m, u16 port, u8 value, struct error *err);
 /* BIOS data area: addresses of the first nserial COM ports, memory size, where the EBDA is. */
 int must_check bda_write(struct memory *m, u32 nserial, struct error *err);
 

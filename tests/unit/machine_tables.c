@@ -165,5 +165,6 @@ TEST(no_memory_is_said)
     CHECK(acpi_write_tables(m, &(struct acpi_config){ .cpus = 1 }, &rsdp, &err) < 0 && err.text[0]);
     CHECK(mp_write_table(m, 1, &err) < 0);
     CHECK(bda_write(m, 4, &err) < 0);
+    CHECK(entry_write(m, 1, 2, &err) < 0);
     memory_free(m);
 }
