@@ -8,6 +8,7 @@
 #   make test-sanitized   the same, built with -Db_sanitize=address,undefined
 #   make fuzz       the fuzzers and the comparison with the host CPU, for SECONDS=600 each
 #   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
+#   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
 #   make bench      the engine's speed beside the bare host's and TCG's, and more (docs/benchmarks.md);
@@ -61,6 +62,10 @@ soak: all
 	@tools/guest $(BUILD)/guest linux stress
 	@tests/soak_stress $(BUILD) $(SOAK) $(SOAK_OPTS)
 
+soak-disk: KILLS = 200
+soak-disk: all
+	@tests/system/disk_kill $(BUILD) $(KILLS)
+
 soak-boot: SECONDS = 3600
 soak-boot: all
 	@tools/guest $(BUILD)/guest linux
@@ -79,4 +84,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-boot programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-boot programs bench install clean
