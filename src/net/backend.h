@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * backend.h - between net.c, which does what all networks share (limits, capture, checks, what the guest's driver cannot
- * finish itself), and what really carries packets.  Private to this folder.
+ * backend.h - between net.c, which does what all networks share (limits, capture, checks, what the guest's driver
+ * cannot finish itself), and what really carries packets.  Private to this folder.
  */
 #ifndef LODGE_NET_BACKEND_H
 #define LODGE_NET_BACKEND_H

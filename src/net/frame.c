@@ -76,8 +76,8 @@ static const char *check_gso(struct frame *f, const u8 *head, u32 have)
     } while ((type == ETH_P_8021Q || type == ETH_P_8021AD) && at <= FRAME_ETH + 8);
     f->l3 = at;
     if (kind == VIRTIO_NET_HDR_GSO_TCPV4) {
-        if (type != ETH_P_IP || at + 20 > have || head[at] >> 4 != 4 || (head[at] & 15) < 5 ||
-            head[at + 9] != TCP || get16(head + at + 2) != f->len - at || get16(head + at + 6) & 0x3fff)
+        if (type != ETH_P_IP || at + 20 > have || head[at] >> 4 != 4 || (head[at] & 15) < 5 || head[at + 9] != TCP ||
+            get16(head + at + 2) != f->len - at || get16(head + at + 6) & 0x3fff)
             return "segmentation of what is not TCP over IPv4";
         f->l4 = at + (head[at] & 15) * 4;
         f->gso = NET_TSO4;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * frame.h - what a packet's header (struct virtio_net_hdr_v1, Virtio 1.2 5.1.6) asks of the frame behind it, checked and
- * done in software: checksums filled in, large TCP segments cut.  Pure functions over bytes that may be hostile.
+ * frame.h - what a packet's header (struct virtio_net_hdr_v1, Virtio 1.2 5.1.6) asks of the frame behind it, checked
+ * and done in software: checksums filled in, large TCP segments cut.  Pure functions over bytes that may be hostile.
  */
 #ifndef LODGE_NET_FRAME_H
 #define LODGE_NET_FRAME_H
@@ -47,8 +47,14 @@ u16 csum_fold(u64 sum);
 /* The sum of the pseudo header of TCP, UDP or ICMPv6 for the IP header at ip. */
 u64 csum_pseudo(const u8 *ip, bool v6, u8 protocol, u32 len);
 
-static inline u32 get16(const u8 *p) { return (u32)p[0] << 8 | p[1]; }
-static inline u32 get32(const u8 *p) { return get16(p) << 16 | get16(p + 2); }
+static inline u32 get16(const u8 *p)
+{
+    return (u32)p[0] << 8 | p[1];
+}
+static inline u32 get32(const u8 *p)
+{
+    return get16(p) << 16 | get16(p + 2);
+}
 static inline void put16(u8 *p, u32 v)
 {
     p[0] = (u8)(v >> 8);

@@ -30,8 +30,10 @@ static int parse_mac(const char *text, u8 mac[6], struct error *err)
     for (int i = 0; i < 6; i++)
         mac[i] = (u8)v[i];
     if ((mac[0] & 1) || !(mac[0] | mac[1] | mac[2] | mac[3] | mac[4] | mac[5]))
-        return error_set(err, EINVAL, "mac=%s: this is no card's address; its first byte must be even, for example "
-                         "52:54:00:12:34:56", text);
+        return error_set(err, EINVAL,
+                         "mac=%s: this is no card's address; its first byte must be even, for example "
+                         "52:54:00:12:34:56",
+                         text);
     return 0;
 }
 
@@ -130,9 +132,9 @@ static const struct net_ops *parse(const char *text, struct net_spec *s, struct 
             return NULL;
     const bool named = ops == &net_tap_ops || ops == &net_switch_ops;
     if (named != (s->name && *s->name)) {
-        error_set(err, EINVAL, named ? "--net %s: it needs a name, for example --net %s:%s"
-                                     : "--net %s: it takes no name", s->kind, s->kind,
-                  ops == &net_tap_ops ? "tap0" : "lab");
+        error_set(err, EINVAL,
+                  named ? "--net %s: it needs a name, for example --net %s:%s" : "--net %s: it takes no name", s->kind,
+                  s->kind, ops == &net_tap_ops ? "tap0" : "lab");
         return NULL;
     }
     if (s->noptions && ops != &net_user_ops) {
@@ -473,17 +475,13 @@ static int none_open(struct net *n, const struct net_spec *spec, struct error *e
     return 0;
 }
 
-static void none_close(struct net *n)
-{
-}
+static void none_close(struct net *n) {}
 
 static bool none_send(struct net *n, u32 q, const struct iovec *iov, u32 niov, size_t len)
 {
     return true;
 }
 
-static void none_queue(struct net *n, u32 q)
-{
-}
+static void none_queue(struct net *n, u32 q) {}
 
 const struct net_ops net_none_ops = { "none", none_open, none_close, none_send, none_queue, none_queue, NULL };

@@ -37,16 +37,16 @@ struct net_user {
     /* A packet from the cable for queue pair q, header first. False: no room; the backend keeps it (or lets its own
        source wait) and comes again after net_resume. */
     bool (*receive)(void *card, u32 q, const struct iovec *iov, u32 niov, size_t len);
-    void (*batch)(void *card, u32 q); /* no more for now: interrupt the guest, once for many packets */
+    void (*batch)(void *card, u32 q);  /* no more for now: interrupt the guest, once for many packets */
     void (*link)(void *card, bool up); /* the cable's state changed */
-    void (*room)(void *card); /* after net_send refused: it takes packets again */
+    void (*room)(void *card);          /* after net_send refused: it takes packets again */
 };
 
-enum net_offload { /* what the receiver is able to finish itself */
-    NET_CSUM = 1, /* frames whose checksum is not yet filled in */
-    NET_TSO4 = 2,
-    NET_TSO6 = 4,
-    NET_UFO = 8,
+enum net_offload {               /* what the receiver is able to finish itself */
+                   NET_CSUM = 1, /* frames whose checksum is not yet filled in */
+                   NET_TSO4 = 2,
+                   NET_TSO6 = 4,
+                   NET_UFO = 8,
 };
 
 /* spec: as above. NULL with err set: what is wrong and what to do. */
@@ -55,14 +55,14 @@ struct net *net_open(const char *spec, struct loop *loop, struct error *err);
 void net_connect(struct net *n, const struct net_user *user, void *card);
 void net_close(struct net *n);
 
-/* The card's address: mac=, made of seed=, or random and locally administered; a switch gives one that is free there. */
+/* The card's address: mac=, made of seed=, or random and locally administered; a switch gives one that is free. */
 void net_mac(const struct net *n, u8 mac[6]);
 bool net_link(const struct net *n);
-u32 net_queues(const struct net *n);      /* queue pairs, 1 unless asked for and possible */
+u32 net_queues(const struct net *n); /* queue pairs, 1 unless asked for and possible */
 u32 net_mtu(const struct net *n);
-/* The host's port of the i-th hostfwd=, in the order given: where 0 was asked for, the one that was free; 0: no such. */
+/* The host's port of the i-th hostfwd= as given: where 0 was asked for, the one that was free. 0: no such. */
 u16 net_hostfwd_port(const struct net *n, u32 i);
-u32 net_offloads(const struct net *n);    /* enum net_offload: what it takes from the card, and can give */
+u32 net_offloads(const struct net *n); /* enum net_offload: what it takes from the card, and can give */
 /* What the guest's driver agreed to receive; at a reset 0. */
 void net_set_offloads(struct net *n, u32 receive);
 

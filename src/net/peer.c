@@ -154,7 +154,7 @@ static void bell(struct loop_fd *w, u32 events)
     p->link.syscalls++; /* the loop's epoll_wait */
     if (!p->stuck)
         receive_batch(p);
-    if (p->wants_room && !p->link.broken && link_free(&p->link) >= RING_SIZE / 2) {
+    if (p->wants_room && !p->link.broken && link_free(&p->link) >= p->link.out.size / 2) {
         p->wants_room = false;
         net_room(p->net);
     }
@@ -354,8 +354,9 @@ fail:
     return r;
 }
 
-const struct net_ops net_user_ops = { "user", user_open, peer_close, peer_send, peer_flush, peer_resume,
-                                      peer_offloads };
+const struct net_ops net_user_ops = {
+    "user", user_open, peer_close, peer_send, peer_flush, peer_resume, peer_offloads
+};
 
 /* Nobody listens yet: start a switch. Its first process ends when it listens, or another does. */
 static int start_switch(const char *name)
@@ -409,5 +410,5 @@ static int switch_open(struct net *n, const struct net_spec *spec, struct error 
     return r < 0 ? r : -EPROTO;
 }
 
-const struct net_ops net_switch_ops = { "switch", switch_open, peer_close, peer_send, peer_flush, peer_resume,
-                                        peer_offloads };
+const struct net_ops net_switch_ops = { "switch",   switch_open, peer_close,   peer_send,
+                                        peer_flush, peer_resume, peer_offloads };

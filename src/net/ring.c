@@ -34,43 +34,42 @@ static void barrier(void)
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
 }
 
-static int map(struct link *l, bool vm)
+static int map_ring(struct ring *r, struct ring_shared *shared, int memfd, off_t at, u32 size)
 {
-    u8 *data[2];
+    u8 *p = mmap(NULL, 2 * (size_t)size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 
+    if (p == MAP_FAILED)
+        return -errno;
+    *r = (struct ring){ shared, p, size };
+    for (u32 half = 0; half < 2; half++)
+        if (mmap(p + half * (size_t)size, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, memfd, at) ==
+            MAP_FAILED)
+            return -errno;
+    return 0;
+}
+
+static int map(struct link *l, bool vm, u32 down)
+{
     l->shared = mmap(NULL, CONTROL, PROT_READ | PROT_WRITE, MAP_SHARED, l->memfd, 0);
     if (l->shared == MAP_FAILED) {
         l->shared = NULL;
         return -errno;
     }
-    for (int i = 0; i < 2; i++) {
-        const off_t at = CONTROL + (off_t)i * RING_SIZE;
-        u8 *p = mmap(NULL, 2 * RING_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-            return -errno;
-        data[i] = p;
-        *(i == vm ? &l->in.data : &l->out.data) = p;
-        for (int half = 0; half < 2; half++)
-            if (mmap(p + half * RING_SIZE, RING_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, l->memfd, at) ==
-                MAP_FAILED)
-                return -errno;
-    }
-    l->out.shared = vm ? &l->shared->up : &l->shared->down;
-    l->in.shared = vm ? &l->shared->down : &l->shared->up;
-    (void)data;
-    return 0;
+    int r = map_ring(vm ? &l->out : &l->in, &l->shared->up, l->memfd, CONTROL, RING_SIZE);
+    return r ? r : map_ring(vm ? &l->in : &l->out, &l->shared->down, l->memfd, CONTROL + RING_SIZE, down);
 }
 
-int link_create(struct link *l)
+int link_create(struct link *l, u32 down)
 {
     *l = (struct link){ .memfd = -1, .bell_in = -1, .bell_out = -1 };
     l->memfd = memfd_create("lodge-net", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     l->bell_in = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->bell_out = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    int r = l->memfd < 0 || l->bell_in < 0 || l->bell_out < 0 || ftruncate(l->memfd, CONTROL + 2 * RING_SIZE) ||
+    int r = l->memfd < 0 || l->bell_in < 0 || l->bell_out < 0 ||
+                    ftruncate(l->memfd, CONTROL + RING_SIZE + (off_t)down) ||
                     fcntl(l->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
                 ? -errno
-                : map(l, false);
+                : map(l, false, down);
     if (r) {
         link_close(l);
         return r;
@@ -86,8 +85,11 @@ int link_attach(struct link *l, const int fds[3])
     *l = (struct link){ .memfd = fds[0], .bell_in = fds[1], .bell_out = fds[2] };
     /* Without the seals the peer could take the memory away under us: SIGBUS. */
     int seals = fcntl(l->memfd, F_GET_SEALS), r = -EPROTO;
-    if (seals >= 0 && (seals & F_SEAL_SHRINK) && !fstat(l->memfd, &st) && st.st_size == CONTROL + 2 * RING_SIZE)
-        r = map(l, true);
+    if (seals >= 0 && (seals & F_SEAL_SHRINK) && !fstat(l->memfd, &st)) {
+        const off_t down = st.st_size - CONTROL - RING_SIZE;
+        if (down >= RING_SIZE && down <= RING_MAX_DOWN && !(down & (down - 1)))
+            r = map(l, true, (u32)down);
+    }
     if (r)
         link_close(l);
     return r;
@@ -98,9 +100,9 @@ void link_close(struct link *l)
     if (l->shared)
         munmap(l->shared, CONTROL);
     if (l->in.data)
-        munmap(l->in.data, 2 * RING_SIZE);
+        munmap(l->in.data, 2 * (size_t)l->in.size);
     if (l->out.data)
-        munmap(l->out.data, 2 * RING_SIZE);
+        munmap(l->out.data, 2 * (size_t)l->out.size);
     for (int *fd = (int[]){ l->memfd, l->bell_in, l->bell_out }, i = 0; i < 3; i++)
         if (fd[i] >= 0)
             close(fd[i]);
@@ -126,23 +128,23 @@ u32 link_free(struct link *l)
     if (l->broken)
         return 0;
     used = l->out.own - get(&l->out.shared->tail);
-    if (used > RING_SIZE) {
+    if (used > l->out.size) {
         l->broken = true;
         return 0;
     }
-    return RING_SIZE - used;
+    return l->out.size - used;
 }
 
 u8 *link_room(struct link *l, u32 len)
 {
     if (record(len) > link_free(l))
         return NULL;
-    return l->out.data + l->out.own % RING_SIZE + RING_RECORD;
+    return l->out.data + l->out.own % l->out.size + RING_RECORD;
 }
 
 void link_put(struct link *l, u32 len)
 {
-    u64 *at = (u64 *)(void *)(l->out.data + l->out.own % RING_SIZE);
+    u64 *at = (u64 *)(void *)(l->out.data + l->out.own % l->out.size);
 
     *at = len;
     l->out.own += record(len);
@@ -171,9 +173,9 @@ const u8 *link_next(struct link *l, u32 *len)
     const u32 have = get(&r->shared->head) - r->own;
     if (!have)
         return NULL;
-    const u8 *at = r->data + r->own % RING_SIZE;
+    const u8 *at = r->data + r->own % r->size;
     const u32 n = get((const u32 *)(const void *)at);
-    if (have > RING_SIZE || have < RING_RECORD || have % 8 || n < NET_HDR || n > MAX_PACKET || record(n) > have) {
+    if (have > r->size || have < RING_RECORD || have % 8 || n < NET_HDR || n > MAX_PACKET || record(n) > have) {
         l->broken = true;
         return NULL;
     }
@@ -212,7 +214,7 @@ void link_kick(struct link *l)
         ring = true;
     }
     l->news = false;
-    if (get(&l->in.shared->wants_room) && get(&l->in.shared->head) - l->in.own <= RING_SIZE / 2) {
+    if (get(&l->in.shared->wants_room) && get(&l->in.shared->head) - l->in.own <= l->in.size / 2) {
         set(&l->in.shared->wants_room, 0);
         ring = true;
     }

@@ -15,7 +15,11 @@
 #include "base/base.h"
 #include "base/error.h"
 
-enum { RING_SIZE = 512 * 1024, RING_RECORD = 8 };
+enum {
+    RING_SIZE = 512 * 1024,          /* of the ring up, and the least of the one down */
+    RING_MAX_DOWN = 8 * 1024 * 1024, /* a power of two like all of them */
+    RING_RECORD = 8,
+};
 
 struct ring_shared {
     _Alignas(64) u32 head; /* the producer's line: bytes ever put in */
@@ -33,6 +37,7 @@ struct link_shared {
 struct ring {
     struct ring_shared *shared;
     u8 *data;
+    u32 size;
     u32 own;    /* our index, head or tail: the shared one is only told */
     u32 length; /* of the record that ring_next gave */
 };
@@ -45,8 +50,8 @@ struct link {
     u64 syscalls;
 };
 
-/* The helper's side: makes the memory and the bells. -errno. */
-int must_check link_create(struct link *l);
+/* The helper's side: makes the memory and the bells. down: bytes, from RING_SIZE to RING_MAX_DOWN. -errno. */
+int must_check link_create(struct link *l, u32 down);
 /* The VM's side: takes over the three descriptors, also when it fails. -errno. */
 int must_check link_attach(struct link *l, const int fds[3]);
 void link_close(struct link *l);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * sandbox.c - three steps: no new privileges and no resources that are not needed, no files but a few (Landlock), no
- * system calls but a few (seccomp).  A call that is not on the list fails with EPERM; it does not end the process, since
- * what the C library tries and can do without differs between versions.
+ * system calls but a few (seccomp).  A call that is not on the list fails with EPERM; it does not end the process,
+ * since what the C library tries and can do without differs between versions.
  */
 #include "net/sandbox.h"
 

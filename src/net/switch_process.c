@@ -17,6 +17,8 @@
 #include "net/switch.h"
 #include "net/switch_socket.h"
 
+enum { DOWN = 4096 * 1024 }; /* what a sender's window of TCP may bring at once */
+
 #define HELLO_NS (10 * 1000000000ull) /* a client says what it wants within this time; the first one comes */
 
 struct client {
@@ -78,9 +80,10 @@ static int assign(struct process *p, const struct peer_hello *h, struct switch_p
     if (h->mac_fixed && (h->mac[0] & 1))
         return error_set(err, EINVAL, "the address is not one of a card");
     if (h->mac_fixed && switch_has(&p->sw, port->mac))
-        return error_set(err, EADDRINUSE, "another machine on this switch has the address %02x:%02x:%02x:%02x:%02x:%02x; "
-                         "give another with mac=, or none", h->mac[0], h->mac[1], h->mac[2], h->mac[3], h->mac[4],
-                         h->mac[5]);
+        return error_set(err, EADDRINUSE,
+                         "another machine on this switch has the address %02x:%02x:%02x:%02x:%02x:%02x; "
+                         "give another with mac=, or none",
+                         h->mac[0], h->mac[1], h->mac[2], h->mac[3], h->mac[4], h->mac[5]);
     while ((port->mac[0] & 1) || switch_has(&p->sw, port->mac)) {
         if (getrandom(port->mac, 6, 0) != 6)
             return error_set(err, EIO, "no random bytes for an address");
@@ -97,7 +100,7 @@ static int admit(struct client *c, const struct peer_hello *h, struct peer_answe
 
     if (r)
         return r;
-    r = link_create(&port->link);
+    r = link_create(&port->link, DOWN);
     if (r)
         return error_set(&a->err, -r, "the switch has no memory for another machine: %s", strerror(-r));
     link_fds(&port->link, fds);
@@ -176,8 +179,7 @@ static void knock(struct loop_fd *w, u32 events)
     if (fd < 0)
         return;
     c->sock = (struct loop_fd){ fd, EPOLLIN | EPOLLRDHUP, heard };
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.uid != p->uid ||
-        loop_fd_add(p->loop, &c->sock)) {
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) || peer.uid != p->uid || loop_fd_add(p->loop, &c->sock)) {
         close(fd);
         c->sock.fd = -1;
         return;

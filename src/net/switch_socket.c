@@ -51,7 +51,8 @@ static int address(const char *name, struct sockaddr_un *sa, char dir[SWITCH_DIR
     int r;
 
     if (!len || name[len] || len > MAX_NAME)
-        return error_set(err, EINVAL, "switch:%s: a name is of 1 to %d letters, digits, \"-\" and \"_\"", name, MAX_NAME);
+        return error_set(err, EINVAL, "switch:%s: a name is of 1 to %d letters, digits, \"-\" and \"_\"", name,
+                         MAX_NAME);
     r = switch_dir(dir, err);
     if (r)
         return r;

@@ -112,9 +112,7 @@ static bool tap_send(struct net *n, u32 q, const struct iovec *iov, u32 niov, si
     return true;
 }
 
-static void tap_flush(struct net *n, u32 q)
-{
-}
+static void tap_flush(struct net *n, u32 q) {}
 
 static void tap_resume(struct net *n, u32 q)
 {
@@ -151,16 +149,22 @@ static int explain(const char *name, int e, struct error *err)
     const char *user = pw ? pw->pw_name : "USER";
 
     if (e == ENOENT || e == ENODEV)
-        return error_set(err, e, "--net tap:%s: there is no such device; make it with \"sudo ip tuntap add dev %s mode tap "
-                         "user %s && sudo ip link set %s up\"", name, name, user, name);
+        return error_set(err, e,
+                         "--net tap:%s: there is no such device; make it with \"sudo ip tuntap add dev %s mode tap "
+                         "user %s && sudo ip link set %s up\"",
+                         name, name, user, name);
     if (e == EPERM || e == EACCES)
-        return error_set(err, e, "--net tap:%s: it does not belong to you; make it yours with \"sudo ip tuntap del dev %s "
-                         "mode tap; sudo ip tuntap add dev %s mode tap user %s\"", name, name, name, user);
+        return error_set(err, e,
+                         "--net tap:%s: it does not belong to you; make it yours with \"sudo ip tuntap del dev %s "
+                         "mode tap; sudo ip tuntap add dev %s mode tap user %s\"",
+                         name, name, name, user);
     if (e == EBUSY)
         return error_set(err, e, "--net tap:%s: another program uses it", name);
     if (e == EINVAL)
-        return error_set(err, e, "--net tap:%s: it is no tap device, or one of another kind: several queues need "
-                         "\"ip tuntap add ... multi_queue\", and one queue a device without", name);
+        return error_set(err, e,
+                         "--net tap:%s: it is no tap device, or one of another kind: several queues need "
+                         "\"ip tuntap add ... multi_queue\", and one queue a device without",
+                         name);
     return error_set(err, e, "--net tap:%s: %s", name, strerror(e));
 }
 

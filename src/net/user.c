@@ -20,8 +20,8 @@
 #include "net/user_frame.h"
 
 enum {
-    BATCH = 64,           /* packets from the guest between two looks at the sockets */
-    ROOM = 192 * 1024,    /* in the ring, to read a socket: libslirp takes up to 128 KiB at once */
+    BATCH = 64,        /* packets from the guest between two looks at the sockets */
+    ROOM = 192 * 1024, /* in the ring, to read a socket: libslirp takes up to 128 KiB at once */
     MAX_POLL = 4096,
     MAX_TIMERS = 4,
     PORT_TRIES = 16,
@@ -77,9 +77,7 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
     return (ssize_t)len;
 }
 
-static void guest_error(const char *msg, void *opaque)
-{
-}
+static void guest_error(const char *msg, void *opaque) {}
 
 static int64_t now_ns(void *opaque)
 {
@@ -129,13 +127,9 @@ static void timer_mod(void *timer, int64_t expires, void *opaque)
     t->expires = expires;
 }
 
-static void no_fd(int fd, void *opaque)
-{
-}
+static void no_fd(int fd, void *opaque) {}
 
-static void no_notify(void *opaque)
-{
-}
+static void no_notify(void *opaque) {}
 
 static const SlirpCb callbacks = {
     .send_packet = send_packet,
@@ -226,7 +220,8 @@ static int forward(struct user *u, const struct user_forward *f, u16 *port, stru
     memcpy(old, u->poll, before * sizeof(old[0]));
     errno = 0;
     if (!slirp_add_hostxfwd(u->slirp, &f->host.any, len, &f->guest.any, len,
-                            (f->udp ? SLIRP_HOSTFWD_UDP : 0) | (len == sizeof(f->host.in6) ? SLIRP_HOSTFWD_V6ONLY : 0))) {
+                            (f->udp ? SLIRP_HOSTFWD_UDP : 0) |
+                                (len == sizeof(f->host.in6) ? SLIRP_HOSTFWD_V6ONLY : 0))) {
         *port = new_port(u, before, old);
         return 0;
     }
@@ -234,8 +229,9 @@ static int forward(struct user *u, const struct user_forward *f, u16 *port, stru
     const u32 want = ntohs(f->host.in.sin_port);
     const char *kind = f->udp ? "udp" : "tcp";
     if (e == EADDRINUSE)
-        return error_set(err, e, "hostfwd: %s port %u of this host is in use; choose another, or 0 for any that is free",
-                         kind, want);
+        return error_set(err, e,
+                         "hostfwd: %s port %u of this host is in use; choose another, or 0 for any that is free", kind,
+                         want);
     if (e == EACCES)
         return error_set(err, e, "hostfwd: %s port %u needs privileges; choose one from 1024 on", kind, want);
     if (e == EADDRNOTAVAIL)
@@ -282,7 +278,7 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
         if (r)
             return r;
     }
-    int r = link_create(&u->link);
+    int r = link_create(&u->link, RING_SIZE);
     if (r)
         return error_set(&a->err, -r, "cannot make its memory: %s", strerror(-r));
     return sandbox_enter(SANDBOX_USER, NULL, &a->err);

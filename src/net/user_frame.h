@@ -32,7 +32,7 @@ struct user_frames {
 /* A frame from the guest, checked as f, that may be written to: makes it what libslirp takes. */
 void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data);
 
-/* A frame of libslirp's, that may be written to; emits packets for the guest: one, several, none. takes: net_offload. */
+/* A frame of libslirp's, that may be written to; emits what the guest gets: one, several, none. takes: net_offload. */
 void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
                      void (*emit)(void *ctx, const u8 *hdr, const u8 *frame, u32 len), void *ctx);
 

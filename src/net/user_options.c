@@ -27,8 +27,8 @@ static int parse_net(struct user_config *c, const char *text, struct error *err)
         bits = strtoul(slash, &end, 10);
     }
     if (!slash || !isdigit((unsigned char)*slash) || *end || bits < 8 || bits > 27 || inet_pton(AF_INET, buf, &a) != 1)
-        return error_set(err, EINVAL, "net=%s: it is a network ADDRESS/BITS of 8 to 27 bits, for example net=10.0.2.0/24",
-                         text);
+        return error_set(err, EINVAL,
+                         "net=%s: it is a network ADDRESS/BITS of 8 to 27 bits, for example net=10.0.2.0/24", text);
     const u32 mask = ~(u32)0 << (32 - bits), net = ntohl(a.s_addr) & mask;
     c->mask.s_addr = htonl(mask);
     c->net.s_addr = htonl(net);
@@ -94,11 +94,15 @@ static int parse_forward(struct user_config *c, const char *text, struct error *
     f->udp = !strncmp(text, "udp:", 4);
     if ((!f->udp && strncmp(text, "tcp:", 4)) || !parse_end(&p, &f->host.in6, &host) || *p++ != '-' ||
         !parse_end(&p, &f->guest.in6, &guest) || *p || !f->guest.in.sin_port)
-        return error_set(err, EINVAL, "hostfwd=%s: it is tcp|udp:[HOSTADDR]:PORT-[GUESTADDR]:PORT, for example "
-                         "hostfwd=tcp::2222-:22; IPv6 addresses are in brackets", text);
+        return error_set(err, EINVAL,
+                         "hostfwd=%s: it is tcp|udp:[HOSTADDR]:PORT-[GUESTADDR]:PORT, for example "
+                         "hostfwd=tcp::2222-:22; IPv6 addresses are in brackets",
+                         text);
     if (f->host.any.sa_family == AF_INET6 && !guest)
-        return error_set(err, EINVAL, "hostfwd=%s: with an IPv6 host address the guest's must be given, for example "
-                         "[fec0::5054:ff:fe12:3456]", text);
+        return error_set(err, EINVAL,
+                         "hostfwd=%s: with an IPv6 host address the guest's must be given, for example "
+                         "[fec0::5054:ff:fe12:3456]",
+                         text);
     if (f->host.any.sa_family != f->guest.any.sa_family)
         return error_set(err, EINVAL, "hostfwd=%s: both addresses must be IPv4 or both IPv6", text);
     if (f->host.any.sa_family == AF_INET && !host)
@@ -155,8 +159,10 @@ int user_options(struct user_config *c, const struct net_spec *spec, struct erro
         else if (!strncmp(o, "mtu=", 4))
             r = parse_mtu(c, value, err);
         else
-            r = error_set(err, EINVAL, "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
-                          "hostname=, mtu=, mac=, seed=, rate=, pcap=", o);
+            r = error_set(err, EINVAL,
+                          "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
+                          "hostname=, mtu=, mac=, seed=, rate=, pcap=",
+                          o);
     }
     return r;
 }

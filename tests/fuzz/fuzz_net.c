@@ -110,7 +110,7 @@ static void through_switch(const u8 *p, size_t n)
             link_close(&port->link);
             link_close(&vm[i]);
         }
-        require(!link_create(&port->link));
+        require(!link_create(&port->link, RING_SIZE));
         link_fds(&port->link, fds);
         for (int k = 0; k < 3; k++)
             fds[k] = dup(fds[k]);
@@ -159,10 +159,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const u8 *p = data + 2;
     const size_t n = size - 2;
     switch (data[0] % KINDS) {
-    case CARD: card(p, n, data[1]); break;
-    case USER: up_and_down(p, n, data[1]); break;
-    case SWITCH: through_switch(p, n); break;
-    default: hello(p, n);
+    case CARD:
+        card(p, n, data[1]);
+        break;
+    case USER:
+        up_and_down(p, n, data[1]);
+        break;
+    case SWITCH:
+        through_switch(p, n);
+        break;
+    default:
+        hello(p, n);
     }
     return 0;
 }
@@ -197,11 +204,21 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
         return at;
     }
     switch (i % 6) {
-    case 0: len = tcp_frame(d, &h, false, 0, 12, 4000, 1448); break;
-    case 1: len = tcp_frame(d, &h, true, 4, 0, 4000, 1440); break;
-    case 2: len = syn_frame(d, &h, false, 1460); break;
-    case 3: len = syn_frame(d, &h, true, 1440); break;
-    case 4: len = udp_frame(d, 4000); break;
+    case 0:
+        len = tcp_frame(d, &h, false, 0, 12, 4000, 1448);
+        break;
+    case 1:
+        len = tcp_frame(d, &h, true, 4, 0, 4000, 1440);
+        break;
+    case 2:
+        len = syn_frame(d, &h, false, 1460);
+        break;
+    case 3:
+        len = syn_frame(d, &h, true, 1440);
+        break;
+    case 4:
+        len = udp_frame(d, 4000);
+        break;
     default:
         len = tcp_frame(d, &h, false, 0, 0, 500, 1448);
         h.gso_type = 0;

@@ -113,12 +113,12 @@ TEST(checksum_left_open)
     }
 }
 
-#define REFUSED(change)                                     \
-    do {                                                    \
+#define REFUSED(change)                                      \
+    do {                                                     \
         u32 len = tcp_frame(d, &h, false, 0, 0, 3000, 1460); \
-        change;                                             \
-        CHECK(frame_check(&f, &h, d, len));                 \
-        (void)len;                                          \
+        change;                                              \
+        CHECK(frame_check(&f, &h, d, len));                  \
+        (void)len;                                           \
     } while (0)
 
 TEST(headers_that_lie)
@@ -135,12 +135,12 @@ TEST(headers_that_lie)
     REFUSED(h.gso_type = 77);
     REFUSED(h.csum_start = 60000);
     REFUSED(h.csum_offset = 6);
-    REFUSED(d[14] = 0x44);             /* IHL 4 */
-    REFUSED(d[14] = 0x4f);             /* IHL 15: the TCP header elsewhere */
-    REFUSED(put16(d + 16, 60000));     /* longer than it is */
-    REFUSED(put16(d + 20, 0x2000));    /* a fragment */
-    REFUSED(d[23] = 17);               /* UDP */
-    REFUSED(d[34 + 12] = 0x40);        /* TCP header of 16 bytes */
+    REFUSED(d[14] = 0x44);                /* IHL 4 */
+    REFUSED(d[14] = 0x4f);                /* IHL 15: the TCP header elsewhere */
+    REFUSED(put16(d + 16, 60000));        /* longer than it is */
+    REFUSED(put16(d + 20, 0x2000));       /* a fragment */
+    REFUSED(d[23] = 17);                  /* UDP */
+    REFUSED(d[34 + 12] = 0x40);           /* TCP header of 16 bytes */
     REFUSED(len = 54; put16(d + 16, 40)); /* no data */
     REFUSED(len = 20);
     REFUSED(len = 13);

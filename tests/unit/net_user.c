@@ -132,7 +132,8 @@ static const u8 *dhcp(struct net *n, u8 type, u32 ask)
     put32(b + 4, 0x12345678);
     memcpy(b + 28, mac, 6);
     put32(b + 236, 0x63825363);
-    memcpy(b + 240, (const u8[]){ 53, 1, type, 50, 4, (u8)(ask >> 24), (u8)(ask >> 16), (u8)(ask >> 8), (u8)ask, 255 }, 10);
+    memcpy(b + 240, (const u8[]){ 53, 1, type, 50, 4, (u8)(ask >> 24), (u8)(ask >> 16), (u8)(ask >> 8), (u8)ask, 255 },
+           10);
     npackets = 0;
     send_frame(n, f, sizeof(f));
     return await(is_dhcp);
@@ -268,7 +269,8 @@ static int dial(int family, int type, const char *host, u16 port)
     int s = socket(family, type | SOCK_CLOEXEC, 0), r;
 
     inet_pton(family, host, family == AF_INET ? (void *)&in.sin_addr : (void *)&in6.sin6_addr);
-    r = family == AF_INET ? connect(s, (struct sockaddr *)&in, sizeof(in)) : connect(s, (struct sockaddr *)&in6, sizeof(in6));
+    r = family == AF_INET ? connect(s, (struct sockaddr *)&in, sizeof(in))
+                          : connect(s, (struct sockaddr *)&in6, sizeof(in6));
     if (r) {
         fprintf(stderr, "connect to %s port %u: %s\n", host, port, strerror(errno));
         close(s);
@@ -419,8 +421,8 @@ static void guest_tcp(u32 offloads, u32 mss)
     char command[256];
 
     loop = loop_new();
-    struct net *n = net_open("user,hostfwd=tcp::0-:7777,hostfwd=tcp:[::1]:0-[fec0::15]:7777,mac=52:54:00:01:02:03", loop,
-                             &err);
+    struct net *n =
+        net_open("user,hostfwd=tcp::0-:7777,hostfwd=tcp:[::1]:0-[fec0::15]:7777,mac=52:54:00:01:02:03", loop, &err);
     REQUIRE(n);
     CHECK(net_hostfwd_port(n, 0) && net_hostfwd_port(n, 1) && !net_hostfwd_port(n, 2));
     CHECK(!pipe(go));
@@ -432,7 +434,8 @@ static void guest_tcp(u32 offloads, u32 mss)
     pthread_create(&thread, NULL, loop_thread, loop);
     snprintf(command, sizeof(command),
              "ip addr add 10.0.2.15/24 dev gst0 && ip route add default via 10.0.2.2 advmss %u && "
-             "ip -6 addr add fec0::15/64 dev gst0 nodad", mss);
+             "ip -6 addr add fec0::15/64 dev gst0 nodad",
+             mss);
     CHECK_EQ(sh(command), 0);
 
     s = dial(AF_INET, SOCK_STREAM, "10.0.2.2", port4);

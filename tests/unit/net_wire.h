@@ -87,7 +87,8 @@ static __attribute__((unused)) bool write_file(const char *path, const char *tex
    this host does not allow it. The process must have one thread. */
 static __attribute__((unused)) bool guest_enter(const u8 mac[6], u32 queues)
 {
-    struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queues > 1 ? IFF_MULTI_QUEUE : 0)) };
+    struct ifreq ifr = { .ifr_flags =
+                             (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (queues > 1 ? IFF_MULTI_QUEUE : 0)) };
     char map[32];
 
     snprintf(map, sizeof(map), "0 %u 1", geteuid());
