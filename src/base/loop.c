@@ -8,8 +8,8 @@
  * timer costs a system call only if the new deadline is earlier than the one the timerfd is set to: guests
  * re-arm their timers far more often than these fire.
  *
- * Kicks do without the lock: they are pushed on a list the loop takes whole.  Whoever finds `asleep` set, and is the one
- * to clear it, wakes the loop; the loop sets it before it looks at the list for the last time.
+ * Kicks do without the lock: they are pushed on a list the loop takes whole.  Whoever finds `asleep` set, and is the
+ * one to clear it, wakes the loop; the loop sets it before it looks at the list for the last time.
  */
 #include "base/loop.h"
 

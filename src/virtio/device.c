@@ -136,7 +136,7 @@ void virtio_reset_done(struct virtio_device *d)
     loop_done(d->loop, &d->quiet);
 }
 
-/* A device that is reset, or has never been used, knows nothing. Bits cannot be taken back (2.1.1). */
+/* Bits cannot be taken back but by a reset (2.1.1). */
 void virtio_set_status(struct virtio_device *d, u8 status)
 {
     if (d->resetting)
@@ -145,7 +145,8 @@ void virtio_set_status(struct virtio_device *d, u8 status)
         begin_reset(d);
         return;
     }
-    u8 new = status & ~d->status & (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED);
+    u8 new = status & ~d->status &
+             (VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER | VIRTIO_DRIVER_OK | VIRTIO_FEATURES_OK | VIRTIO_FAILED);
     if (new & VIRTIO_FEATURES_OK) {
         if ((d->wanted & ~d->offered) || !(d->wanted & VIRTIO_F_VERSION_1)) {
             new &= ~VIRTIO_FEATURES_OK; /* 3.1.1, step 6: the driver reads it back */
@@ -230,8 +231,8 @@ void virtio_queue_reset_done(struct virtio_queue *q)
 
 /* ---- life --------------------------------------------------------------- */
 
-void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct memory *m, struct loop *loop, u64 features,
-                 u32 nqueues, const u16 *queue_sizes)
+void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct memory *m, struct loop *loop,
+                 u64 features, u32 nqueues, const u16 *queue_sizes)
 {
     pthread_mutexattr_t recursive;
 

@@ -2,9 +2,10 @@
 /*
  * mmio.c - virtio by memory-mapped registers.  VIRTIO 1.2, 4.2 (QueueReset: 1.3).
  *
- * Resets.  A PCI driver polls the status register until the device is quiet.  Linux's virtio-mmio driver does not: after
- * its write of 0 the memory of the rings and buffers is its own again.  So that write, and QueueReady 0, returns to the
- * guest only when the host writes no more to guest memory: the vCPU's thread waits for the loop's, with no lock held.
+ * Resets.  A PCI driver polls the status register until the device is quiet.  Linux's virtio-mmio driver does not:
+ * after its write of 0 the memory of the rings and buffers is its own again.  So that write, and QueueReady 0, returns
+ * to the guest only when the host writes no more to guest memory: the vCPU's thread waits for the loop's, with no lock
+ * held.
  * There is one case in which that would never end: the loop's thread is itself waiting for the vCPU to stop.  Then
  * vcpus_pause lets it go (loop_wait); it leaves run() right after this access, and before it executes another
  * instruction it waits for the rest (loop_wait_again in vcpu.c).
@@ -71,7 +72,7 @@ static bool register_write(struct virtio_mmio *m, u32 offset, u32 value)
 {
     struct virtio_device *d = m->t.d;
     struct virtio_queue *q = virtio_selected(d);
-    bool setup = q && !q->enabled && !q->resetting && !d->resetting;
+    bool setup = q && !q->enabled && !d->resetting;
 
     switch (offset) {
     case DEVICE_FEATURES_SEL: d->device_feature_select = value; break;

@@ -11,7 +11,8 @@
 #include "virtio/internal.h"
 
 enum { VENDOR = 0x1af4, DEVICE_BASE = 0x1040, SUBSYSTEM = 0x1100, REVISION = 1 };
-enum { MSIX_BAR = 1, BAR = 4, PAGE = 0x1000, COMMON = 0, ISR = PAGE, DEVICE = 2 * PAGE, NOTIFY = 3 * PAGE, BAR_SIZE = 4 * PAGE };
+enum { MSIX_BAR = 1, BAR = 4 };
+enum { COMMON = 0, ISR = 0x1000, DEVICE = 0x2000, NOTIFY = 0x3000, BAR_SIZE = 0x4000 };
 enum { NOTIFY_OFF_MULTIPLIER = 4 };
 
 enum { /* 4.1.4 */
@@ -115,7 +116,7 @@ static void common_write32(struct virtio_pci *p, u64 offset, u32 v)
         d->driver_feature_select = v;
     } else if (offset == REG(driver_feature)) {
         virtio_set_features(d, d->driver_feature_select, v);
-    } else if (q && !q->enabled && !q->resetting && offset >= REG(queue_desc) && offset < REG(queue_notif_config_data)) {
+    } else if (q && !q->enabled && offset >= REG(queue_desc) && offset < REG(queue_notif_config_data)) {
         u64 *const areas[] = { &q->desc, &q->driver, &q->device }, *address = areas[(offset - REG(queue_desc)) / 8];
         *address = offset & 4 ? (u32)*address | (u64)v << 32 : (*address & ~0xffffffffull) | v;
     }
@@ -296,8 +297,8 @@ static void build(struct virtio_pci *p, struct virtio_device *d)
     struct pci_bar bar = { .size = BAR_SIZE, .flags = PCI_BAR_64 | PCI_BAR_PREFETCH, .ops = &bar_ops, .dev = p,
                            .name = d->ops->name };
 
-    pci_function_init(f, d->ops->name, VENDOR, (u16)(DEVICE_BASE + d->ops->id), REVISION, class_code(d->ops->id), VENDOR,
-                      SUBSYSTEM);
+    pci_function_init(f, d->ops->name, VENDOR, (u16)(DEVICE_BASE + d->ops->id), REVISION, class_code(d->ops->id),
+                      VENDOR, SUBSYSTEM);
     pci_use_intx(f);
     pci_add_msix(f, d->nqueues + 1, MSIX_BAR);
     pci_bar_init(f, BAR, &bar);

@@ -2,13 +2,13 @@
 /*
  * queue.c - split and packed virtqueues.  VIRTIO 1.2, 2.6 to 2.8.
  *
- * The driver may write to its rings at any moment.  So everything is read once, into a local copy, and what is done next
- * depends on the copy alone; nothing that was written to a ring is ever read back.  A chain is followed for as many
- * descriptors as its table has, and no further than the caller has room for pieces: every one adds a piece.
+ * The driver may write to its rings at any moment.  So everything is read once, into a local copy, and what is done
+ * next depends on the copy alone; nothing that was written to a ring is ever read back.  A chain is followed for as
+ * many descriptors as its table has, and no further than the caller has room for pieces: every one adds a piece.
  *
- * Ordering: x86 keeps loads in order and stores in order, so acquire and release cost nothing; only a store that must be
- * seen before a load is made (2.7.7.1, 2.7.10.1: our request to be notified before the last look at the ring, what was
- * used before the driver's wish to be interrupted) takes a full fence.
+ * Ordering: x86 keeps loads in order and stores in order, so acquire and release cost nothing; only a store that must
+ * be seen before a load is made (2.7.7.1, 2.7.10.1: our request to be notified before the last look at the ring, what
+ * was used before the driver's wish to be interrupted) takes a full fence.
  */
 #include <errno.h>
 #include <stdio.h>

@@ -19,8 +19,9 @@ enum { VIRTIO_MMIO_SIZE = 0x200 };
 struct virtio_transport *virtio_pci_new(struct virtio_device *d, struct pci_bus *bus, u32 slot, struct state_list *l,
                                         u32 instance, struct error *err);
 /* VIRTIO_MMIO_SIZE bytes of registers at base. */
-struct virtio_transport *virtio_mmio_new(struct virtio_device *d, struct bus *mmio, u64 base, const struct irq_line *irq,
-                                         struct state_list *l, u32 instance, struct error *err);
+struct virtio_transport *virtio_mmio_new(struct virtio_device *d, struct bus *mmio, u64 base,
+                                         const struct irq_line *irq, struct state_list *l, u32 instance,
+                                         struct error *err);
 /* No vCPU runs. The list of states must not be used any more. */
 void virtio_transport_free(struct virtio_transport *t);
 /* Power-on reset: the loop's thread, no vCPU runs; returns when nothing of the device is under way. */

@@ -3,7 +3,7 @@
  * virtio.h - virtio 1.x: what a device is to its transport, and the one walker of queues.  OASIS "Virtual I/O Device
  * (VIRTIO) Version 1.2"; names are the specification's.
  *
- * A device is embedded by its owner (struct virtio_blk, ...), initialised by virtio_init and plugged into one transport,
+ * A device is embedded by its owner (struct virtio_blk, ...), initialised by virtio_init and plugged into a transport,
  * virtio_pci_new or virtio_mmio_new.  Only modern (VIRTIO_F_VERSION_1) drivers are served.
  *
  * Threads and locks: every member of virtio_ops is called with the device's lock held; kick and what comes from
@@ -49,8 +49,8 @@ enum { VIRTIO_MAX_QUEUES = 32, VIRTIO_MAX_QUEUE_SIZE = 1024, VIRTIO_MAX_IOV = 10
        VIRTIO_MSI_NO_VECTOR = 0xffff };
 
 /* A buffer the driver made available: pieces the device reads (out), then pieces it writes (in). Pieces never cross the
-   end of a memory region: one descriptor may become two; none is empty. The pointers are good until virtio_push. What is
-   popped and not pushed never takes more ring entries than the queue has (q->size). */
+   end of a memory region: one descriptor may become two; none is empty. The pointers are good until virtio_push. What
+   is popped and not pushed never takes more ring entries than the queue has (q->size). */
 struct virtio_chain {
     u16 id;          /* buffer id: head of the chain */
     u16 ndesc;       /* ring entries it took (packed) */
@@ -58,7 +58,7 @@ struct virtio_chain {
     u64 out_len, in_len;
     struct iovec *iov; /* the caller's array */
     u64 *gpa;          /* where each lies in guest memory; the caller's array, or NULL: not wanted */
-    u32 max;           /* room in both; a chain of more pieces breaks the rules (VIRTIO_MAX_IOV: none does) */
+    u32 max;           /* room in both: a chain of more pieces breaks the rules; VIRTIO_MAX_IOV takes all others */
 };
 
 struct virtio_device;
@@ -107,11 +107,11 @@ struct virtio_ops {
     /* The same for one queue (VIRTIO_F_RING_RESET, and QueueReady 0 of MMIO), with virtio_queue_reset_done; NULL: not
        offered, buffers are never kept. */
     bool (*queue_reset)(struct virtio_device *d, struct virtio_queue *q);
-    /* Before saving, at a power-on reset and before the transport goes: nothing is under way when this returns (the lock
-       is held; the loop's thread; no vCPU runs); a reset that waited for that is done. NULL: nothing ever is. */
+    /* Before saving, at a power-on reset and before the transport goes: nothing is under way when this returns (the
+       lock is held; the loop's thread; no vCPU runs); a reset that waited for that is done. NULL: nothing ever is. */
     void (*settle)(struct virtio_device *d);
-    /* After loading or settle: take up where it was left; kick follows for every live queue. After loading, features was
-       called anew. NULL */
+    /* After loading or settle: take up where it was left; kick follows for every live queue. After loading, features
+       was called anew. NULL */
     void (*resume)(struct virtio_device *d);
     /* The device's own state, of a struct that begins with its struct virtio_device; the transport adds it to the list
        behind virtio_state. NULL: none. */
@@ -156,14 +156,14 @@ struct virtio_device {
 
 /* features: the device's own; those of the rings are added. queue_sizes: nqueues powers of two, at most
    VIRTIO_MAX_QUEUE_SIZE. */
-void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct memory *m, struct loop *loop, u64 features,
-                 u32 nqueues, const u16 *queue_sizes);
+void virtio_init(struct virtio_device *d, const struct virtio_ops *ops, struct memory *m, struct loop *loop,
+                 u64 features, u32 nqueues, const u16 *queue_sizes);
 void virtio_destroy(struct virtio_device *d); /* after its transport is gone */
 
 /* ---- for devices ---------------------------------------------------------- */
 
-/* The next buffer: 1; 0: none, or enough for this turn of the loop: kick comes (again) when there is one; -1: the driver
-   broke the rules (or had before). c: iov, gpa and max are the caller's, the rest is filled in. */
+/* The next buffer: 1; 0: none, or enough for this turn of the loop: kick comes (again) when there is one; -1: the
+   driver broke the rules (or had before). c: iov, gpa and max are the caller's, the rest is filled in. */
 int must_check virtio_pop(struct virtio_queue *q, struct virtio_chain *c);
 /* Done with it: the driver sees it, with all others pushed since, from virtio_notify on (a packet in several buffers is
    there at once). written: bytes of the in pieces (c->iov as virtio_pop left it), from their start, that were filled or
@@ -175,7 +175,8 @@ void virtio_unpop(struct virtio_queue *q, const struct virtio_chain *c);
 /* Gives the driver what was pushed, and interrupts it if it wants to know of that. */
 void virtio_notify(struct virtio_queue *q);
 void virtio_config_changed(struct virtio_device *d);
-cold void virtio_fail(struct virtio_device *d, const char *why); /* DEVICE_NEEDS_RESET; why goes to the log, once a reset */
+/* DEVICE_NEEDS_RESET; why goes to the log, once a reset. */
+cold void virtio_fail(struct virtio_device *d, const char *why);
 /* From ops->reset's, ops->queue_reset's false; the loop's thread, lock held. */
 void virtio_reset_done(struct virtio_device *d);
 void virtio_queue_reset_done(struct virtio_queue *q);

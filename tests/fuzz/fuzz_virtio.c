@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_virtio.c - a hostile driver: register writes on either transport, memory that changes at any moment, saved states
- * that were tampered with.  The input is a program of such steps.  The device holds what it pops for a while, fills what
- * it may, and checks that every piece lies in memory where it may be read or written.
+ * fuzz_virtio.c - a hostile driver: register writes on either transport, memory that changes at any moment, saved
+ * states that were tampered with.  The input is a program of such steps.  The device holds what it pops for a while,
+ * fills what it may, and checks that every piece lies in memory where it may be read or written.
  */
 #include "fuzz.h"
 
@@ -166,7 +166,7 @@ static const struct virtio_ops ops = { .id = VIRTIO_ID_ENTROPY, .name = "fuzzed"
 static void build(bool is_pci)
 {
     static const u16 sizes[QUEUES] = { MAX_SIZE, MAX_SIZE };
-    struct pci_bus_config c = { .mmio32 = BAR_AT, .mmio32_size = MiB(1), .mmio64 = BAR_AT + MiB(1), .mmio64_size = MiB(1) };
+    struct pci_bus_config c = { .mmio32 = BAR_AT, .mmio32_size = MiB(1) };
     struct irq_line none = { 0 };
 
     if (!(w->m = memory_new(NULL)) || memory_add(w->m, "ram", 0, RAM_SIZE, false, NULL) ||
@@ -347,7 +347,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
         7, 8, 0x00, 0x70, 0, 63, 0, 2, 0, 0, 0, 9, 8, 4,                                  /* 4: in 63 */
     };
     static const u8 packed[] = {
-        7, 0, 0x00, 0x80, 0, 64, 0, 9, 0, 1, 0x00,   7, 2, 0x00, 0x90, 0, 64, 0, 9, 0, 2, 0x00, /* flags are set below */
+        7, 0, 0x00, 0x80, 0, 64, 0, 9, 0, 1, 0x00,   7, 2, 0x00, 0x90, 0, 64, 0, 9, 0, 2, 0x00, /* flags: below */
         3, 0x02, 0x05, 0, 1, 2, /* RING_EVENT_FLAGS_DESC */
         3, 0x0e, 0x01, 0, 2, 0x81, 0,   3, 0x1e, 0x01, 0, 2, 0x82, 0,
         7, 4, 0x00, 0x30, 0, 32, 0, 5, 0, 0x84, 0x00,

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio_driver.h - a driver in software, for tests of virtio devices: brings a device up by its MMIO registers and runs
- * its queues, split or packed.  VIRTIO 1.2, 2.7 and 2.8 from the driver's side.
+ * virtio_driver.h - a driver in software, for tests of virtio devices: brings a device up by its MMIO registers and
+ * runs its queues, split or packed.  VIRTIO 1.2, 2.7 and 2.8 from the driver's side.
  */
 #ifndef LODGE_TEST_VIRTIO_DRIVER_H
 #define LODGE_TEST_VIRTIO_DRIVER_H
@@ -172,7 +172,8 @@ static inline bool drv_add(struct drv *v, const struct drv_piece *p, u32 n, bool
         n = 1;
     }
     for (u32 i = 0; i < n; i++, at = v->next[at])
-        drv_desc(v, v->desc + 16 * at, &p[i], (p[i].in ? 2 : 0) | (i + 1 < n ? 1 : 0) | (indirect ? 4 : 0), v->next[at]);
+        drv_desc(v, v->desc + 16 * at, &p[i], (p[i].in ? 2 : 0) | (i + 1 < n ? 1 : 0) | (indirect ? 4 : 0),
+                 v->next[at]);
     v->first_free = at;
     v->free -= (u16)n;
     v->id[head].n = (u16)n;
@@ -261,7 +262,8 @@ static inline bool drv_used(struct drv *v, u64 *token, u32 *len)
 static inline void drv_interrupts(struct drv *v, bool on)
 {
     if (drv_packed(v))
-        DRV_AT(v, u32, v->driver) = !on ? 1u << 16 : drv_event_idx(v) ? 2u << 16 | (u32)v->used_wrap << 15 | v->used : 0;
+        DRV_AT(v, u32, v->driver) =
+            !on ? 1u << 16 : drv_event_idx(v) ? 2u << 16 | (u32)v->used_wrap << 15 | v->used : 0;
     else if (drv_event_idx(v))
         DRV_AT(v, u16, v->driver + 4 + 2ull * v->size) = on ? v->used : v->used - 1;
     else
