@@ -12,7 +12,8 @@ enum sandbox {
     SANDBOX_SWITCH, /* its own socket's clients, removing it at the end */
 };
 
-/* For good. dir: the switch's, else NULL. What the kernel has not got (Landlock before 5.13) is left out. -errno. */
+/* For good. dir: the switch's, else NULL. What the kernel has not got (Landlock before 5.13) is left out.
+   -errno. */
 int must_check sandbox_enter(enum sandbox kind, const char *dir, struct error *err);
 
 #endif

@@ -261,10 +261,9 @@ static void tap_errors(void)
     CHECK(strstr(err.text, "there is no such device; make it with \"sudo ip tuntap add dev nosuch0 mode tap user "));
     CHECK(!net_open("tap:lo", loop, &err));
     CHECK(strstr(err.text, "it is no tap device"));
-    if (!guest_enter(NULL, 1)) {
-        printf("     no namespaces: tap is tested without a device\n");
+    if (!guest_possible())
         return;
-    }
+    CHECK(guest_enter(NULL, 1));
     CHECK(!net_open("tap:gst0,queues=2", loop, &err)); /* made for one queue */
     CHECK(strstr(err.text, "multi_queue"));
     struct net *n = net_open("tap:gst0", loop, &err);
@@ -299,8 +298,7 @@ static void tap_queues(void)
     u8 arp[NET_HDR + 42] = { 0 };
 
     loop = loop_new();
-    if (!guest_enter(NULL, 2))
-        return;
+    CHECK(guest_enter(NULL, 2));
     struct net *n = net_open("tap:gst0,queues=2", loop, &err);
     if (!n)
         fprintf(stderr, "%s\n", err.text);
@@ -335,5 +333,6 @@ static void tap_queues(void)
 TEST(tap)
 {
     in_child(tap_errors);
-    in_child(tap_queues);
+    if (guest_possible())
+        in_child(tap_queues);
 }

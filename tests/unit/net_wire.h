@@ -123,6 +123,33 @@ static __attribute__((unused)) int sh(const char *command)
     return r;
 }
 
+/* Can this host make such guests? Says so if not. */
+static __attribute__((unused)) bool guest_possible(void)
+{
+    int status;
+    const pid_t pid = fork();
+
+    if (!pid)
+        _exit(!guest_enter(NULL, 1) || system("ip link show gst0 >/dev/null 2>&1"));
+    if (waitpid(pid, &status, 0) == pid && !status)
+        return true;
+    printf("     left out: no namespaces, no /dev/net/tun or no \"ip\" for a guest\n");
+    return false;
+}
+
+static __attribute__((unused)) bool ipv6_possible(void)
+{
+    const struct sockaddr_in6 a = { .sin6_family = AF_INET6, .sin6_addr = IN6ADDR_LOOPBACK_INIT };
+    const int s = socket(AF_INET6, SOCK_DGRAM, 0);
+    const bool yes = s >= 0 && !bind(s, (const struct sockaddr *)&a, sizeof(a));
+
+    if (s >= 0)
+        close(s);
+    if (!yes)
+        printf("     left out: IPv6, which this host has not got\n");
+    return yes;
+}
+
 static __attribute__((unused)) void *loop_thread(void *loop)
 {
     return (void *)(uintptr_t)loop_run(loop);
