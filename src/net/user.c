@@ -22,6 +22,7 @@
 enum {
     BATCH = 64,        /* packets from the guest between two looks at the sockets */
     ROOM = 192 * 1024, /* in the ring, to read a socket: libslirp takes up to 128 KiB at once */
+    SMALL = 2048,      /* bytes; every SYN is */
     MAX_POLL = 4096,
     MAX_TIMERS = 4,
     PORT_TRIES = 16,
@@ -42,7 +43,7 @@ struct user {
     struct user_timer timer[MAX_TIMERS];
     struct pollfd poll[MAX_POLL];
     u32 npoll;
-    u8 frame[NET_MAX_FRAME]; /* from the guest: changed before libslirp sees it */
+    u8 frame[SMALL]; /* from the guest, or its first bytes */
 };
 
 /* ---- what libslirp calls ---- */
@@ -284,7 +285,7 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
     return sandbox_enter(SANDBOX_USER, NULL, &a->err);
 }
 
-/* Up to a batch of packets from the guest. */
+/* Up to a batch of packets from the guest. A large one stays where it is until libslirp has copied it. */
 static void take(struct user *u)
 {
     struct virtio_net_hdr_v1 hdr;
@@ -292,17 +293,21 @@ static void take(struct user *u)
     struct frame f;
     u32 len;
 
-    for (u32 i = 0; i < BATCH && (p = link_next(&u->link, &len)); i++) {
+    for (u32 i = 0; i < BATCH && (p = link_next(&u->link, &len)); i++, link_pop(&u->link)) {
+        u8 *data = u->frame;
+        len -= NET_HDR;
         memcpy(&hdr, p, NET_HDR);
-        len = MIN(len - NET_HDR, (u32)NET_MAX_FRAME);
-        memcpy(u->frame, p + NET_HDR, len);
-        link_pop(&u->link);
+        memcpy(u->frame, p + NET_HDR, MIN(len, (u32)SMALL));
         if (frame_check(&f, &hdr, u->frame, len)) {
             __atomic_add_fetch(&u->link.shared->dropped, 1, __ATOMIC_RELAXED);
             continue;
         }
-        user_frame_up(&u->frames, &f, u->frame);
-        slirp_input(u->slirp, u->frame, (int)len);
+        if (len > SMALL)
+            data = (u8 *)(uintptr_t)p + NET_HDR;
+        user_frame_sum(&f, data);
+        if (len <= SMALL)
+            user_frame_syn(&u->frames, data, len);
+        slirp_input(u->slirp, data, (int)len);
     }
 }
 

@@ -90,21 +90,24 @@ static void set_mss(u8 *d, u32 tcp, u8 *mss, u32 value)
     memcpy(d + tcp + TCP_CSUM, &sum, 2);
 }
 
-void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data)
+void user_frame_sum(const struct frame *f, u8 *data)
+{
+    if (!(f->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
+        return;
+    if (f->gso) {
+        /* The field has the pseudo header's sum as segments want it, perhaps without a length: begin anew. */
+        const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, f->len - f->l4));
+        memcpy(data + f->l4 + TCP_CSUM, &sum, 2);
+    }
+    frame_complete(f, data);
+}
+
+void user_frame_syn(struct user_frames *u, u8 *data, u32 len)
 {
     bool v6;
     u8 key[36];
-    u32 tcp;
+    const u32 tcp = find_tcp(data, len, &v6);
 
-    if (f->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) {
-        if (f->gso) {
-            /* The field has the pseudo header's sum as segments want it, perhaps without a length: begin anew. */
-            const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, f->len - f->l4));
-            memcpy(data + f->l4 + TCP_CSUM, &sum, 2);
-        }
-        frame_complete(f, data);
-    }
-    tcp = find_tcp(data, f->len, &v6);
     if (!tcp || !(data[tcp + 13] & TH_SYN))
         return;
     struct user_flow *flow = find_flow(u, data, tcp, v6, true, key);

@@ -29,8 +29,10 @@ struct user_frames {
     u8 buf[NET_MAX_FRAME]; /* a fragment or a segment */
 };
 
-/* A frame from the guest, checked as f, that may be written to: makes it what libslirp takes. */
-void user_frame_up(struct user_frames *u, const struct frame *f, u8 *data);
+/* A frame from the guest, checked as f, that may be written to: makes it what libslirp takes. First its checksum, which
+   trusts nothing in data, so that it may lie in shared memory; then, if it is a SYN, the size of segments. */
+void user_frame_sum(const struct frame *f, u8 *data);
+void user_frame_syn(struct user_frames *u, u8 *data, u32 len);
 
 /* A frame of libslirp's, that may be written to; emits what the guest gets: one, several, none. takes: net_offload. */
 void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,

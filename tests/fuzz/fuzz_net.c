@@ -87,8 +87,10 @@ static void up_and_down(const u8 *p, size_t n, u32 takes)
 
     memcpy(&h, p, NET_HDR);
     memcpy(d, p + NET_HDR, n - NET_HDR);
-    if (!frame_check(&f, &h, d, n - NET_HDR))
-        user_frame_up(&u, &f, d);
+    if (!frame_check(&f, &h, d, n - NET_HDR)) {
+        user_frame_sum(&f, d);
+        user_frame_syn(&u, d, (u32)(n - NET_HDR));
+    }
     user_frame_down(&u, d, (u32)(n - NET_HDR), takes, emit, NULL);
     free(d);
 }

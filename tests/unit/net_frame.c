@@ -221,7 +221,8 @@ TEST(segment_sizes)
         const u32 l4 = 14 + (v6 ? 40 : 20);
         u32 len = syn_frame(d, &h, v6, 1200);
         CHECK(!frame_check(&f, &h, d, len));
-        user_frame_up(&u, &f, d);
+        user_frame_sum(&f, d);
+        user_frame_syn(&u, d, len);
         CHECK_EQ(get16(d + l4 + 22), USER_MSS);
         CHECK_EQ(slow_tcp_sum(d + 14, v6, len - l4), 0xffff);
 
