@@ -9,6 +9,9 @@
  *
  * GUEST is counter.elf, or KERNEL,INITRD of a Linux whose init prints what is always the same and then "END".
  *
+ * With LODGE_STATE_MACHINE=pc or micro in the environment the Linux has a disk, empty at the start of its run, a network
+ * card without a cable, and a random number generator.
+ *
  * and, started by itself:  --run | --save | --restore  MOMENT GUEST ENGINE AMOUNT DIR OUT
  */
 #include <errno.h>
@@ -111,7 +114,19 @@ static int one(const char *how, const char *moment, char **argv)
         c.memory = MiB(256);
         c.cpus = 2;
     }
-    c.testdev = true;
+    const char *machine = getenv("LODGE_STATE_MACHINE");
+    char disk[4200];
+    if (machine && initrd) {
+        snprintf(disk, sizeof disk, "%s.disk", argv[3]);
+        const int fd = open(disk, O_RDWR | O_CREAT | (strcmp(how, "--restore") ? O_TRUNC : 0), 0600);
+        if (fd < 0 || ftruncate(fd, 16 << 20) || close(fd))
+            return STATUS_BROKEN;
+        c.micro = !strcmp(machine, "micro");
+        c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw" };
+        c.net[c.nnets++] = "none,mac=52:54:00:12:34:56";
+        c.rng = true;
+    }
+    c.testdev = !c.micro;
     char *cpu = NULL;
     if (atoi(argv[2]) < 4 && !initrd)
         c.cpu = cpu = common_cpu();
