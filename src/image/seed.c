@@ -14,9 +14,10 @@
 enum {
     SECTOR = 512,
     SECTORS = 128,
-    FAT_AT = 1,  /* sector numbers */
-    ROOT_AT = 2, /* one sector of 16 entries: a label, three files with 4 parts of long names */
-    DATA_AT = 3, /* clusters of one sector, the first is number 2 */
+    PLAIN_AT = 1, /* sector numbers: reserved sectors, which a file system leaves alone */
+    FAT_AT = 32,
+    ROOT_AT,      /* one sector of 16 entries: a label, three files with 4 parts of long names */
+    DATA_AT,      /* clusters of one sector, the first is number 2 */
     ENTRY = 32,
     ATTR_READ_ONLY = 1,
     ATTR_LABEL = 8,
@@ -25,6 +26,7 @@ enum {
 
 struct fat {
     u8 image[SECTORS * SECTOR];
+    u32 plain; /* bytes used of the reserved sectors */
     u32 entries, next; /* entries of the root used; next free cluster */
 };
 
@@ -69,6 +71,21 @@ static void fat_init(struct fat *f)
     f->next = 2;
 }
 
+/* The files once more as plain lines, for our own image, whose first boot then needs neither drivers nor mount(8):
+   "#lodge-seed", "#file NAME", its lines, ..., "#end" (tools/image/debian/files/usr/lib/lodge/seed). The boot sector
+   has no newline in it and is the beginning of the first line. */
+static bool plain_add(struct fat *f, const char *line, const char *text)
+{
+    u8 *to = f->image + PLAIN_AT * SECTOR;
+    size_t size = (FAT_AT - PLAIN_AT) * SECTOR - f->plain;
+    int n = snprintf((char *)to + f->plain, size, "%s\n%s", line, text);
+
+    if (n < 0 || (size_t)n >= size)
+        return false;
+    f->plain += (u32)n;
+    return true;
+}
+
 static void fat_set(struct fat *f, u32 cluster, u32 value)
 {
     u8 *p = f->image + FAT_AT * SECTOR + cluster * 3 / 2;
@@ -93,9 +110,12 @@ static bool fat_add(struct fat *f, const char *name, const char *alias, const ch
     static const u8 places[13] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30 };
     u32 len = (u32)strlen(text), clusters = (len + SECTOR - 1) / SECTOR;
     u32 chars = (u32)strlen(name), parts = (chars + 12) / 13;
+    char heading[32];
     u8 sum = 0;
 
-    if (f->next + clusters > SECTORS - DATA_AT + 2 || f->entries + parts + 1 > SECTOR / ENTRY)
+    snprintf(heading, sizeof(heading), "#file %s", name);
+    if (f->next + clusters > SECTORS - DATA_AT + 2 || f->entries + parts + 1 > SECTOR / ENTRY ||
+        !plain_add(f, heading, text))
         return false;
     for (int i = 0; i < 11; i++)
         sum = (u8)((sum >> 1 | sum << 7) + (u8)alias[i]);
@@ -173,14 +193,14 @@ int seed_write(const char *path, const struct seed *s, struct error *err)
 
     if (f && t) {
         fat_init(f);
-        user_data(t, s);
-        bool fits = fat_add(f, "user-data", "USER-D~1   ", t->s);
-        t->len = 0;
         add(t, "instance-id: %s\nlocal-hostname: %s\n", s->instance_id, s->hostname);
-        fits = fits && fat_add(f, "meta-data", "META-D~1   ", t->s);
+        bool fits = plain_add(f, "#lodge-seed", "") && fat_add(f, "meta-data", "META-D~1   ", t->s);
+        t->len = 0;
+        user_data(t, s);
+        fits = fits && fat_add(f, "user-data", "USER-D~1   ", t->s);
         t->len = 0;
         add(t, "version: 2\nethernets:\n  all:\n    match:\n      name: \"e*\"\n    dhcp4: true\n");
-        fits = fits && fat_add(f, "network-config", "NETWOR~1   ", t->s);
+        fits = fits && fat_add(f, "network-config", "NETWOR~1   ", t->s) && plain_add(f, "#end", "");
         r = fits ? write_file(path, f->image, sizeof(f->image), 0600, err)
                  : error_set(err, E2BIG, "the seed %s would be too large", path);
     }
