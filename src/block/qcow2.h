@@ -294,7 +294,7 @@ void say_finding(struct block_check *c, const char *fmt, ...) printf_like(2, 3);
 
 /* What the image shall be. All tables that change are written beside the old ones; then the header names them. */
 struct target {
-    u64 *l1; /* entries (host endian; the flag COPIED is ignored) */
+    u64 *l1; /* entries (host endian; the flag COPIED is ignored); used up */
     u32 l1_size;
     u64 size;
     struct qcow2_snapshot *snapshots; /* their L1 tables are in the file; q's after success */

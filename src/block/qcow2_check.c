@@ -167,6 +167,13 @@ int qcow2_check(struct block *b, enum block_repair repair, struct block_check *c
         *c = (struct block_check){ .clusters = c->clusters, .say = say };
         c->say = NULL;
         r = r ? r : look(q, c, false);
+        if (!r && !errors && c->errors) { /* a count that went down to 1: now the flag COPIED is to be set */
+            *c = (struct block_check){ .clusters = c->clusters };
+            r = qcow2_rebuild(q, false, err);
+            if (r)
+                return r;
+            r = look(q, c, false);
+        }
         c->say = say;
         c->errors_fixed = errors - MIN(errors, c->errors);
         c->leaks_fixed = leaks - MIN(leaks, c->leaks);

@@ -79,7 +79,20 @@ static int renew_l2(struct change *c, u64 *l2, u8 *table)
     return r ? r : file_pwrite(q->file, *l2, table, q->cluster_size);
 }
 
-/* The L1 table, with flags. In the array these are added too: a target is used once. */
+/* In a repair, an L2 table that shares its place with something else gets one of its own. */
+static int separate_l2(struct change *c, u64 *l2, u8 *table)
+{
+    struct qcow2 *q = c->q;
+
+    if (counts_get(c->s.counts, cluster_of(q, *l2)) == 1)
+        return 0;
+    int r = file_pread(q->file, *l2, table, q->cluster_size);
+    counts_sub(c->s.counts, cluster_of(q, *l2));
+    r = r ? r : pick(c, 1, l2);
+    return r ? r : file_pwrite(q->file, *l2, table, q->cluster_size);
+}
+
+/* The L1 table, with flags. */
 static int write_l1(struct change *c)
 {
     struct qcow2 *q = c->q;
@@ -89,7 +102,12 @@ static int write_l1(struct change *c)
     int r = table && buf ? 0 : -ENOMEM;
 
     for (u32 i = 0; !r && i < t->l1_size; i++) {
-        u64 l2 = t->l1[i] & ENTRY_OFFSET;
+        t->l1[i] &= ENTRY_OFFSET;
+        if (t->fix && t->l1[i])
+            r = separate_l2(c, &t->l1[i], table);
+    }
+    for (u32 i = 0; !r && i < t->l1_size; i++) {
+        u64 l2 = t->l1[i];
         if (l2)
             r = renew_l2(c, &l2, table);
         if (l2 && counts_get(c->s.counts, cluster_of(q, l2)) == 1)

@@ -1065,7 +1065,7 @@ static void decide(const u8 *content)
 static u8 *content, *crashed, *kept;
 
 /* disk holds an image that is not in use. */
-static void check_closed(bool last)
+static void check_closed(bool last, bool leaks)
 {
     struct error err;
     u64 length = disk->size;
@@ -1073,7 +1073,7 @@ static void check_closed(bool last)
     memcpy(crashed, disk->now, length);
     if (open_top(&err))
         die("the image cannot be opened: %s", err.text);
-    check_image(BLOCK_REPAIR_NONE, true);
+    check_image(BLOCK_REPAIR_NONE, leaks);
     read_sectors(&top, 0, top.size / SECTOR, content);
     decide(content);
     u64 wrong = wrong_sector(content, top.size, 0);
@@ -1109,7 +1109,8 @@ static void make_dirty(void)
     disk_load(disk, memcpy(scratch, disk->now, disk->size), disk->size);
 }
 
-static void generation(void)
+/* Did the power go? */
+static bool generation(void)
 {
     struct error err;
     u64 steps = 20 + below(one_in(4) ? 1500 : 300);
@@ -1120,7 +1121,7 @@ static void generation(void)
     if (r && !disk->cut)
         die("the image cannot be opened: %s", err.text);
     if (!r) {
-        disk->full = one_in(6) ? 3 + (u32)below(40) : 0;
+        disk->full = one_in(4) ? 3 + (u32)below(40) : 0;
         for (u64 i = 0; i < steps && !disk->cut; i++) {
             if (under_way < FLIGHT && one_in(6))
                 submit();
@@ -1147,17 +1148,19 @@ static void generation(void)
             memcpy(saved, model, SECTORS * sizeof(*saved));
             disk = other;
             disk_load(disk, scratch, after_cut(mine, scratch));
-            check_closed(false);
+            check_closed(false, true);
             disk = mine;
             memcpy(model, saved, SECTORS * sizeof(*saved));
         }
         disk_free(other);
         free(saved);
     }
-    if (disk->cut)
+    bool cut = disk->cut;
+    if (cut)
         disk_load(disk, kept, length);
     else
         disk_load(disk, memcpy(scratch, disk->now, disk->size), disk->size);
+    return cut;
 }
 
 static void one_case(u64 seed)
@@ -1166,13 +1169,14 @@ static void one_case(u64 seed)
     rng_state = (seed + 1) * 0x9e3779b97f4a7c15ull;
     for (int i = 0; i < 8; i++)
         rng();
+    bool leaks = false; /* only a power cut may leave any */
     unfinished.is = false;
     make_image();
     for (u64 n = 1 + below(3); n; n--) {
         if (one_in(10))
             make_dirty();
-        generation();
-        check_closed(n == 1);
+        leaks |= generation();
+        check_closed(n == 1, leaks);
     }
     for (u32 s = 0; s < nsnapshots; s++)
         free(tags[s]);
