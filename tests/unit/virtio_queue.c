@@ -603,13 +603,30 @@ TEST(nested_tables_and_endless_chains)
     close_world(&w);
 }
 
-/* Packed: the driver makes available again what has not been used. */
+/* The driver makes available again what has not been used. */
 TEST(more_than_the_ring_has)
 {
     struct world w;
     struct drv *v = &w.v[0];
 
     open_world(&w);
+    start(&w, VIRTIO_F_VERSION_1, 4);
+    for (u32 i = 0; i < 3; i++)
+        CHECK(drv_add(v, &(struct drv_piece){ 0x90000, 1, false }, 1, false, i));
+    for (u32 i = 0; i < 2; i++) { /* 3, and 4 in all; then 5 */
+        drv_set(v, 0x50, 0);
+        run(&w);
+        CHECK_EQ(w.l->pops, 3 + i);
+        CHECK(!(drv_reg(v, 0x70) & VIRTIO_NEEDS_RESET));
+        DRV_AT(v, u16, v->driver + 2) = (u16)(4 + i);
+    }
+    drv_set(v, 0x50, 0);
+    run(&w);
+    CHECK_EQ(w.l->pops, 4);
+    CHECK(drv_reg(v, 0x70) & VIRTIO_NEEDS_RESET);
+    drv_set(v, 0x70, 0);
+    host(w.l, 100);
+    w.l->pops = 0;
     start(&w, VIRTIO_F_VERSION_1 | VIRTIO_F_RING_PACKED, 4);
     for (u32 i = 0; i < 4; i++)
         drv_desc(v, v->desc + D * i, &(struct drv_piece){ 0x90000, 1, false }, 0, 1 << 7);
@@ -712,7 +729,7 @@ TEST(unpop)
         struct virtio_queue *q = &w.l->d.queue[0];
         u64 f = VIRTIO_F_VERSION_1 | (round & 1 ? VIRTIO_F_RING_PACKED : 0) | (round & 2 ? VIRTIO_F_EVENT_IDX : 0);
         w.l->limit = 0;
-        start(&w, f, round & 1 ? 5 : 8);
+        start(&w, f, round & 1 ? 7 : 8);
         for (u32 lap = 0; lap < 20; lap++) {
             struct drv_piece p[3] = { { 0x90000, 4, true }, { 0x91000, 4, true }, { 0x92000, 4, true } };
             for (u32 i = 0; i < 2; i++) {
@@ -746,6 +763,35 @@ TEST(unpop)
                 CHECK_EQ(len, i);
             }
         }
+    }
+    close_world(&w);
+}
+
+/* A buffer that comes when the device has found none and is about to ask for notifications: it looks once more. */
+static struct drv *late;
+
+static void add_late(void *ctx, u64 gpa, u64 len)
+{
+    if (late) /* the device's wish has just been written, but the driver read it before */
+        CHECK(drv_add(late, &(struct drv_piece){ 0x90000, 1, false }, 1, false, 0));
+    late = NULL;
+}
+
+TEST(it_looks_once_more)
+{
+    struct world w;
+
+    open_world(&w);
+    for (u32 i = 0; i < 4; i++) {
+        start(&w, VIRTIO_F_VERSION_1 | (i & 1 ? VIRTIO_F_RING_PACKED : 0) | (i & 2 ? VIRTIO_F_EVENT_IDX : 0), 8);
+        w.l->pops = 0;
+        w.m->written = add_late;
+        late = &w.v[0];
+        virtio_kick(&w.l->d, 0);
+        run(&w);
+        CHECK_EQ(w.l->pops, 1);
+        w.m->written = NULL;
+        host(w.l, 100);
     }
     close_world(&w);
 }
