@@ -76,7 +76,7 @@ static struct block *open_one(struct block b0, enum block_format format, struct 
         return NULL;
     }
     b->file = file;
-    if (is_nbd(b->path)) {
+    if (!file && is_nbd(b->path)) {
         b->driver = &block_nbd;
         r = format == BLOCK_QCOW2 ? error_set(err, EINVAL, "%s: only raw images can be used over NBD (let the server, for "
                                               "example qemu-nbd, read the qcow2)", b->path) : 0;
@@ -215,7 +215,9 @@ static struct block *open_chain(const struct block_options *o, u32 how, struct l
     if (!b0.aio)
         return NULL;
     b = o->overlay ? open_overlay(b0, o, err) : open_one(b0, o->format, NULL, err);
-    if (!b)
+    if (b)
+        b->top = true;
+    else
         aio_free(b0.aio);
     return b;
 }
@@ -237,7 +239,7 @@ struct block *block_open_hooked(const struct block_options *o, struct loop *loop
 
 int block_close(struct block *b, struct error *err)
 {
-    struct aio *aio = b->overlay ? NULL : b->aio;
+    struct aio *aio = b->top ? b->aio : NULL;
     int r;
 
     block_drain(b);

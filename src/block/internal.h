@@ -71,6 +71,7 @@ struct block {
     u64 size;
     u32 alignment;
     bool readonly, discard, check_only;
+    bool top;              /* aio ends with it */
     bool alone;            /* the driver shall not open its backing file */
     bool guarded;          /* raw by probing: see raw.c */
     bool no_lock;

@@ -2,6 +2,7 @@
 /* block_nbd - a disk that qemu-nbd serves: data, what the server refuses, and a server that goes away. */
 #include <fcntl.h>
 #include <signal.h>
+#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,6 +28,7 @@ static pid_t serve(bool readonly)
         return -1;
     pid_t pid = fork();
     if (!pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         execlp("qemu-nbd", "qemu-nbd", "-k", sock, "-t", "-f", "raw", "-e", "4", "--discard=unmap", image,
                readonly ? "-r" : NULL, NULL);
         _exit(127);
