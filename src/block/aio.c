@@ -169,7 +169,7 @@ bool aio_reap(struct aio *aio)
     enum { AT_ONCE = 1024 }; /* then others on the loop have their turn */
     u32 n = 0;
 
-    aio->owner = pthread_self();
+    __atomic_store_n(&aio->owner, pthread_self(), __ATOMIC_RELAXED);
     aio->signalled = false;
     aio->reaping++;
     while (n < AT_ONCE && reap_one(aio))

@@ -41,7 +41,7 @@ struct aio {
     u64 syscalls; /* atomic */
 
     pthread_mutex_t lock;
-    pthread_t owner;       /* the loop's thread */
+    pthread_t owner;       /* atomic: the loop's thread */
     struct aio_ask *asked; /* under lock: reads that a worker wants done here */
     bool any_asked;        /* atomic */
 };

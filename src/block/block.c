@@ -288,7 +288,7 @@ void block_submit(struct block *b, struct block_request *rq)
         b->stats.requests[rq->op]++;
         b->stats.bytes[rq->op] += rq->op == BLOCK_FLUSH ? 0 : rq->len;
     }
-    aio->owner = pthread_self();
+    __atomic_store_n(&aio->owner, pthread_self(), __ATOMIC_RELAXED);
     aio->submitting++;
     if (r > 0)
         b->driver->submit(b, rq);
@@ -419,7 +419,7 @@ int block_read_now(struct block *b, u64 offset, void *buf, u64 len)
         return 0;
     if (b->driver->read)
         return b->driver->read(b, offset, buf, there);
-    if (pthread_equal(pthread_self(), b->aio->owner))
+    if (pthread_equal(pthread_self(), __atomic_load_n(&b->aio->owner, __ATOMIC_RELAXED)))
         return block_sync(b, BLOCK_READ, offset, buf, there);
     return aio_ask_read(b->aio, b, offset, buf, there);
 }

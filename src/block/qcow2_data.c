@@ -215,7 +215,7 @@ static int make_plan(struct qcow2 *q, u64 offset, u64 len, struct plan *p)
     int r = l2_for_write(q, (u32)(offset >> l1_shift(q)), &t);
     if (r)
         return r;
-    most = MIN(most, MAX(RUN_MAX >> q->cluster_bits, 1));
+    most = MIN(most, (u64)MAX(RUN_MAX >> q->cluster_bits, 1));
     *p = (struct plan){ .first = cluster_of(q, offset) };
     u64 e = l2_entry(t, l2);
     bool reuse = kind_of(q, e) == RUN_ZERO && e & ENTRY_OFFSET && e & ENTRY_COPIED;
