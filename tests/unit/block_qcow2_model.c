@@ -926,10 +926,10 @@ static void whole(void)
     drain();
     if (disk->cut)
         return;
+    disk->full = 0;
     flush_now();
     if (disk->cut)
         return;
-    disk->full = 0;
     settle(top.size);
     if (disk->cut)
         return;

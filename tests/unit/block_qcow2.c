@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * block_qcow2 - qcow2 on real files and real threads, what is refused and how, what the header must keep, images that are
+ * dirty or damaged. Consistency after power cuts is block_qcow2_model's, damaged images in masses fuzz_qcow2's.
+ */
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "block/qcow2.h"
+#include "block_model.h"
+
+static char path[64], below[64];
+
+static void fresh(u64 size, u32 cluster, bool v2, const char *backing)
+{
+    struct error err = { "" };
+
+    snprintf(path, sizeof(path), "/var/tmp/lodge-qcow2-%d", getpid());
+    unlink(path);
+    struct block_create t = { .path = path, .format = "qcow2", .size = size, .cluster_size = cluster, .v2 = v2,
+                              .backing = backing };
+    if (block_create(&t, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.text);
+}
+
+static struct block *open_it(bool readonly, struct error *err)
+{
+    struct block_options o = { .path = path, .discard = true, .readonly = readonly };
+    return block_open(&o, NULL, err);
+}
+
+static void poke(u64 at, const void *bytes, u32 n)
+{
+    int fd = open(path, O_RDWR);
+    CHECK(pwrite(fd, bytes, n, (off_t)at) == (ssize_t)n);
+    close(fd);
+}
+
+static void poke64(u64 at, u64 v)
+{
+    u8 b[8];
+    put64(b, v);
+    poke(at, b, 8);
+}
+
+static u64 peek64(u64 at)
+{
+    u8 b[8] = { 0 };
+    int fd = open(path, O_RDONLY);
+    CHECK(pread(fd, b, 8, (off_t)at) == 8);
+    close(fd);
+    return get64(b);
+}
+
+static void sound(const char *what)
+{
+    struct error err = { "" };
+    struct block_check c = { 0 };
+    struct block *b = open_it(true, &err);
+
+    if (!b || block_check(b, BLOCK_REPAIR_NONE, &c, &err))
+        test_fail(__FILE__, __LINE__, "%s: %s", what, err.text);
+    if (c.errors || c.leaks)
+        test_fail(__FILE__, __LINE__, "%s: %llu errors, %llu leaks", what, (unsigned long long)c.errors,
+                  (unsigned long long)c.leaks);
+    if (b)
+        block_close(b, NULL);
+}
+
+static const struct way {
+    const char *io;
+    enum block_cache cache;
+    u32 cluster;
+    bool loop, v2, backing;
+} ways[] = {
+    { "uring", BLOCK_WRITEBACK, 65536, true, false, false },  { "uring", BLOCK_DIRECT, 65536, true, false, true },
+    { "threads", BLOCK_WRITEBACK, 4096, true, false, true },  { "threads", BLOCK_DIRECT, 4096, true, true, false },
+    { "uring", BLOCK_DIRECT, 512, true, false, true },        { "uring", BLOCK_WRITEBACK, 2048, true, true, true },
+    { "threads", BLOCK_WRITEBACK, 512, false, false, false }, { "uring", BLOCK_DIRECT, 2 << 20, true, false, true },
+};
+
+TEST(random_requests)
+{
+    u64 size = MiB(6) + 512 * 3;
+    u8 *content = calloc(1, size);
+
+    snprintf(below, sizeof(below), "/var/tmp/lodge-below-%d", getpid());
+    for (u64 i = 0; i < size; i++)
+        content[i] = (u8)(i / 512 * 7 + i % 13);
+    for (u32 i = 0; i < ARRAY_SIZE(ways); i++) {
+        const struct way *w = &ways[i];
+        struct error err = { "" };
+        struct loop *loop = w->loop ? loop_new() : NULL;
+        struct model m;
+        u64 there = size - MiB(1);
+
+        int fd = open(below, O_CREAT | O_TRUNC | O_RDWR, 0600);
+        REQUIRE(fd >= 0 && pwrite(fd, content, there, 0) == (ssize_t)there);
+        close(fd);
+        fresh(size, w->cluster, w->v2, w->backing ? below : NULL);
+        setenv("LODGE_BLOCK_IO", w->io, 1);
+        struct block_options o = { .path = path, .discard = true, .cache = w->cache };
+        struct block *b = block_open(&o, loop, &err);
+        if (!b) {
+            printf("%s, cache %d: not here: %s\n", w->io, w->cache, err.text);
+            continue;
+        }
+        const char *seed = getenv("LODGE_TEST_SEED");
+        model_new(&m, b, loop, seed ? strtoull(seed, NULL, 0) : i + 1);
+        if (w->backing)
+            memcpy(m.shadow, content, align_down(there, 512));
+        model_run(&m, 2500);
+        model_compare(&m);
+        CHECK_EQ(block_close(b, NULL), 0);
+        sound(w->io);
+        b = m.b = block_open(&o, loop, &err);
+        REQUIRE(b);
+        model_compare(&m);
+        model_run(&m, 500);
+        CHECK_EQ(block_close(b, NULL), 0);
+        sound(w->io);
+        model_free(&m);
+        if (loop)
+            loop_free(loop);
+    }
+    unsetenv("LODGE_BLOCK_IO");
+    unlink(path);
+    unlink(below);
+    free(content);
+}
+
+static void refused(const char *text)
+{
+    struct error err = { "" };
+    struct block *b = open_it(false, &err);
+
+    if (b)
+        block_close(b, NULL);
+    if (b || !strstr(err.text, text))
+        test_fail(__FILE__, __LINE__, "\"%s\" is not in \"%s\"", text, b ? "(it opens)" : err.text);
+    fresh(MiB(1), 4096, false, NULL);
+}
+
+TEST(refused_in_words)
+{
+    fresh(MiB(1), 4096, false, NULL);
+    poke64(0, (u64)QCOW2_MAGIC << 32 | 4);
+    refused("version 4");
+    poke64(H_INCOMPATIBLE, BIT(2));
+    refused("data_file");
+    poke64(H_INCOMPATIBLE, BIT(4));
+    refused("extended L2");
+    poke64(H_INCOMPATIBLE, BIT(17));
+    refused("incompatible bit 17");
+    /* with a name for it */
+    poke64(H_INCOMPATIBLE, BIT(3));
+    refused("compress");
+    u8 names[8 + 48 + 8] = { 0x68, 0x03, 0xf8, 0x57, 0, 0, 0, 48, 0, 33, 'w', 'a', 'r', 'p', ' ', 'f', 'i', 'e', 'l', 'd' };
+    poke(112, names, sizeof(names));
+    poke64(H_INCOMPATIBLE, BIT(33));
+    refused("warp field");
+    poke64(H_CRYPT, 2ull << 32 | 1);
+    refused("encrypted");
+    poke64(H_L1_OFFSET, GiB(1));
+    refused("L1 table is not within");
+    poke64(H_L1_OFFSET, 4096 * 3 + 8);
+    refused("L1 table is not within");
+    poke64(H_SIZE, (u64)1 << 62);
+    refused("too small for its size");
+    poke64(H_REFTABLE_CLUSTERS, (u64)4096 << 32);
+    refused("refcount table");
+    poke64(H_REFTABLE_CLUSTERS, (u64)1 << 32 | 70000);
+    refused("snapshot");
+    poke64(H_INCOMPATIBLE, BIT(1));
+    refused("marked as damaged");
+    unlink(path);
+}
+
+/* Unknown bits and extensions: kept if they are compatible, cleared if the format says so. */
+TEST(kept_and_cleared)
+{
+    struct error err = { "" };
+    u8 ext[32] = { 0x12, 0x34, 0x56, 0x78, 0, 0, 0, 11, 'h', 'e', 'l', 'l', 'o', ' ', 'w', 'o', 'r', 'l', 'd' }, got[4096];
+
+    fresh(MiB(1), 4096, false, NULL);
+    poke(112, ext, sizeof(ext));
+    poke64(H_COMPATIBLE, BIT(40));
+    poke64(H_AUTOCLEAR, BIT(50) | AUTOCLEAR_BITMAPS);
+    struct block *b = open_it(true, &err);
+    REQUIRE(b);
+    block_close(b, NULL);
+    CHECK_EQ(peek64(H_AUTOCLEAR), BIT(50) | AUTOCLEAR_BITMAPS);
+    b = open_it(false, &err);
+    REQUIRE(b);
+    CHECK_EQ(qcow2_set_backing(b, "some/where", "raw", &err), 0);
+    block_close(b, NULL);
+    CHECK_EQ(peek64(H_COMPATIBLE), BIT(40));
+    CHECK_EQ(peek64(H_AUTOCLEAR), 0);
+    int fd = open(path, O_RDONLY);
+    CHECK(pread(fd, got, sizeof(got), 0) == sizeof(got));
+    close(fd);
+    CHECK(memmem(got, sizeof(got), ext, 19));
+    CHECK(memmem(got, sizeof(got), "\xe2\x79\x2a\xca\0\0\0\3raw", 11));
+    CHECK(!memcmp(got + get64(got + H_BACKING_OFFSET), "some/where", 10));
+    unlink(path);
+}
+
+static void zero_refcounts(void)
+{
+    u8 zeroes[4096] = { 0 };
+    poke(peek64(peek64(H_REFTABLE_OFFSET)), zeroes, sizeof(zeroes));
+}
+
+TEST(dirty_is_repaired_first)
+{
+    struct error err = { "" };
+    u8 data[8192], got[8192];
+
+    fresh(MiB(1), 4096, false, NULL);
+    memset(data, 0x77, sizeof(data));
+    struct block *b = open_it(false, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_sync(b, BLOCK_WRITE, 16384, data, sizeof(data)), 0);
+    block_close(b, NULL);
+    zero_refcounts();
+    poke64(H_INCOMPATIBLE, INCOMPATIBLE_DIRTY);
+    b = open_it(true, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_sync(b, BLOCK_READ, 16384, got, sizeof(got)), 0);
+    block_close(b, NULL);
+    CHECK_EQ(peek64(H_INCOMPATIBLE), INCOMPATIBLE_DIRTY);
+    b = open_it(false, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_sync(b, BLOCK_READ, 16384, got, sizeof(got)), 0);
+    CHECK(!memcmp(data, got, sizeof(data)));
+    block_close(b, NULL);
+    CHECK_EQ(peek64(H_INCOMPATIBLE), 0);
+    sound("after the dirty bit");
+    unlink(path);
+}
+
+/* A cluster that the image says is data, but is the L1 table, the refcounts or the header. */
+TEST(tables_are_not_overwritten)
+{
+    struct error err = { "" };
+    u8 data[4096], header[512], got[512];
+
+    memset(data, 0x77, sizeof(data));
+    for (u32 i = 0; i < 4; i++) {
+        fresh(MiB(1), 4096, false, NULL);
+        struct block *b = open_it(false, &err);
+        REQUIRE(b);
+        CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+        block_close(b, NULL);
+        u64 l1 = peek64(H_L1_OFFSET), l2 = peek64(l1) & ENTRY_OFFSET, reftable = peek64(H_REFTABLE_OFFSET);
+        u64 at = (u64[]){ reftable, l1, peek64(reftable), l2 }[i];
+        poke64(l2, at | ENTRY_COPIED);
+        int fd = open(path, O_RDWR);
+        CHECK(pread(fd, header, sizeof(header), (off_t)at) == sizeof(header));
+        b = open_it(false, &err);
+        REQUIRE(b);
+        CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), -EIO);
+        CHECK_EQ(block_sync(b, BLOCK_WRITE, 65536, data, sizeof(data)), -EIO);
+        CHECK_EQ(block_sync(b, BLOCK_READ, 65536, data, sizeof(data)), 0);
+        (void)!block_close(b, NULL);
+        memset(data, 0x77, sizeof(data));
+        CHECK(pread(fd, got, sizeof(got), (off_t)at) == sizeof(got) && !memcmp(header, got, sizeof(got)));
+        close(fd);
+        CHECK_EQ(peek64(H_INCOMPATIBLE), INCOMPATIBLE_CORRUPT);
+    }
+    /* a table counted as free is not given away */
+    fresh(MiB(1), 4096, false, NULL);
+    zero_refcounts();
+    struct block *b = open_it(false, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), -EIO);
+    (void)!block_close(b, NULL);
+    struct block_check c = { 0 };
+    struct block_options o = { .path = path };
+    b = block_open_tool(&o, BLOCK_DAMAGED, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_check(b, BLOCK_REPAIR_ALL, &c, &err), 0);
+    CHECK(c.errors == 0 && c.errors_fixed > 0);
+    block_close(b, NULL);
+    sound("after repair");
+    b = open_it(false, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+    CHECK_EQ(block_close(b, NULL), 0);
+    unlink(path);
+}
+
+/* Writing in a row costs no flush of its own, and one flush of the guest few of the host. */
+struct counting {
+    struct block_hook hook;
+    u32 flushes, writes;
+};
+
+static int count(struct block_hook *h, const struct file_event *e)
+{
+    struct counting *c = container_of(h, struct counting, hook);
+    __atomic_fetch_add(e->op == FILE_FLUSH ? &c->flushes : &c->writes, e->op == FILE_FLUSH || e->op == FILE_WRITE,
+                       __ATOMIC_RELAXED);
+    return 0;
+}
+
+TEST(few_flushes)
+{
+    static u8 data[MiB(1)];
+    struct counting c = { .hook = { .before = count } };
+    struct error err = { "" };
+
+    fresh(MiB(256), 65536, false, NULL);
+    struct block_options o = { .path = path };
+    struct block *b = block_open_hooked(&o, NULL, &c.hook, &err);
+    REQUIRE(b);
+    c.flushes = c.writes = 0;
+    for (u32 i = 0; i < 128; i++)
+        CHECK_EQ(block_sync(b, BLOCK_WRITE, MiB(i), data, sizeof(data)), 0);
+    CHECK_EQ(c.flushes, 0);
+    CHECK(c.writes <= 130);
+    CHECK_EQ(block_sync(b, BLOCK_FLUSH, 0, NULL, 0), 0);
+    CHECK_EQ(c.flushes, 2); /* data and counts; then tables */
+    CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+    CHECK_EQ(block_sync(b, BLOCK_FLUSH, 0, NULL, 0), 0);
+    CHECK_EQ(c.flushes, 3);
+    CHECK_EQ(block_close(b, NULL), 0);
+    unlink(path);
+}
