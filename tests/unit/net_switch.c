@@ -231,6 +231,25 @@ TEST(one_that_takes_nothing)
     end();
 }
 
+/* What comes too fast waits, and all of it comes. */
+TEST(a_limit_to_what_is_received)
+{
+    static struct card a, b;
+
+    begin();
+    plug(&a, "switch:rate");
+    plug(&b, "switch:rate,rate=100K:10K");
+    const u64 t0 = clock_ns();
+    for (u32 i = 0; i < 40; i++)
+        send_as(&a, b.mac, a.mac, 1000);
+    run_until(40);
+    CHECK(clock_ns() - t0 >= 280000000); /* 40,000 bytes less 10,240 and a packet, at 102,400 a second */
+    net_close(a.net);
+    net_close(b.net);
+    wait_gone("rate");
+    end();
+}
+
 static int raw_join(const char *name, struct link *l)
 {
     struct peer_hello h = { .magic = PEER_MAGIC, .version = PEER_VERSION, .mac = { 2, 0, 0, 0, 0, 1 } };
