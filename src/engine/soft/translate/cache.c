@@ -29,9 +29,9 @@ void jit_unlock(struct jit *j)
 
 static unsigned hash_of(u64 rip, u64 gpa, u32 key)
 {
-    return (unsigned)(((rip ^ gpa << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 50);
+    return (unsigned)(((rip ^ gpa << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 48);
 }
-_Static_assert(JIT_HASH == 1 << 14, "hash_of yields 14 bits");
+_Static_assert(JIT_HASH == 1 << 16, "hash_of yields 16 bits");
 
 struct trans *jit_find(struct jit *j, u64 rip, u64 gpa, u64 gpa2, u32 key)
 {

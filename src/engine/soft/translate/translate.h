@@ -36,7 +36,7 @@ enum {
     REGION_BLOCKS = 48,
     JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
     JIT_SEGMENTS = 8, /* at most */
-    JIT_HASH = 1 << 14,
+    JIT_HASH = 1 << 16,
     JIT_PAGE_BUCKETS = 1 << 12,
     JIT_SLOTS = 8,          /* probes that a point of a region may rely on */
     JIT_STACK = 256 << 10,  /* bytes of the stack of translated calls */
