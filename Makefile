@@ -11,7 +11,8 @@
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
-#   make bench      the engine's speed beside the bare host's and TCG's, and more (docs/benchmarks.md);
+#   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
+#                   (docs/benchmarks.md);
 #                   BENCH_OPTS="--code-cache 64M" are lodge's, BENCH_OPTS="--json ..." prints JSON
 #   make install    PREFIX=/usr/local, DESTDIR=
 #   make deps       install the Debian packages that are missing (packages.txt); every target does this first
@@ -77,6 +78,7 @@ programs: all
 bench: all
 	@tools/guest $(BUILD)/guest linux
 	@bench/run $(BUILD) $(BENCH_OPTS)
+	@bench/io $(BUILD) $(BENCH_OPTS) || [ $$? = 77 ]
 
 install: all
 	@meson install -C $(BUILD) --no-rebuild

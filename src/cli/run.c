@@ -399,7 +399,8 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     c->ndisks += 2;
     c->disk[0] = (struct config_disk){ .file = m->disk, .format = "qcow2" };
     c->disk[1] = (struct config_disk){ .file = m->seed, .format = "raw", .readonly = true };
-    snprintf(text[1], sizeof text[1], "user,hostfwd=tcp:127.0.0.1:%u-:22", m->ssh_port);
+    snprintf(text[1], sizeof text[1], "user,seed=%s.0,hostname=%s,hostfwd=tcp:127.0.0.1:%u-:22", m->name,
+             m->name, m->ssh_port);
     memmove(&c->net[1], &c->net[0], c->nnets * sizeof c->net[0]);
     c->nnets++;
     c->net[0] = text[1];
