@@ -11,7 +11,10 @@
 
 #include "block/aio.h"
 
-enum { ENTRIES = 128 }; /* submissions between two kicks; the completion ring is of twice that */
+enum {
+    ENTRIES = 128,        /* submissions between two kicks; the completion ring is of twice that */
+    LARGE_READ = 1 << 17, /* bytes: copying them out of the page cache is for a thread of the kernel's, not for us */
+};
 
 struct uring {
     struct aio *aio;
@@ -109,6 +112,8 @@ void uring_submit(struct uring *u, struct file_io *io, int fd)
         io_uring_prep_fallocate(e, fd, 0, (off_t)io->offset, (off_t)io->len);
         break;
     }
+    if (io->op == FILE_READ && io->len >= LARGE_READ)
+        io_uring_sqe_set_flags(e, IOSQE_ASYNC);
     io_uring_sqe_set_data(e, io);
 }
 
