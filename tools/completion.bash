@@ -1,17 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
 # Completion of lodge(1) for bash; installed as share/bash-completion/completions/lodge.
 
+_lodge_names()
+{
+    local which
+    for which; do
+        ls "${XDG_DATA_HOME:-$HOME/.local/share}/lodge/$which" 2>/dev/null
+    done
+}
+
 _lodge()
 {
     local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run disk doctor help version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run image ssh cp disk doctor help version' -- "$cur")
         return
     fi
     case ${COMP_WORDS[1]} in
     help)
-        mapfile -t COMPREPLY < <(compgen -W 'run disk doctor help version' -- "$cur")
+        mapfile -t COMPREPLY < <(compgen -W 'run image ssh cp disk doctor help version' -- "$cur")
         return
         ;;
     doctor)
@@ -24,6 +32,27 @@ _lodge()
         else
             compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         fi
+        return
+        ;;
+    image)
+        if [ "$COMP_CWORD" = 2 ]; then
+            mapfile -t COMPREPLY < <(compgen -W 'build import ls rm' -- "$cur")
+        else
+            case ${COMP_WORDS[2]} in
+            build) mapfile -t COMPREPLY < <(compgen -W 'debian --name --size --packages --force' -- "$cur") ;;
+            import) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -W --name -- "$cur") ;;
+            ls) mapfile -t COMPREPLY < <(compgen -W --json -- "$cur") ;;
+            rm) mapfile -t COMPREPLY < <(compgen -W "$(_lodge_names images vms) --force --kept" -- "$cur") ;;
+            esac
+        fi
+        return
+        ;;
+    ssh)
+        [ "$COMP_CWORD" != 2 ] || mapfile -t COMPREPLY < <(compgen -W "$(_lodge_names vms)" -- "$cur")
+        return
+        ;;
+    cp)
+        compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur")
         return
         ;;
     run) ;;

@@ -17,7 +17,7 @@
 #include "cli/cli.h"
 #include "image/image.h"
 
-enum { WAIT_SECONDS = 600, NAP_MS = 100 };
+enum { WAIT_SECONDS = 600, NAP_MS = 100, PATIENCE_MS = 10000 };
 
 void help_ssh(void)
 {
@@ -34,38 +34,41 @@ void help_cp(void)
          "the home folder there.");
 }
 
-/* Whether a server of ssh greets at the port (RFC 4253, 4.2): a port that is forwarded accepts before the guest does. */
-static bool greets(u16 port)
+/* A connection where a server of ssh greets (RFC 4253, 4.2), its greeting still to be read; or -1. A port that is
+   forwarded accepts before the guest does. */
+static int connect_greeted(u16 port)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char text[4];
 
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    bool yes = fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)) &&
-               poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, 5000) == 1 && recv(fd, text, 4, MSG_WAITALL) == 4 &&
-               !memcmp(text, "SSH-", 4);
+    if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)) &&
+        poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, PATIENCE_MS) == 1 && recv(fd, text, 4, MSG_PEEK) == 4 &&
+        !memcmp(text, "SSH-", 4))
+        return fd;
     if (fd >= 0)
         close(fd);
-    return yes;
+    return -1;
 }
 
-/* The machine, once its ssh answers. */
-static int reach(const char *name, struct image_machine *m, struct error *err)
+static int find_running(const char *name, struct image_machine *m, struct error *err)
+{
+    int r = image_machine_find(name, m, err);
+
+    if (!r && !m->pid)
+        r = error_set(err, ENOTCONN, "the machine %s does not run; \"lodge run --keep %s\" starts it", name, name);
+    return r;
+}
+
+/* Waits until its ssh answers; the connection, or -errno. */
+static int reach(const char *name, struct error *err)
 {
     u64 begin = clock_ns(), told = 0;
+    struct image_machine m;
     int r;
 
-    for (;;) {
-        if ((r = image_machine_find(name, m, err)))
-            break;
-        if (!m->pid) {
-            r = error_set(err, ENOTCONN, told ? "the machine %s has ended" : "the machine %s does not run; \"lodge run "
-                          "--keep %s\" starts it", name, name);
-            break;
-        }
-        if (greets(m->ssh_port))
-            break;
+    while (!(r = find_running(name, &m, err)) && (r = connect_greeted(m.ssh_port)) < 0) {
         u64 seconds = (clock_ns() - begin) / 1000000000;
         if (seconds >= WAIT_SECONDS) {
             r = error_set(err, ETIMEDOUT, "the machine %s runs, but no ssh answers in it after %d s", name,
@@ -84,26 +87,64 @@ static int reach(const char *name, struct image_machine *m, struct error *err)
     return r;
 }
 
-enum { COMMON = 24 };
+/* "lodge ssh --connect NAME", ssh's ProxyCommand: waits, and hands the connection to ssh over standard output. Since
+   it is the one that has seen the greeting, the guest starts no sshd for a connection that only asks. */
+static int connect_for_ssh(const char *name)
+{
+    struct error err = { "" };
+    union {
+        struct cmsghdr header;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = { 0 };
+    struct msghdr msg = { .msg_iov = &(struct iovec){ (char[]){ 0 }, 1 }, .msg_iovlen = 1, .msg_control = &control,
+                          .msg_controllen = sizeof(control) };
+    int fd = reach(name, &err);
+
+    if (fd < 0) {
+        log_error("%s", err.text);
+        return STATUS_FAILED;
+    }
+    control.header = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
+    if (sendmsg(STDOUT_FILENO, &msg, 0) == 1)
+        return STATUS_OK;
+    log_error("ssh --connect is for ssh: -o ProxyUseFdpass=yes -o ProxyCommand=\"lodge ssh --connect %s\"", name);
+    return STATUS_USAGE;
+}
+
+enum { COMMON = 32 };
 
 /* What ssh and scp have in common, from `args` on; returns how many. The strings are the process's. */
 static int common(char **args, const struct image_machine *m)
 {
-    static char hosts[PATH_MAX + 32], alias[IMAGE_NAME_MAX + 16];
+    static char hosts[PATH_MAX + 32], alias[IMAGE_NAME_MAX + 16], proxy[PATH_MAX + 128], control[128];
+    char exe[PATH_MAX];
+    ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     int n = 0;
     /* The user's own configuration is for other hosts. Of the algorithms that all know those that cost a slow guest
        least come first: nobody listens on the way through this host's memory. */
     static const char *const fixed[] = { "-F", "/dev/null", "-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=accept-new",
                                          "-oGlobalKnownHostsFile=/dev/null", "-oCheckHostIP=no", "-oLogLevel=ERROR",
                                          "-oPasswordAuthentication=no", "-oKbdInteractiveAuthentication=no",
+                                         "-oProxyUseFdpass=yes", "-oControlMaster=auto", "-oControlPersist=60",
                                          "-oKexAlgorithms=^curve25519-sha256", "-oCiphers=^aes128-gcm@openssh.com" };
 
     for (size_t i = 0; i < ARRAY_SIZE(fixed); i++)
         args[n++] = (char *)fixed[i];
     snprintf(hosts, sizeof(hosts), "-oUserKnownHostsFile=\"%s\"", m->known_hosts);
     snprintf(alias, sizeof(alias), "-oHostKeyAlias=%s", m->name);
+    exe[MAX(len, 0)] = 0;
+    if (strpbrk(exe, "'%")) /* the shell's and ssh's */
+        snprintf(exe, sizeof(exe), "lodge");
+    snprintf(proxy, sizeof(proxy), "-oProxyCommand='%s' ssh --connect %s", exe, m->name);
+    /* The next one within a minute shares the connection: half a second instead of several on a slow guest. ssh wants
+       room for ".RANDOM" in the name of a socket, which has 107 characters. */
+    if (snprintf(control, sizeof(control), "-oControlPath=\"%s/ssh\"", m->dir) > 100 || strchr(m->dir, '%'))
+        snprintf(control, sizeof(control), "-oControlPath=none");
     args[n++] = hosts;
     args[n++] = alias;
+    args[n++] = proxy;
+    args[n++] = control;
     args[n++] = (char *)"-i";
     args[n++] = (char *)m->key;
     return n;
@@ -132,21 +173,21 @@ int cli_ssh(int argc, char **argv)
 {
     struct image_machine m;
     struct error err = { "" };
-    char port[16], login[64];
+    char login[64];
 
+    if (argc == 3 && !strcmp(argv[1], "--connect"))
+        return connect_for_ssh(argv[2]);
     if (argc < 2 || argv[1][0] == '-')
         return usage_error("it is \"lodge ssh NAME [COMMAND...]\"; \"lodge image ls\" lists the machines");
-    int r = reach(argv[1], &m, &err);
+    int r = find_running(argv[1], &m, &err);
     if (r)
         return status_of(r, &err);
     char **args = calloc((size_t)argc + COMMON, sizeof(*args));
     if (!args)
         return status_of(-ENOMEM, &err);
-    snprintf(port, sizeof(port), "-p%u", m.ssh_port);
     snprintf(login, sizeof(login), "%s@127.0.0.1", m.user);
     args[0] = (char *)"ssh";
     int n = 1 + common(args + 1, &m);
-    args[n++] = port;
     args[n++] = login;
     if (argc > 2)
         args[n++] = (char *)"--";
@@ -169,7 +210,7 @@ int cli_cp(int argc, char **argv)
 {
     struct image_machine m;
     struct error err = { "" };
-    char name[IMAGE_NAME_MAX + 1] = "", port[16];
+    char name[IMAGE_NAME_MAX + 1] = "";
     size_t all = 0;
 
     for (int i = 1; i < argc; i++) {
@@ -186,17 +227,15 @@ int cli_cp(int argc, char **argv)
     }
     if (argc < 3 || !name[0] || !machine_part(argv[1]) == !machine_part(argv[argc - 1]))
         return usage_error("it is \"lodge cp FILE... NAME:PATH\" or \"lodge cp NAME:PATH... FILE\"");
-    int r = reach(name, &m, &err);
+    int r = find_running(name, &m, &err);
     char **args = r ? NULL : calloc((size_t)argc + COMMON, sizeof(*args));
     char *text = args ? malloc(all) : NULL;
     if (!text) {
         free(args);
         return status_of(r ? r : -ENOMEM, &err);
     }
-    snprintf(port, sizeof(port), "-P%u", m.ssh_port);
     args[0] = (char *)"scp";
     int n = 1 + common(args + 1, &m);
-    args[n++] = port;
     args[n++] = (char *)"-rp";
     args[n++] = (char *)"--";
     char *at = text;

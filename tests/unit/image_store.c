@@ -1,0 +1,175 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * image_store.c - images and machines as folders: what is whole is there, what is in use stays, what was left goes.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "image/image.h"
+#include "test.h"
+
+static char home[] = "/tmp/lodge-image-XXXXXX";
+
+static bool there(const char *format, const char *name)
+{
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), format, home, name);
+    return !access(path, F_OK);
+}
+
+static void put(const char *dir, const char *name, const char *text)
+{
+    char path[PATH_MAX + 64];
+
+    snprintf(path, sizeof(path), "%s/%s", dir, name);
+    FILE *f = fopen(path, "w");
+    if (f) {
+        fputs(text, f);
+        fclose(f);
+    }
+    if (!strcmp(name, "disk.raw"))
+        CHECK(!truncate(path, 64 << 20));
+}
+
+static bool make_image(const char *name, bool replace, struct error *err)
+{
+    struct image_draft d;
+    int r = image_begin(&d, name, replace, err);
+
+    if (!r) {
+        put(d.dir, "disk.raw", "");
+        put(d.dir, "image.conf", "system=A test\ncmdline=root=/dev/vda3\n");
+        r = image_commit(&d, err);
+    }
+    image_draft_end(&d);
+    return !r;
+}
+
+TEST(names)
+{
+    static const char *const good[] = { "debian", "a", "a-1", "12" };
+    static const char *const bad[] = { "", "-a", "a-", "A", "a.b", "../a", "a/b", "a b", ".new",
+                                       "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa" };
+
+    for (size_t i = 0; i < ARRAY_SIZE(good); i++)
+        CHECK(image_name_valid(good[i]));
+    for (size_t i = 0; i < ARRAY_SIZE(bad); i++)
+        CHECK(!image_name_valid(bad[i]));
+}
+
+TEST(images)
+{
+    struct image image;
+    struct image_draft d, other;
+    struct error err;
+
+    CHECK_EQ(image_find("debian", &image, &err), -ENOENT);
+    CHECK(strstr(err.text, "lodge image build debian") != NULL);
+
+    /* One that is not finished is not there, and its name cannot be taken twice. */
+    CHECK_EQ(image_begin(&d, "debian", false, &err), 0);
+    CHECK_EQ(image_begin(&other, "debian", false, &err), -EBUSY);
+    image_draft_end(&other);
+    CHECK(there("%s/lodge/images/.%s.new", "debian"));
+    CHECK_EQ(image_find("debian", &image, &err), -ENOENT);
+    image_draft_end(&d);
+    CHECK(!there("%s/lodge/images/.%s.new", "debian"));
+
+    CHECK(make_image("debian", false, &err));
+    CHECK(!make_image("debian", false, &err));
+    CHECK(make_image("debian", true, &err));
+    CHECK_EQ(image_find("debian", &image, &err), 0);
+    CHECK_EQ(image.size, 64 << 20);
+    CHECK_STR(image.cmdline, "root=/dev/vda3");
+    CHECK_STR(image.system, "A test");
+    CHECK_STR(image.kernel, "");
+    CHECK(image.allocated < 1 << 20);
+}
+
+TEST(machines)
+{
+    struct image image;
+    struct image_machine kept, again, away, second;
+    struct error err = { "" };
+    struct image_machine_options o = { .keep = "web", .image = &image };
+
+    if (system("ssh-keygen -? 2>/dev/null; test $? != 127")) {
+        printf("machines: left out, no ssh-keygen\n");
+        return;
+    }
+    (void)make_image("debian", false, &err);
+    REQUIRE(!image_find("debian", &image, &err));
+
+    CHECK_EQ(image_machine_start(&o, &kept, &err), 0);
+    CHECK(kept.ssh_port && !access(kept.disk, F_OK) && !access(kept.seed, F_OK) && !access(kept.key, F_OK));
+    CHECK_EQ(image_machine_start(&o, &again, &err), -EBUSY);
+    CHECK_EQ(image_machine_find("web", &again, &err), 0);
+    CHECK_EQ(again.pid, getpid());
+    CHECK_STR(again.known_hosts, kept.known_hosts);
+    CHECK_EQ(again.ssh_port, kept.ssh_port);
+
+    /* Throw-aways: a name and a port of their own each. */
+    o.keep = NULL;
+    CHECK_EQ(image_machine_start(&o, &away, &err), 0);
+    CHECK_EQ(image_machine_start(&o, &second, &err), 0);
+    CHECK_STR(away.name, "debian");
+    CHECK_STR(second.name, "debian-2");
+    CHECK(away.ssh_port != second.ssh_port && away.ssh_port != kept.ssh_port);
+    image_machine_end(&second);
+    CHECK(!there("%s/lodge/vms/%s", "debian-2"));
+    CHECK_EQ(image_remove("debian", false, &err), -EBUSY);
+    CHECK(!make_image("debian", true, &err));
+
+    /* One whose process was killed is not there any more when the next one starts. */
+    pid_t child = fork();
+    if (!child) {
+        struct image_machine m;
+        _exit(image_machine_start(&o, &m, &err) ? 1 : 0);
+    }
+    int status;
+    CHECK_EQ(waitpid(child, &status, 0), child);
+    CHECK_EQ(status, 0);
+    CHECK(there("%s/lodge/vms/%s/disk.qcow2", "debian-2"));
+    CHECK_EQ(image_machine_find("debian-2", &second, &err), 0);
+    CHECK_EQ(second.pid, 0);
+    CHECK_EQ(image_machine_start(&o, &second, &err), 0);
+    CHECK_STR(second.name, "debian-2");
+    image_machine_end(&second);
+    image_machine_end(&away);
+
+    /* A kept one keeps its disk, grows it and does not shrink it. */
+    image_machine_end(&kept);
+    CHECK(there("%s/lodge/vms/%s/disk.qcow2", "web"));
+    o = (struct image_machine_options){ .keep = "web", .disk_size = 128 << 20 };
+    CHECK_EQ(image_machine_start(&o, &kept, &err), 0);
+    image_machine_end(&kept);
+    o.disk_size = 64 << 20;
+    CHECK_EQ(image_machine_start(&o, &kept, &err), -EINVAL);
+    o = (struct image_machine_options){ .keep = "nope" };
+    CHECK_EQ(image_machine_start(&o, &kept, &err), -ENOENT);
+
+    CHECK_EQ(image_remove("debian", false, &err), -EBUSY);
+    CHECK_EQ(image_machine_remove("web", &err), 0);
+    CHECK(!there("%s/lodge/vms/%s", "web"));
+    CHECK_EQ(image_remove("debian", false, &err), 0);
+    CHECK(!there("%s/lodge/images/%s", "debian"));
+}
+
+static void __attribute__((constructor)) make_home(void)
+{
+    if (mkdtemp(home))
+        setenv("XDG_DATA_HOME", home, 1);
+}
+
+static void __attribute__((destructor)) remove_home(void)
+{
+    char command[64];
+
+    snprintf(command, sizeof(command), "rm -rf %s", home);
+    (void)!system(command);
+}
