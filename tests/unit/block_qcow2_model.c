@@ -79,6 +79,7 @@ struct file {
     struct record *since; /* the last flush */
     u32 nsince, room;
     u64 accesses, cut_at; /* 0: never */
+    u32 flushes_to_cut;   /* then soon after: where an order is most likely to matter; 0: never */
     bool cut;
     u32 full; /* one in so many writes fails with ENOSPC; 0: none */
 };
@@ -117,7 +118,7 @@ static void disk_load(struct file *f, const u8 *data, u64 size)
     f->size = f->stable_size = size;
     f->cut = false;
     f->accesses = f->cut_at = 0;
-    f->full = 0;
+    f->full = f->flushes_to_cut = 0;
 }
 
 static void yield(void);
@@ -126,7 +127,8 @@ static void yield(void);
 static int access_disk(struct file *f, bool changes)
 {
     yield();
-    if (!f->cut && f->cut_at && ++f->accesses >= f->cut_at)
+    f->accesses++;
+    if (f->cut_at && f->accesses >= f->cut_at)
         f->cut = true;
     if (f->cut)
         return -EIO;
@@ -213,6 +215,8 @@ int file_flush(struct file *f)
     }
     f->stable_size = f->size;
     forget_records(f);
+    if (f->flushes_to_cut && !--f->flushes_to_cut)
+        f->cut_at = f->accesses + 1 + below(8);
     return 0;
 }
 
@@ -446,6 +450,7 @@ static u32 *base_tags; /* of the backing file; all 0 if there is none */
 static u64 base_size;
 static u64 now, forgotten; /* what a read that began before `forgotten` may see is not known any more */
 static u32 next_tag;
+static u64 live; /* sectors that the disk ever had */
 
 static void pattern(u8 *p, u32 tag, u64 sector)
 {
@@ -507,7 +512,7 @@ static void end_write(u64 sector, u32 tag, u64 begun, u64 at)
 static void flushed(u64 look)
 {
     forgotten = look;
-    for (u64 i = 0; i < SECTORS; i++) {
+    for (u64 i = 0; i < live; i++) {
         struct sector *s = &model[i];
         bool gone[WRITES];
         u32 n = 0;
@@ -712,6 +717,28 @@ static void make_image_by_qemu(u64 size)
     disk_load(disk, scratch, load("new.qcow2", scratch));
 }
 
+static u64 number(u64 at, u32 bytes)
+{
+    u64 v = 0;
+    while (bytes--)
+        v = v << 8 | disk->now[at++];
+    return v;
+}
+
+/* Our images count in 16 bits; others' need not. Wide counts make many refcount blocks and tables that grow. */
+static void change_width(u32 order)
+{
+    u64 used = disk->size / cluster, block = number(number(48, 8), 8), per_block = (u64)cluster * 8 >> order;
+
+    if (used > MIN(per_block, cluster / 2))
+        return; /* more than one block */
+    memset(disk->now + block, 0, cluster);
+    for (u64 i = 0; i < used; i++)
+        disk->now[block + (order > 3 ? ((i + 1) << (order - 3)) - 1 : i << order >> 3)] |=
+            order > 2 ? 1 : (u8)(1 << (i % (8u >> order) << order));
+    disk->now[99] = (u8)order;
+}
+
 static void make_image(void)
 {
     u64 size = (1 + below(one_in(4) ? SECTORS : SECTORS / 8)) * SECTOR;
@@ -719,6 +746,7 @@ static void make_image(void)
 
     cluster = cluster_sizes[below(ARRAY_SIZE(cluster_sizes))];
     v2 = one_in(4);
+    live = size / SECTOR;
     nsnapshots = 0;
     now = 1;
     forgotten = 0;
@@ -736,6 +764,8 @@ static void make_image(void)
                               .preallocate = !base_size && one_in(10) };
     if (block_qcow2.create(disk, &t, &err))
         die("create: %s", err.text);
+    if (!v2 && one_in(2))
+        change_width((u32)below(7));
     disk_load(disk, memcpy(scratch, disk->now, disk->size), disk->size);
 }
 
@@ -906,6 +936,7 @@ static void finish_kind(const struct unfinished *u)
         memcpy(snapshot_names[s], snapshot_names[nsnapshots], sizeof(snapshot_names[0]));
         break;
     case RESIZE:
+        live = MAX(live, u->size / SECTOR);
         for (u64 i = u->size / SECTOR; i < SECTORS; i++)
             set_sector(i, 0);
         break;
@@ -1097,13 +1128,9 @@ static void check_closed(bool last, bool leaks)
 /* The refcounts are not kept up, as the dirty bit says. */
 static void make_dirty(void)
 {
-    u64 table = 0, block = 0;
     if (v2 || memcmp(disk->now, "QFI", 3))
         return;
-    for (int i = 0; i < 8; i++)
-        table = table << 8 | disk->now[48 + i];
-    for (int i = 0; i < 8; i++)
-        block = block << 8 | disk->now[table + (u64)i];
+    u64 block = number(number(48, 8), 8);
     memset(disk->now + block, one_in(2) ? 0 : 0xff, cluster);
     disk->now[79] |= 1;
     disk_load(disk, memcpy(scratch, disk->now, disk->size), disk->size);
@@ -1115,8 +1142,12 @@ static bool generation(void)
     struct error err;
     u64 steps = 20 + below(one_in(4) ? 1500 : 300);
 
-    disk->cut_at = one_in(5) ? 0 : 1 + below(one_in(3) ? 30 : 500);
-    disk->accesses = 0;
+    disk->accesses = disk->cut_at = 0;
+    disk->flushes_to_cut = 0;
+    if (one_in(2))
+        disk->flushes_to_cut = 1 + (u32)below(one_in(2) ? 5 : 30);
+    else if (!one_in(4))
+        disk->cut_at = 1 + below(one_in(3) ? 30 : 500);
     int r = open_top(&err);
     if (r && !disk->cut)
         die("the image cannot be opened: %s", err.text);
@@ -1145,12 +1176,12 @@ static bool generation(void)
         struct unfinished u = unfinished;
         struct file *other = disk_new(), *mine = disk;
         if (!u.is) {
-            memcpy(saved, model, SECTORS * sizeof(*saved));
+            memcpy(saved, model, live * sizeof(*saved));
             disk = other;
             disk_load(disk, scratch, after_cut(mine, scratch));
             check_closed(false, true);
             disk = mine;
-            memcpy(model, saved, SECTORS * sizeof(*saved));
+            memcpy(model, saved, live * sizeof(*saved));
         }
         disk_free(other);
         free(saved);
