@@ -41,6 +41,7 @@ enum state {
     ASKED,   /* the guest was asked */
     OPEN,
     CLOSING, /* to the guest it is over, once it has been told */
+    DRAINING, /* the guest is gone; what it sent before still goes into the unix socket */
     DEAD,    /* of before a reset, which may come on a vCPU's thread: the loop's frees it */
 };
 
@@ -90,7 +91,7 @@ static void on_socket(struct loop_fd *w, u32 events);
 static struct connection *find(struct virtio_vsock *s, u32 host_port, u32 guest_port)
 {
     for (struct connection *c = s->first; c; c = c->next)
-        if (c->state != GREET && c->state != DEAD && c->host_port == host_port && c->guest_port == guest_port)
+        if (c->state != GREET && c->state != DRAINING && c->state != DEAD && c->host_port == host_port && c->guest_port == guest_port)
             return c;
     return NULL;
 }
@@ -136,6 +137,21 @@ static void connection_free(struct connection *c)
     free(c);
 }
 
+/* c is served first from now on. */
+static void rotate(struct virtio_vsock *s, struct connection *c)
+{
+    struct connection **link = &s->first, *old = s->first;
+    if (c == old)
+        return;
+    while (*link != c)
+        link = &(*link)->next;
+    *link = NULL;
+    s->first = c;
+    while (c->next)
+        c = c->next;
+    c->next = old;
+}
+
 static void drop_all(struct virtio_vsock *s)
 {
     while (s->first)
@@ -143,16 +159,17 @@ static void drop_all(struct virtio_vsock *s)
     s->norphans = 0;
 }
 
-/* The unix socket is gone or useless: the guest hears RST. */
+/* The unix socket is gone or useless: the guest hears RST. On the loop's thread. */
 static void fail(struct connection *c)
 {
+    const bool told = c->state == DRAINING;
     unwatch(c);
     if (c->watch.fd >= 0)
         close(c->watch.fd);
     c->watch.fd = -1;
-    c->state = CLOSING;
+    c->state = told ? DEAD : CLOSING;
     c->held = 0;
-    c->owed = BIT(OP_RST);
+    c->owed = told ? 0 : BIT(OP_RST);
 }
 
 static u32 credit(const struct connection *c)
@@ -175,7 +192,7 @@ static void watch(struct connection *c)
         events |= EPOLLIN;
     if (c->held)
         events |= EPOLLOUT;
-    if (!events || c->watch.fd < 0) {
+    if ((!events && c->state != ASKED) || c->watch.fd < 0) { /* ASKED: the client may hang up */
         unwatch(c);
     } else if (!c->watched) {
         c->watch.events = events;
@@ -246,11 +263,15 @@ static bool serve_round(struct virtio_vsock *s)
         next = c ? c->next : NULL;
         if (c && !c->owed && !(c->readable && flows(c)))
             continue;
-        if (!have && (!virtio_queue_live(q) || virtio_pop(q, &chain) <= 0))
+        if (!have && (!virtio_queue_live(q) || virtio_pop(q, &chain) <= 0)) {
+            if (c)
+                rotate(s, c); /* its turn when there are buffers again */
             break;
+        }
         have = true;
         if (chain.in_len < sizeof(struct header)) {
             virtio_fail(&s->dev, "a receive buffer is too small for a packet's header");
+            virtio_push(q, &chain, 0);
             return false;
         }
         if (s->norphans) {
@@ -299,10 +320,11 @@ static void serve(struct virtio_vsock *s)
         if (c->state == DEAD)
             connection_free(c);
     }
+    const u32 max = 1 + MAX_ROUNDS / (1 + s->nconnections); /* others want the loop, too */
     u32 rounds = 0;
-    while (rounds < MAX_ROUNDS && serve_round(s))
+    while (rounds < max && serve_round(s))
         rounds++;
-    if (rounds == MAX_ROUNDS) /* others want the loop, too */
+    if (rounds == max)
         loop_kick(&s->later);
     for (struct connection *c = s->first; c; c = c->next)
         watch(c);
@@ -326,9 +348,11 @@ static void flush(struct connection *c)
         c->held -= (u32)w;
         c->fwd_cnt += (u32)w;
     }
+    if (c->shut_heard & SHUTDOWN_RCV)
+        shutdown(c->watch.fd, SHUT_RD);
     if (!c->held && (c->shut_heard & SHUTDOWN_SEND))
         shutdown(c->watch.fd, SHUT_WR);
-    if (!c->held && c->shut_heard == (SHUTDOWN_RCV | SHUTDOWN_SEND))
+    if (!c->held && (c->state == DRAINING || c->shut_heard == (SHUTDOWN_RCV | SHUTDOWN_SEND)))
         fail(c); /* both ends are done: RST says so (5.10.6.4) */
     else if (c->fwd_cnt - c->told_fwd_cnt >= BUFFER / 4)
         c->owed |= BIT(OP_CREDIT_UPDATE);
@@ -420,7 +444,12 @@ static void on_packet(struct virtio_vsock *s, const struct header *h, const stru
         }
         break;
     case OP_RESPONSE: on_response(c); break;
-    case OP_RST: connection_free(c); break;
+    case OP_RST:
+        if (c->held && (c->shut_heard & SHUTDOWN_SEND)) /* it closed in order and no longer waits for our RST */
+            c->state = DRAINING, c->owed = 0;
+        else
+            connection_free(c);
+        break;
     case OP_SHUTDOWN:
         c->shut_heard |= h->flags & (SHUTDOWN_RCV | SHUTDOWN_SEND);
         flush(c);
@@ -448,6 +477,7 @@ static void transmit(struct virtio_vsock *s)
         struct header h;
         if (virtio_read(&chain, 0, &h, sizeof h) != sizeof h || h.len > chain.out_len - sizeof h || h.len > MAX_PACKET) {
             virtio_fail(&s->dev, "a packet is shorter than it says");
+            virtio_push(q, &chain, 0);
             return;
         }
         on_packet(s, &h, &chain);
@@ -504,8 +534,10 @@ static void on_socket(struct loop_fd *w, u32 events)
     c->readable = c->state == OPEN && (events & (EPOLLIN | EPOLLHUP | EPOLLERR));
     if (c->state == GREET)
         greet(c);
-    else if (c->held && c->state == OPEN)
+    else if (c->held && (c->state == OPEN || c->state == DRAINING))
         flush(c);
+    else if (c->state == ASKED && (events & (EPOLLHUP | EPOLLERR)))
+        fail(c);
     serve(s);
     pthread_mutex_unlock(&s->dev.lock);
 }
@@ -528,7 +560,6 @@ static int listen_on(struct virtio_vsock *s, const char *path, struct error *err
 
     if (strlen(path) > 90)
         return error_set(err, EINVAL, "--vsock %s: the path of a socket has at most 90 bytes here", path);
-    strcpy(s->path, path);
     strcpy(a.sun_path, path);
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
@@ -537,18 +568,19 @@ static int listen_on(struct virtio_vsock *s, const char *path, struct error *err
     if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
         if (!connect(fd, (struct sockaddr *)&a, sizeof a) || errno == EAGAIN)
             return error_set(err, EADDRINUSE, "--vsock %s: another program listens there", path);
-        unlink(path); /* left by one that is gone */
+        if (errno == ECONNREFUSED)
+            unlink(path); /* left by one that is gone */
     }
     const mode_t old = umask(0077);
     const int rc = bind(fd, (struct sockaddr *)&a, sizeof a) ? -errno : 0;
     umask(old);
-    if (rc) {
-        s->path[0] = 0;
+    if (rc)
         return error_set(err, -rc, "--vsock %s: %s", path, strerror(-rc));
-    }
+    strcpy(s->path, path); /* from here on ours to remove */
     if (listen(fd, 64))
         return error_set(err, errno, "--vsock %s: %s", path, strerror(errno));
-    return loop_fd_add(s->dev.loop, &s->listener);
+    const int added = loop_fd_add(s->dev.loop, &s->listener);
+    return added ? error_set(err, -added, "--vsock %s: %s", path, strerror(-added)) : 0;
 }
 
 /* ---- the device --------------------------------------------------------- */
