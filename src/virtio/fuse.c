@@ -24,6 +24,7 @@
 #include "virtio/fs.h"
 
 enum { MAX_WRITE = 1 << 20, BUCKETS = 4096, MAX_NODES = 1 << 20, MAX_HANDLES = 65536, BUFFER = 65536 };
+enum { FD_RESERVE = 256 };
 enum { MINOR = 36, VALID_S = 1 /* how long the guest may believe in what it was told */ };
 
 struct node {
@@ -38,6 +39,7 @@ struct node {
 
 struct fuse_server {
     bool readonly;
+    int fd_limit; /* descriptors from here on are left to the rest of the process */
     struct node **node; /* [id - 1]; NULL: free. The first is the folder itself */
     u32 nnodes, node_cap, free_hint;
     struct node *bucket[BUCKETS];
@@ -103,11 +105,11 @@ static struct node *node_found(struct fuse_server *s, int fd, const struct stat 
             n->lookups++;
             return n;
         }
-    n = calloc(1, sizeof *n);
+    n = fd < s->fd_limit ? calloc(1, sizeof *n) : NULL;
     if (!n || new_id(s, &n->id)) {
+        errno = fd < s->fd_limit ? ENOMEM : ENFILE;
         free(n);
         close(fd);
-        errno = ENOMEM;
         return NULL;
     }
     n->fd = fd;
@@ -147,7 +149,7 @@ static int node_open(const struct node *n, int flags)
 {
     char self[40];
     if (n->type != S_IFREG && n->type != S_IFDIR)
-        return -ENXIO;
+        return n->type == S_IFLNK ? -ELOOP : -ENXIO;
     snprintf(self, sizeof self, "/proc/self/fd/%d", n->fd);
     const int fd = open(self, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     return fd < 0 ? -errno : fd;
@@ -158,6 +160,10 @@ static int node_open(const struct node *n, int flags)
 static int handle_new(struct fuse_server *s, int fd, u64 *fh)
 {
     u32 i = 0;
+    if (fd >= s->fd_limit) {
+        close(fd);
+        return -ENFILE;
+    }
     while (i < s->nhandles && s->handle[i] >= 0)
         i++;
     if (i == s->nhandles) {
@@ -294,6 +300,7 @@ static int op_init(struct op *o)
     out->minor = MINOR;
     if (in->major > FUSE_KERNEL_VERSION)
         return 0; /* it asks again in our version */
+    fuse_server_reset(o->s); /* what an earlier mount has left */
     out->max_readahead = in->max_readahead;
     out->flags = offered & (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
                             FUSE_ATOMIC_O_TRUNC | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_AUTO_INVAL_DATA);
@@ -407,6 +414,8 @@ static int rename_to(struct op *o, u32 skip, u64 newdir, u32 flags)
         return -EINVAL;
     if (!dir)
         return -ESTALE;
+    if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE))
+        return -EINVAL; /* RENAME_WHITEOUT makes a device */
     return result(renameat2(o->node->fd, from, dir->fd, to, flags));
 }
 
@@ -473,21 +482,22 @@ static int op_create(struct op *o)
         struct fuse_entry_out e;
         struct fuse_open_out f;
     } *out = answer(o, sizeof *out);
-    /* O_NONBLOCK: what is there already may be a FIFO. */
-    const int fd = openat(o->node->fd, name, flags_of(in->flags) | O_CREAT | (int)(in->flags & O_EXCL) | O_NOFOLLOW |
-                                                 O_NONBLOCK | O_CLOEXEC | O_NOCTTY, mode);
-    struct stat st;
-    int rc = fd < 0 ? -errno : 0;
-    if (!rc && !fstat(fd, &st) && !S_ISREG(st.st_mode))
-        rc = -ENXIO;
-    if (!rc)
-        rc = entry(o->s, o->node, name, &out->e);
+    int fd = openat(o->node->fd, name, flags_of(in->flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
+    if (fd < 0 && (errno != EEXIST || (in->flags & O_EXCL)))
+        return -errno;
+    int rc = entry(o->s, o->node, name, &out->e);
     if (rc) {
         if (fd >= 0)
             close(fd);
         return rc;
     }
-    if ((rc = handle_new(o->s, fd, &out->f.fh)))
+    if (fd < 0) { /* it is there already, perhaps as what may not be opened */
+        const struct node *n = node_of(o->s, out->e.nodeid);
+        rc = fd = n->type == S_IFDIR ? -EISDIR : node_open(n, flags_of(in->flags));
+    }
+    if (fd >= 0)
+        rc = handle_new(o->s, fd, &out->f.fh);
+    if (rc)
         forget(o->s, out->e.nodeid, 1);
     return rc;
 }
@@ -523,7 +533,8 @@ static int op_read(struct op *o)
     const int fd = handle_fd(o->s, in->fh);
     if (fd < 0)
         return -EBADF;
-    const u32 n = pieces(o->c, true, sizeof(struct fuse_out_header), MIN(in->size, o->room), iov, ARRAY_SIZE(iov));
+    const u32 n = pieces(o->c, true, sizeof(struct fuse_out_header), MIN(MIN(in->size, o->room), (u32)MAX_WRITE), iov,
+                         ARRAY_SIZE(iov));
     const ssize_t got = n ? preadv(fd, iov, (int)n, (off_t)in->offset) : 0;
     if (got < 0)
         return -errno;
@@ -744,8 +755,10 @@ static int serve(struct op *o)
 {
     struct fuse_server *s = o->s;
     const u32 code = o->in.opcode;
-    if (code == FUSE_DESTROY)
+    if (code == FUSE_DESTROY) { /* an unmount forgets nothing by itself */
+        fuse_server_reset(s);
         return 0;
+    }
     if (code >= ARRAY_SIZE(operations) || !operations[code].run)
         return -ENOSYS;
     if (code == FUSE_INIT)
@@ -816,14 +829,17 @@ void fuse_server_reset(struct fuse_server *s)
             (void)handle_close(s, i);
 }
 
-/* Nodes are descriptors: as many as this user may have. */
-static void raise_limit(void)
+/* Nodes are descriptors: as many as this user may have. Returns the first that is not for them. */
+static int raise_limit(void)
 {
     struct rlimit r;
     if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
         r.rlim_cur = r.rlim_max;
         (void)setrlimit(RLIMIT_NOFILE, &r);
     }
+    if (getrlimit(RLIMIT_NOFILE, &r))
+        return FD_RESERVE;
+    return (int)MIN(r.rlim_cur - MIN(r.rlim_cur / 2, (rlim_t)FD_RESERVE), (rlim_t)INT32_MAX);
 }
 
 struct fuse_server *fuse_server_new(const char *path, bool readonly, struct error *err)
@@ -841,7 +857,7 @@ struct fuse_server *fuse_server_new(const char *path, bool readonly, struct erro
     } else if (access("/proc/self/fd", X_OK)) {
         error_set(err, errno, "--share %s: /proc is needed to open files", path);
     } else {
-        raise_limit();
+        s->fd_limit = raise_limit();
         s->readonly = readonly;
         if (node_found(s, fd, &st))
             return s;

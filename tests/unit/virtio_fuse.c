@@ -5,7 +5,9 @@
 #include <linux/fuse.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "test.h"
@@ -154,13 +156,16 @@ TEST(nothing_outside_the_folder_is_reached)
     CHECK(out_node && fifo);
     CHECK_EQ(ask_name(s, FUSE_LOOKUP, out_node, "passwd"), -ENOTDIR);
     open_node(s, FUSE_OPEN, out_node, O_RDONLY, &rc);
-    CHECK_EQ(rc, -ENXIO);
+    CHECK_EQ(rc, -ELOOP);
     open_node(s, FUSE_OPENDIR, out_node, O_RDONLY, &rc);
     CHECK_EQ(rc, -ENOTDIR);
     open_node(s, FUSE_OPEN, fifo, O_RDONLY, &rc);
     CHECK_EQ(rc, -ENXIO);
     const struct fuse_create_in create = { .flags = O_RDWR | O_TRUNC, .mode = 0644 };
     CHECK_EQ(ask(s, FUSE_CREATE, 1, &create, sizeof create, "out", 4), -ELOOP);
+    CHECK_EQ(ask(s, FUSE_CREATE, 1, &create, sizeof create, "fifo", 5), -ENXIO);
+    const struct fuse_rename2_in whiteout = { .newdir = 1, .flags = RENAME_WHITEOUT };
+    CHECK_EQ(ask(s, FUSE_RENAME2, 1, &whiteout, sizeof whiteout, "fifo\0f", 7), -EINVAL);
     const struct fuse_mknod_in dev = { .mode = S_IFCHR | 0600, .rdev = 0x101 };
     CHECK_EQ(ask(s, FUSE_MKNOD, 1, &dev, sizeof dev, "mem", 4), -EPERM);
     /* numbers of no node and no handle, names without an end */
@@ -235,4 +240,49 @@ TEST(a_read_only_folder_stays_as_it_is)
     open_node(s, FUSE_OPEN, node, O_RDONLY, &rc);
     CHECK_EQ(rc, 0);
     stop(s);
+}
+
+TEST(an_unmount_leaves_nothing_behind)
+{
+    struct fuse_server *s = start(false);
+    int rc;
+    put("a", "text");
+    const u64 node = lookup(s, 1, "a"), fh = open_node(s, FUSE_OPEN, node, O_RDONLY, &rc);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(ask(s, FUSE_DESTROY, 0, "", 0, "", 0), 0);
+    const struct fuse_read_in r = { .fh = fh, .size = 10 };
+    CHECK_EQ(ask(s, FUSE_READ, 1, &r, sizeof r, "", 0), -EBADF);
+    CHECK_EQ(ask(s, FUSE_GETATTR, node, "", 0, "", 0), -ESTALE);
+    CHECK(lookup(s, 1, "a") != 0);
+    stop(s);
+}
+
+TEST(a_guest_does_not_take_all_descriptors)
+{
+    struct rlimit old, few = { 64, 64 };
+    CHECK_EQ(getrlimit(RLIMIT_NOFILE, &old), 0);
+    few.rlim_max = old.rlim_max;
+    struct fuse_server *s;
+    int rc = 0, last = 0;
+    u32 opened = 0;
+    if (fork()) {
+        int status = 0;
+        CHECK(wait(&status) > 0);
+        CHECK_EQ(status, 0);
+        return;
+    }
+    few.rlim_max = 64;
+    if (setrlimit(RLIMIT_NOFILE, &few))
+        _exit(1);
+    s = start(false);
+    put("a", "text");
+    const u64 node = lookup(s, 1, "a");
+    for (; opened < 100 && !rc; opened++)
+        open_node(s, FUSE_OPEN, node, O_RDONLY, &rc);
+    last = open("/dev/null", O_RDONLY);
+    fuse_server_free(s);
+    char command[96];
+    snprintf(command, sizeof command, "rm -rf %s", dir);
+    const int cleaned = system(command);
+    _exit(rc == -ENFILE && opened > 8 && last >= 0 && !cleaned ? 0 : 2);
 }
