@@ -210,7 +210,7 @@ void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write)
 void memory_discard(struct memory *m, u64 gpa, u64 len)
 {
     u64 end;
-    if (add_overflows(gpa, len, &end))
+    if (add_overflows(gpa, len, &end) || gpa > UINT64_MAX - GUEST_PAGE_SIZE)
         return;
     gpa = align_up(gpa, GUEST_PAGE_SIZE);
     end = align_down(end, GUEST_PAGE_SIZE);

@@ -10,6 +10,8 @@
 #include <string.h>
 
 enum { INFLATE, DEFLATE, STATS, REPORTING, QUEUES, QUEUE_SIZE = 128, PFN_SHIFT = 12, CHUNK = 256 };
+/* Pages given back in a turn of the loop; a buffer may be larger, but what is beyond is then not looked at. */
+enum { TURN_PFNS = 32768, TURN_REPORTED = 1 << 20 };
 #define VIRTIO_BALLOON_F_STATS_VQ BIT(1)
 #define VIRTIO_BALLOON_F_DEFLATE_ON_OOM BIT(2)
 #define VIRTIO_BALLOON_F_PAGE_REPORTING BIT(5)
@@ -38,11 +40,13 @@ static void inflate(struct virtio_balloon *b, struct virtio_queue *q, bool give)
     struct iovec iov[VIRTIO_MAX_IOV];
     struct virtio_chain chain = { .iov = iov, .max = ARRAY_SIZE(iov) };
     bool pushed = false;
+    u64 looked = 0;
 
-    while (virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
+    while (looked < TURN_PFNS && virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
         u32 pfn[CHUNK];
         u64 n, start = 0, pages = 0;
-        for (u64 at = 0; give && (n = virtio_read(&chain, at, pfn, sizeof pfn) / sizeof pfn[0]); at += n * sizeof pfn[0]) {
+        for (u64 at = 0; give && looked < TURN_PFNS && (n = virtio_read(&chain, at, pfn, sizeof pfn) / sizeof pfn[0]); at += n * sizeof pfn[0]) {
+            looked += n;
             for (u64 i = 0; i < n; i++) {
                 if (pages && pfn[i] == start + pages) {
                     pages++;
@@ -57,6 +61,8 @@ static void inflate(struct virtio_balloon *b, struct virtio_queue *q, bool give)
         virtio_push(q, &chain, 0);
         pushed = true;
     }
+    if (looked >= TURN_PFNS)
+        virtio_kick(&b->dev, q->index);
     if (pushed)
         virtio_notify(q);
 }
@@ -67,15 +73,19 @@ static void report(struct virtio_balloon *b, struct virtio_queue *q)
     u64 gpa[VIRTIO_MAX_IOV];
     struct virtio_chain chain = { .iov = iov, .gpa = gpa, .max = ARRAY_SIZE(iov) };
     bool pushed = false;
+    u64 pages = 0;
 
-    while (virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
+    while (pages < TURN_REPORTED && virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
         for (u32 i = chain.nout; i < chain.nout + chain.nin; i++) {
             memory_discard(b->dev.memory, gpa[i], iov[i].iov_len);
             b->reported += iov[i].iov_len;
+            pages += (iov[i].iov_len >> PFN_SHIFT) + 1;
         }
         virtio_push(q, &chain, 0);
         pushed = true;
     }
+    if (pages >= TURN_REPORTED)
+        virtio_kick(&b->dev, q->index);
     if (pushed)
         virtio_notify(q);
 }
@@ -162,7 +172,7 @@ static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
 static void settle(struct virtio_device *d)
 {
     struct virtio_balloon *b = balloon_of(d);
-    if (b->holding && virtio_queue_live(&d->queue[STATS]))
+    if (b->holding)
         virtio_unpop(&d->queue[STATS], &b->stats);
     b->holding = false;
     timer_disarm(&b->timer);

@@ -164,13 +164,16 @@ static size_t receive(void *dev, const u8 *buf, size_t len)
 
     pthread_mutex_lock(&c->dev.lock);
     const bool wanted = virtio_queue_live(q) && (p->open || !virtio_has(&c->dev, VIRTIO_CONSOLE_F_MULTIPORT));
-    while (wanted && taken < len && virtio_pop(q, &chain) > 0) {
+    for (u32 i = 0; wanted && taken < len && virtio_pop(q, &chain) > 0; i++) {
         const u64 n = virtio_write(&chain, 0, buf + taken, len - taken);
         virtio_push(q, &chain, n);
         taken += n;
+        if (i == QUEUE_SIZE) { /* buffers of no room could go on for ever */
+            virtio_kick(&c->dev, q->index);
+            break;
+        }
     }
-    if (taken)
-        virtio_notify(q);
+    virtio_notify(q);
     pthread_mutex_unlock(&c->dev.lock);
     return taken;
 }
@@ -241,6 +244,14 @@ static bool reset(struct virtio_device *d)
     return true;
 }
 
+static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
+{
+    for (u32 i = 0; i < console_of(d)->nports; i++)
+        if (q->index == tx_queue(i))
+            console_of(d)->port[i].sent = 0;
+    return true;
+}
+
 static void resume(struct virtio_device *d)
 {
     struct virtio_console *c = console_of(d);
@@ -250,7 +261,7 @@ static void resume(struct virtio_device *d)
 
 static const struct virtio_ops ops = {
     .id = VIRTIO_ID_CONSOLE, .name = "virtio-console", .config_size = 12, .config_read = config_read,
-    .config_write = config_write, .kick = kick, .reset = reset, .resume = resume,
+    .config_write = config_write, .kick = kick, .reset = reset, .queue_reset = queue_reset, .resume = resume,
     .state = &state,
 };
 

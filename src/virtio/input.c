@@ -122,6 +122,10 @@ static void deliver(struct virtio_input *i)
             end++;
         if (end == i->n)
             break;
+        if (end + 1 - done > MIN((u32)q->size, (u32)WAITING)) { /* no ring holds it */
+            done = end + 1;
+            continue;
+        }
         u32 got = 0;
         for (const u32 wanted = end + 1 - done; got < wanted; got++) {
             chain[got] = (struct virtio_chain){ .iov = iov[got], .gpa = gpa[got], .max = 2 };
