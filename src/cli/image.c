@@ -168,7 +168,7 @@ static void catch_signals(sigset_t *before)
 /* ---- build ---- */
 
 /* The script: beside the sources for the lodge of a build folder, else where it was installed. */
-static int find_script(const char *which, char path[PATH_MAX], struct error *err)
+static int find_script(const char *script, char path[PATH_MAX], struct error *err)
 {
     char exe[PATH_MAX], probe[PATH_MAX + 16];
     ssize_t n = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
@@ -179,12 +179,12 @@ static int find_script(const char *which, char path[PATH_MAX], struct error *err
         *slash = 0;
     snprintf(probe, sizeof(probe), "%s/build.ninja", exe);
     if (!access(probe, F_OK))
-        n = snprintf(path, PATH_MAX, "%s/tools/image/%s/build", LODGE_SOURCE_DIR, which);
+        n = snprintf(path, PATH_MAX, "%s/tools/image/%s", LODGE_SOURCE_DIR, script);
     else
-        n = snprintf(path, PATH_MAX, "%s/../share/lodge/image/%s/build", exe, which);
+        n = snprintf(path, PATH_MAX, "%s/../share/lodge/image/%s", exe, script);
     if (n < PATH_MAX && !access(path, R_OK))
         return 0;
-    snprintf(path, PATH_MAX, "%s/image/%s/build", LODGE_DATADIR, which);
+    snprintf(path, PATH_MAX, "%s/image/%s", LODGE_DATADIR, script);
     return access(path, R_OK) ? error_set(err, ENOENT, "%s is missing; is Lodge installed (make install)?", path) : 0;
 }
 
@@ -333,7 +333,7 @@ static int build(const struct image_options *o)
     err.text[0] = 0;
     int r = image_begin(&draft, name, o->force, &err);
     if (!r)
-        r = find_script("debian", path, &err);
+        r = find_script("debian/build", path, &err);
     catch_signals(&mask);
     if (o->size) { /* lodge's sizes count MiB without a suffix, and know MiB; numfmt does not */
         char bytes[24];
@@ -406,21 +406,23 @@ static int import(const struct image_options *o, const char *file)
     struct import_progress p = { .progress.tell = tell, .meter.percent = -1 };
     struct image image;
     struct error err = { "" };
-    char name[IMAGE_NAME_MAX + 1];
+    char name[IMAGE_NAME_MAX + 1], finder[PATH_MAX];
     sigset_t mask;
 
     name_of_file(file, name);
     if (!o->name && !name[0])
         return usage_error("image import: no name can be made of %s; give one with --name", file);
+    int r = find_script("kernel", finder, &err);
     catch_signals(&mask);
-    int r = image_import(file, o->name ? o->name : name, &p.progress, &image, &err);
+    if (!r)
+        r = image_import(file, o->name ? o->name : name, finder, &p.progress, &image, &err);
     meter_end(&p.meter);
     if (r == -EINTR)
         error_set(&err, EINTR, "interrupted; nothing is left of it");
     if (r)
         return failed(r, &err);
-    printf("The image %s is ready: %llu MiB; \"lodge run %s\" runs it.\n", image.name,
-           (unsigned long long)(image.allocated >> 20), image.name);
+    printf("The image %s is ready: %llu MiB%s.\n", image.name, (unsigned long long)(image.allocated >> 20),
+           image.kernel[0] ? "" : "; no kernel was found in it, \"lodge run\" needs one with --kernel");
     return STATUS_OK;
 }
 

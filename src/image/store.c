@@ -244,11 +244,12 @@ void image_draft_end(struct image_draft *d)
     d->lock_fd = -1;
 }
 
-int image_import(const char *file, const char *name, struct block_progress *p, struct image *image, struct error *err)
+int image_import(const char *file, const char *name, const char *finder, struct block_progress *p, struct image *image,
+                 struct error *err)
 {
     struct image_draft d;
     struct block_info info = { 0 };
-    char disk[PATH_MAX], conf[PATH_MAX], text[256];
+    char disk[PATH_MAX], conf[PATH_MAX], found[PATH_MAX], text[256];
     int r = image_begin(&d, name, false, err);
     struct block *src = NULL;
 
@@ -256,6 +257,8 @@ int image_import(const char *file, const char *name, struct block_progress *p, s
         r = path_join(disk, d.dir, "disk.raw", err);
     if (!r)
         r = path_join(conf, d.dir, "image.conf", err);
+    if (!r)
+        r = path_join(found, d.dir, "found.conf", err);
     if (!r) {
         /* ALONE: a file from somewhere must not name others of this host as its backing file. */
         src = block_open_tool(&(struct block_options){ .path = file, .readonly = true }, BLOCK_ALONE, err);
@@ -266,12 +269,14 @@ int image_import(const char *file, const char *name, struct block_progress *p, s
                       file, info.backing);
     if (!r)
         r = block_convert(src, &(struct block_create){ .path = disk, .format = "raw" }, p, err);
+    if (!r && finder && run_program((const char *const[]){ "sh", finder, disk, d.dir, NULL }, NULL))
+        unlink(found); /* it boots by firmware, or with --kernel */
     snprintf(text, sizeof(text), "system=imported from %.128s\nformat=raw\n",
              strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
     for (char *c = text; *c; c++)
         if ((u8)*c < ' ' && !(*c == '\n' && (c[1] == 0 || !strncmp(c, "\nformat=", 8))))
             *c = '?';
-    if (!r)
+    if (!r && (!finder || rename(found, conf)))
         r = write_file(conf, text, strlen(text), 0600, err);
     if (!r)
         r = image_commit(&d, err);
