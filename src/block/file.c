@@ -274,9 +274,10 @@ static bool by_ring(const struct file_io *io)
         return false;
     switch (io->op) {
     case FILE_READ:
-    case FILE_WRITE:
     case FILE_FLUSH:
         return true;
+    case FILE_WRITE: /* into the page cache it may wait (ext4): the ring would hand it to a thread too, one by one */
+        return !io->buffered;
     case FILE_DISCARD:
         return !f->device && !((io->offset | io->len) & (PAGE - 1));
     default:
