@@ -225,6 +225,11 @@ int file_do(struct file *f, enum file_op op, u64 offset, u64 len)
     int r = access_disk(f, true);
     if (r)
         return r;
+    if (op == FILE_ALLOCATE) {
+        f->size = MAX(f->size, offset + len);
+        note(f, FILE_TRUNCATE, f->size, 0, NULL);
+        return 0;
+    }
     if (op != FILE_DISCARD)
         die("file_do %d", op);
     len = offset < f->size ? MIN(len, f->size - offset) : 0;
