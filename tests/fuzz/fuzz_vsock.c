@@ -53,7 +53,7 @@ static void host_op(u8 op)
         drop(i);
         peer[i] = what ? unix_socket(path, false) : accept4(server, NULL, NULL, SOCK_NONBLOCK);
         if (peer[i] >= 0 && what)
-            (void)!write(peer[i], greeting[what], strlen(greeting[what]));
+            (void)!send(peer[i], greeting[what], strlen(greeting[what]), MSG_NOSIGNAL);
         break;
     case 12:
         (void)!send(peer[i], much, what == 3 ? sizeof much : 1 + what, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -67,7 +67,7 @@ static void host_op(u8 op)
         else
             drop(i);
         break;
-    default: (void)!write(peer[i], greeting[what], strlen(greeting[what])); break;
+    default: (void)!send(peer[i], greeting[what], strlen(greeting[what]), MSG_NOSIGNAL); break;
     }
     move();
 }
