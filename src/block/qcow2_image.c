@@ -51,7 +51,8 @@ static int write_image(struct qcow2 *q, struct file *f, const struct plan *p)
             refcount_write(q, buf, k, 1);
         r = file_pwrite(f, (1 + p->reftable + i) << q->cluster_bits, buf, q->cluster_size);
     }
-    r = r ? r : file_truncate(f, used << q->cluster_bits); /* the L1 table: zeroes */
+    r = r ? r : file_truncate(f, used << q->cluster_bits); /* the L1 table: zeroes, with the room it needs later */
+    r = r ? r : file_do(f, FILE_ALLOCATE, q->l1.offset, q->l1.n * 8ull);
     if (!r) {
         memset(buf, 0, q->cluster_size);
         r = qcow2_format_header(q, buf, q->cluster_size);

@@ -306,6 +306,9 @@ static int reftable_grow(struct qcow2 *q)
     if (is_metadata(q, start, blocks + wanted))
         return qcow2_corrupt(q, "cluster %llu is in use but not counted", (unsigned long long)start);
 
+    int r = file_do(q->file, FILE_ALLOCATE, start << q->cluster_bits, (blocks + wanted) << q->cluster_bits);
+    if (r)
+        return r;
     u64 *entry = calloc(n, 8), *dirty = calloc(n / 4096 + 1, 8), old = cluster_of(q, t->offset);
     struct table **sub = calloc(n, sizeof(*sub));
     if (!entry || !dirty || !sub || clusters_drop(q, old, clusters)) {
@@ -329,7 +332,6 @@ static int reftable_grow(struct qcow2 *q)
     t->any_dirty = t->fresh = t->unnamed = true;
     pthread_mutex_unlock(&q->lock);
 
-    int r = 0;
     for (u64 i = 0; !r && i < blocks; i++)
         r = block_new(q, first + (u32)i, start + i);
     for (u64 c = start; !r && c < start + blocks + wanted; c++)

@@ -124,13 +124,15 @@ int table_get(struct qcow2 *q, struct top *t, u32 i, struct table **out)
     return 0;
 }
 
-/* What it replaces is clean: a shared table is never changed. */
+/* What it replaces is clean: a shared table is never changed. Its room in the file is taken at once: a host's disk that is
+   full refuses data then, and not the tables of data that it has. */
 int table_new(struct qcow2 *q, struct top *t, u32 i, u64 offset, const struct table *from)
 {
-    struct table *tab = malloc(sizeof(*tab) + q->cluster_size);
+    int r = file_do(q->file, FILE_ALLOCATE, offset, q->cluster_size);
+    struct table *tab = r ? NULL : malloc(sizeof(*tab) + q->cluster_size);
 
     if (!tab)
-        return -ENOMEM;
+        return r ? r : -ENOMEM;
     *tab = (struct table){ .offset = offset, .fresh = true, .dirty = all_pieces(q) };
     if (from)
         memcpy(tab->data, from->data, q->cluster_size);
