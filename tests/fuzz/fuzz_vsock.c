@@ -131,7 +131,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
     /* greet; the guest's packets; data both ways; one end, then the other; what a reset leaves */
-    static const u8 ops[] = { 0x1b, 0x11, 0x2b, 0x0b, 0x3c, 0x14, 0x11, 0x04, 0x01, 0x14, 0x11, 0x3d, 0x3e, 0x14, 0x11, 0x08, 0x14, 0x11, 0x0e, 0x05, 0x1b, 0x06, 0x07 };
+    static const u8 ops[] = { 0x1b, 0x14, 0x11, 0x0c, 0x3c, 0x14, 0x11, 0x1d, 0x14, 0x11, 0x2e, 0x14, 0x11, 0x3d, 0x08, 0x14,
+                              0x11, 0x0e, 0x14, 0x11, 0x24, 0x02, 0x05, 0x1b, 0x06, 0x07 };
     static const u16 op[4][6] = { { 1, 5, 5, 4, 3, 1 }, { 2, 5, 6, 7, 4, 4 }, { 1, 7, 5, 4, 5, 3 }, { 2, 4, 5, 3, 5, 1 } };
     enum { N = sizeof(ops) };
     u8 *ram = buf + 1 + N;
@@ -153,10 +154,12 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
             u32 src_port, dst_port, len;
             u16 type, op;
             u32 flags, buf_alloc, fwd_cnt;
-        } __attribute__((packed)) h = { 3, 2, 1, host, op[i / 2][n] == 5 ? 1000 : 0, 1, op[i / 2][n], n & 3, 65536, 0 };
+        } __attribute__((packed)) h = { 3, 2, 1000, host, op[i / 2][n] == 5 ? 1000 : 0, 1, op[i / 2][n], n & 3, 65536, 0 };
         const u32 len[2] = { sizeof h, 1000 };
         memcpy(ram + gpa, &h, sizeof h);
         gpa = seed_chain(ram, i & 1, 1, n, 2 * n, gpa, len, 2, 0);
     }
+    if (!(i & 1)) /* one by one */
+        memset(ram + RINGS + 0x102, 0, 2);
     return 1 + N + 0x8000;
 }
