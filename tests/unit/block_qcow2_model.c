@@ -770,7 +770,7 @@ static void make_image(void)
     if (block_qcow2.create(disk, &t, &err))
         die("create: %s", err.text);
     if (!v2 && one_in(2))
-        change_width((u32)below(7));
+        change_width(one_in(2) ? 6 : (u32)below(7));
     disk_load(disk, memcpy(scratch, disk->now, disk->size), disk->size);
 }
 
@@ -819,7 +819,8 @@ static void submit(void)
 
     while (q->busy)
         q++;
-    n = 1 + below(one_in(3) ? MIN(sectors, unit * 4) : MIN(sectors, unit));
+    n = one_in(8) ? 256 : one_in(3) ? unit * 4 : unit;
+    n = 1 + below(MIN(sectors, n));
     at = below(sectors - n + 1);
     if (one_in(3)) { /* whole clusters */
         at -= at % unit;
