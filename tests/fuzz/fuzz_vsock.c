@@ -131,10 +131,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
     /* greet; the guest's packets; data both ways; one end, then the other; what a reset leaves */
-    static const u8 ops[] = { 0x1b, 0x14, 0x11, 0x0c, 0x3c, 0x14, 0x11, 0x1d, 0x14, 0x11, 0x2e, 0x14, 0x11, 0x3d, 0x08, 0x14,
+    static const u8 few[] = { 0x1b, 0x14, 0x11, 0x0c, 0x2c, 0x14, 0x11, 0x1d, 0x14, 0x11, 0x2e, 0x14, 0x11, 0x3d, 0x08, 0x14,
                               0x11, 0x0e, 0x14, 0x11, 0x24, 0x02, 0x05, 0x1b, 0x06, 0x07 };
-    static const u16 op[4][6] = { { 1, 5, 5, 4, 3, 1 }, { 2, 5, 6, 7, 4, 4 }, { 1, 7, 5, 4, 5, 3 }, { 2, 4, 5, 3, 5, 1 } };
-    enum { N = sizeof(ops) };
+    static const u8 many[] = { 0x1b, 0x14, 0x14, 0x14, 0x14, 0x14, 0x14, 0x11, 0x3d, 0x11, 0x14, 0x11, 0x14, 0x11, 0x3d, 0x08,
+                               0x3d, 0x24, 0x02, 0x3d, 0x3d, 0x0e, 0x11, 0x05, 0x1b, 0x07 };
+    static const u16 op[4][8] = { { 1, 5, 5, 4, 3, 1, 5, 3 }, { 2, 5, 6, 7, 4, 4, 5, 3 }, { 1, 5, 5, 5, 5, 5, 4, 3 }, { 2, 5, 5, 5, 5, 5, 4, 3 } };
+    const u8 *ops = i & 4 ? many : few;
+    enum { N = sizeof(few) };
+    _Static_assert(sizeof(many) == N, "");
     u8 *ram = buf + 1 + N;
     u64 gpa = 0x1000;
 
@@ -147,17 +151,18 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
         const u32 len = 512;
         gpa = seed_chain(ram, i & 1, 0, n, n, gpa, &len, 0, 1);
     }
-    for (u32 n = 0; n < 6; n++) {
-        const u32 host = i & 2 ? 0x40000000 : HOST_PORT;
+    for (u32 n = 0; n < 8; n++) {
+        const u32 host = i & 2 ? 0x40000000 : HOST_PORT, body = op[i / 2][n] != 5 ? 0 : i & 4 ? 56000 : 1000;
         struct {
             u64 src_cid, dst_cid;
             u32 src_port, dst_port, len;
             u16 type, op;
             u32 flags, buf_alloc, fwd_cnt;
-        } __attribute__((packed)) h = { 3, 2, 1000, host, op[i / 2][n] == 5 ? 1000 : 0, 1, op[i / 2][n], n & 3, 65536, 0 };
-        const u32 len[2] = { sizeof h, 1000 };
+        } __attribute__((packed)) h = { 3, 2, 1000, host, body, 1, op[i / 2][n], i & 4 ? 3 : n & 3, 65536, 0 };
+        const u32 len[2] = { sizeof h, i & 4 ? 56000 : 1000 };
         memcpy(ram + gpa, &h, sizeof h);
-        gpa = seed_chain(ram, i & 1, 1, n, 2 * n, gpa, len, 2, 0);
+        (void)seed_chain(ram, i & 1, 1, n, 2 * n, gpa, len, 2, 0);
+        gpa += sizeof h;
     }
     if (!(i & 1)) /* one by one */
         memset(ram + RINGS + 0x102, 0, 2);
