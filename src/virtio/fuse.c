@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -39,11 +40,14 @@ struct node {
 
 struct fuse_server {
     bool readonly;
+    /* High half of the numbers of nodes (but the root's) and handles, another in each session: a guest that was saved and
+       goes on elsewhere, or was not told of a reset, gets ESTALE and EBADF and not another file. Not 0. */
+    u32 epoch;
     int fd_limit; /* descriptors from here on are left to the rest of the process */
-    struct node **node; /* [id - 1]; NULL: free. The first is the folder itself */
+    struct node **node; /* [low half of id, - 1]; NULL: free. The first is the folder itself */
     u32 nnodes, node_cap, free_hint;
     struct node *bucket[BUCKETS];
-    int *handle; /* [fh]; -1: free */
+    int *handle; /* [low half of fh]; -1: free */
     u32 nhandles;
     u8 in[BUFFER + 8] __attribute__((aligned(8))), out[BUFFER] __attribute__((aligned(8)));
 };
@@ -65,7 +69,10 @@ struct op {
 
 static struct node *node_of(struct fuse_server *s, u64 id)
 {
-    return id && id <= s->nnodes ? s->node[id - 1] : NULL;
+    const u32 n = (u32)id;
+    if (id == FUSE_ROOT_ID)
+        return s->node[0];
+    return id >> 32 == s->epoch && n > FUSE_ROOT_ID && n <= s->nnodes ? s->node[n - 1] : NULL;
 }
 
 static struct node **bucket_of(struct fuse_server *s, dev_t dev, ino_t ino)
@@ -78,7 +85,7 @@ static int new_id(struct fuse_server *s, u64 *id)
 {
     for (; s->free_hint < s->nnodes; s->free_hint++)
         if (!s->node[s->free_hint]) {
-            *id = ++s->free_hint;
+            *id = (u64)s->epoch << 32 | ++s->free_hint;
             return 0;
         }
     if (s->nnodes == s->node_cap) {
@@ -90,7 +97,7 @@ static int new_id(struct fuse_server *s, u64 *id)
         s->node_cap = cap;
     }
     s->node[s->nnodes] = NULL;
-    *id = ++s->nnodes;
+    *id = ++s->nnodes == FUSE_ROOT_ID ? FUSE_ROOT_ID : (u64)s->epoch << 32 | s->nnodes;
     s->free_hint = s->nnodes;
     return 0;
 }
@@ -118,7 +125,7 @@ static struct node *node_found(struct fuse_server *s, int fd, const struct stat 
     n->ino = st->st_ino;
     n->lookups = 1;
     n->next = *bucket;
-    *bucket = s->node[n->id - 1] = n;
+    *bucket = s->node[(u32)n->id - 1] = n;
     return n;
 }
 
@@ -128,7 +135,7 @@ static void node_free(struct fuse_server *s, struct node *n)
     while (*link != n)
         link = &(*link)->next;
     *link = n->next;
-    s->node[n->id - 1] = NULL;
+    s->node[(u32)n->id - 1] = NULL;
     s->free_hint = MIN(s->free_hint, (u32)n->id - 1);
     close(n->fd);
     free(n);
@@ -179,13 +186,13 @@ static int handle_new(struct fuse_server *s, int fd, u64 *fh)
         s->nhandles = n;
     }
     s->handle[i] = fd;
-    *fh = i;
+    *fh = (u64)s->epoch << 32 | i;
     return 0;
 }
 
 static int handle_fd(const struct fuse_server *s, u64 fh)
 {
-    return fh < s->nhandles ? s->handle[fh] : -1;
+    return fh >> 32 == s->epoch && (u32)fh < s->nhandles ? s->handle[(u32)fh] : -1;
 }
 
 static int handle_close(struct fuse_server *s, u64 fh)
@@ -193,7 +200,7 @@ static int handle_close(struct fuse_server *s, u64 fh)
     const int fd = handle_fd(s, fh);
     if (fd < 0)
         return -EBADF;
-    s->handle[fh] = -1;
+    s->handle[(u32)fh] = -1;
     close(fd);
     return 0;
 }
@@ -826,7 +833,8 @@ void fuse_server_reset(struct fuse_server *s)
     s->free_hint = s->nnodes;
     for (u32 i = 0; i < s->nhandles; i++)
         if (s->handle[i] >= 0)
-            (void)handle_close(s, i);
+            (void)handle_close(s, (u64)s->epoch << 32 | i);
+    s->epoch += 1 + !(s->epoch + 1);
 }
 
 /* Nodes are descriptors: as many as this user may have. Returns the first that is not for them. */
@@ -858,6 +866,9 @@ struct fuse_server *fuse_server_new(const char *path, bool readonly, struct erro
         error_set(err, errno, "--share %s: /proc is needed to open files", path);
     } else {
         s->fd_limit = raise_limit();
+        if (getrandom(&s->epoch, sizeof s->epoch, GRND_NONBLOCK) < 0)
+            s->epoch = (u32)clock_ns();
+        s->epoch |= !s->epoch;
         s->readonly = readonly;
         if (node_found(s, fd, &st))
             return s;

@@ -4,7 +4,8 @@
  * in it if it is read-only.
  *
  *   byte 0        1: read-only
- *   requests      opcode, node, length of the arguments, two names by number, then the arguments
+ *   requests      opcode, node, length of the arguments, two names by number, then the arguments, where 8-byte words with
+ *                 MARK in their high half become numbers of this session
  */
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -20,6 +21,7 @@
 #include "virtio/fs.h"
 
 enum { TREE_LIFE = 1000, OUT = 16384 };
+#define MARK 0xeeeeeeeeull
 
 static char top[64], folder[80], secret[80], inside[96];
 static struct stat canary[3];
@@ -80,6 +82,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const bool readonly = size && data[0] & 1;
     struct fuse_server *s = fuse_server_new(folder, readonly, NULL);
     struct stat before[3], after[3];
+    u64 epoch = 0;
     if (!s)
         return 0; /* the guest's chmod */
     if (readonly)
@@ -87,9 +90,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t pos = 1; pos + 5 <= size;) {
         const u8 *r = data + pos;
         const u32 nargs = MIN((u32)r[2], (u32)(size - pos - 5));
-        struct fuse_in_header h = { .opcode = r[0], .unique = pos, .nodeid = r[1] == 255 ? ~0ull : r[1] };
+        struct fuse_in_header h = { .opcode = r[0], .unique = pos, .nodeid = r[1] == 255 ? ~0ull : r[1] == 1 ? 1 : epoch << 32 | r[1] };
         u32 len = sizeof h;
         memcpy(in + len, r + 5, nargs);
+        for (u32 k = 0; k + 8 <= nargs; k += 8)
+            if (((u64 *)(void *)(in + len + k))[0] >> 32 == MARK)
+                memcpy(in + len + k + 4, &epoch, 4);
         len += nargs;
         for (u32 k = 0; k < 2; k++) {
             const char *n = name[r[3 + k] & 15];
@@ -108,6 +114,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
             (answer && ((struct fuse_out_header *)(void *)out)->error > 0))
             abort();
         free(exact);
+        if (r[0] == FUSE_LOOKUP && answer >= 24)
+            epoch = *(u64 *)(void *)(out + sizeof(struct fuse_out_header)) >> 32;
         pos += 5 + nargs;
     }
     fuse_server_free(s);
@@ -130,19 +138,19 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
     const struct fuse_init_in init = { .major = 7, .minor = 38, .flags = ~0u };
     const struct fuse_create_in create = { .flags = O_RDWR | (i & 2 ? O_TRUNC : 0), .mode = 0644 };
     const struct fuse_open_in open_in = { .flags = i & 2 ? O_RDWR | O_TRUNC : O_RDONLY };
-    const struct fuse_read_in rd = { .size = 4096 };
-    const struct fuse_write_in wr = { .size = 16, .offset = 3 };
-    const struct fuse_setattr_in attr = { .valid = FATTR_MODE | FATTR_SIZE | FATTR_MTIME | FATTR_ATIME, .mode = 0755, .size = 5 };
-    const struct fuse_rename2_in mv = { .newdir = 2 };
-    const struct fuse_link_in ln = { .oldnodeid = 3 };
+    const struct fuse_read_in rd = { .fh = MARK << 32 | 2, .size = 4096 };
+    const struct fuse_write_in wr = { .fh = MARK << 32, .size = 16, .offset = 3 };
+    const struct fuse_setattr_in attr = { .valid = FATTR_MODE | FATTR_SIZE | FATTR_MTIME | FATTR_ATIME, .mode = 0755, .size = 5, .fh = MARK << 32 };
+    const struct fuse_rename2_in mv = { .newdir = MARK << 32 | 2 };
+    const struct fuse_link_in ln = { .oldnodeid = MARK << 32 | 3 };
     const struct fuse_mkdir_in mk = { .mode = 0755 };
     const struct fuse_mknod_in nod = { .mode = S_IFIFO | 0600 };
     const struct fuse_setxattr_in set = { .size = 2 };
     const struct fuse_getxattr_in get = { .size = 100 };
-    const struct fuse_release_in rel = { 0 };
+    const struct fuse_release_in rel = { .fh = MARK << 32 };
     const struct fuse_forget_in forget = { .nlookup = 1 };
-    const struct fuse_copy_file_range_in copy = { .fh_out = 1, .len = 100 };
-    const struct fuse_fallocate_in fall = { .length = 100 };
+    const struct fuse_copy_file_range_in copy = { .fh_in = MARK << 32, .fh_out = MARK << 32 | 1, .len = 100 };
+    const struct fuse_fallocate_in fall = { .fh = MARK << 32, .length = 100 };
     u8 *p = buf;
     if (i >= 8)
         return 0;

@@ -253,7 +253,11 @@ TEST(an_unmount_leaves_nothing_behind)
     const struct fuse_read_in r = { .fh = fh, .size = 10 };
     CHECK_EQ(ask(s, FUSE_READ, 1, &r, sizeof r, "", 0), -EBADF);
     CHECK_EQ(ask(s, FUSE_GETATTR, node, "", 0, "", 0), -ESTALE);
-    CHECK(lookup(s, 1, "a") != 0);
+    CHECK(lookup(s, 1, "a") != 0); /* old numbers are not those of new files, in the next session or process */
+    open_node(s, FUSE_OPEN, lookup(s, 1, "a"), O_RDONLY, &rc);
+    CHECK_EQ(rc, 0);
+    CHECK_EQ(ask(s, FUSE_READ, 1, &r, sizeof r, "", 0), -EBADF);
+    CHECK_EQ(ask(s, FUSE_GETATTR, node, "", 0, "", 0), -ESTALE);
     stop(s);
 }
 
