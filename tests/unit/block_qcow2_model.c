@@ -516,7 +516,7 @@ static void end_write(u64 sector, u32 tag, u64 begun, u64 at)
 /* A flush that began at `look` succeeded: what was outdated then is gone. */
 static void flushed(u64 look)
 {
-    forgotten = look;
+    forgotten = MAX(forgotten, look);
     for (u64 i = 0; i < live; i++) {
         struct sector *s = &model[i];
         bool gone[WRITES];
