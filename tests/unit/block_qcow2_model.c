@@ -1226,6 +1226,10 @@ int main(void)
     time_t end = time(NULL) + (seconds ? atol(seconds) : 0);
     u64 cases = 0, first = seed ? strtoull(seed, NULL, 0) : seconds ? (u64)time(NULL) << 20 : 1;
 
+#ifdef __SANITIZE_THREAD__
+    printf("coroutines are more than the thread sanitizer understands\n");
+    return TEST_SKIP;
+#endif
     if (!mkdtemp(dir))
         die("no directory in /dev/shm");
     log_set_level(LOG_ERROR);
