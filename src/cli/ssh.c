@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -17,7 +19,7 @@
 #include "cli/cli.h"
 #include "image/image.h"
 
-enum { WAIT_SECONDS = 600, NAP_MS = 100, PATIENCE_MS = 10000 };
+enum { WAIT_SECONDS = 600, NAP_MS = 100, PATIENCE_MIN_MS = 500, PATIENCE_MAX_MS = 10000 };
 
 void help_ssh(void)
 {
@@ -34,17 +36,33 @@ void help_cp(void)
          "the home folder there.");
 }
 
+/* How long a greeting may take. A connection made before the guest had its address is tried again by the forwarder
+   only seconds later, so it is given up for a new one; but one that an sshd is starting for is not. Both take their
+   time in proportion to the start of the machine, which is when its lock was written. */
+static int patience_ms(const struct image_machine *m)
+{
+    char lock[PATH_MAX + 8];
+    struct stat st;
+    struct timespec now;
+
+    snprintf(lock, sizeof(lock), "%s/lock", m->dir);
+    if (stat(lock, &st) || clock_gettime(CLOCK_REALTIME, &now))
+        return PATIENCE_MAX_MS;
+    s64 age = (s64)(now.tv_sec - st.st_mtim.tv_sec) * 1000 + (now.tv_nsec - st.st_mtim.tv_nsec) / 1000000;
+    return (int)MIN(MAX(age / 5, PATIENCE_MIN_MS), PATIENCE_MAX_MS);
+}
+
 /* A connection where a server of ssh greets (RFC 4253, 4.2), its greeting still to be read; or -1. A port that is
    forwarded accepts before the guest does. */
-static int connect_greeted(u16 port)
+static int connect_greeted(const struct image_machine *m)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(port) };
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(m->ssh_port) };
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
     char text[4];
 
     a.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
     if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof(a)) &&
-        poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, PATIENCE_MS) == 1 && recv(fd, text, 4, MSG_PEEK) == 4 &&
+        poll(&(struct pollfd){ fd, POLLIN, 0 }, 1, patience_ms(m)) == 1 && recv(fd, text, 4, MSG_PEEK) == 4 &&
         !memcmp(text, "SSH-", 4))
         return fd;
     if (fd >= 0)
@@ -68,7 +86,7 @@ static int reach(const char *name, struct error *err)
     struct image_machine m;
     int r;
 
-    while (!(r = find_running(name, &m, err)) && (r = connect_greeted(m.ssh_port)) < 0) {
+    while (!(r = find_running(name, &m, err)) && (r = connect_greeted(&m)) < 0) {
         u64 seconds = (clock_ns() - begin) / 1000000000;
         if (seconds >= WAIT_SECONDS) {
             r = error_set(err, ETIMEDOUT, "the machine %s runs, but no ssh answers in it after %d s", name,
