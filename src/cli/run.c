@@ -369,8 +369,7 @@ static int status_of(int code)
 }
 
 /* An image's machine is a configuration like any other, but for the names in it. */
-static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, char text[2][1024],
-                           struct error *err)
+static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, struct error *err)
 {
     struct vm_config *c = &o->config;
     const struct image_machine_options mo = { o->keep, o->image ? image : NULL, o->disk_size, o->ssh_port };
@@ -389,8 +388,10 @@ static int configure_image(struct run_options *o, struct image *image, struct im
             return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
         c->kernel = image->kernel;
         c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
-        snprintf(text[0], sizeof text[0], "%s console=ttyS0 %s", image->cmdline, c->append);
-        c->append = text[0];
+        char *append; /* this and net: as argv, for as long as the process */
+        if (asprintf(&append, "%s console=ttyS0 %s", image->cmdline, c->append) < 0)
+            return error_set(err, ENOMEM, "out of memory");
+        c->append = append;
     }
     if (c->ndisks + 2 > CONFIG_MAX_DISKS || c->nnets == CONFIG_MAX_NETS)
         return error_set(err, EINVAL, "an image's machine takes at most %d disks and %d network cards more",
@@ -399,11 +400,12 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     c->ndisks += 2;
     c->disk[0] = (struct config_disk){ .file = m->disk, .format = "qcow2" };
     c->disk[1] = (struct config_disk){ .file = m->seed, .format = "raw", .readonly = true };
-    snprintf(text[1], sizeof text[1], "user,seed=%s.0,hostname=%s,hostfwd=tcp:127.0.0.1:%u-:22", m->name,
-             m->name, m->ssh_port);
+    char *net;
+    if (asprintf(&net, "user,seed=%s.0,hostname=%s,hostfwd=tcp:127.0.0.1:%u-:22", m->name, m->name, m->ssh_port) < 0)
+        return error_set(err, ENOMEM, "out of memory");
     memmove(&c->net[1], &c->net[0], c->nnets * sizeof c->net[0]);
     c->nnets++;
-    c->net[0] = text[1];
+    c->net[0] = net;
     c->rng = true;
     if (!o->memory_given)
         c->memory = GiB(1);
@@ -421,7 +423,6 @@ int cli_run(int argc, char **argv)
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
-    char text[2][1024];
     int r;
 
     config_defaults(&o.config);
@@ -443,7 +444,7 @@ int cli_run(int argc, char **argv)
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 
-    r = o.image || o.keep ? configure_image(&o, &image, &machine, text, &err) : 0;
+    r = o.image || o.keep ? configure_image(&o, &image, &machine, &err) : 0;
     if (!r)
         r = vm_run(&o.config, &err);
     image_machine_end(&machine);
