@@ -151,13 +151,21 @@ static void forget(struct fuse_server *s, u64 id, u64 lookups)
         node_free(s, n);
 }
 
+enum { SELF_PATH = 40 };
+
+/* A path that leads to the node itself, for calls that take no descriptor of O_PATH. */
+static void self_path(const struct node *n, char path[SELF_PATH])
+{
+    snprintf(path, SELF_PATH, "/proc/self/fd/%d", n->fd);
+}
+
 /* A descriptor for the node's data: what is opened is the very file, wherever its name leads by now. */
 static int node_open(const struct node *n, int flags)
 {
-    char self[40];
+    char self[SELF_PATH];
     if (n->type != S_IFREG && n->type != S_IFDIR)
         return n->type == S_IFLNK ? -ELOOP : -ENXIO;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", n->fd);
+    self_path(n, self);
     const int fd = open(self, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     return fd < 0 ? -errno : fd;
 }
@@ -333,11 +341,11 @@ static int op_getattr(struct op *o)
 static int op_setattr(struct op *o)
 {
     const struct fuse_setattr_in *in = args(o, sizeof *in);
-    char self[40];
+    char self[SELF_PATH];
     int rc = 0;
     if (!in)
         return -EINVAL;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->node->fd);
+    self_path(o->node, self);
     if (in->valid & FATTR_MODE) {
         if (o->node->type == S_IFLNK)
             return -EOPNOTSUPP;
@@ -443,12 +451,12 @@ static int op_link(struct op *o)
     const struct fuse_link_in *in = args(o, sizeof *in);
     const char *name = part_at(o, sizeof *in, 0);
     const struct node *old = in ? node_of(o->s, in->oldnodeid) : NULL;
-    char self[40];
+    char self[SELF_PATH];
     if (!name)
         return -EINVAL;
     if (!old)
         return -ESTALE;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", old->fd);
+    self_path(old, self);
     return linkat(AT_FDCWD, self, o->node->fd, name, AT_SYMLINK_FOLLOW) ? -errno : answer_entry(o, name);
 }
 
@@ -642,7 +650,7 @@ static int op_getxattr(struct op *o)
     const struct fuse_getxattr_in *in = args(o, sizeof *in);
     const bool list = o->in.opcode == FUSE_LISTXATTR;
     const char *name = list ? "" : in ? name_at(o, sizeof *in, 0) : NULL;
-    char self[40];
+    char self[SELF_PATH];
     if (!in || !name)
         return -EINVAL;
     if (!list && !attribute_allowed(name))
@@ -650,7 +658,7 @@ static int op_getxattr(struct op *o)
     if (o->node->type != S_IFREG && o->node->type != S_IFDIR)
         return -EOPNOTSUPP;
     const size_t size = MIN(MIN(in->size, o->room), (u32)BUFFER);
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->node->fd);
+    self_path(o->node, self);
     const ssize_t n = list ? listxattr(self, (char *)o->s->out, size) : getxattr(self, name, o->s->out, size);
     if (n < 0)
         return -errno;
@@ -666,7 +674,7 @@ static int op_setxattr(struct op *o)
 {
     const struct fuse_setxattr_in *in = args(o, FUSE_COMPAT_SETXATTR_IN_SIZE);
     const char *name = in ? name_at(o, FUSE_COMPAT_SETXATTR_IN_SIZE, 0) : NULL;
-    char self[40];
+    char self[SELF_PATH];
     if (!name)
         return -EINVAL;
     const u32 at = (u32)((const u8 *)name - o->args + strlen(name) + 1);
@@ -674,19 +682,19 @@ static int op_setxattr(struct op *o)
         return -EINVAL;
     if (!attribute_allowed(name) || (o->node->type != S_IFREG && o->node->type != S_IFDIR))
         return -EOPNOTSUPP;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->node->fd);
+    self_path(o->node, self);
     return result(setxattr(self, name, o->args + at, in->size, (int)in->flags));
 }
 
 static int op_removexattr(struct op *o)
 {
     const char *name = name_at(o, 0, 0);
-    char self[40];
+    char self[SELF_PATH];
     if (!name)
         return -EINVAL;
     if (!attribute_allowed(name) || (o->node->type != S_IFREG && o->node->type != S_IFDIR))
         return -ENODATA;
-    snprintf(self, sizeof self, "/proc/self/fd/%d", o->node->fd);
+    self_path(o->node, self);
     return result(removexattr(self, name));
 }
 
