@@ -377,6 +377,16 @@ static void on_data(struct connection *c, const struct virtio_chain *chain, u32 
     flush(c);
 }
 
+/* RST for a packet that belongs to no connection. */
+static void refuse(struct virtio_vsock *s, const struct header *h)
+{
+    if (s->norphans < MAX_ORPHANS)
+        s->orphan[s->norphans++] = (struct header){
+            .src_cid = HOST_CID, .dst_cid = s->cid, .src_port = h->dst_port, .dst_port = h->src_port, .type = h->type,
+            .op = OP_RST,
+        };
+}
+
 static void on_request(struct virtio_vsock *s, const struct header *h)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
@@ -389,11 +399,7 @@ static void on_request(struct virtio_vsock *s, const struct header *h)
     else if (fd >= 0)
         close(fd);
     if (!c) {
-        if (s->norphans < MAX_ORPHANS)
-            s->orphan[s->norphans++] = (struct header){
-                .src_cid = HOST_CID, .dst_cid = s->cid, .src_port = h->dst_port, .dst_port = h->src_port,
-                .type = TYPE_STREAM, .op = OP_RST,
-            };
+        refuse(s, h);
         return;
     }
     c->host_port = h->dst_port;
@@ -418,11 +424,8 @@ static void on_packet(struct virtio_vsock *s, const struct header *h, const stru
         return; /* not for us, or not by our guest */
     struct connection *c = find(s, h->dst_port, h->src_port);
     if (h->type != TYPE_STREAM || (!c && h->op != OP_REQUEST)) {
-        if (h->op != OP_RST && s->norphans < MAX_ORPHANS)
-            s->orphan[s->norphans++] = (struct header){
-                .src_cid = HOST_CID, .dst_cid = s->cid, .src_port = h->dst_port, .dst_port = h->src_port,
-                .type = h->type, .op = OP_RST,
-            };
+        if (h->op != OP_RST)
+            refuse(s, h);
         return;
     }
     if (c) {
