@@ -17,6 +17,8 @@
 #include "boot/boot.h"
 #include "chardev/chardev.h"
 #include "cpu/cpuid.h"
+#include "display/display.h"
+#include "display/input.h"
 #include "engine/engine.h"
 #include "memory/memory.h"
 #include "state/state.h"
@@ -52,6 +54,8 @@ struct machine_config {
     bool kernel_irqchip; /* the engine has the PIC, the PIT and the APICs */
     bool testdev;
     struct chardev *serial[MACHINE_SERIAL_PORTS]; /* borrowed; NULL: nothing is plugged in */
+    struct display *display; /* borrowed, for the video card to plug itself into; NULL: nobody looks */
+    struct input *input;     /* borrowed, for keyboard and mouse; or NULL */
     void (*event)(void *ctx, enum machine_event what, int status); /* any thread, no lock held; must not block */
     void *ctx;
     const struct machine_trace *trace; /* or NULL; outlives the machine */

@@ -10,6 +10,8 @@
 #include "boot/boot.h"
 #include "chardev/chardev.h"
 #include "cpu/cpuid.h"
+#include "display/display.h"
+#include "display/input.h"
 #include "engine/engine.h"
 #include "engine/vcpu.h"
 #include "machine/machine.h"
@@ -49,6 +51,8 @@ struct vm {
     u32 nphases;
     u32 stopped; /* disks that wait; loop thread */
     struct chardev *serial[MACHINE_SERIAL_PORTS];
+    struct display *display; /* NULL: a machine without a screen */
+    struct input *input;
     struct machine *machine;
     struct engine_vm *engine_vm;
     struct vcpus *vcpus;

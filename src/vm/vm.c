@@ -293,6 +293,10 @@ int vm_build(struct vm *v, struct error *err)
         .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
+    if (!c->micro && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
+        return error_set(err, ENOMEM, "no memory for the screen");
+    mc.display = v->display;
+    mc.input = v->input;
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
     if ((rc = devices_plug(v->devices, v->machine, err)))
@@ -331,6 +335,8 @@ int vm_take_down(struct vm *v)
     int rc = devices_close(v->devices);
     if (v->engine_vm)
         v->engine->vm_destroy(v->engine_vm);
+    display_free(v->display);
+    input_free(v->input);
     for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
         if (v->serial[i])
             chardev_close(v->serial[i]);
