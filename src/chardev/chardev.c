@@ -17,6 +17,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/listener.h"
 #include "base/log.h"
 #include "chardev/output.h"
 #include "chardev/terminal.h"
@@ -37,7 +38,7 @@ struct chardev {
     void *quit_ctx;
 
     struct loop_fd input; /* stdin or the client; fd -1: none */
-    struct loop_fd listen;
+    struct listener listen;
     int own_fd; /* the file, closed at the end; or -1 */
     bool tty, escape, watched, half_closed;
     bool bound;
@@ -205,13 +206,13 @@ static void read_input(struct loop_fd *w, u32 events)
 
 static void accept_client(struct loop_fd *w, u32 events)
 {
-    struct chardev *c = container_of(w, struct chardev, listen);
-    int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC);
+    struct chardev *c = container_of(w, struct chardev, listen.watch);
+    int fd = listener_accept(&c->listen, 0);
 
     (void)events;
     if (fd < 0)
         return;
-    if (loop_fd_set(c->loop, &c->listen, 0)) {
+    if (listener_pause(&c->listen)) {
         close(fd);
         return;
     }
@@ -234,7 +235,7 @@ static void input_ended(struct chardev *c)
     /* The client went; the next one, perhaps waiting already, may come. */
     output_set_fd(c->out, -1);
     close(fd);
-    if (loop_fd_set(c->loop, &c->listen, EPOLLIN))
+    if (listener_resume(&c->listen))
         log_warn("%s: cannot watch for the next client", c->name);
 }
 
@@ -281,8 +282,7 @@ static int open_unix(struct chardev *c, struct error *err)
     }
     if (listen(fd, 4))
         return error_set(err, errno, "--serial unix:%s: %s", c->path, strerror(errno));
-    c->listen = (struct loop_fd){ fd, EPOLLIN, accept_client };
-    r = loop_fd_add(c->loop, &c->listen);
+    r = listener_add(&c->listen, c->loop, fd, accept_client);
     if (r)
         return error_set(err, -r, "--serial unix:%s: %s", c->path, strerror(-r));
     return 0;
@@ -332,7 +332,7 @@ struct chardev *chardev_open(const char *spec, struct loop *loop, struct error *
         return NULL;
     }
     c->loop = loop;
-    c->own_fd = c->input.fd = c->listen.fd = -1;
+    c->own_fd = c->input.fd = c->listen.watch.fd = -1;
     if (!parse(spec, &c->kind, &c->path)) {
         error_set(err, EINVAL, "--serial %s: it is one of stdio, null, file:PATH, unix:PATH", spec);
         free(c);
@@ -379,8 +379,8 @@ void chardev_close(struct chardev *c)
         loop_fd_remove(c->loop, &c->input);
     if (c->input.fd >= 0 && c->kind == KIND_UNIX)
         close(c->input.fd);
-    if (c->listen.fd >= 0)
-        loop_fd_remove(c->loop, &c->listen);
+    if (c->listen.watch.fd >= 0)
+        listener_remove(&c->listen);
     if (c->own_fd >= 0)
         close(c->own_fd);
     if (c->bound && !lstat(c->path, &st) && st.st_dev == c->sock_dev && st.st_ino == c->sock_ino)

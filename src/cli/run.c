@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/sysinfo.h>
 
 #include "base/log.h"
@@ -417,6 +418,17 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     return 0;
 }
 
+/* Disks, shared files, connections: a machine may need more descriptors than the 1,024 of a shell. */
+static void raise_descriptor_limit(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r))
+        return;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
+}
+
 int cli_run(int argc, char **argv)
 {
     struct run_options o = { 0 };
@@ -427,6 +439,7 @@ int cli_run(int argc, char **argv)
 
     config_defaults(&o.config);
     o.config.started = clock_ns();
+    raise_descriptor_limit();
     if (options_parse(options, argc, argv, &o, &err))
         return usage_error("%s", err.text);
     if (!o.config.kernel && !o.image && !o.keep)

@@ -11,7 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#include "base/loop.h"
+#include "base/listener.h"
 #include "net/peer.h"
 #include "net/sandbox.h"
 #include "net/switch.h"
@@ -32,7 +32,7 @@ struct process {
     struct loop *loop;
     struct switch_ sw;
     struct client client[SWITCH_PORTS];
-    struct loop_fd listener;
+    struct listener listener;
     struct timer idle;
     uid_t uid; /* asked before the sandbox */
     u32 clients, admitted;
@@ -55,7 +55,7 @@ static void leave(struct client *c)
         if (!--p->admitted)
             loop_stop(p->loop);
     }
-    if (p->full && !loop_fd_set(p->loop, &p->listener, EPOLLIN))
+    if (p->full && !listener_resume(&p->listener))
         p->full = false;
 }
 
@@ -163,7 +163,7 @@ static void nobody(struct timer *t)
 
 static void knock(struct loop_fd *w, u32 events)
 {
-    struct process *p = container_of(w, struct process, listener);
+    struct process *p = container_of(w, struct process, listener.watch);
     struct ucred peer;
     socklen_t len = sizeof(peer);
     struct client *c = NULL;
@@ -172,10 +172,10 @@ static void knock(struct loop_fd *w, u32 events)
         if (p->client[i].sock.fd < 0)
             c = &p->client[i];
     if (!c) { /* they wait in the queue until one leaves */
-        p->full = !loop_fd_set(p->loop, &p->listener, 0);
+        p->full = !listener_pause(&p->listener);
         return;
     }
-    const int fd = accept4(w->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
+    const int fd = listener_accept(&p->listener, SOCK_NONBLOCK);
     if (fd < 0)
         return;
     c->sock = (struct loop_fd){ fd, EPOLLIN | EPOLLRDHUP, heard };
@@ -206,11 +206,10 @@ int switch_process(int listener, const char *name)
     }
     p->uid = geteuid();
     r = listen(listener, SWITCH_BACKLOG); /* once more: SO_PEERCRED names who did it, and that was our parent */
-    p->listener = (struct loop_fd){ listener, EPOLLIN, knock };
     timer_init(&p->idle, p->loop, nobody);
     timer_arm(&p->idle, clock_ns() + HELLO_NS);
     if (!r)
-        r = loop_fd_add(p->loop, &p->listener);
+        r = listener_add(&p->listener, p->loop, listener, knock);
     if (!r)
         r = sandbox_enter(SANDBOX_SWITCH, dir, &err);
     if (!r)

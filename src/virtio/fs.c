@@ -6,9 +6,12 @@
 #include "virtio/fs.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/syscall.h>
+#include <unistd.h>
 
 enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
 
@@ -46,10 +49,23 @@ static struct virtio_fs *fs_of(struct virtio_device *d)
 
 /* ---- the thread --------------------------------------------------------- */
 
+/* Also where this is root, a write takes setuid and setgid from a file of the host's that has them: capabilities(7). */
+static void drop_fsetid(void)
+{
+    struct __user_cap_header_struct self = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct cap[2];
+
+    if (syscall(SYS_capget, &self, cap))
+        return;
+    cap[0].effective &= ~(1u << CAP_FSETID);
+    (void)syscall(SYS_capset, &self, cap);
+}
+
 static void *worker(void *arg)
 {
     struct virtio_fs *f = arg;
     pthread_setname_np(pthread_self(), "virtio-fs");
+    drop_fsetid();
     pthread_mutex_lock(&f->lock);
     while (!f->quit) {
         struct request *r = f->todo;

@@ -6,6 +6,9 @@
  * one node.  Node and handle numbers that a guest makes up are looked for in the tables like all others.  Only regular
  * files and folders are ever opened: what else lies in the folder (devices, FIFOs, sockets) the guest's kernel treats
  * as its own.
+ *
+ * A file made here belongs to the user who runs Lodge.  So none of them gets a setuid or setgid bit, by which others on
+ * the host would become this user with what the guest wrote; and devices cannot be made.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -300,6 +303,12 @@ static int result(int rc)
     return rc < 0 ? -errno : 0;
 }
 
+/* The mode a guest may give to what is no folder. */
+static mode_t file_mode(u32 mode)
+{
+    return mode & ~(u32)(S_ISUID | S_ISGID) & 07777;
+}
+
 /* ---- operations: 0 or -errno -------------------------------------------- */
 
 static int op_init(struct op *o)
@@ -349,7 +358,7 @@ static int op_setattr(struct op *o)
     if (in->valid & FATTR_MODE) {
         if (o->node->type == S_IFLNK)
             return -EOPNOTSUPP;
-        rc = result(chmod(self, in->mode & 07777));
+        rc = result(chmod(self, o->node->type == S_IFDIR ? in->mode & 07777 : file_mode(in->mode)));
     }
     if (!rc && (in->valid & (FATTR_UID | FATTR_GID)))
         rc = result(fchownat(o->node->fd, "", in->valid & FATTR_UID ? in->uid : (uid_t)-1,
@@ -397,7 +406,8 @@ static int op_mknod(struct op *o)
         return -EINVAL;
     if (!S_ISREG(in->mode) && !S_ISFIFO(in->mode) && !S_ISSOCK(in->mode))
         return -EPERM; /* a device of the guest's would be one of the host's */
-    return mknodat(o->node->fd, name, in->mode & ~(mode_t)in->umask, 0) ? -errno : answer_entry(o, name);
+    const mode_t mode = (in->mode & S_IFMT) | file_mode(in->mode & ~in->umask);
+    return mknodat(o->node->fd, name, mode, 0) ? -errno : answer_entry(o, name);
 }
 
 static int op_mkdir(struct op *o)
@@ -492,7 +502,7 @@ static int op_create(struct op *o)
     const char *name = part_at(o, sizeof *in, 0);
     if (!in || !name)
         return -EINVAL;
-    const mode_t mode = in->mode & ~(mode_t)in->umask & 07777;
+    const mode_t mode = file_mode(in->mode & ~in->umask);
     struct {
         struct fuse_entry_out e;
         struct fuse_open_out f;
@@ -845,14 +855,10 @@ void fuse_server_reset(struct fuse_server *s)
     s->epoch += 1 + !(s->epoch + 1);
 }
 
-/* Nodes are descriptors: as many as this user may have. Returns the first that is not for them. */
-static int raise_limit(void)
+/* Nodes are descriptors. Returns the first that is not for them. */
+static int fd_limit(void)
 {
     struct rlimit r;
-    if (!getrlimit(RLIMIT_NOFILE, &r) && r.rlim_cur < r.rlim_max) {
-        r.rlim_cur = r.rlim_max;
-        (void)setrlimit(RLIMIT_NOFILE, &r);
-    }
     if (getrlimit(RLIMIT_NOFILE, &r))
         return FD_RESERVE;
     return (int)MIN(r.rlim_cur - MIN(r.rlim_cur / 2, (rlim_t)FD_RESERVE), (rlim_t)INT32_MAX);
@@ -873,7 +879,7 @@ struct fuse_server *fuse_server_new(const char *path, bool readonly, struct erro
     } else if (access("/proc/self/fd", X_OK)) {
         error_set(err, errno, "--share %s: /proc is needed to open files", path);
     } else {
-        s->fd_limit = raise_limit();
+        s->fd_limit = fd_limit();
         if (getrandom(&s->epoch, sizeof s->epoch, GRND_NONBLOCK) < 0)
             s->epoch = (u32)clock_ns();
         s->epoch |= !s->epoch;

@@ -21,6 +21,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/listener.h"
+
 enum { RX, TX, EVENT, QUEUES };
 enum { QUEUE_SIZE = 256, MAX_CONNECTIONS = 1024, BUFFER = 65536, MAX_ORPHANS = 64, GREETING = 32, MAX_PACKET = 65536, MAX_ROUNDS = 64 };
 enum { HOST_CID = 2, TYPE_STREAM = 1, EVENT_TRANSPORT_RESET = 0 };
@@ -70,7 +72,7 @@ struct virtio_vsock {
     struct virtio_device dev;
     u64 cid;
     char path[96];
-    struct loop_fd listener;
+    struct listener listener;
     struct loop_kick later; /* serve() is wanted */
     struct connection *first;
     u32 nconnections, next_port;
@@ -547,8 +549,8 @@ static void on_socket(struct loop_fd *w, u32 events)
 
 static void on_listener(struct loop_fd *w, u32 events)
 {
-    struct virtio_vsock *s = container_of(w, struct virtio_vsock, listener);
-    const int fd = accept4(w->fd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    struct virtio_vsock *s = container_of(w, struct virtio_vsock, listener.watch);
+    const int fd = listener_accept(&s->listener, SOCK_NONBLOCK);
     if (fd < 0)
         return;
     pthread_mutex_lock(&s->dev.lock);
@@ -567,7 +569,7 @@ static int listen_on(struct virtio_vsock *s, const char *path, struct error *err
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (fd < 0)
         return error_set(err, errno, "--vsock %s: %s", path, strerror(errno));
-    s->listener = (struct loop_fd){ fd, EPOLLIN, on_listener };
+    s->listener.watch.fd = fd;
     if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
         if (!connect(fd, (struct sockaddr *)&a, sizeof a) || errno == EAGAIN)
             return error_set(err, EADDRINUSE, "--vsock %s: another program listens there", path);
@@ -582,7 +584,7 @@ static int listen_on(struct virtio_vsock *s, const char *path, struct error *err
     strcpy(s->path, path); /* from here on ours to remove */
     if (listen(fd, 64))
         return error_set(err, errno, "--vsock %s: %s", path, strerror(errno));
-    const int added = loop_fd_add(s->dev.loop, &s->listener);
+    const int added = listener_add(&s->listener, s->dev.loop, fd, on_listener);
     return added ? error_set(err, -added, "--vsock %s: %s", path, strerror(-added)) : 0;
 }
 
@@ -662,7 +664,7 @@ struct virtio_vsock *virtio_vsock_new(const struct virtio_vsock_config *c, struc
     }
     s->cid = c->cid;
     s->next_port = FIRST_HOST_PORT;
-    s->listener.fd = -1;
+    s->listener.watch.fd = -1;
     loop_kick_init(&s->later, c->loop, serve_later);
     virtio_init(&s->dev, &ops, c->memory, c->loop, 0, QUEUES, sizes);
     if (listen_on(s, c->path, err)) {
@@ -678,9 +680,10 @@ void virtio_vsock_free(struct virtio_vsock *s)
         return;
     loop_kick_remove(&s->later);
     drop_all(s);
-    if (s->listener.fd >= 0) {
-        loop_fd_remove(s->dev.loop, &s->listener);
-        close(s->listener.fd);
+    if (s->listener.watch.fd >= 0) {
+        if (s->listener.watch.ready)
+            listener_remove(&s->listener);
+        close(s->listener.watch.fd);
         if (s->path[0])
             unlink(s->path);
     }

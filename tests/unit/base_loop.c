@@ -9,9 +9,12 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/epoll.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <unistd.h>
 
-#include "base/loop.h"
+#include "base/listener.h"
 
 static struct loop *loop;
 static u64 order[4096];
@@ -353,6 +356,55 @@ TEST(waiting_for_the_loop)
     loop_hold(loop);
     loop_done(loop, &finished);
     loop_wait(loop, &finished);
+    loop_free(loop);
+}
+
+static struct listener listener;
+static unsigned knocks;
+static int accepted;
+
+static void knock(struct loop_fd *w, u32 events)
+{
+    knocks++;
+    accepted = listener_accept(&listener, 0);
+    if (accepted >= 0)
+        loop_stop(loop);
+}
+
+static void descriptors_again(struct timer *t)
+{
+    struct rlimit r;
+
+    CHECK(!getrlimit(RLIMIT_NOFILE, &r));
+    r.rlim_cur = r.rlim_max;
+    CHECK(!setrlimit(RLIMIT_NOFILE, &r));
+}
+
+TEST(a_listener_without_descriptors_rests)
+{
+    struct sockaddr_un a = { .sun_family = AF_UNIX };
+    socklen_t len = sizeof(sa_family_t); /* the kernel chooses a name */
+    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0), client = socket(AF_UNIX, SOCK_STREAM, 0);
+    struct rlimit r;
+    struct timer t;
+
+    start(0);
+    CHECK(!bind(fd, (struct sockaddr *)&a, len) && !listen(fd, 4));
+    len = sizeof(a);
+    CHECK(!getsockname(fd, (struct sockaddr *)&a, &len) && !connect(client, (struct sockaddr *)&a, len));
+    CHECK_EQ(listener_add(&listener, loop, fd, knock), 0);
+    CHECK(!getrlimit(RLIMIT_NOFILE, &r));
+    r.rlim_cur = 3; /* 0 to 2 are taken */
+    CHECK(!setrlimit(RLIMIT_NOFILE, &r));
+    timer_init(&t, loop, descriptors_again);
+    timer_arm(&t, clock_ns() + 250000000);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK(accepted >= 0);
+    CHECK(knocks >= 2 && knocks <= 5); /* and not as often as the processor can */
+    close(accepted);
+    listener_remove(&listener);
+    close(client);
+    close(fd);
     loop_free(loop);
 }
 

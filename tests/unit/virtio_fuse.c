@@ -222,6 +222,30 @@ TEST(a_folder_is_listed_whole_in_any_portions)
     stop(s);
 }
 
+TEST(no_file_of_the_guests_runs_as_somebody_on_the_host)
+{
+    struct fuse_server *s = start(false);
+    const struct fuse_create_in create = { .flags = O_RDWR, .mode = S_IFREG | 06755 };
+    CHECK_EQ(ask(s, FUSE_CREATE, 1, &create, sizeof create, "a", 2), 0);
+    CHECK_EQ(ANSWER(struct fuse_entry_out)->attr.mode & 07777, 0755);
+    const u64 a = ANSWER(struct fuse_entry_out)->nodeid;
+    const struct fuse_setattr_in mode = { .valid = FATTR_MODE, .mode = 06711 };
+    CHECK_EQ(ask(s, FUSE_SETATTR, a, &mode, sizeof mode, "", 0), 0);
+    CHECK_EQ(ANSWER(struct fuse_attr_out)->attr.mode & 07777, 0711);
+    struct fuse_mknod_in mk = { .mode = S_IFREG | 06755 };
+    CHECK_EQ(ask(s, FUSE_MKNOD, 1, &mk, sizeof mk, "b", 2), 0);
+    CHECK_EQ(ANSWER(struct fuse_entry_out)->attr.mode & 07777, 0755);
+    mk.mode = S_IFCHR | 0666;
+    CHECK_EQ(ask(s, FUSE_MKNOD, 1, &mk, sizeof mk, "c", 2), -EPERM);
+    const struct fuse_mkdir_in dir_mode = { .mode = 0755 }; /* a folder's setgid is about its files' group */
+    CHECK_EQ(ask(s, FUSE_MKDIR, 1, &dir_mode, sizeof dir_mode, "d", 2), 0);
+    const u64 d = ANSWER(struct fuse_entry_out)->nodeid;
+    const struct fuse_setattr_in shared = { .valid = FATTR_MODE, .mode = 02775 };
+    CHECK_EQ(ask(s, FUSE_SETATTR, d, &shared, sizeof shared, "", 0), 0);
+    CHECK_EQ(ANSWER(struct fuse_attr_out)->attr.mode & 07777, 02775);
+    stop(s);
+}
+
 TEST(a_read_only_folder_stays_as_it_is)
 {
     struct fuse_server *s = start(true);
