@@ -5,8 +5,6 @@
 #include "net/peer.h"
 
 #include <errno.h>
-#include <spawn.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +13,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/log.h"
 
-enum { BATCH = 256, ANSWER_MS = 10000, CHILD_FD = 3 };
+enum { BATCH = 256, ANSWER_MS = 10000 };
 
 struct peer {
     struct net *net;
@@ -233,28 +232,6 @@ static void peer_close(struct net *n)
     free(p);
 }
 
-/* Runs "lodge netd ..." with fd as its descriptor 3, away from our terminal's signals. */
-static int spawn(char *const argv[], int fd, pid_t *pid)
-{
-    posix_spawn_file_actions_t actions;
-    posix_spawnattr_t attr;
-    sigset_t none, all;
-    extern char **environ;
-
-    sigemptyset(&none);
-    sigfillset(&all);
-    posix_spawn_file_actions_init(&actions);
-    posix_spawnattr_init(&attr);
-    posix_spawn_file_actions_adddup2(&actions, fd, CHILD_FD);
-    posix_spawnattr_setsigmask(&attr, &none);
-    posix_spawnattr_setsigdefault(&attr, &all);
-    posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
-    int r = posix_spawn(pid, "/proc/self/exe", &actions, &attr, argv, environ);
-    posix_spawnattr_destroy(&attr);
-    posix_spawn_file_actions_destroy(&actions);
-    return -r;
-}
-
 static int agree(struct peer *p, const struct peer_hello *h, struct error *err)
 {
     struct peer_answer a;
@@ -334,7 +311,7 @@ static int user_open(struct net *n, const struct net_spec *spec, struct error *e
         goto fail;
     }
     p->sock = pair[0];
-    r = spawn(argv, pair[1], &p->child);
+    r = spawn_lodge(argv, &pair[1], 1, &p->child);
     close(pair[1]);
     if (r) {
         p->child = 0;
@@ -363,7 +340,8 @@ static int start_switch(const char *name)
 {
     char *const argv[] = { (char *)"lodge", (char *)"netd", (char *)"switch", (char *)(uintptr_t)name, NULL };
     pid_t pid;
-    int r = spawn(argv, STDERR_FILENO, &pid);
+    const int fd = STDERR_FILENO;
+    int r = spawn_lodge(argv, &fd, 1, &pid);
 
     while (!r && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;

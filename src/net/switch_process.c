@@ -12,8 +12,8 @@
 #include <unistd.h>
 
 #include "base/listener.h"
+#include "base/sandbox.h"
 #include "net/peer.h"
-#include "net/sandbox.h"
 #include "net/switch.h"
 #include "net/switch_socket.h"
 

@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/sandbox.h"
 #include "net/peer.h"
-#include "net/sandbox.h"
 #include "net/user_frame.h"
 
 enum {

@@ -4,7 +4,7 @@
  * system calls but a few (seccomp).  A call that is not on the list fails with EPERM; it does not end the process,
  * since what the C library tries and can do without differs between versions.
  */
-#include "net/sandbox.h"
+#include "base/sandbox.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,7 +20,11 @@
 
 enum { MAX_FILES = 1024 };
 
-enum { FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_ALL = FOR_USER | FOR_SWITCH };
+enum {
+    FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_SCREEN = 1 << SANDBOX_SCREEN,
+    FOR_VIEWER = 1 << SANDBOX_VIEWER | FOR_SCREEN, /* a filter stays on those who come after */
+    FOR_ALL = FOR_USER | FOR_SWITCH | FOR_VIEWER,
+};
 
 static const struct {
     int nr;
@@ -51,15 +55,15 @@ static const struct {
     { SCMP_SYS(fcntl), FOR_ALL },
     { SCMP_SYS(getsockopt), FOR_ALL },
     { SCMP_SYS(setsockopt), FOR_ALL },
-    { SCMP_SYS(accept), FOR_ALL },
-    { SCMP_SYS(accept4), FOR_ALL },
+    { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN },
+    { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN },
     /* the guest's connections; socket() below */
     { SCMP_SYS(connect), FOR_USER },
     { SCMP_SYS(bind), FOR_USER },
     { SCMP_SYS(listen), FOR_USER },
-    { SCMP_SYS(shutdown), FOR_USER },
+    { SCMP_SYS(shutdown), FOR_USER | FOR_VIEWER },
     { SCMP_SYS(getsockname), FOR_USER },
-    { SCMP_SYS(getpeername), FOR_USER },
+    { SCMP_SYS(getpeername), FOR_USER | FOR_VIEWER },
     { SCMP_SYS(ioctl), FOR_USER }, /* FIONBIO, FIONREAD */
     /* /etc/resolv.conf; what may be opened is Landlock's and open's flags below */
     { SCMP_SYS(newfstatat), FOR_USER },
@@ -71,6 +75,18 @@ static const struct {
     { SCMP_SYS(eventfd2), FOR_SWITCH },
     { SCMP_SYS(ftruncate), FOR_SWITCH },
     { SCMP_SYS(unlink), FOR_SWITCH },
+    /* viewers: select, a time to be done by, a process for each and its sandbox */
+    { SCMP_SYS(select), FOR_VIEWER },
+    { SCMP_SYS(pselect6), FOR_VIEWER },
+    { SCMP_SYS(alarm), FOR_VIEWER },
+    { SCMP_SYS(clone), FOR_SCREEN },
+    { SCMP_SYS(fork), FOR_SCREEN },
+    { SCMP_SYS(wait4), FOR_SCREEN },
+    { SCMP_SYS(socketpair), FOR_SCREEN },
+    { SCMP_SYS(set_robust_list), FOR_SCREEN },
+    { SCMP_SYS(prctl), FOR_SCREEN },
+    { SCMP_SYS(prlimit64), FOR_SCREEN },
+    { SCMP_SYS(seccomp), FOR_SCREEN },
     /* memory, threads' locks, the end */
     { SCMP_SYS(brk), FOR_ALL },
     { SCMP_SYS(munmap), FOR_ALL },
@@ -184,8 +200,9 @@ int sandbox_enter(enum sandbox kind, const char *dir, struct error *err)
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         r = -errno;
-    else if (!(r = limit(RLIMIT_CORE, 0)) && !(r = limit(RLIMIT_NPROC, 0)) && !(r = limit(RLIMIT_NOFILE, MAX_FILES)) &&
-             !(r = limit_memory()) && !(r = restrict_files(kind, dir)))
+    else if (!(r = limit(RLIMIT_CORE, 0)) && (kind == SANDBOX_SCREEN || !(r = limit(RLIMIT_NPROC, 0))) &&
+             !(r = limit(RLIMIT_NOFILE, MAX_FILES)) &&
+             (kind == SANDBOX_VIEWER || (!(r = limit_memory()) && !(r = restrict_files(kind, dir)))))
         r = restrict_calls(kind);
     return r ? error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r)) : 0;
 }

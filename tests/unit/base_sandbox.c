@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net_sandbox.c - what a network process can still do is what it needs, and no more.
+ * base_sandbox.c - what a process that parses can still do is what it needs, and no more.
  */
 #include "test.h"
 
@@ -16,7 +16,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "net/sandbox.h"
+#include "base/sandbox.h"
 
 static char dir[] = "/tmp/lodge-sandbox-XXXXXX";
 
