@@ -11,8 +11,10 @@
  *   peer keys CODE...                   presses and releases keys: events for a virtio keyboard on standard output
  */
 #define _GNU_SOURCE
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,29 +42,41 @@ static void put(int fd, const void *buf, size_t n)
     }
 }
 
-/* Standard input into fd, fd to standard output, until both have ended. */
+/* Standard input into fd, fd to standard output, until both have ended. It reads from fd also while that takes no more:
+   of two ends that only write, both would wait for ever. */
 static int join(int fd)
 {
-    char buf[65536];
-    struct pollfd p[2] = { { STDIN_FILENO, POLLIN, 0 }, { fd, POLLIN, 0 } };
-    while (p[0].fd >= 0 || p[1].fd >= 0) {
+    char out[65536], in[65536];
+    size_t have = 0, sent = 0;
+    bool more = true, coming = true;
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    while (more || coming) {
+        const bool sends = more && sent < have;
+        struct pollfd p[2] = { { more && !sends ? STDIN_FILENO : -1, POLLIN, 0 },
+                               { sends || coming ? fd : -1, (short)((coming ? POLLIN : 0) | (sends ? POLLOUT : 0)), 0 } };
         if (poll(p, 2, -1) < 0)
             die("poll");
         if (p[0].revents) {
-            const ssize_t n = read(STDIN_FILENO, buf, sizeof buf);
-            if (n > 0) {
-                put(fd, buf, (size_t)n);
-            } else {
+            const ssize_t n = read(STDIN_FILENO, out, sizeof out);
+            have = n > 0 ? (size_t)n : 0;
+            sent = 0;
+            if (!have) {
                 shutdown(fd, SHUT_WR);
-                p[0].fd = -1;
+                more = false;
             }
         }
-        if (p[1].revents) {
-            const ssize_t n = read(fd, buf, sizeof buf);
+        if (sends && p[1].revents & ~POLLIN) {
+            const ssize_t n = write(fd, out + sent, have - sent);
+            if (n < 0 && errno != EAGAIN)
+                die("write");
+            sent += n > 0 ? (size_t)n : 0;
+        }
+        if (coming && p[1].revents & ~POLLOUT) {
+            const ssize_t n = read(fd, in, sizeof in);
             if (n > 0)
-                put(STDOUT_FILENO, buf, (size_t)n);
-            else
-                p[1].fd = -1;
+                put(STDOUT_FILENO, in, (size_t)n);
+            else if (n == 0 || errno != EAGAIN)
+                coming = false;
         }
     }
     return 0;
