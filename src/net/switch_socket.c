@@ -1,18 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * switch_socket.c - where a user's switches are met: $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else
- * /tmp/lodge-UID; a directory that only this user can get into.
+ * switch_socket.c - where a user's switches are met: in their runtime_dir().
  */
 #include "net/switch_socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -22,27 +19,7 @@ enum { MAX_NAME = 32 };
 
 int switch_dir(char dir[SWITCH_DIR], struct error *err)
 {
-    const char *xdg = getenv("XDG_RUNTIME_DIR");
-    const unsigned uid = geteuid();
-    char base[SWITCH_DIR];
-    struct stat st;
-    int n;
-
-    if (xdg && *xdg == '/')
-        n = snprintf(dir, SWITCH_DIR, "%s/lodge", xdg);
-    else if (snprintf(base, sizeof(base), "/run/user/%u", uid) > 0 && !access(base, W_OK | X_OK))
-        n = snprintf(dir, SWITCH_DIR, "%s/lodge", base);
-    else
-        n = snprintf(dir, SWITCH_DIR, "/tmp/lodge-%u", uid);
-    if (n >= SWITCH_DIR)
-        return error_set(err, ENAMETOOLONG, "the switch: XDG_RUNTIME_DIR is too long");
-    if (mkdir(dir, 0700) && errno != EEXIST)
-        return error_set(err, errno, "the switch: cannot make %s: %s", dir, strerror(errno));
-    if (lstat(dir, &st))
-        return error_set(err, errno, "the switch: %s: %s", dir, strerror(errno));
-    if (!S_ISDIR(st.st_mode) || st.st_uid != uid || (st.st_mode & 077))
-        return error_set(err, EPERM, "the switch: %s is not a directory that only you can use; remove it", dir);
-    return 0;
+    return runtime_dir("the switch", dir, err);
 }
 
 static int address(const char *name, struct sockaddr_un *sa, char dir[SWITCH_DIR], struct error *err)

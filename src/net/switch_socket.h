@@ -5,9 +5,9 @@
 #ifndef LODGE_NET_SWITCH_SOCKET_H
 #define LODGE_NET_SWITCH_SOCKET_H
 
-#include "base/error.h"
+#include "base/unix_socket.h"
 
-enum { SWITCH_DIR = 96, SWITCH_PATH = 108, SWITCH_BACKLOG = 64 };
+enum { SWITCH_DIR = RUNTIME_DIR, SWITCH_PATH = 108, SWITCH_BACKLOG = 64 };
 
 /* Made if need be, and checked: it is this user's, and only this user's. -errno with err set. */
 int must_check switch_dir(char dir[SWITCH_DIR], struct error *err);

@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * unix_socket.h - a listening unix socket with a name in the file system that only this user can use.
+ */
+#ifndef LODGE_BASE_UNIX_SOCKET_H
+#define LODGE_BASE_UNIX_SOCKET_H
+
+#include <sys/types.h>
+
+#include "base/error.h"
+
+struct unix_socket {
+    int fd; /* -1: none */
+    char path[108];
+    dev_t dev;
+    ino_t ino;
+};
+
+/* Takes the place of one that nobody listens on (left by a process that was killed). what: for err, "--api-socket". */
+int must_check unix_socket_listen(struct unix_socket *s, const char *what, const char *path, struct error *err);
+/* Closes it and removes its name, if it still is this socket's. */
+void unix_socket_close(struct unix_socket *s);
+/* A connected socket, close on exec, or -errno. */
+int must_check unix_socket_connect(const char *path);
+
+/* $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else /tmp/lodge-UID; made if missing: a directory that only this
+   user can get into. what: for err, "the switch". */
+enum { RUNTIME_DIR = 96 };
+int must_check runtime_dir(const char *what, char dir[RUNTIME_DIR], struct error *err);
+
+#endif

@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * typer.h - types text and key chords as fast as the guest takes them: the next key comes when the keyboard's queue is
+ * empty, and not before TYPER_GAP_NS, which keeps the fifteen keys that a BIOS stores from running over.  Loop thread.
+ */
+#ifndef LODGE_DISPLAY_TYPER_H
+#define LODGE_DISPLAY_TYPER_H
+
+#include "base/error.h"
+#include "base/loop.h"
+#include "display/input.h"
+
+#define TYPER_GAP_NS 10000000ull       /* between a press and a release, a release and a press */
+#define TYPER_PATIENCE_NS 10000000000ull /* a guest that takes no key for so long will not */
+enum { TYPER_MAX = 16384 };            /* bytes of a text, keys of a list of chords */
+
+struct typer;
+struct typer *typer_new(struct loop *loop, struct input *in); /* NULL: out of memory */
+void typer_free(struct typer *t); /* may be NULL; done(-ECANCELED) for what waits */
+
+/* After what was asked for before. done: later, 0, -ETIMEDOUT or -ECANCELED. -EINVAL with err set: nothing is typed. */
+typedef void typer_done(void *ctx, int result);
+int must_check typer_text(struct typer *t, const char *text, typer_done *done, void *ctx, struct error *err);
+int must_check typer_chords(struct typer *t, const char *const *chord, u32 n, typer_done *done, void *ctx,
+                            struct error *err);
+
+#endif
