@@ -13,9 +13,9 @@ static u32 font(const struct vga_registers *r, bool a)
     return (s & 3) * 0x4000 + (high & 1) * 0x2000;
 }
 
-static u32 cell_at(const struct vga_view *w, u32 ma)
+static u32 cell_at(const struct vga_view *w, u32 ma, u32 rs)
 {
-    return ((const u32 *)(const void *)w->vram)[vga_address(&w->r, ma, 0)];
+    return ((const u32 *)(const void *)w->vram)[vga_address(&w->r, ma, rs)];
 }
 
 static u32 cursor_at(const struct vga_registers *r)
@@ -32,7 +32,7 @@ void vga_text_line(const struct vga_view *w, u32 *out, u32 ma, u32 rs, u32 count
                   rs <= (r->crtc[CRTC_CURSOR_END] & 0x1fu);
 
     for (u32 i = 0; i < count; i++, out += cell) {
-        u32 planes = cell_at(w, ma + i), ch = planes & 0xff, attribute = planes >> 8 & 0xff;
+        u32 planes = cell_at(w, ma + i, rs), ch = planes & 0xff, attribute = planes >> 8 & 0xff;
         u32 dots = w->vram[(fonts[attribute >> 3 & 1] + ch * 32 + rs) * 4 + 2], back = attribute >> 4;
 
         if ((control & CONTROL_MONO) && (attribute & 7) == 1 && rs == (r->crtc[CRTC_UNDERLINE] & 0x1fu))
@@ -71,7 +71,7 @@ bool vga_text(void *dev, struct display_text *t)
         u32 row = s.row, rs = s.rs;
 
         for (u32 i = 0; begins && i < t->columns; i++) {
-            u32 planes = cell_at(&w, row + s.byte_pan + i);
+            u32 planes = cell_at(&w, row + s.byte_pan + i, rs);
             cell[i].attribute = (u8)(planes >> 8);
             cell[i].character = (u16)((planes & 0xff) | (two_fonts && (planes & 0x800) ? 0x100 : 0));
             if (((row + s.byte_pan + i) & 0xffff) == cursor_at(r) && !(r->crtc[CRTC_CURSOR_START] & CURSOR_OFF)) {
