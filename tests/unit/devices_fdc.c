@@ -1,0 +1,533 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* devices_fdc.c - the floppy controller: every command, its results and errors, by DMA and by port, media and state. */
+#include "devices/fdc.h"
+
+#include "fake_block.h"
+#include "fake_loop.h"
+#include "test.h"
+
+enum { BUFFER = 0x8000 };
+struct rig {
+    struct memory *memory;
+    struct i8237 dma;
+    struct fdc f;
+    struct block disk;
+};
+static bool irq6;
+static unsigned edges;
+static void set_irq6(void *chip, u32 pin, bool level)
+{
+    edges += level && !irq6;
+    irq6 = level;
+}
+
+static void out(struct rig *r, u16 port, u8 v)
+{
+    if (port == 0x3f7)
+        fdc_dir_ops.write(&r->f, 0, 1, v);
+    else
+        fdc_ops.write(&r->f, port - 0x3f2, 1, v);
+}
+static u8 in(struct rig *r, u16 port)
+{
+    return (u8)(port == 0x3f7 ? fdc_dir_ops.read(&r->f, 0, 1) : fdc_ops.read(&r->f, port - 0x3f2, 1));
+}
+
+/* Until nothing moves any more. */
+static void turns(struct rig *r)
+{
+    while (fake_run_posts() || fake_block_finish(&r->disk))
+        ;
+}
+
+static void command_(struct rig *r, const u8 *c, unsigned n)
+{
+    for (unsigned i = 0; i < n; i++) {
+        CHECK_EQ(in(r, 0x3f4) & 0xc0, 0x80);
+        out(r, 0x3f5, c[i]);
+    }
+    turns(r);
+}
+#define COMMAND(r, ...) command_(r, (const u8[]){ __VA_ARGS__ }, sizeof((const u8[]){ __VA_ARGS__ }))
+
+static unsigned result(struct rig *r, u8 out_[16])
+{
+    unsigned n = 0;
+
+    memset(out_, 0, 16);
+    while ((in(r, 0x3f4) & 0xd0) == 0xd0 && n < 16)
+        out_[n++] = in(r, 0x3f5);
+    return n;
+}
+static void result_is(struct rig *r, const char *what, const u8 *want, unsigned n)
+{
+    u8 got[16];
+    char text[64] = "", wanted[64] = "";
+    unsigned m = result(r, got);
+
+    for (unsigned i = 0; i < m && i < 10; i++)
+        sprintf(text + 3 * i, "%02x ", got[i]);
+    for (unsigned i = 0; i < n; i++)
+        sprintf(wanted + 3 * i, "%02x ", want[i]);
+    if (strcmp(text, wanted))
+        printf("after %s:\n", what);
+    CHECK_STR(text, wanted);
+}
+#define RESULT(r, what, ...) result_is(r, what, (const u8[]){ __VA_ARGS__ }, sizeof((const u8[]){ __VA_ARGS__ }))
+
+/* Channel 2: mode 44h to memory, 48h from it. */
+static void dma(struct rig *r, u8 mode, u16 bytes)
+{
+    struct i8237_controller *c = &r->dma.controller[0];
+
+    i8237_ops.write(c, 0x0a, 1, 6);
+    i8237_ops.write(c, 0x0c, 1, 0);
+    i8237_ops.write(c, 4, 1, BUFFER & 0xff);
+    i8237_ops.write(c, 4, 1, BUFFER >> 8);
+    i8237_ops.write(c, 5, 1, (u8)(bytes - 1));
+    i8237_ops.write(c, 5, 1, (u8)((bytes - 1) >> 8));
+    i8237_ops.write(c, 0x0b, 1, mode | 2);
+    i8237_ops.write(c, 0x0a, 1, 2);
+}
+static u8 *buffer(struct rig *r) { return memory_ptr(r->memory, BUFFER, 0x8000, true); }
+
+static void setup(struct rig *r, u64 kib, enum fdc_drive_type type)
+{
+    struct error err;
+
+    memset(r, 0, sizeof *r);
+    irq6 = false;
+    edges = 0;
+    r->memory = memory_new(&err);
+    CHECK_EQ(memory_add(r->memory, "ram", 0, MiB(1), false, &err), 0);
+    i8237_init(&r->dma, r->memory);
+    fdc_init(&r->f, &(struct fdc_config){ NULL, &r->dma, { set_irq6, NULL, 6 } });
+    fdc_plug(&r->f, 0, type);
+    r->disk = fake_block(kib * 1024);
+    for (u64 i = 0; i < r->disk.size; i++)
+        r->disk.data[i] = (u8)(i / 512 * 7 + i % 512 * 3 + i / 131072);
+    CHECK_EQ(fdc_insert(&r->f, 0, &r->disk, &err), 0);
+    out(r, 0x3f2, 0x1c); /* drive 0, its motor, DMA, no reset */
+    for (u8 i = 0; i < 4; i++) {
+        COMMAND(r, 0x08);
+        RESULT(r, "reset", 0xc0 | i, 0);
+    }
+    CHECK(!irq6);
+    out(r, 0x3f7, type == FDC_2880K ? 3 : type == FDC_1440K || type == FDC_1200K ? 0 : 2);
+    COMMAND(r, 0x03, 0xdf, 0x02);
+}
+static void teardown(struct rig *r)
+{
+    CHECK(fdc_eject(&r->f, 0) == &r->disk || !r->disk.data);
+    fdc_destroy(&r->f);
+    i8237_destroy(&r->dma);
+    memory_free(r->memory);
+    free(r->disk.data);
+}
+
+TEST(identity_and_simple_commands)
+{
+    struct rig r;
+
+    setup(&r, 1440, FDC_1440K);
+    COMMAND(&r, 0x10);
+    RESULT(&r, "VERSION", 0x90);
+    COMMAND(&r, 0x18); /* PART ID: of the 82078 alone */
+    RESULT(&r, "PART ID", 0x80);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "SENSE INTERRUPT with none", 0x80);
+    COMMAND(&r, 0x13, 0, 0x57, 0x21);
+    COMMAND(&r, 0x12, 0x84);
+    COMMAND(&r, 0x94);
+    RESULT(&r, "LOCK", 0x10);
+    COMMAND(&r, 0x0e);
+    RESULT(&r, "DUMPREG", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x57, 0x21);
+    COMMAND(&r, 0x12, 0x03);
+    out(&r, 0x3f4, 0x80); /* by DSR; no polling: no interrupt */
+    CHECK(!irq6);
+    COMMAND(&r, 0x0e);
+    RESULT(&r, "DUMPREG after a reset", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x57, 0x21);
+    COMMAND(&r, 0x14);
+    RESULT(&r, "UNLOCK", 0x00);
+    out(&r, 0x3f2, 0x18);
+    CHECK_EQ(in(&r, 0x3f4), 0);
+    out(&r, 0x3f2, 0x1c);
+    COMMAND(&r, 0x0e);
+    RESULT(&r, "DUMPREG after another", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x70, 0);
+    COMMAND(&r, 0x04, 0x04);
+    RESULT(&r, "SENSE DRIVE", 0x3c);
+    COMMAND(&r, 0x04, 0x01);
+    RESULT(&r, "SENSE DRIVE of none", 0x29);
+    CHECK_EQ(in(&r, 0x3f2), 0x1c);
+    out(&r, 0x3f3, 2);
+    CHECK_EQ(in(&r, 0x3f3), 0xfe);
+    teardown(&r);
+}
+
+TEST(seeks)
+{
+    struct rig r;
+
+    setup(&r, 1440, FDC_1440K);
+    CHECK_EQ(in(&r, 0x3f7), 0x80); /* a disk was put in */
+    COMMAND(&r, 0x0f, 0x00, 20);
+    CHECK(irq6);
+    CHECK_EQ(in(&r, 0x3f4), 0x81);
+    CHECK_EQ(in(&r, 0x3f7), 0);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "SEEK", 0x20, 20);
+    CHECK(!irq6);
+    CHECK_EQ(in(&r, 0x3f4), 0x80);
+    COMMAND(&r, 0xcf, 0x00, 5);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RELATIVE SEEK inwards", 0x20, 25);
+    COMMAND(&r, 0x8f, 0x00, 30);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RELATIVE SEEK outwards", 0x20, 0);
+    COMMAND(&r, 0x0f, 0x00, 85);
+    COMMAND(&r, 0x07, 0x00);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RECALIBRATE from too far", 0x70, 6);
+    COMMAND(&r, 0x07, 0x00);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RECALIBRATE", 0x20, 0);
+    COMMAND(&r, 0x07, 0x01);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RECALIBRATE of no drive", 0x71, 0);
+    COMMAND(&r, 0x0f, 0x00, 1);
+    COMMAND(&r, 0x0f, 0x01, 1);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "two SEEKs", 0x20, 1);
+    CHECK(irq6);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "the second", 0x21, 0);
+    CHECK(!irq6);
+    teardown(&r);
+}
+
+TEST(reads)
+{
+    static const struct {
+        const char *name;
+        u8 command[9];
+        u16 bytes;     /* of the DMA */
+        u8 result[7];
+        u32 from, got; /* offset in the image; bytes that came */
+    } table[] = {
+        { "one sector", { 0xe6, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0, 0, 0, 0, 0, 2, 2 }, 0, 512 },
+        { "part of one", { 0xe6, 0, 0, 0, 3, 2, 18, 0x1b, 0xff }, 100, { 0, 0, 0, 0, 0, 4, 2 }, 1024, 100 },
+        { "a track's last", { 0x46, 0, 0, 0, 18, 2, 18, 0x1b, 0xff }, 512, { 0, 0, 0, 1, 0, 1, 2 }, 17 * 512, 512 },
+        { "over its end", { 0x46, 0, 0, 0, 18, 2, 18, 0x1b, 0xff }, 1024, { 0x40, 0x80, 0, 1, 0, 1, 2 }, 17 * 512, 512 },
+        { "both sides", { 0xc6, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 18432, { 4, 0, 0, 1, 0, 1, 2 }, 0, 18432 },
+        { "onto the other", { 0xc6, 0, 0, 0, 18, 2, 18, 0x1b, 0xff }, 1024, { 4, 0, 0, 0, 1, 2, 2 }, 17 * 512, 1024 },
+        { "beyond both", { 0xc6, 4, 0, 1, 18, 2, 18, 0x1b, 0xff }, 1024, { 0x44, 0x80, 0, 1, 0, 1, 2 }, 35 * 512, 512 },
+        { "side 0's end", { 0xc6, 0, 0, 0, 18, 2, 18, 0x1b, 0xff }, 512, { 0, 0, 0, 0, 1, 1, 2 }, 17 * 512, 512 },
+        { "no such sector", { 0xe6, 0, 0, 0, 19, 2, 21, 0x1b, 0xff }, 512, { 0x40, 4, 0, 0, 0, 19, 2 }, 0, 0 },
+        { "wrong cylinder", { 0xe6, 0, 7, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0x40, 4, 0x10, 7, 0, 1, 2 }, 0, 0 },
+        { "bad cylinder", { 0xe6, 0, 0xff, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0x40, 4, 2, 0xff, 0, 1, 2 }, 0, 0 },
+        { "wrong head", { 0xe6, 0, 0, 1, 1, 2, 18, 0x1b, 0xff }, 512, { 0x40, 4, 0, 0, 1, 1, 2 }, 0, 0 },
+        { "wrong size", { 0xe6, 0, 0, 0, 1, 3, 18, 0x1b, 0xff }, 512, { 0x40, 4, 0, 0, 0, 1, 3 }, 0, 0 },
+        { "FM", { 0xa6, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0x40, 1, 0, 0, 0, 1, 2 }, 0, 0 },
+        { "no drive", { 0xe6, 1, 0, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0x41, 1, 0, 0, 0, 1, 2 }, 0, 0 },
+        { "READ TRACK", { 0x42, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 9216, { 0, 0, 0, 0, 0, 18, 2 }, 0, 9216 },
+        { "READ TRACK, odd IDs", { 0x42, 4, 9, 0, 1, 2, 3, 0x1b, 0xff }, 4096, { 4, 4, 0, 9, 0, 3, 2 }, 18 * 512, 1536 },
+        { "deleted data", { 0x4c, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 1024, { 0, 0, 0x40, 0, 0, 1, 2 }, 0, 512 },
+        { "skip to deleted", { 0x6c, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 512, { 0x40, 0x80, 0x40, 1, 0, 1, 2 }, 0, 0 },
+        { "VERIFY to EOT", { 0x56, 0, 0, 0, 1, 2, 18, 0x1b, 0xff }, 1, { 0, 0, 0, 1, 0, 1, 2 }, 0, 0 },
+        { "VERIFY 3", { 0x56, 0x80, 0, 0, 1, 2, 18, 0x1b, 3 }, 1, { 0, 0, 0, 0, 0, 4, 2 }, 0, 0 },
+        { "VERIFY too many", { 0x56, 0, 0, 0, 1, 2, 19, 0x1b, 0xff }, 1, { 0x40, 4, 0, 0, 0, 19, 2 }, 0, 0 },
+    };
+    struct rig r;
+
+    setup(&r, 1440, FDC_1440K);
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        memset(buffer(&r), 0xa5, 0x8000);
+        dma(&r, 0x44, table[i].bytes);
+        edges = 0;
+        command_(&r, table[i].command, 9);
+        CHECK_EQ(edges, 1);
+        result_is(&r, table[i].name, table[i].result, 7);
+        CHECK(!irq6);
+        CHECK(!memcmp(buffer(&r), r.disk.data + table[i].from, table[i].got));
+        CHECK_EQ(buffer(&r)[table[i].got], 0xa5);
+    }
+    COMMAND(&r, 0x0f, 0, 79);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "SEEK", 0x20, 79);
+    dma(&r, 0x44, 512);
+    COMMAND(&r, 0xe6, 4, 79, 1, 18, 2, 18, 0x1b, 0xff);
+    RESULT(&r, "the disk's last sector", 4, 0, 0, 80, 0, 1, 2);
+    CHECK(!memcmp(buffer(&r), r.disk.data + 2879 * 512, 512));
+    r.disk.fails = -5;
+    dma(&r, 0x44, 512);
+    COMMAND(&r, 0xe6, 4, 79, 1, 18, 2, 18, 0x1b, 0xff);
+    RESULT(&r, "an error of the host's", 0x44, 0x20, 0x20, 79, 1, 18, 2);
+    r.disk.fails = 0;
+    COMMAND(&r, 0x13, 0, 0x40, 0); /* implied seeks */
+    dma(&r, 0x44, 512);
+    COMMAND(&r, 0xe6, 0, 40, 0, 1, 2, 18, 0x1b, 0xff);
+    RESULT(&r, "implied seek", 0, 0, 0, 40, 0, 2, 2);
+    CHECK(!memcmp(buffer(&r), r.disk.data + 40 * 36 * 512, 512));
+    for (u8 i = 1; i <= 3; i++) {
+        COMMAND(&r, 0x4a, 4);
+        RESULT(&r, "READ ID", 4, 0, 0, 40, 1, 1 + i, 2);
+    }
+    out(&r, 0x3f7, 2);
+    COMMAND(&r, 0x4a, 0);
+    RESULT(&r, "READ ID at the wrong rate", 0x40, 1, 0, 0, 0, 0, 0);
+    teardown(&r);
+}
+
+TEST(writes_and_formats)
+{
+    struct rig r;
+
+    setup(&r, 720, FDC_720K);
+    for (u32 i = 0; i < 0x8000; i++)
+        buffer(&r)[i] = (u8)(i * 11);
+    dma(&r, 0x48, 1024);
+    COMMAND(&r, 0xc5, 0, 0, 0, 9, 2, 9, 0x1b, 0xff);
+    RESULT(&r, "WRITE over both sides", 4, 0, 0, 0, 1, 2, 2);
+    CHECK(!memcmp(r.disk.data + 8 * 512, buffer(&r), 1024));
+    CHECK(r.disk.data[10 * 512] != (u8)(1024 * 11));
+    dma(&r, 0x48, 10);
+    COMMAND(&r, 0xc5, 0, 0, 0, 1, 2, 9, 0x1b, 0xff);
+    RESULT(&r, "WRITE of a part", 0, 0, 0, 0, 0, 2, 2);
+    CHECK_EQ(r.disk.data[9], (u8)(9 * 11));
+    CHECK_EQ(r.disk.data[10], 0);
+    CHECK_EQ(r.disk.data[511], 0);
+    CHECK_EQ(r.disk.flushes, 0);
+    out(&r, 0x3f2, 0x0c); /* its motor stops */
+    turns(&r);
+    CHECK_EQ(r.disk.flushes, 1);
+
+    for (u8 i = 0; i < 9; i++) /* with interleaved sectors */
+        memcpy(buffer(&r) + 4 * i, (const u8[]){ 0, 1, (u8)(i * 2 % 9 + 1), 2 }, 4);
+    dma(&r, 0x48, 36);
+    COMMAND(&r, 0x4d, 4, 2, 9, 0x54, 0xf6);
+    RESULT(&r, "FORMAT", 4, 0, 0, 0, 1, (8 * 2) % 9 + 1, 2);
+    for (u32 i = 0; i < 9 * 512; i++)
+        CHECK_EQ(r.disk.data[9 * 512 + i], 0xf6);
+    CHECK(r.disk.data[18 * 512 + 1] != 0xf6 && r.disk.data[1] != 0xf6);
+    buffer(&r)[2] = 18; /* more sectors than the image has */
+    dma(&r, 0x48, 72);
+    COMMAND(&r, 0x4d, 4, 2, 18, 0x54, 0xf6);
+    RESULT(&r, "FORMAT otherwise", 0x54, 4, 0, 0, 1, 1, 2);
+
+    memcpy(buffer(&r), r.disk.data + 512, 512);
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0x51, 0, 0, 0, 1, 2, 9, 0x1b, 1);
+    RESULT(&r, "SCAN EQUAL until DMA's end", 0, 0, 4, 0, 0, 2, 2);
+    memcpy(buffer(&r) + 512, r.disk.data + 512, 512);
+    dma(&r, 0x48, 1024);
+    COMMAND(&r, 0x51, 0, 0, 0, 1, 2, 9, 0x1b, 1);
+    RESULT(&r, "SCAN EQUAL", 0, 0, 8, 0, 0, 3, 2);
+    memset(buffer(&r), 0xfe, 512);
+    memset(r.disk.data, 0x10, 512);
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0x59, 0, 0, 0, 1, 2, 9, 0x1b, 1);
+    RESULT(&r, "SCAN LOW OR EQUAL", 0, 0, 0, 0, 0, 2, 2);
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0x5d, 0, 0, 0, 1, 2, 9, 0x1b, 1);
+    RESULT(&r, "SCAN HIGH OR EQUAL", 0, 0, 4, 0, 0, 2, 2);
+
+    r.disk.fails = -28;
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0xc5, 0, 0, 0, 1, 2, 9, 0x1b, 0xff);
+    RESULT(&r, "a full host", 0x40, 0x20, 0x20, 0, 0, 1, 2);
+    r.disk.fails = 0;
+    r.disk.readonly = true;
+    COMMAND(&r, 0x04, 0);
+    RESULT(&r, "SENSE DRIVE, protected", 0x78);
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0xc5, 0, 0, 0, 1, 2, 9, 0x1b, 0xff);
+    RESULT(&r, "WRITE, protected", 0x40, 2, 0, 0, 0, 1, 2);
+    dma(&r, 0x48, 36);
+    COMMAND(&r, 0x4d, 4, 2, 9, 0x54, 0xf6);
+    RESULT(&r, "FORMAT, protected", 0x44, 2, 0, 0, 1, 1, 2);
+    teardown(&r);
+}
+
+TEST(by_port)
+{
+    struct rig r;
+    u8 got[512];
+
+    setup(&r, 1440, FDC_1440K);
+    COMMAND(&r, 0x03, 0xdf, 0x03);
+    edges = 0;
+    COMMAND(&r, 0x46, 0, 0, 0, 17, 2, 18, 0x1b, 0xff);
+    for (unsigned s = 16; s < 18; s++) {
+        for (unsigned i = 0; i < 512; i++) {
+            CHECK_EQ(in(&r, 0x3f4), 0xf0);
+            CHECK(irq6);
+            got[i] = in(&r, 0x3f5);
+        }
+        turns(&r);
+        CHECK(!memcmp(got, r.disk.data + s * 512, 512));
+    }
+    CHECK_EQ(edges, 1025);
+    RESULT(&r, "reading by port", 0x40, 0x80, 0, 1, 0, 1, 2); /* nobody said that it was enough */
+    COMMAND(&r, 0x13, 0, 0x0f, 0); /* with the FIFO: an interrupt a sector */
+    edges = 0;
+    COMMAND(&r, 0x45, 0, 0, 0, 18, 2, 18, 0x1b, 0xff);
+    for (unsigned i = 0; i < 512; i++) {
+        CHECK_EQ(in(&r, 0x3f4), 0xb0);
+        out(&r, 0x3f5, (u8)(i ^ 0x5a));
+    }
+    turns(&r);
+    CHECK_EQ(edges, 2);
+    CHECK_EQ(r.disk.data[17 * 512 + 3], 3 ^ 0x5a);
+    RESULT(&r, "writing by port", 0x40, 0x80, 0, 1, 0, 1, 2);
+    teardown(&r);
+}
+
+/* What drives wait for: an open gate, an unmasked channel; and a reset in between. */
+TEST(waits_and_resets)
+{
+    struct rig r;
+
+    setup(&r, 1440, FDC_1440K);
+    out(&r, 0x3f2, 0x14); /* no DMA, no interrupts */
+    dma(&r, 0x44, 512);
+    COMMAND(&r, 0xe6, 0, 0, 0, 1, 2, 18, 0x1b, 0xff);
+    CHECK_EQ(in(&r, 0x3f4), 0x10);
+    i8237_ops.write(&r.dma.controller[0], 0x0a, 1, 6);
+    out(&r, 0x3f2, 0x1c);
+    CHECK_EQ(in(&r, 0x3f4), 0x10);
+    i8237_ops.write(&r.dma.controller[0], 0x0a, 1, 2);
+    CHECK(irq6);
+    RESULT(&r, "after waiting", 0, 0, 0, 0, 0, 2, 2);
+
+    dma(&r, 0x44, 512);
+    for (unsigned i = 0; i < 9; i++) /* its read stays with the host */
+        out(&r, 0x3f5, ((const u8[]){ 0xe6, 0, 0, 0, 1, 2, 18, 0x1b, 0xff })[i]);
+    fake_run_posts();
+    CHECK_EQ(r.disk.n, 1);
+    out(&r, 0x3f4, 0x80);
+    CHECK(irq6);
+    memset(buffer(&r), 0xa5, 512);
+    for (unsigned i = 0; i < 9; i++)
+        out(&r, 0x3f5, ((const u8[]){ 0xe6, 0, 0, 0, 2, 2, 18, 0x1b, 0xff })[i]);
+    turns(&r); /* the old one ends first, for nobody */
+    RESULT(&r, "a reset", 0, 0, 0, 0, 0, 3, 2);
+    CHECK(!memcmp(buffer(&r), r.disk.data + 512, 512));
+    teardown(&r);
+}
+
+TEST(media)
+{
+    static const struct {
+        u32 kib;
+        u8 type, rate, cylinders, heads, sectors;
+    } table[] = {
+        { 160, FDC_360K, 2, 40, 1, 8 },    { 180, FDC_360K, 2, 40, 1, 9 },    { 320, FDC_360K, 2, 40, 2, 8 },
+        { 360, FDC_360K, 2, 40, 2, 9 },    { 720, FDC_720K, 2, 80, 2, 9 },    { 1200, FDC_1200K, 0, 80, 2, 15 },
+        { 1440, FDC_1440K, 0, 80, 2, 18 }, { 1680, FDC_1440K, 0, 80, 2, 21 }, { 2880, FDC_2880K, 3, 80, 2, 36 },
+        { 360, FDC_1200K, 1, 40, 2, 9 },   { 720, FDC_2880K, 2, 80, 2, 9 },
+    };
+    struct rig r;
+    struct error err;
+
+    for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+        u8 c = table[i].cylinders - 1, h = table[i].heads - 1, n = table[i].sectors;
+        u8 track = table[i].kib == 360 && table[i].type == FDC_1200K ? c * 2 : c;
+
+        setup(&r, table[i].kib, table[i].type);
+        if (i < 9)
+            CHECK_EQ(fdc_drive_for(table[i].kib * 1024), table[i].type);
+        out(&r, 0x3f7, table[i].rate);
+        COMMAND(&r, 0x0f, 0, track);
+        COMMAND(&r, 0x08);
+        RESULT(&r, "SEEK", 0x20, track);
+        dma(&r, 0x44, 512);
+        COMMAND(&r, 0x66, h << 2, c, h, n, 2, n, 0x1b, 0xff);
+        RESULT(&r, "the last sector", h << 2, 0, 0, c + 1, h, 1, 2);
+        CHECK(!memcmp(buffer(&r), r.disk.data + r.disk.size - 512, 512));
+        teardown(&r);
+    }
+    CHECK_EQ(fdc_drive_for(1440 * 1024 + 512), FDC_NO_DRIVE);
+    setup(&r, 1440, FDC_1440K);
+    struct block odd = fake_block(100 * 512);
+    CHECK(fdc_insert(&r.f, 0, &odd, &err) != 0);
+    CHECK_STR(err.text, "disk.img has 51200 bytes, which is no disk for a 1.44 MiB drive");
+
+    /* Taken out in the midst of a read. */
+    COMMAND(&r, 0x0f, 0, 1);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "SEEK", 0x20, 1);
+    CHECK_EQ(in(&r, 0x3f7), 0);
+    dma(&r, 0x44, 1024);
+    for (unsigned i = 0; i < 9; i++)
+        out(&r, 0x3f5, ((const u8[]){ 0xe6, 0, 1, 0, 1, 2, 18, 0x1b, 0xff })[i]);
+    fake_run_posts();
+    CHECK(fdc_eject(&r.f, 0) == &r.disk);
+    CHECK_EQ(r.disk.n, 0);
+    RESULT(&r, "taken out", 0x40, 1, 0, 1, 0, 1, 2);
+    CHECK_EQ(in(&r, 0x3f7), 0x80);
+    dma(&r, 0x48, 512);
+    COMMAND(&r, 0xc5, 0, 1, 0, 1, 2, 18, 0x1b, 0xff);
+    RESULT(&r, "nothing in it", 0x40, 1, 0, 1, 0, 1, 2);
+    struct block other = fake_block(720 * 1024);
+    CHECK_EQ(fdc_insert(&r.f, 0, &other, &err), 0);
+    CHECK_EQ(in(&r, 0x3f7), 0x80);
+    COMMAND(&r, 0x0f, 0, 0);
+    CHECK_EQ(in(&r, 0x3f7), 0);
+    CHECK(fdc_eject(&r.f, 0) == &other);
+    free(odd.data);
+    free(other.data);
+    free(r.disk.data);
+    r.disk.data = NULL;
+    teardown(&r);
+}
+
+/* Saved and loaded at every step of a read of two sectors, by DMA that waits and by port. */
+TEST(state_survives)
+{
+    for (unsigned port = 0; port < 2; port++) {
+        for (unsigned stop = 0; stop < 600; stop += stop < 20 ? 1 : 93) {
+            struct rig a, b;
+            struct state_list *la = state_list_new(), *lb = state_list_new();
+            struct state_buf one = { 0 }, two = { 0 };
+            struct error err;
+            unsigned n = 0;
+
+            setup(&a, 1440, FDC_1440K);
+            setup(&b, 1440, FDC_1440K);
+            CHECK(!state_add(la, &i8237_state, 0, &a.dma) && !state_add(la, &fdc_state, 0, &a.f));
+            CHECK(!state_add(lb, &i8237_state, 0, &b.dma) && !state_add(lb, &fdc_state, 0, &b.f));
+            COMMAND(&a, 0x03, 0xdf, port ? 3 : 2);
+            dma(&a, 0x44, 1024);
+            struct rig *r = &a;
+            for (unsigned i = 0; i < 9 + (port ? 1024 : 0) + 7; i++, n++) {
+                if (n == stop) {
+                    fdc_settle(&a.f);
+                    CHECK_EQ(a.disk.n, 0);
+                    CHECK_EQ(state_save(la, &one, &err), 0);
+                    CHECK_EQ(state_load(lb, one.data, one.len, &err), 0);
+                    CHECK_EQ(state_save(lb, &two, &err), 0);
+                    CHECK(one.len == two.len && !memcmp(one.data, two.data, one.len));
+                    memcpy(buffer(&b), buffer(&a), 0x8000);
+                    r = &b;
+                }
+                if (i < 9) {
+                    out(r, 0x3f5, ((const u8[]){ 0x46, 0, 0, 0, 17, 2, 18, 0x1b, 0xff })[i]);
+                } else if (i < 9 + 1024 && port) {
+                    turns(r);
+                    buffer(r)[i - 9] = in(r, 0x3f5);
+                } else {
+                    static const u8 want[2][7] = { { 0, 0, 0, 1, 0, 1, 2 }, { 0x40, 0x80, 0, 1, 0, 1, 2 } };
+                    turns(r);
+                    CHECK_EQ(in(r, 0x3f5), want[port][i - 9 - (port ? 1024 : 0)]);
+                }
+            }
+            CHECK(!memcmp(buffer(r), r->disk.data + 16 * 512, 1024));
+            state_buf_free(&one);
+            state_buf_free(&two);
+            state_list_free(la);
+            state_list_free(lb);
+            teardown(&a);
+            teardown(&b);
+        }
+    }
+}
