@@ -154,6 +154,9 @@ struct engine_ops {
        only with them stopped is the next take complete. */
     int (*dirty_sync)(struct engine_vm *vm);
     int (*dirty_enable)(struct engine_vm *vm, bool on);
+    /* The A20 gate: closed, address line 20 is 0 whatever a processor wants to address. Open until told. Any thread;
+       in force as a change of memory's regions is (memory.h). */
+    void (*a20)(struct engine_vm *vm, bool open);
     /* Guest memory or the clock was changed from outside (state loaded): drop what is cached. */
     void (*reset_caches)(struct engine_vm *vm);
     /* Tells what was counted of a processor (the same figures in the same order for each), or of the VM (vcpu < 0). While

@@ -32,6 +32,10 @@
 #define PC_ECAM 0xe0000000ull
 #define PC_MMIO64_SIZE GiB(32)
 
+/* What the host bridge's PAM registers rule: segments of 16 KiB, the last of 64 KiB, each a region of memory of its own. */
+#define PAM_START 0xc0000ull
+static inline u64 machine_pam_size(u64 gpa) { return gpa < 0xf0000 ? KiB(16) : KiB(64); }
+
 /* Two outputs wired to one line. */
 struct shared_irq {
     pthread_mutex_t lock;
@@ -45,6 +49,7 @@ struct machine {
     struct machine_trace trace;
     u32 cpus;
     struct memory *memory;
+    struct memory_piece *ram_piece; /* below 4 GiB; offset is address. What lies under A0000h-BFFFFh is not mapped */
     u64 low_ram; /* first address above the RAM below 4 GiB */
     struct boot_map_entry map[10];
     u32 nmap;

@@ -18,7 +18,7 @@
 
 #define LOW_RAM_LIMIT GiB(3)
 #define HOLE_START 0xa0000ull
-#define HOLE_END 0xc0000ull
+#define HOLE_END PAM_START
 
 /* ---- what engines ask --------------------------------------------------- */
 
@@ -247,9 +247,15 @@ static int build_memory(struct machine *m, struct error *err)
     int rc;
 
     m->low_ram = low;
-    if ((rc = memory_add(m->memory, "ram", 0, HOLE_START, false, err)) ||
-        (rc = memory_add(m->memory, "ram", HOLE_END, low - HOLE_END, false, err)))
+    if ((rc = memory_piece(m->memory, &m->ram_piece, "ram", low, false, err)))
         return rc;
+    rc = memory_map(m->memory, 0, HOLE_START, m->ram_piece, 0, false);
+    for (u64 at = HOLE_END; at < MiB(1) && !rc; at += machine_pam_size(at))
+        rc = memory_map(m->memory, at, machine_pam_size(at), m->ram_piece, at, false);
+    if (!rc && low > MiB(1))
+        rc = memory_map(m->memory, MiB(1), low - MiB(1), m->ram_piece, MiB(1), false);
+    if (rc)
+        return error_set(err, -rc, "the guest's memory cannot be laid out: %s", strerror(-rc));
     if (high && (GiB(4) + high) >> m->c.cpuid->phys_bits)
         return error_set(err, EINVAL, "the guest's CPU addresses %u bits: %llu MiB of memory is more than it can reach",
                          m->c.cpuid->phys_bits, (unsigned long long)(m->c.ram >> 20));

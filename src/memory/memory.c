@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory.c - guest RAM: one memfd, one mapping a region, one bitmap of dirty pages a region.
+ * memory.c - guest memory: one memfd, one mapping a piece, one bitmap of dirty pages; see map.c for where it is seen.
  *
  * The memfd is what a snapshot copies and what another process can map; it is sparse, so memory the
  * guest never touched costs nothing.  MAP_NORESERVE: a VM may be given more than is free now, as any
@@ -15,10 +15,13 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+enum { MOST_SHIFT = 46 }; /* of places: what processors of today can address */
+#define PIECE_ALIGN (64 * GUEST_PAGE_SIZE) /* a piece's dirty bits are whole words */
+
 static u64 host_ram(void)
 {
     long pages = sysconf(_SC_PHYS_PAGES), size = sysconf(_SC_PAGESIZE);
-    return pages > 0 && size > 0 ? (u64)pages * (u64)size : UINT64_MAX;
+    return pages > 0 && size > 0 ? MIN((u64)pages * (u64)size, 1ull << MOST_SHIFT) : 1ull << MOST_SHIFT;
 }
 
 static u64 bitmap_bytes(u64 size)
@@ -39,6 +42,15 @@ struct memory *memory_new(struct error *err)
         free(m);
         return NULL;
     }
+    m->dirty = mmap(NULL, bitmap_bytes(host_ram()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+                    -1, 0);
+    if (m->dirty == MAP_FAILED) {
+        error_set(err, ENOMEM, "cannot map the dirty log of guest memory");
+        close(m->fd);
+        free(m);
+        return NULL;
+    }
+    pthread_mutex_init(&m->change, NULL);
     return m;
 }
 
@@ -46,79 +58,50 @@ void memory_free(struct memory *m)
 {
     if (!m)
         return;
-    for (u32 i = 0; i < m->nregions; i++) {
-        munmap(m->region[i].host, m->region[i].size);
-        munmap(m->region[i].dirty, bitmap_bytes(m->region[i].size));
-    }
+    for (u32 i = 0; i < m->npieces; i++)
+        munmap(m->piece[i].host, m->piece[i].size);
+    munmap(m->dirty, bitmap_bytes(host_ram()));
+    pthread_mutex_destroy(&m->change);
     close(m->fd);
     free(m);
 }
 
-static void *map_bitmap(u64 size)
+int memory_piece(struct memory *m, struct memory_piece **out, const char *name, u64 size, bool rom, struct error *err)
 {
-    void *p =
-        mmap(NULL, bitmap_bytes(size), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
+    const u64 place = align_up(m->fd_size, PIECE_ALIGN);
+    u64 end;
 
-int memory_add(struct memory *m, const char *name, u64 gpa, u64 size, bool readonly, struct error *err)
-{
-    u64 end, fd_end;
-    u32 at = 0;
-
-    if (!size || (gpa | size) % GUEST_PAGE_SIZE || add_overflows(gpa, size, &end))
-        return error_set(err, EINVAL, "guest memory %s: %llu bytes at 0x%llx is not a range of whole pages", name,
-                         (unsigned long long)size, (unsigned long long)gpa);
-    if (m->nregions == MEMORY_MAX_REGIONS)
-        return error_set(err, ENOSPC, "guest memory %s: more than %d regions", name, MEMORY_MAX_REGIONS);
-    for (; at < m->nregions && m->region[at].gpa < gpa; at++)
-        ;
-    if ((at < m->nregions && m->region[at].gpa < end) ||
-        (at > 0 && m->region[at - 1].gpa + m->region[at - 1].size > gpa))
-        return error_set(err, EINVAL, "guest memory %s: overlaps another region", name);
-    if (add_overflows(m->fd_size, size, &fd_end) || fd_end > host_ram())
+    if (!size || m->npieces == MEMORY_MAX_PIECES)
+        return error_set(err, ENOSPC, "guest memory %s: empty, or more than %d pieces", name, MEMORY_MAX_PIECES);
+    size = align_up(MIN(size, UINT64_MAX - GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
+    if (add_overflows(place, size, &end) || end > host_ram())
         return error_set(err, ENOMEM,
                          "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(host_ram() >> 20));
-
-    if (ftruncate(m->fd, (off_t)fd_end) < 0)
-        return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(fd_end >> 20),
+    if (ftruncate(m->fd, (off_t)end) < 0)
+        return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(end >> 20),
                          strerror(errno));
-    u8 *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, (off_t)m->fd_size);
+    u8 *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, (off_t)place);
     if (host == MAP_FAILED)
         return error_set(err, errno, "cannot map %llu MiB of guest memory: %s", (unsigned long long)(size >> 20),
                          strerror(errno));
     /* Only advice: helps where the host allows huge pages in shared memory, refused elsewhere. */
     if (size >= MiB(2))
         (void)madvise(host, size, MADV_HUGEPAGE);
-    u64 *dirty = map_bitmap(size);
-    if (!dirty) {
-        munmap(host, size);
-        return error_set(err, ENOMEM, "cannot map the dirty log of guest memory");
-    }
-
-    memmove(&m->region[at + 1], &m->region[at], (m->nregions - at) * sizeof m->region[0]);
-    m->region[at] = (struct memory_region){
-        .gpa = gpa,
-        .size = size,
-        .host = host,
-        .fd_offset = m->fd_size,
-        .readonly = readonly,
-        .dirty = dirty,
-        .name = name,
-    };
-    m->nregions++;
-    m->fd_size = fd_end;
-    m->top = MAX(m->top, end);
+    m->fd_size = end;
+    *out = &m->piece[m->npieces++];
+    **out = (struct memory_piece){ .name = name, .host = host, .place = place, .size = size, .rom = rom };
     return 0;
 }
 
-const struct memory_region *memory_find(const struct memory *m, u64 gpa)
+u8 *memory_at(const struct memory *m, u64 place, u64 *left)
 {
-    for (u32 i = 0; i < m->nregions; i++) {
-        const struct memory_region *r = &m->region[i];
-        if (gpa - r->gpa < r->size)
-            return r;
+    for (u32 i = 0; i < m->npieces; i++) {
+        const struct memory_piece *p = &m->piece[i];
+        if (place - p->place < p->size) {
+            *left = p->size - (place - p->place);
+            return p->host + (place - p->place);
+        }
     }
     return NULL;
 }
@@ -130,81 +113,92 @@ static int check(const struct memory *m, u64 gpa, u64 len, bool writable)
     if (add_overflows(gpa, len, &end))
         return -EFAULT;
     while (gpa < end) {
-        const struct memory_region *r = memory_find(m, gpa);
-        if (!r)
+        struct memory_region r;
+        if (!memory_lookup(m, gpa, &r))
             return -EFAULT;
-        if (writable && r->readonly)
+        if (writable && r.readonly)
             return -EROFS;
-        gpa = r->gpa + r->size;
+        gpa = r.gpa + r.size;
     }
     return 0;
-}
-
-static void mark_range(const struct memory_region *r, u64 gpa, u64 len)
-{
-    for (u64 p = align_down(gpa, GUEST_PAGE_SIZE); p < gpa + len; p += GUEST_PAGE_SIZE)
-        memory_mark_dirty(r, p);
 }
 
 int memory_read(const struct memory *m, u64 gpa, void *buf, u64 len)
 {
     int rc = check(m, gpa, len, false);
+    struct memory_region r;
     for (u8 *to = buf; !rc && len;) {
-        const struct memory_region *r = memory_find(m, gpa);
-        u64 n = MIN(len, r->gpa + r->size - gpa);
-        memcpy(to, r->host + (gpa - r->gpa), n);
+        if (!memory_lookup(m, gpa, &r)) /* gone meanwhile */
+            return -EFAULT;
+        u64 n = MIN(len, r.gpa + r.size - gpa);
+        memcpy(to, r.host + (gpa - r.gpa), n);
         gpa += n, to += n, len -= n;
     }
     return rc;
 }
 
-static void copy_in(struct memory *m, u64 gpa, const void *buf, u64 len)
+void memory_place_written(struct memory *m, u64 place, u64 len)
 {
-    for (const u8 *from = buf; len;) {
-        const struct memory_region *r = memory_find(m, gpa);
-        u64 n = MIN(len, r->gpa + r->size - gpa);
-        memcpy(r->host + (gpa - r->gpa), from, n);
-        mark_range(r, gpa, n);
-        if (m->written)
-            m->written(m->written_ctx, gpa, n);
+    for (u64 p = align_down(place, GUEST_PAGE_SIZE); p < place + len; p += GUEST_PAGE_SIZE)
+        memory_mark_dirty(m, p);
+    if (m->written && len)
+        m->written(m->ctx, place, len);
+}
+
+static int copy_in(struct memory *m, u64 gpa, const void *buf, u64 len, bool load)
+{
+    struct memory_region r;
+    int rc = check(m, gpa, len, !load);
+    for (const u8 *from = buf; !rc && len;) {
+        if (!memory_lookup(m, gpa, &r) || (r.readonly && !load)) /* changed meanwhile */
+            return -EFAULT;
+        u64 n = MIN(len, r.gpa + r.size - gpa);
+        memcpy(r.host + (gpa - r.gpa), from, n);
+        memory_place_written(m, r.place + (gpa - r.gpa), n);
         gpa += n, from += n, len -= n;
     }
+    return rc;
 }
 
 void memory_written(struct memory *m, u64 gpa, u64 len)
 {
-    const struct memory_region *r = memory_find(m, gpa);
-    if (!r || !len)
-        return;
-    mark_range(r, gpa, MIN(len, r->gpa + r->size - gpa));
-    if (m->written)
-        m->written(m->written_ctx, gpa, len);
+    struct memory_region r;
+    while (len && memory_lookup(m, gpa, &r)) {
+        const u64 n = MIN(len, r.gpa + r.size - gpa);
+        memory_place_written(m, r.place + (gpa - r.gpa), n);
+        gpa += n, len -= n;
+    }
+}
+
+void memory_host_written(struct memory *m, const void *host, u64 len)
+{
+    for (u32 i = 0; i < m->npieces; i++) {
+        const struct memory_piece *p = &m->piece[i];
+        const u64 offset = (u64)host - (u64)p->host;
+        if (offset < p->size)
+            memory_place_written(m, p->place + offset, MIN(len, p->size - offset));
+    }
 }
 
 int memory_write(struct memory *m, u64 gpa, const void *buf, u64 len)
 {
-    int rc = check(m, gpa, len, true);
-    if (!rc)
-        copy_in(m, gpa, buf, len);
-    return rc;
+    return copy_in(m, gpa, buf, len, false);
 }
 
 int memory_load(struct memory *m, u64 gpa, const void *buf, u64 len)
 {
-    int rc = check(m, gpa, len, false);
-    if (!rc)
-        copy_in(m, gpa, buf, len);
-    return rc;
+    return copy_in(m, gpa, buf, len, true);
 }
 
 void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write)
 {
-    const struct memory_region *r = memory_find(m, gpa);
-    if (!r || len > r->gpa + r->size - gpa || (write && r->readonly))
+    struct memory_region r;
+    if (!memory_find(m, gpa, &r) || len > r.gpa + r.size - gpa || (write && r.readonly))
         return NULL;
-    if (write)
-        mark_range(r, gpa, len);
-    return r->host + (gpa - r->gpa);
+    const u64 place = r.place + (gpa - r.gpa);
+    for (u64 p = align_down(place, GUEST_PAGE_SIZE); write && p < place + len; p += GUEST_PAGE_SIZE)
+        memory_mark_dirty(m, p);
+    return r.host + (gpa - r.gpa);
 }
 
 void memory_discard(struct memory *m, u64 gpa, u64 len)
@@ -215,21 +209,20 @@ void memory_discard(struct memory *m, u64 gpa, u64 len)
     gpa = align_up(gpa, GUEST_PAGE_SIZE);
     end = align_down(end, GUEST_PAGE_SIZE);
     while (gpa < end) {
-        const struct memory_region *r = memory_find(m, gpa);
-        if (!r)
+        struct memory_region r;
+        if (!memory_lookup(m, gpa, &r))
             return;
-        const u64 n = MIN(end, r->gpa + r->size) - gpa;
-        if (!r->readonly && !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
-                                       (off_t)(r->fd_offset + (gpa - r->gpa)), (off_t)n))
-            memory_written(m, gpa, n);
+        const u64 n = MIN(end, r.gpa + r.size) - gpa, place = r.place + (gpa - r.gpa);
+        if (!r.readonly && !fallocate(m->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)place, (off_t)n))
+            memory_place_written(m, place, n);
         gpa += n;
     }
 }
 
-void memory_dirty_take(struct memory *m, u32 r, u64 *out)
+void memory_dirty_take(struct memory *m, const struct memory_piece *p, u64 *out)
 {
-    u64 words = bitmap_bytes(m->region[r].size) / sizeof(u64);
-    u64 *dirty = m->region[r].dirty;
+    u64 words = bitmap_bytes(p->size) / sizeof(u64);
+    u64 *dirty = m->dirty + (p->place >> GUEST_PAGE_SHIFT) / 64;
     for (u64 i = 0; i < words; i++) /* acquire: pairs with the release in memory_mark_dirty */
         out[i] = __atomic_load_n(&dirty[i], __ATOMIC_RELAXED) ? __atomic_exchange_n(&dirty[i], 0, __ATOMIC_ACQUIRE) : 0;
 }

@@ -220,9 +220,13 @@ static struct desc read_desc(const void *table, u64 i, bool is_packed)
 
 static const struct memory_region *region(struct virtio_queue *q, u64 gpa)
 {
-    if (!q->near || gpa - q->near->gpa >= q->near->size)
-        q->near = memory_find(q->dev->memory, gpa);
-    return q->near;
+    const u32 now = memory_generation(q->dev->memory);
+    if (gpa - q->near.gpa >= q->near.size || now != q->near_generation) {
+        q->near_generation = now;
+        if (!memory_find(q->dev->memory, gpa, &q->near))
+            q->near.size = 0;
+    }
+    return q->near.size ? &q->near : NULL;
 }
 
 /* Adds a descriptor's buffer to the chain: NULL, or what is wrong with it. */
@@ -456,23 +460,12 @@ static void put_packed(struct virtio_queue *q, const struct virtio_chain *c, u32
         q->signalled_valid = false; /* a new round: 16-bit indices say no more what lies between */
 }
 
-/* Where a piece lies, for those who did not want to know. */
-static u64 gpa_of(struct virtio_queue *q, const void *host)
-{
-    const struct memory *m = q->dev->memory;
-
-    for (u32 i = 0; i < m->nregions; i++)
-        if ((u64)((const u8 *)host - m->region[i].host) < m->region[i].size)
-            return m->region[i].gpa + (u64)((const u8 *)host - m->region[i].host);
-    return UINT64_MAX;
-}
-
 void virtio_push(struct virtio_queue *q, const struct virtio_chain *c, u64 written)
 {
     written = MIN(written, MIN(c->in_len, (u64)UINT32_MAX));
     for (u64 i = c->nout, left = written; left && i < c->nout + c->nin; i++) {
         u64 here = MIN(left, c->iov[i].iov_len);
-        memory_written(q->dev->memory, c->gpa ? c->gpa[i] : gpa_of(q, c->iov[i].iov_base), here);
+        memory_host_written(q->dev->memory, c->iov[i].iov_base, here);
         left -= here;
     }
     if (c->ndesc > q->inflight)

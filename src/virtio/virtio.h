@@ -80,7 +80,8 @@ struct virtio_queue {
     u16 inflight;               /* ring entries popped and not yet pushed */
     /* not saved: the rings, host pointers found when enabled; what was last seen in them and written to them */
     void *desc_ptr, *driver_ptr, *device_ptr;
-    const struct memory_region *near; /* where the last buffer was */
+    struct memory_region near;        /* where the last buffer was ... */
+    u32 near_generation;              /* ... and when */
     u16 avail_seen;                   /* split: avail->idx when last read */
     u16 signalled_used;               /* used_idx when an interrupt was last considered ... */
     bool signalled_valid;             /* ... if it was, since the ring began (packed: anew) */

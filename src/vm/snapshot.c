@@ -152,15 +152,15 @@ static int save_ram(const struct memory *m, const char *dir, struct error *err)
         return fd;
     if (ftruncate(fd, (off_t)m->fd_size))
         rc = -errno;
-    for (u32 i = 0; i < m->nregions && !rc; i++) {
-        const struct memory_region *r = &m->region[i];
-        off_t at = (off_t)r->fd_offset, end = (off_t)(r->fd_offset + r->size), hole;
+    for (u32 i = 0; i < m->npieces && !rc; i++) {
+        const struct memory_piece *p = &m->piece[i];
+        off_t at = (off_t)p->place, end = (off_t)(p->place + p->size), hole;
         /* What the guest never touched is a hole of the memfd and not even looked at. */
         while (at < end && !rc && (at = lseek(m->fd, at, SEEK_DATA)) >= 0 && at < end) {
             hole = lseek(m->fd, at, SEEK_HOLE);
             if (hole < 0 || hole > end)
                 hole = end;
-            rc = save_run(fd, r->host + (at - (off_t)r->fd_offset), (u64)(hole - at), (u64)at);
+            rc = save_run(fd, p->host + (at - (off_t)p->place), (u64)(hole - at), (u64)at);
             at = hole;
         }
     }
@@ -182,14 +182,14 @@ static int load_ram(struct memory *m, const char *dir, struct error *err)
         return error_set(err, EINVAL, "%s/ram is not this machine's memory: it has %lld bytes, not %llu", dir,
                          (long long)st.st_size, (unsigned long long)m->fd_size);
     }
-    for (u32 i = 0; i < m->nregions && !rc; i++) {
-        struct memory_region *r = &m->region[i];
-        off_t at = (off_t)r->fd_offset, end = (off_t)(r->fd_offset + r->size), hole;
+    for (u32 i = 0; i < m->npieces && !rc; i++) {
+        const struct memory_piece *p = &m->piece[i];
+        off_t at = (off_t)p->place, end = (off_t)(p->place + p->size), hole;
         while (at < end && !rc && (at = lseek(fd, at, SEEK_DATA)) >= 0 && at < end) {
             hole = lseek(fd, at, SEEK_HOLE);
             if (hole < 0 || hole > end)
                 hole = end;
-            rc = read_all(fd, r->host + (at - (off_t)r->fd_offset), (u64)(hole - at), (u64)at);
+            rc = read_all(fd, p->host + (at - (off_t)p->place), (u64)(hole - at), (u64)at);
             at = hole;
         }
     }

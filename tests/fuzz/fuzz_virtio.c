@@ -80,10 +80,10 @@ static void check_chain(const struct held *h)
 
     check(h->c.nout + h->c.nin <= PIECES && h->c.nout + h->c.nin && h->c.ndesc);
     for (u32 i = 0; i < h->c.nout + h->c.nin; i++) {
-        const struct memory_region *r = memory_find(w->m, h->gpa[i]);
+        struct memory_region r;
         u64 len = h->iov[i].iov_len;
-        check(r && len && len <= r->gpa + r->size - h->gpa[i] && !(i >= h->c.nout && r->readonly));
-        check((u8 *)h->iov[i].iov_base == r->host + (h->gpa[i] - r->gpa));
+        check(memory_find(w->m, h->gpa[i], &r) && len && len <= r.gpa + r.size - h->gpa[i] && !(i >= h->c.nout && r.readonly));
+        check((u8 *)h->iov[i].iov_base == r.host + (h->gpa[i] - r.gpa));
         *(i < h->c.nout ? &out : &in) += len;
     }
     check(out == h->c.out_len && in == h->c.in_len && h->q->inflight <= h->q->size);
@@ -316,8 +316,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     w = &worlds[get(&x, 1) & 1];
     if (!w->m)
         build(w == &worlds[1]);
-    for (u32 i = 0; i < w->m->nregions; i++)
-        memset(w->m->region[i].host, 0, w->m->region[i].size);
+    for (u32 i = 0; i < w->m->npieces; i++)
+        memset(w->m->piece[i].host, 0, w->m->piece[i].size);
     if (w->pci) {
         pci_reset(w->pci);
         pci_assign(w->pci, (u8[4]){ 0 });

@@ -167,7 +167,7 @@ TEST(kick_and_dirty_log)
     pthread_t t;
     u64 dirty[8];
 
-    memcpy(r->memory->region[0].host + 0x1000, stores, sizeof(stores));
+    memcpy(r->memory->piece[0].host + 0x1000, stores, sizeof(stores));
     cpu_reset(&s, true);
     s.seg[CS].selector = 0;
     s.seg[CS].base = 0;
@@ -175,7 +175,7 @@ TEST(kick_and_dirty_log)
     CHECK_EQ(engine_kvm.set_state(r->v[0], &s), 0);
     CHECK_EQ(engine_kvm.dirty_enable(r->vm, true), 0);
     CHECK_EQ(engine_kvm.dirty_sync(r->vm), 0);
-    memory_dirty_take(r->memory, 0, dirty);
+    memory_dirty_take(r->memory, &r->memory->piece[0], dirty);
     engine_kvm.kick(r->v[0]); /* before the run: it must not be lost */
     CHECK_EQ(engine_kvm.run(r->v[0], &err), RUN_KICKED);
 
@@ -190,10 +190,10 @@ TEST(kick_and_dirty_log)
     CHECK_EQ(engine_kvm.get_state(r->v[0], &s), 0);
     CHECK_EQ(s.rip, 0x1008);
     CHECK_EQ(engine_kvm.dirty_sync(r->vm), 0);
-    memory_dirty_take(r->memory, 0, dirty);
+    memory_dirty_take(r->memory, &r->memory->piece[0], dirty);
     CHECK_EQ(dirty[0] & 0xffffffff, 1 << 3 | 1 << 5);
     CHECK_EQ(engine_kvm.dirty_sync(r->vm), 0);
-    memory_dirty_take(r->memory, 0, dirty);
+    memory_dirty_take(r->memory, &r->memory->piece[0], dirty);
     CHECK_EQ(dirty[0], 0);
     CHECK_EQ(engine_kvm.dirty_enable(r->vm, false), 0);
     rig_down(r);

@@ -38,7 +38,7 @@ static void setup(void)
         memory = memory_new(&err);
         if (!memory || memory_add(memory, "ram", 0, RAM, false, &err))
             abort();
-        ram = memory->region[0].host;
+        ram = memory->piece[0].host;
         vm = (struct soft_vm){ .cfg = { .memory = memory, .cpus = 1 }, .a20_mask = ~0ull, .phys_bits = 40, .lin_bits = 48,
                                .pages = RAM >> GUEST_PAGE_SHIFT };
         vm.code_lines = calloc(vm.pages, sizeof *vm.code_lines);
@@ -392,7 +392,7 @@ TEST(drop_writable)
         u64 dirty[RAM >> 12 >> 6];
         cpl(3);
         CHECK_EQ(store(SMALL, 1), -1);
-        memory_dirty_take(memory, 0, dirty);
+        memory_dirty_take(memory, &memory->piece[0], dirty);
         vm.code_lines[A >> 12] = 1;
         const u32 gen = vm.code_gen[A >> 12];
         if (how == 1)
@@ -406,7 +406,7 @@ TEST(drop_writable)
             at(GIGA + SMALL);
         soft_drop_writable(v);
         CHECK_EQ(vm.code_gen[A >> 12], gen + 1);
-        memory_dirty_take(memory, 0, dirty);
+        memory_dirty_take(memory, &memory->piece[0], dirty);
         CHECK(dirty[A >> 12 >> 6] >> (A >> 12 & 63) & 1);
         if (how == 1)
             cr3(PML4, 1, true);

@@ -818,7 +818,7 @@ TEST(memory_is_told)
     CHECK(drv_add(v, p, 3, false, 0));
     drv_kick(v);
     run(&w);
-    memory_dirty_take(w.m, 0, dirty);
+    memory_dirty_take(w.m, &w.m->piece[0], dirty);
     w.m->written = written;
     told = 0;
     struct held *h = &w.l->held[0][0];
@@ -832,7 +832,7 @@ TEST(memory_is_told)
     CHECK_EQ(told_len[1], 4);
     virtio_notify(&w.l->d.queue[0]);
     w.m->written = NULL;
-    memory_dirty_take(w.m, 0, dirty);
+    memory_dirty_take(w.m, &w.m->piece[0], dirty);
     CHECK_EQ(dirty[0x90 / 64] >> 0x10 & 0xff, 1 << 1 | 1 << 2 | 1 << 5);
     CHECK(dirty[0] >> (v->device >> 12) & 1); /* the used ring */
     close_world(&w);

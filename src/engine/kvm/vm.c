@@ -164,11 +164,11 @@ out:
 
 /* ---- memory ------------------------------------------------------------- */
 
-static int set_slot(struct engine_vm *vm, u32 i)
+/* A region's slot is its id. */
+static int set_slot(struct engine_vm *vm, const struct memory_region *r)
 {
-    const struct memory_region *r = &vm->cfg.memory->region[i];
     struct kvm_userspace_memory_region m = {
-        .slot = i, .guest_phys_addr = r->gpa, .memory_size = r->size, .userspace_addr = (u64)(uintptr_t)r->host,
+        .slot = r->id, .guest_phys_addr = r->gpa, .memory_size = r->size, .userspace_addr = (u64)(uintptr_t)r->host,
     };
     if (r->readonly && vm->has_readonly)
         m.flags |= KVM_MEM_READONLY;
@@ -177,26 +177,30 @@ static int set_slot(struct engine_vm *vm, u32 i)
     return kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &m);
 }
 
+static int sync_slot(struct engine_vm *vm, const struct memory_region *r)
+{
+    if (!vm->dirty_on || r->readonly)
+        return 0;
+    u64 words = ((r->size >> GUEST_PAGE_SHIFT) + 63) / 64;
+    memset(vm->dirty_buf, 0, words * sizeof(u64));
+    struct kvm_dirty_log log = { .slot = r->id, .dirty_bitmap = vm->dirty_buf };
+    int e = kvm_vm_ioctl(vm->vm_fd, KVM_GET_DIRTY_LOG, &log);
+    for (u64 w = 0; e >= 0 && w < words; w++)
+        for (u64 left = vm->dirty_buf[w]; left; left &= left - 1)
+            memory_mark_dirty(vm->cfg.memory, r->place + ((w * 64 + (u64)__builtin_ctzll(left)) << GUEST_PAGE_SHIFT));
+    return MIN(e, 0);
+}
+
+/* Regions change on vCPU threads, under memory's lock. */
 static int kvm_dirty_sync(struct engine_vm *vm)
 {
-    if (!vm->dirty_on)
-        return 0;
-    for (u32 i = 0; i < vm->cfg.memory->nregions; i++) {
-        const struct memory_region *r = &vm->cfg.memory->region[i];
-        if (r->readonly)
-            continue;
-        u64 words = ((r->size >> GUEST_PAGE_SHIFT) + 63) / 64;
-        memset(vm->dirty_buf, 0, words * sizeof(u64));
-        struct kvm_dirty_log log = { .slot = i, .dirty_bitmap = vm->dirty_buf };
-        int e = kvm_vm_ioctl(vm->vm_fd, KVM_GET_DIRTY_LOG, &log);
-        if (e < 0)
-            return e;
-        for (u64 w = 0; w < words; w++) {
-            if (vm->dirty_buf[w])
-                __atomic_fetch_or(&r->dirty[w], vm->dirty_buf[w], __ATOMIC_RELEASE);
-        }
-    }
-    return 0;
+    struct memory *m = vm->cfg.memory;
+    int r = 0;
+    pthread_mutex_lock(&m->change);
+    for (u32 i = 0; i < m->nregions && !r; i++)
+        r = sync_slot(vm, &m->region[i]);
+    pthread_mutex_unlock(&m->change);
+    return r;
 }
 
 static int kvm_dirty_enable(struct engine_vm *vm, bool on)
@@ -207,18 +211,38 @@ static int kvm_dirty_enable(struct engine_vm *vm, bool on)
     if (!on)
         r = kvm_dirty_sync(vm); /* what was logged is not lost */
     if (on && !vm->dirty_buf) {
-        for (u32 i = 0; i < vm->cfg.memory->nregions; i++)
-            vm->dirty_words = MAX(vm->dirty_words, ((vm->cfg.memory->region[i].size >> GUEST_PAGE_SHIFT) + 63) / 64);
+        for (u32 i = 0; i < vm->cfg.memory->npieces; i++)
+            vm->dirty_words = MAX(vm->dirty_words, ((vm->cfg.memory->piece[i].size >> GUEST_PAGE_SHIFT) + 63) / 64);
         vm->dirty_buf = calloc(MAX(vm->dirty_words, 1), sizeof(u64));
         if (!vm->dirty_buf)
             return -ENOMEM;
     }
     if (r < 0)
         return r;
+    pthread_mutex_lock(&vm->cfg.memory->change);
     vm->dirty_on = on;
     for (u32 i = 0; !r && i < vm->cfg.memory->nregions; i++)
-        r = set_slot(vm, i);
+        r = set_slot(vm, &vm->cfg.memory->region[i]);
+    pthread_mutex_unlock(&vm->cfg.memory->change);
     return r;
+}
+
+/* memory.changed. A slot does not change what it shows: it is deleted, which the kernel does at once for all vCPUs, and
+   made anew. Between the two an access of another vCPU is one of the bus. */
+static void map_changed(void *p, const struct memory_region *was, const struct memory_region *now)
+{
+    struct engine_vm *vm = p;
+    int r = 0;
+    if (was) {
+        struct kvm_userspace_memory_region gone = { .slot = was->id, .guest_phys_addr = was->gpa };
+        r = sync_slot(vm, was);
+        r = MIN(r, kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &gone));
+    }
+    if (now)
+        r = MIN(r, set_slot(vm, now));
+    if (r < 0)
+        log_guest("kvm: guest memory at %llx could not be changed: %s", (unsigned long long)(now ? now : was)->gpa,
+                  strerror(-r));
 }
 
 /* ---- VM ----------------------------------------------------------------- */
@@ -274,7 +298,7 @@ static int kvm_vm_create(struct engine_vm **out, const struct engine_config *cfg
     if (r < 0)
         goto fail;
     for (u32 i = 0; i < cfg->memory->nregions; i++) {
-        r = set_slot(vm, i);
+        r = set_slot(vm, &cfg->memory->region[i]);
         if (r < 0) {
             error_set(err, -r, "KVM does not take %llu MiB of guest memory at %llx: %s",
                       (unsigned long long)(cfg->memory->region[i].size >> 20),
@@ -282,6 +306,8 @@ static int kvm_vm_create(struct engine_vm **out, const struct engine_config *cfg
             goto fail;
         }
     }
+    cfg->memory->changed = map_changed;
+    cfg->memory->ctx = vm;
     kvm_install_kick();
     *out = vm;
     return 0;

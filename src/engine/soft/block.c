@@ -59,6 +59,24 @@ void soft_code_flush(struct soft_vcpu *v)
     soft_jit_forget_lowered(v);
 }
 
+/* As op_end, in place of the instruction that would have come next. */
+static void op_cut(struct soft_vcpu *v, const struct insn *i)
+{
+    v->rip = RIP_START(v, i);
+}
+
+void soft_map_changed(struct soft_vcpu *v)
+{
+    struct block *b = v->block;
+    __atomic_fetch_and(&v->request, ~(u32)REQ_REMAP, __ATOMIC_SEQ_CST);
+    soft_flush_tlb(v);
+    if (!b || (u64)b - (u64)v->code->arena >= v->code->size) /* the translator's; it sees that jc_key changed */
+        return;
+    for (unsigned k = 0; k <= b->n; k++)
+        b->insn[k].fn = op_cut;
+    b->gen--; /* stale */
+}
+
 /* The next part of the arena; what was in it is dropped. Only between blocks. */
 static void next_part(struct soft_vcpu *v)
 {

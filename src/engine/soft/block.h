@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * block.h - decoded code: runs of instructions by guest-physical address, and
+ * block.h - decoded code: runs of instructions by where they lie in guest memory, and
  * how it learns that the bytes behind it changed.
  *
  * A block lies in one page, except that its only instruction may reach into a
@@ -9,6 +9,9 @@
  * (soft_code_written). Writes are seen because a page with code is in no TLB as
  * writable: the processor that decodes asks the others to drop such entries
  * (REQ_FLUSH), and they declare stale what they could have overwritten before they did.
+ *
+ * "gpa" here and in the translator is a place in guest memory (memory.h), not an address: code stays known while the
+ * guest moves what it sees of it, and is found overwritten through whichever address.
  */
 #ifndef LODGE_ENGINE_SOFT_BLOCK_H
 #define LODGE_ENGINE_SOFT_BLOCK_H
@@ -138,6 +141,15 @@ const struct block *soft_block_peek(const struct soft_vcpu *v, u64 gpa);
 /* Would writing there change code of the block that runs? */
 bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n);
 
+/* What guest-physical addresses mean may have changed (REQ_REMAP, served here): TLB and what RIPs lead to are forgotten.
+   Inside an instruction: none of those decoded behind it is executed. */
+void soft_map_changed(struct soft_vcpu *v);
+static inline void soft_settle_map(struct soft_vcpu *v) /* after a device's handler, which may have changed it */
+{
+    if (unlikely(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_REMAP))
+        soft_map_changed(v);
+}
+
 /* Drops every decoded block of this processor; only between blocks. */
 void soft_code_flush(struct soft_vcpu *v);
 
@@ -145,9 +157,9 @@ int must_check soft_code_new(struct soft_vcpu *v); /* gate */
 void soft_code_free(struct soft_vcpu *v);
 
 /* mmu.c */
-const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa); /* NULL: not memory */
+const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *place); /* NULL: not memory */
 void soft_drop_writable(struct soft_vcpu *v);
-void soft_protect_page(struct soft_vcpu *v, u64 gpa);
+void soft_protect_page(struct soft_vcpu *v, u64 place);
 void soft_update_jc_key(struct soft_vcpu *v);
 
 /* lower.c */

@@ -112,6 +112,10 @@ static bool requests(struct soft_vcpu *v)
         take(v, REQ_FLUSH);
         soft_drop_writable(v);
     }
+    if (r & REQ_REMAP) {
+        v->block = NULL;
+        soft_map_changed(v);
+    }
     if (r & REQ_RESET_CACHES) {
         take(v, REQ_RESET_CACHES);
         soft_flush_tlb(v);

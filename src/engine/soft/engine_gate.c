@@ -47,9 +47,31 @@ static void vm_destroy(struct engine_vm *e)
     free(e);
 }
 
-static void device_wrote(void *vm, u64 gpa, u64 n)
+static void device_wrote(void *vm, u64 place, u64 n)
 {
-    soft_code_written_by_device(vm, gpa, n);
+    soft_code_written_by_device(vm, place, n);
+}
+
+/* The vCPU that did it sees to it before its next instruction, the others before their next block. */
+static void remapped(struct soft_vm *vm)
+{
+    for (u32 k = 0; k < vm->cfg.cpus; k++) {
+        struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o)
+            soft_request(o, REQ_REMAP);
+    }
+}
+
+static void map_changed(void *vm, const struct memory_region *was, const struct memory_region *now)
+{
+    (void)was, (void)now;
+    remapped(vm);
+}
+
+static void a20(struct engine_vm *e, bool open)
+{
+    __atomic_store_n(&e->soft.a20_mask, open ? ~0ull : ~BIT(20), __ATOMIC_SEQ_CST);
+    remapped(&e->soft);
 }
 
 static int vm_create(struct engine_vm **out, const struct engine_config *cfg, struct error *err)
@@ -67,7 +89,7 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
     vm->lin_bits = 48;
     vm->vec_eager = SOFT_VEC_EAGER;
     vm->tsc_offset = 0 - __builtin_ia32_rdtsc();
-    vm->pages = align_up(cfg->memory->top, GUEST_PAGE_SIZE) >> GUEST_PAGE_SHIFT;
+    vm->pages = cfg->memory->fd_size >> GUEST_PAGE_SHIFT;
     const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
     void *lines = mmap(NULL, vm->pages * sizeof *vm->code_lines, prot, flags, -1, 0);
     void *gen = mmap(NULL, vm->pages * sizeof *vm->code_gen, prot, flags, -1, 0);
@@ -82,7 +104,8 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
     const int r = soft_jit_new(&e->soft);
     if (!r) {
         cfg->memory->written = device_wrote;
-        cfg->memory->written_ctx = vm;
+        cfg->memory->changed = map_changed;
+        cfg->memory->ctx = vm;
     } else {
         vm_destroy(e);
         return error_set(err, -r, "cannot set up the translator: %s", strerror(-r));
@@ -227,7 +250,7 @@ static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
     derive(v);
     if (v->vm->cfg.ops->cr8_write)
         v->vm->cfg.ops->cr8_write(v->vm->cfg.machine, v->id, (u8)s->cr8);
-    u32 keep = REQ_INTR | REQ_KICK | REQ_RESET_CACHES;
+    u32 keep = REQ_INTR | REQ_KICK | REQ_RESET_CACHES | REQ_REMAP;
     __atomic_fetch_and(&v->request, keep, __ATOMIC_ACQ_REL);
     __atomic_fetch_or(&v->request,
                       (s->nmi_pending ? REQ_NMI : 0) | (s->sipi_pending ? REQ_SIPI : 0) | REQ_RESET_CACHES,
@@ -368,7 +391,9 @@ u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
     if (!memory_read(v->vm->cfg.memory, gpa, &x, size)) /* the PAE directory pointers lie in RAM */
         return x;
     v->stat.mmio_read++;
-    return v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
+    x = v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
+    soft_settle_map(v);
+    return x;
 }
 
 void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value)
@@ -376,6 +401,7 @@ void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value)
     soft_vec_save(v);
     v->stat.mmio_write++;
     v->vm->cfg.ops->mmio_write(v->vm->cfg.machine, v->id, gpa, size, value);
+    soft_settle_map(v);
 }
 
 /* ---- traces ------------------------------------------------------------- */
@@ -391,14 +417,15 @@ static void trace_state(struct soft_vcpu *v)
 void soft_trace_exec(struct soft_vcpu *v, const struct block *b)
 {
     trace_state(v);
-    const struct memory_region *r = memory_find(v->vm->cfg.memory, b->gpa);
     u8 code[16] = {0};
     unsigned len = b->insn[0].len, here = MIN(len, 4096 - (unsigned)(b->gpa & 0xfff));
-    if (r)
-        memcpy(code, r->host + (b->gpa - r->gpa), here);
-    r = len > here ? memory_find(v->vm->cfg.memory, b->gpa2) : NULL;
-    if (r)
-        memcpy(code + here, r->host + ((b->gpa2 & ~0xfffull) - r->gpa), len - here);
+    u64 left;
+    const u8 *p = memory_at(v->vm->cfg.memory, b->gpa, &left);
+    if (p)
+        memcpy(code, p, here);
+    p = len > here ? memory_at(v->vm->cfg.memory, b->gpa2 & ~0xfffull, &left) : NULL;
+    if (p)
+        memcpy(code + here, p, len - here);
     v->vm->cfg.trace->exec(v->vm->cfg.trace->ctx, v->id, &v->s, code, len, v->bits);
 }
 
@@ -470,6 +497,7 @@ const struct engine_ops engine_soft = {
     .set_state = set_state,
     .dirty_sync = dirty_sync,
     .dirty_enable = dirty_enable,
+    .a20 = a20,
     .reset_caches = reset_caches,
     .stats = stats,
 };

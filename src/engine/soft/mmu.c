@@ -39,9 +39,10 @@ u64 soft_legacy_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, 
 
 /* One page of an access, translated. */
 struct page {
-    u64 gpa;  /* of the byte */
-    u8 *host; /* of the byte; NULL: not RAM */
-    bool rom;
+    u64 gpa;   /* of the byte; not of what the TLB knew, which is no ROM if it may be written */
+    u64 place; /* of the byte, if host */
+    u8 *host;  /* of the byte; NULL: not memory */
+    bool rom;  /* stores go to the bus */
 };
 
 static bool canonical(u64 lin)
@@ -56,13 +57,13 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     const struct tlb_entry *e = &v->tlbs[ctx][(lin >> 12) & (TLB_SIZE - 1)];
     const bool write = a & ACCESS_WRITE;
     const u64 page = lin & ~0xfffull;
-    const bool watched = write && e->read == page && (e->gpa & GPA_WATCHED);
+    const bool watched = write && e->read == page && (e->place & PLACE_WATCHED);
     if (watched) {
         v->stat.watched++;
         soft_tlb_open(v, ctx, lin); /* if its code is gone */
     }
     if ((write ? e->write : e->read) == page || watched) {
-        *p = (struct page){(e->gpa & ~0xfffull) | (lin & 0xfff), (u8 *)(e->host + lin), false};
+        *p = (struct page){ .place = (e->place & ~0xfffull) | (lin & 0xfff), .host = (u8 *)(e->host + lin) };
         return true;
     }
     struct walk w;
@@ -71,23 +72,21 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
         *fault = w.fault;
         return false;
     }
-    p->gpa = w.gpa | (lin & 0xfff);
-    const struct memory_region *r = region_at(v->vm, w.gpa);
-    if (!r) {
-        p->host = NULL;
-        p->rom = false;
+    *p = (struct page){ .gpa = w.gpa | (lin & 0xfff) };
+    struct memory *m = v->vm->cfg.memory;
+    struct memory_region r;
+    if (!memory_lookup(m, w.gpa, &r))
         return true;
-    }
-    u8 *host = r->host + (w.gpa - r->gpa);
+    u8 *host = r.host + (w.gpa - r.gpa);
+    const u64 place = r.place + (w.gpa - r.gpa);
     p->host = host + (lin & 0xfff);
-    p->rom = r->readonly;
+    p->place = place | (lin & 0xfff);
+    p->rom = r.readonly;
     if (write && !p->rom)
-        memory_mark_dirty(r, w.gpa);
-    soft_tlb_fill(v, ctx, lin, &w, host);
+        memory_mark_dirty(m, place);
+    soft_tlb_fill(v, ctx, lin, &w, host, place);
     /* A read may open the page for writes too, where nothing would have to be noted at the first one. */
-    const u64 n = (w.gpa - r->gpa) >> GUEST_PAGE_SHIFT;
-    const bool marked = __atomic_load_n(&r->dirty[n >> 6], __ATOMIC_RELAXED) >> (n & 63) & 1;
-    if (marked && !p->rom && soft_walk_writable(v, &w, ctx))
+    if (!p->rom && memory_is_dirty(m, place) && soft_walk_writable(v, &w, ctx))
         soft_tlb_open(v, ctx, lin);
     return true;
 }
@@ -188,12 +187,10 @@ static void page_read(struct soft_vcpu *v, const struct page *p, u8 *buf, unsign
 }
 static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf, unsigned n)
 {
-    if (p->host) {
-        if (p->rom)
-            return;
-        soft_code_written(v, p->gpa, n);
+    if (p->host && !p->rom) {
+        soft_code_written(v, p->place, n);
         copy_bytes(p->host, buf, n);
-        soft_code_stored(v, p->gpa, n);
+        soft_code_stored(v, p->place, n);
         return;
     }
     for (unsigned k = 0; k < n;) {
@@ -209,7 +206,7 @@ static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf,
    is decoded afresh. */
 static void check_smc(struct soft_vcpu *v, const struct insn *i, const struct page *p, unsigned n)
 {
-    if (i && p->host && !(v->slow & SLOW_SMC) && !v->in_string && soft_code_hits_block(v, p->gpa, n))
+    if (i && p->host && !p->rom && !(v->slow & SLOW_SMC) && !v->in_string && soft_code_hits_block(v, p->place, n))
         soft_retry_slow(v, i, SLOW_SMC);
 }
 
@@ -236,13 +233,13 @@ void soft_store_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigne
     struct page p = reach(v, i, lin, a);
     unsigned first = 4096 - (lin & 0xfff);
     if (likely(size <= first)) {
-        if (!p.host) {
+        if (!p.host || p.rom) {
             soft_phys_store(v, p.gpa, size, x);
-        } else if (!p.rom) {
+        } else {
             check_smc(v, i, &p, size);
-            soft_code_written(v, p.gpa, size);
+            soft_code_written(v, p.place, size);
             host_store(p.host, size, x);
-            soft_code_stored(v, p.gpa, size);
+            soft_code_stored(v, p.place, size);
         }
         return;
     }
@@ -269,8 +266,8 @@ void *soft_ptr(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size
     if (first == size && p.host && !p.rom) {
         if (a & ACCESS_WRITE) {
             check_smc(v, i, &p, size);
-            soft_code_written(v, p.gpa, size);
-            soft_code_written_later(v, p.gpa, size);
+            soft_code_written(v, p.place, size);
+            soft_code_written_later(v, p.place, size);
         }
         return p.host;
     }
@@ -315,7 +312,7 @@ void soft_sys_store(struct soft_vcpu *v, u64 lin, unsigned size, u64 x)
 
 /* ---- instruction fetch -------------------------------------------------- */
 
-const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa)
+const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *place)
 {
     if (v->long_mode && v->bits == 64) {
         if (unlikely(!canonical(lin)))
@@ -326,22 +323,22 @@ const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *gpa)
     const bool user = v->cpl == 3;
     struct xtlb_entry *x = &v->mmu.xtlb[user][(lin >> 12) & (XTLB_SIZE - 1)];
     if (likely(x->lin == (lin & ~0xfffull) && x->gen == v->jc_gen[user])) {
-        *gpa = x->gpa;
+        *place = x->place;
         return x->host;
     }
     struct walk w;
     v->stat.fetch_walk++;
     if (!soft_walk(v, lin, ACCESS_EXEC, false, &w))
         soft_raise_pf(v, NULL, lin, w.fault);
-    const struct memory_region *r = region_at(v->vm, w.gpa);
-    *gpa = w.gpa;
-    if (!r)
+    struct memory_region r;
+    if (!memory_lookup(v->vm->cfg.memory, w.gpa, &r))
         return NULL;
+    *place = r.place + (w.gpa - r.gpa);
     soft_note_code(v, lin, &w);
     *x = (struct xtlb_entry){ .lin = lin & ~0xfffull,
                               .gen = v->jc_gen[user],
-                              .gpa = w.gpa,
-                              .host = r->host + (w.gpa - r->gpa) };
+                              .place = *place,
+                              .host = r.host + (w.gpa - r.gpa) };
     return x->host;
 }
 

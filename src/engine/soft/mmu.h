@@ -8,7 +8,7 @@
 
 #include "engine/soft/block.h"
 
-enum { GPA_WATCHED = 1 /* in tlb_entry.gpa: may be written, but holds decoded code: stores take the slow path, without a walk */ };
+enum { PLACE_WATCHED = 1 /* in tlb_entry.place: may be written, but holds decoded code: stores take the slow path, without a walk */ };
 
 enum { PAGE_4K = 12, PAGE_2M = 21, PAGE_4M = 22, PAGE_1G = 30 };
 
@@ -31,13 +31,10 @@ static inline enum tlb_ctx ctx_of(const struct soft_vcpu *v, enum access a)
     return (v->rflags & RFLAGS_AC) && !(a & ACCESS_IMPLICIT) ? TLB_KERNEL_AC : TLB_KERNEL;
 }
 
-static inline const struct memory_region *region_at(const struct soft_vm *vm, u64 gpa)
+/* Where address line 20 is held low: the gate may be closed (AT's 8042, port 92h). */
+static inline u64 a20_mask(const struct soft_vcpu *v)
 {
-    const struct memory *m = vm->cfg.memory;
-    for (u32 k = 0; k < m->nregions; k++)
-        if (gpa - m->region[k].gpa < m->region[k].size)
-            return &m->region[k];
-    return NULL;
+    return __atomic_load_n(&v->vm->a20_mask, __ATOMIC_RELAXED);
 }
 
 /* ---- walk.c --------------------------------------------------------------- */
@@ -49,8 +46,8 @@ bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tl
 
 /* ---- tlb.c ---------------------------------------------------------------- */
 
-/* Loads in ctx go straight to the page that lin was translated to, at host. */
-void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host);
+/* Loads in ctx go straight to the page that lin was translated to, at host, which is memory's page at place. */
+void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host, u64 place);
 /* Stores do, too, unless the page holds decoded code. Only a page that soft_tlb_fill filled in, may be written and is
    marked as dirty. */
 void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);

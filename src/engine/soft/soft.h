@@ -121,6 +121,7 @@ enum soft_request { /* bits of soft_vcpu.request */
     REQ_KICK = 1 << 0, REQ_INTR = 1 << 1, REQ_NMI = 1 << 2, REQ_INIT = 1 << 3, REQ_SIPI = 1 << 4,
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
     REQ_RESET_CACHES = 1 << 6,
+    REQ_REMAP = 1 << 8, /* what guest-physical addresses mean changed: memory.h's changed, the A20 gate */
     REQ_NMI2 = 1 << 7, /* a second NMI came before the first was taken: one is served while one is latched */
 };
 enum soft_slow { /* why instructions run one at a time (soft_vcpu.slow) */
@@ -226,11 +227,11 @@ struct soft_vm {
     struct engine_config cfg;
     struct soft_vcpu *vcpu[256];
     struct jit *jit; /* the translator's, shared by the processors; NULL: interpret only */
-    u64 *code_lines; /* by guest page number: bit a 64-byte line that holds decoded code */
-    u32 *code_gen;   /* by guest page number: bumped when code in it is overwritten */
+    u64 *code_lines; /* by page of guest memory (place): bit a 64-byte line that holds decoded code */
+    u32 *code_gen;   /* likewise: bumped when code in it is overwritten */
     u32 code_asking[256]; /* by page number: processors between setting lines and asking the others to close the page */
-    u64 pages;       /* of RAM space covered by both */
-    u64 a20_mask;
+    u64 pages;       /* of guest memory: what both cover */
+    u64 a20_mask;    /* atomic: all ones, or without bit 20 */
     u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */
     u64 tsc_offset;  /* common to the processors: guest TSC = host TSC + this */
     u8 phys_bits, lin_bits;

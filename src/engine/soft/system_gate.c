@@ -2,11 +2,15 @@
 /* system_gate.c - from the handlers of privileged instructions to the machine and the CPUID model: vectors are saved first. */
 #include "engine/soft/system.h"
 
+#include "engine/soft/block.h"
+
 u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size)
 {
     soft_vec_save(v);
     v->stat.port_in++;
-    return v->vm->cfg.ops->port_read(v->vm->cfg.machine, port, size) & mask_of(size);
+    const u64 x = v->vm->cfg.ops->port_read(v->vm->cfg.machine, port, size) & mask_of(size);
+    soft_settle_map(v);
+    return x;
 }
 
 void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value)
@@ -14,6 +18,7 @@ void soft_port_out(struct soft_vcpu *v, u16 port, unsigned size, u64 value)
     soft_vec_save(v);
     v->stat.port_out++;
     v->vm->cfg.ops->port_write(v->vm->cfg.machine, port, size, value & mask_of(size));
+    soft_settle_map(v);
 }
 
 void soft_cpuid(struct soft_vcpu *v, u32 function, u32 index, u32 out[4])

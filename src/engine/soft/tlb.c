@@ -133,21 +133,19 @@ void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
 {
     const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
     struct tlb_entry *e = &v->tlbs[ctx][slot];
-    const u64 gpa = e->gpa & ~0xfffull;
-    const bool watched = __atomic_load_n(&v->vm->code_lines[gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    const u64 place = e->place & ~0xfffull;
+    const bool watched = __atomic_load_n(&v->vm->code_lines[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
     e->write = watched ? TLB_NONE(slot) : e->read;
-    e->gpa = gpa | (watched ? GPA_WATCHED : 0);
+    e->place = place | (watched ? PLACE_WATCHED : 0);
     v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
 }
 
 /* What may have been written since the dirty log was taken, or since another processor decoded code from it, is dirty
    (again), and that code is stale. */
-static void note_written(struct soft_vcpu *v, u64 gpa)
+static void note_written(struct soft_vcpu *v, u64 place)
 {
-    const struct memory_region *r = region_at(v->vm, gpa);
-    if (r)
-        memory_mark_dirty(r, gpa);
-    soft_code_written(v, gpa, GUEST_PAGE_SIZE);
+    memory_mark_dirty(v->vm->cfg.memory, place);
+    soft_code_written(v, place, GUEST_PAGE_SIZE);
 }
 
 void soft_drop_writable(struct soft_vcpu *v)
@@ -160,21 +158,21 @@ void soft_drop_writable(struct soft_vcpu *v)
                 struct tlb_entry *e = &v->tlbs[c][slot];
                 const bool open = e->write == e->read;
                 e->write = TLB_NONE(slot);
-                e->gpa &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
+                e->place &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
                 if (open)
-                    note_written(v, e->gpa);
+                    note_written(v, e->place);
             }
     for (unsigned n = 0; n < SPACE_COUNT; n++)
         for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
             struct tlb_entry *e = &m->spaces[n].kept[k].entry;
             if (e->write == e->read)
-                note_written(v, e->gpa & ~0xfffull);
+                note_written(v, e->place & ~0xfffull);
             e->write = ~e->read;
-            e->gpa &= ~0xfffull;
+            e->place &= ~0xfffull;
         }
 }
 
-void soft_protect_page(struct soft_vcpu *v, u64 gpa)
+void soft_protect_page(struct soft_vcpu *v, u64 place)
 {
     struct soft_mmu *m = &v->mmu;
     bool was_open = false;
@@ -183,28 +181,27 @@ void soft_protect_page(struct soft_vcpu *v, u64 gpa)
             for (u64 left = m->index[c].open.word[k]; left; left &= left - 1) {
                 const unsigned slot = k * 64 + (unsigned)__builtin_ctzll(left);
                 struct tlb_entry *e = &v->tlbs[c][slot];
-                if ((e->gpa & ~0xfffull) == gpa) {
+                if ((e->place & ~0xfffull) == place) {
                     was_open |= e->write == e->read;
                     e->write = TLB_NONE(slot);
-                    e->gpa |= GPA_WATCHED;
+                    e->place |= PLACE_WATCHED;
                 }
             }
     for (unsigned n = 0; n < SPACE_COUNT; n++)
         for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
             struct tlb_entry *e = &m->spaces[n].kept[k].entry;
-            if ((e->gpa & ~0xfffull) == gpa) {
+            if ((e->place & ~0xfffull) == place) {
                 was_open |= e->write == e->read;
                 e->write = ~e->read;
             }
         }
-    const struct memory_region *r = was_open ? region_at(v->vm, gpa) : NULL;
-    if (r)
-        memory_mark_dirty(r, gpa); /* the log may have been taken since it was opened */
+    if (was_open)
+        memory_mark_dirty(v->vm->cfg.memory, place); /* the log may have been taken since it was opened */
 }
 
 /* ---- the tables --------------------------------------------------------- */
 
-void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host)
+void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host, u64 place)
 {
     const unsigned slot = (lin >> 12) & (TLB_SIZE - 1), k = slot / 64;
     const u64 bit = BIT(slot % 64), page = lin & ~0xfffull;
@@ -217,7 +214,7 @@ void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct 
     x->filled.word[k] |= bit;
     x->global.word[k] = (x->global.word[k] & ~bit) | (w->global ? bit : 0);
     v->tlbs[ctx][slot] =
-        (struct tlb_entry){ .read = page, .write = TLB_NONE(slot), .host = (u64)host - page, .gpa = w->gpa };
+        (struct tlb_entry){ .read = page, .write = TLB_NONE(slot), .host = (u64)host - page, .place = place };
 }
 
 static void drop_slot(struct soft_vcpu *v, unsigned ctx, unsigned slot)
@@ -259,7 +256,7 @@ static void restore_entries(struct soft_vcpu *v, struct tlb_space *s)
         struct tlb_entry *e = &v->tlbs[from->ctx][slot];
         *e = from->entry;
         x->filled.word[k] |= bit;
-        if (e->write == e->read || (e->gpa & GPA_WATCHED))
+        if (e->write == e->read || (e->place & PLACE_WATCHED))
             x->open.word[k] |= bit;
         if (e->write != e->read)
             e->write = TLB_NONE(slot);

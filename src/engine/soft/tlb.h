@@ -21,7 +21,7 @@ enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_EMPTY /* never filled: e
 struct tlb_entry {
     u64 read, write; /* linear page address if such an access may go straight to host memory, else TLB_NONE(slot) */
     u64 host;        /* host address minus linear address */
-    u64 gpa;         /* guest-physical page address; bit 0: GPA_WATCHED */
+    u64 place;       /* of the page in guest memory (memory.h); bit 0: PLACE_WATCHED */
 };
 /* An invalid tag names a page that belongs to another slot, so that no address that indexes this slot can match. */
 #define TLB_NONE(slot) ((slot) ? 0ull : 0x1000ull)
@@ -58,7 +58,7 @@ struct page_filter {
 enum { XTLB_SIZE = 128 };
 struct xtlb_entry {
     u64 lin, gen; /* valid while gen is jc_gen of its privilege */
-    u64 gpa;
+    u64 place;
     const u8 *host;
 };
 

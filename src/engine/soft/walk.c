@@ -25,8 +25,8 @@ enum { PTE_PKEY_SHIFT = 59 };
 /* Page-table entries: size 4 or 8. Outside RAM they read as all-ones, as an empty bus does. */
 static void *pte_host(struct soft_vcpu *v, u64 gpa)
 {
-    const struct memory_region *r = region_at(v->vm, gpa);
-    return r ? r->host + (gpa - r->gpa) : NULL;
+    struct memory_region r;
+    return memory_lookup(v->vm->cfg.memory, gpa, &r) ? r.host + (gpa - r.gpa) : NULL;
 }
 static u64 pte_load(const void *p, unsigned size)
 {
@@ -40,16 +40,17 @@ static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 ol
 {
     if ((old & bits) == bits)
         return true;
-    const struct memory_region *r = region_at(v->vm, gpa);
-    if (!p || !r || r->readonly)
+    struct memory_region r;
+    if (!p || !memory_lookup(v->vm->cfg.memory, gpa, &r) || r.readonly)
         return true;
-    memory_mark_dirty(r, gpa);
+    const u64 place = r.place + (gpa - r.gpa);
+    memory_mark_dirty(v->vm->cfg.memory, place);
     u32 old32 = (u32)old;
     const bool done =
         size == 8
             ? __atomic_compare_exchange_n((u64 *)p, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
             : __atomic_compare_exchange_n((u32 *)p, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    soft_code_stored(v, gpa, size);
+    soft_code_stored(v, place, size);
     return done;
 }
 
@@ -155,10 +156,10 @@ static bool walk_remembered(struct soft_vcpu *v, u64 lin, enum access a, bool sm
         const u64 at = (upper & PTE_ADDR) + (lin >> PAGE_4K & 511) * 8;
         if (!pte_set(v, p, at, 8, e, write ? PTE_A | PTE_D : PTE_A))
             return false;
-        w->gpa = e & PTE_ADDR & v->vm->a20_mask;
+        w->gpa = e & PTE_ADDR & a20_mask(v);
         w->shift = PAGE_4K;
     } else {
-        w->gpa = ((e & PTE_ADDR & ~(BIT(PAGE_2M) - 1)) | (lin & (BIT(PAGE_2M) - 1) & ~0xfffull)) & v->vm->a20_mask;
+        w->gpa = ((e & PTE_ADDR & ~(BIT(PAGE_2M) - 1)) | (lin & (BIT(PAGE_2M) - 1) & ~0xfffull)) & a20_mask(v);
         w->shift = e & PSC_1G ? PAGE_1G : PAGE_2M;
     }
     w->dirty = write || (e & PTE_D);
@@ -175,7 +176,7 @@ static bool walk_whole(struct soft_vcpu *v, u64 lin, enum access a, bool smap, s
     v->stat.walk_whole++;
     *w = (struct walk){ .w = true, .u = true, .shift = PAGE_4K };
     if (!(cr0 & CR0_PG)) {
-        w->gpa = lin & 0xfffff000 & v->vm->a20_mask;
+        w->gpa = lin & 0xfffff000 & a20_mask(v);
         w->dirty = true;
         return true;
     }
@@ -195,7 +196,7 @@ retry:;
     w->nx = false;
     for (;; level--) {
         unsigned shift = pae ? 12 + 9 * (level - 1) : 12 + 10 * (level - 1);
-        u64 gpa = (table + (lin >> shift & (pae ? (level == 3 && !v->long_mode ? 3 : 511) : 1023)) * size) & v->vm->a20_mask;
+        u64 gpa = (table + (lin >> shift & (pae ? (level == 3 && !v->long_mode ? 3 : 511) : 1023)) * size) & a20_mask(v);
         void *p = pte_host(v, gpa);
         e = pte_load(p, size);
         if (!(e & PTE_P)) {
@@ -247,7 +248,7 @@ retry:;
     }
     u64 frame = pae ? e & PTE_ADDR & ~page_mask
                     : (page_mask > 4095 ? (e & 0xffc00000) | (e >> 13 & 0xff) << 32 : e & 0xfffff000);
-    w->gpa = (frame | (lin & page_mask & ~0xfffull)) & v->vm->a20_mask;
+    w->gpa = (frame | (lin & page_mask & ~0xfffull)) & a20_mask(v);
     w->dirty = write || (e & PTE_D);
     if (w->shift > PAGE_4K)
         soft_note_large(v, lin, w->shift);

@@ -47,10 +47,10 @@ static void check_access(struct soft_vcpu *v)
 {
     const u64 at = v->jit_check_at, size = v->jit_check_size;
     const struct memory *m = v->vm->cfg.memory;
-    for (u32 k = 0; k < m->nregions; k++) {
-        const struct memory_region *r = &m->region[k];
-        const u64 off = at - (u64)r->host;
-        if (off < r->size && size <= r->size - off && !(r->readonly && v->jit_check_write))
+    for (u32 k = 0; k < m->npieces; k++) {
+        const struct memory_piece *p = &m->piece[k];
+        const u64 off = at - (u64)p->host;
+        if (off < p->size && size <= p->size - off && !(p->rom && v->jit_check_write))
             return;
     }
     soft_jit_check_failed(v, at, size, v->jit_check_write);
