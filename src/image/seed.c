@@ -16,7 +16,7 @@ enum {
     SECTORS = 128,
     PLAIN_AT = 1, /* sector numbers: reserved sectors, which a file system leaves alone */
     FAT_AT = 32,
-    ROOT_AT,      /* one sector of 16 entries: a label, three files with 4 parts of long names */
+    ROOT_AT,      /* one sector of 16 entries: a label, two files with parts of long names */
     DATA_AT,      /* clusters of one sector, the first is number 2 */
     ENTRY = 32,
     ATTR_READ_ONLY = 1,
@@ -198,9 +198,9 @@ int seed_write(const char *path, const struct seed *s, struct error *err)
         t->len = 0;
         user_data(t, s);
         fits = fits && fat_add(f, "user-data", "USER-D~1   ", t->s);
-        t->len = 0;
-        add(t, "version: 2\nethernets:\n  all:\n    match:\n      name: \"e*\"\n    dhcp4: true\n");
-        fits = fits && fat_add(f, "network-config", "NETWOR~1   ", t->s) && plain_add(f, "#end", "");
+        /* No network-config: without one, cloud-init asks for an address by DHCP on the first card, in whichever way the
+           system configures its network; with one that matches names, not all of its ways work. */
+        fits = fits && plain_add(f, "#end", "");
         r = fits ? write_file(path, f->image, sizeof(f->image), 0600, err)
                  : error_set(err, E2BIG, "the seed %s would be too large", path);
     }
