@@ -216,6 +216,17 @@ static int set_machine(void *to, const char *value, struct error *err)
     return bad_choice(err, "machine", value, choices);
 }
 
+static int set_vga(void *to, const char *value, struct error *err)
+{
+    static const char *const choices[] = { "std", "none", NULL };
+    struct run_options *o = to;
+
+    if (strcmp(value, "std") && strcmp(value, "none"))
+        return bad_choice(err, "vga", value, choices);
+    o->config.vga = strcmp(value, "std") ? CONFIG_VGA_NONE : CONFIG_VGA_STD;
+    return 0;
+}
+
 static int set_timing(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
@@ -320,6 +331,7 @@ static const struct option_def options[] = {
     { "cpu", "MODEL[,+FEATURE,-FEATURE]", "CPU model (host) with features added and taken away", set_cpu },
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
     { "machine", "KIND", "pc (the default), or micro: no legacy parts, starts faster", set_machine },
+    { "vga", "KIND", "std, the graphics adapter (VGA and Bochs VBE), or none; by\ndefault there is one with firmware and with --display", set_vga },
     { "disk", "FILE[,KEY=VALUE]", "a disk image: format=raw|qcow2, readonly, serial=TEXT,\ncache=writeback|none, discard=on|off, snapshot=on (what is\nwritten goes with the run), errors=enospc|stop|report, queues=N;\nor nbd://HOST/NAME; may be repeated",
       run_set_disk },
     { "net", "WHERE[,KEY=VALUE]", "a network card: user[,hostfwd=tcp:127.0.0.1:2222-:22],\ntap:IF, switch:NAME or none; mac=, rate=, pcap=FILE,\nqueues=N; may be repeated",

@@ -77,14 +77,13 @@ struct vga {
     struct pci_function pci;
 };
 
-/* vram: size bytes, a power of two, at least 256 KiB; outlives it. display: where it draws, or NULL. */
+/* vram: size bytes, a power of two, at least 256 KiB, page-aligned; outlives it. display: where it draws, or NULL. */
 void vga_init(struct vga *v, u8 *vram, u32 size, struct display *display);
 void vga_destroy(struct vga *v);
 /* Power-on. Video memory becomes zero. */
 void vga_reset(struct vga *v);
-/* Registers and video memory. */
-int must_check vga_add_state(struct vga *v, struct state_list *l);
 
 extern const struct bus_ops vga_ports_ops, vbe_ports_ops, vga_window_ops; /* dev: struct vga; no lock */
+extern const struct state_desc vga_state; /* the registers; video memory is its owner's to save */
 
 #endif

@@ -13,6 +13,7 @@
 #include "devices/mc146818.h"
 #include "devices/port92.h"
 #include "devices/testdev.h"
+#include "devices/vga.h"
 #include "irq/gsi.h"
 #include "irq/ioapic.h"
 #include "irq/kernel_irqchip.h"
@@ -90,6 +91,7 @@ struct machine {
     struct hpet hpet;
     struct fw_cfg fw_cfg;
     pthread_mutex_t fw_cfg_lock;
+    struct vga *vga; /* NULL: none */
 };
 
 /* machine.c; lines and events: any thread */

@@ -62,6 +62,7 @@ struct vm_config {
     const char *serial[CONFIG_MAX_SERIAL]; /* "stdio", "null", "file:PATH", "unix:PATH", in form checked */
 
     bool micro; /* --machine micro */
+    enum config_vga { CONFIG_VGA_AUTO, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga; /* auto: if there is firmware or a screen */
     u32 ndisks;
     struct config_disk disk[CONFIG_MAX_DISKS];
     u32 nnets;

@@ -260,11 +260,18 @@ static int watch_signals(struct vm *v, struct error *err)
     return loop_fd_add(v->loop, &v->signals);
 }
 
+static bool has_vga(const struct vm_config *c)
+{
+    return c->vga == CONFIG_VGA_STD;
+}
+
 int vm_build(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
     int rc;
 
+    if (c->micro && c->vga == CONFIG_VGA_STD)
+        return error_set(err, EINVAL, "the machine micro has no place for a graphics adapter: use --machine pc, or leave --vga out");
     if (!(v->engine = engine_choose(c->engine, &v->engine_why, err)))
         return -ENODEV;
     if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)) ||
@@ -290,7 +297,7 @@ int vm_build(struct vm *v, struct error *err)
     struct machine_config mc = {
         .kind = c->micro ? MACHINE_MICRO : MACHINE_PC,
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
-        .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
+        .vga = has_vga(c), .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
     if (!c->micro && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
