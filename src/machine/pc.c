@@ -111,10 +111,10 @@ int pc_build(struct machine *m, struct error *err)
 
 void pc_destroy(struct machine *m)
 {
+    i440fx_destroy(&m->i440fx);
     if (m->vga)
         vga_destroy(m->vga);
     free(m->vga);
-    i440fx_destroy(&m->i440fx);
     if (!m->built)
         return;
     fw_cfg_destroy(&m->fw_cfg);
