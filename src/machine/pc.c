@@ -34,7 +34,7 @@ static int build_pci(struct machine *m, struct error *err)
 {
     struct irq_line gsi[PCI_INTX_LINES], irq[16];
     struct pci_bus_config c = {
-        .ports = m->ports, .mmio = m->mmio, .msi = machine_msi, .ctx = m, .cf8_bytes = &cf8_bytes_ops, .cf8_dev = m,
+        .ports = m->ports, .mmio = m->mmio, .memory = m->memory, .msi = machine_msi, .ctx = m, .cf8_bytes = &cf8_bytes_ops, .cf8_dev = m,
         .ecam = PC_ECAM, .mmio32 = PC_MMIO32, .mmio32_size = PC_MMIO32_SIZE, .io = 0xc000, .io_size = 0x4000,
     };
     u64 high = align_up(MAX(m->memory->top, GiB(4)), PC_MMIO64_SIZE);
@@ -67,11 +67,25 @@ static int build_vga(struct machine *m, struct error *err)
     return state_add(m->state, &vga_state, 0, v);
 }
 
+/* The gate is the keyboard controller's or port 92h's; this chip puts the two together. */
+static void keyboard_a20(void *p, bool open)
+{
+    struct machine *m = p;
+    port92_keyboard_a20(&m->port92, open);
+}
+
+static void a20(void *p, bool open)
+{
+    struct machine *m = p;
+    if (m->vm && m->engine->a20)
+        m->engine->a20(m->vm, open);
+}
+
 int pc_build(struct machine *m, struct error *err)
 {
     struct irq_line irq8 = machine_line(m, 8), gsi = machine_line(m, 0);
     struct i8042_config kc = {
-        .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = NULL, .reset = machine_request_reset, .ctx = m
+        .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
     };
     struct acpi_pm_config pc = {
         .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m
@@ -82,7 +96,7 @@ int pc_build(struct machine *m, struct error *err)
     mc146818_set_memory(&m->rtc, m->low_ram, m->c.ram - m->low_ram);
     mc146818_set(&m->rtc, 0x5f, (u8)(m->cpus - 1)); /* where SeaBIOS and its guests look for the number of CPUs */
     i8042_init(&m->i8042, &kc);
-    port92_init(&m->port92, NULL, machine_request_reset, m);
+    port92_init(&m->port92, a20, machine_request_reset, m);
     acpi_pm_init(&m->pm, &pc);
     hpet_init(&m->hpet, m->c.loop, &gsi);
     fw_cfg_init(&m->fw_cfg);

@@ -7,6 +7,8 @@
 
 #include "pci/internal.h"
 
+enum { REGIONS = PCI_BARS + 1 };
+
 static u32 config_get32(const struct pci_function *f, u32 at)
 {
     return config_get16(f, at) | (u32)config_get16(f, at + 2) << 16;
@@ -14,7 +16,7 @@ static u32 config_get32(const struct pci_function *f, u32 at)
 
 static u32 bar_register(u32 n)
 {
-    return PCI_BASE_ADDRESS + 4 * n;
+    return n == PCI_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS + 4 * n;
 }
 
 /* Where software wants BAR n, or UNMAPPED: not decoded, or at 0, which is how one without an address reads. */
@@ -25,10 +27,12 @@ static u64 wanted(const struct pci_function *f, u32 n)
 
     if (!bar->size || !(config_get(f, PCI_COMMAND) & (bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY)))
         return UNMAPPED;
-    base = config_get32(f, bar_register(n)) & ~(bar->flags & PCI_BAR_IO ? BAR_IO_FLAGS : BAR_FLAGS);
+    if (n == PCI_ROM && !(config_get(f, PCI_ROM_ADDRESS) & ROM_ENABLE))
+        return UNMAPPED;
+    base = config_get32(f, bar_register(n)) & ~(n == PCI_ROM ? ROM_FLAGS : bar->flags & PCI_BAR_IO ? BAR_IO_FLAGS : BAR_FLAGS);
     if (bar->flags & PCI_BAR_64)
         base |= (u64)config_get32(f, bar_register(n + 1)) << 32;
-    return base ? base : UNMAPPED;
+    return base && !(bar->memory && base < MiB(1)) ? base : UNMAPPED;
 }
 
 static struct bus *space(const struct pci_bus *b, const struct pci_bar *bar)
@@ -38,18 +42,35 @@ static struct bus *space(const struct pci_bus *b, const struct pci_bar *bar)
 
 static void unmap(struct pci_bus *b, struct pci_bar *bar)
 {
-    if (bar->at != UNMAPPED)
-        bus_remove(space(b, bar), bar->at, bar->dev);
+    if (bar->at == UNMAPPED)
+        return;
+    if (bar->memory)
+        memory_unmap(b->c.memory, bar->at);
+    bus_remove(space(b, bar), bar->at, bar->dev);
     bar->at = UNMAPPED;
 }
 
+/* One that is memory has its place on the bus, too: over a chip of the board it cannot be, and a ROM's writes go there. */
+static void map(struct pci_bus *b, struct pci_bar *bar, u64 at)
+{
+    static const struct bus_ops nothing = { 0 };
+    const struct bus_range r = { at, bar->size, bar->ops ? bar->ops : &nothing, bar->dev, bar->lock, bar->name };
+
+    if (bus_add(space(b, bar), &r)) /* over a chip of the board, past the end: it answers nowhere */
+        return;
+    if (bar->memory && memory_map(b->c.memory, at, bar->size, bar->memory, 0, false))
+        bus_remove(space(b, bar), at, bar->dev); /* over RAM */
+    else
+        bar->at = at;
+}
+
 /* Does an earlier BAR of the same space have any of these addresses? */
-static bool taken(const struct pci_bus *b, u32 devfn, u32 n, u64 base, const u64 to[PCI_FUNCTIONS][PCI_BARS])
+static bool taken(const struct pci_bus *b, u32 devfn, u32 n, u64 base, const u64 to[PCI_FUNCTIONS][REGIONS])
 {
     const struct pci_bar *bar = &b->fn[devfn]->bar[n];
 
     for (u32 i = 0; i <= devfn; i++)
-        for (u32 k = 0; b->fn[i] && k < (i == devfn ? n : PCI_BARS); k++) {
+        for (u32 k = 0; b->fn[i] && k < (i == devfn ? n : REGIONS); k++) {
             const struct pci_bar *other = &b->fn[i]->bar[k];
             if (to[i][k] != UNMAPPED && !((other->flags ^ bar->flags) & PCI_BAR_IO) &&
                 base <= to[i][k] + (other->size - 1) && to[i][k] <= base + (bar->size - 1))
@@ -61,38 +82,36 @@ static bool taken(const struct pci_bus *b, u32 devfn, u32 n, u64 base, const u64
 /* A function of the registers alone, not of how they came to be so: a restored machine has them where the saved one had. */
 void bars_update(struct pci_bus *b)
 {
-    u64 to[PCI_FUNCTIONS][PCI_BARS];
+    u64 to[PCI_FUNCTIONS][REGIONS];
 
     for (u32 i = 0; i < PCI_FUNCTIONS; i++)
-        for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
+        for (u32 n = 0; b->fn[i] && n < REGIONS; n++) {
             u64 base = wanted(b->fn[i], n);
             to[i][n] = base != UNMAPPED && !taken(b, i, n, base, to) ? base : UNMAPPED;
             if (b->fn[i]->bar[n].at != to[i][n])
                 unmap(b, &b->fn[i]->bar[n]);
         }
     for (u32 i = 0; i < PCI_FUNCTIONS; i++)
-        for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
+        for (u32 n = 0; b->fn[i] && n < REGIONS; n++) {
             struct pci_bar *bar = &b->fn[i]->bar[n];
-            if (bar->at == to[i][n])
-                continue;
-            struct bus_range r = { to[i][n], bar->size, bar->ops, bar->dev, bar->lock, bar->name };
-            if (!bus_add(space(b, bar), &r)) /* over a chip of the board, past the end: it answers nowhere */
-                bar->at = to[i][n];
+            if (bar->at != to[i][n])
+                map(b, bar, to[i][n]);
         }
 }
 
 void pci_bar_init(struct pci_function *f, u32 n, const struct pci_bar *bar)
 {
     u64 mask = ~(bar->size - 1);
-    bool io = bar->flags & PCI_BAR_IO, wide = bar->flags & PCI_BAR_64;
+    bool io = bar->flags & PCI_BAR_IO, wide = bar->flags & PCI_BAR_64, rom = n == PCI_ROM;
 
-    assert(n + wide < PCI_BARS && !(bar->size & (bar->size - 1)) && bar->size >= (io ? 4 : 16) && !(io && wide));
+    assert(!bar->memory || (!io && bar->size >= GUEST_PAGE_SIZE && bar->size <= bar->memory->size));
+    assert(rom ? !bar->flags && bar->size > ROM_FLAGS : n + wide < PCI_BARS && !(bar->size & (bar->size - 1)) && bar->size >= (io ? 4 : 16) && !(io && wide));
     assert(!f->bar[n].size && (wide || bar->size <= GiB(2)));
     f->bar[n] = *bar;
     f->bar[n].at = UNMAPPED;
     f->config[bar_register(n)] =
         (u8)(io ? BAR_IO : (wide ? BAR_64 : 0) | (bar->flags & PCI_BAR_PREFETCH ? BAR_PREFETCH : 0));
-    pci_put32(f->wmask + bar_register(n), (u32)mask);
+    pci_put32(f->wmask + bar_register(n), (u32)mask | (rom ? ROM_ENABLE : 0));
     if (wide)
         pci_put32(f->wmask + bar_register(n + 1), (u32)(mask >> 32));
     f->wmask[PCI_COMMAND] |= io ? COMMAND_IO : COMMAND_MEMORY;
@@ -104,7 +123,7 @@ void pci_remove(struct pci_function *f)
 
     pci_set_intx(f, false);
     pthread_mutex_lock(&b->lock);
-    for (u32 n = 0; n < PCI_BARS; n++)
+    for (u32 n = 0; n < REGIONS; n++)
         unmap(b, &f->bar[n]);
     b->fn[f->devfn] = NULL;
     bars_update(b); /* what it covered comes to light */
@@ -147,7 +166,7 @@ static void place(struct pci_function *f, u32 n, struct window *io, struct windo
             pci_put32(f->config + bar_register(n + 1), (u32)(at >> 32));
     }
     pci_put32(f->config + bar_register(n), (u32)at | (f->config[bar_register(n)] & BAR_FLAGS));
-    if (at)
+    if (at && n != PCI_ROM) /* which stays off */
         f->config[PCI_COMMAND] |= bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY;
 }
 
@@ -160,7 +179,7 @@ void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
     pthread_mutex_lock(&b->lock);
     for (u32 bit = 64; bit-- > 0;) /* largest first leaves no gaps */
         for (u32 i = 0; i < PCI_FUNCTIONS; i++)
-            for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++)
+            for (u32 n = 0; b->fn[i] && n < REGIONS; n++)
                 if (b->fn[i]->bar[n].size == BIT(bit))
                     place(b->fn[i], n, &io, &low, &high);
     for (u32 i = 0; i < PCI_FUNCTIONS; i++)

@@ -47,7 +47,7 @@ static void config_write(struct pci_function *f, u32 at, u32 len, u32 value)
             config_put(f, i, v);
     }
     bool command = touches(at, len, PCI_COMMAND, 2);
-    if (command || touches(at, len, PCI_BASE_ADDRESS, PCI_BARS * 4))
+    if (command || touches(at, len, PCI_BASE_ADDRESS, PCI_BARS * 4) || touches(at, len, PCI_ROM_ADDRESS, 4))
         bars_update(f->bus);
     if (command || (f->msi && touches(at, len, f->msi, 24)) || (f->msix && touches(at, len, f->msix, 12)))
         interrupts_update(f);
@@ -225,7 +225,7 @@ void pci_function_init(struct pci_function *f, const char *name, u16 vendor, u16
     pci_put16(f->config + PCI_SUBSYSTEM_ID, subsystem);
     pci_put16(f->wmask + PCI_COMMAND, COMMAND_MASTER | COMMAND_PARITY | COMMAND_SERR);
     f->wmask[PCI_CACHE_LINE_SIZE] = f->wmask[PCI_LATENCY_TIMER] = 0xff;
-    for (u32 i = 0; i < PCI_BARS; i++)
+    for (u32 i = 0; i < ARRAY_SIZE(f->bar); i++)
         f->bar[i].at = UNMAPPED;
 }
 

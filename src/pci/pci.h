@@ -8,7 +8,8 @@
  *
  * A BAR that cannot be where the guest puts it (over a chip of the board or another BAR, at 0, past the end of the
  * address space) answers nowhere until it can; RAM is found before any BAR.  Of BARs that overlap, the one of the lower
- * devfn and number answers.
+ * devfn and number answers.  A BAR that is memory (a frame buffer, an option ROM) is a region of guest memory where it is,
+ * and answers nowhere below 1 MiB, where regions are the board's.
  *
  * Threads: configuration and BAR accesses on vCPU threads, under the bus's lock (config) or the lock given for the BAR.
  * pci_set_intx, pci_msix_notify, pci_msi_notify: any thread, a device's lock may be held.  The rest: while no vCPU runs.
@@ -23,14 +24,16 @@
 #include "base/error.h"
 #include "irq/irq.h"
 #include "memory/bus.h"
+#include "memory/memory.h"
 #include "state/state.h"
 
-enum { PCI_SLOTS = 32, PCI_BARS = 6, PCI_CONFIG_SIZE = 4096, PCI_MSIX_MAX = 128, PCI_INTX_LINES = 4 };
+enum { PCI_SLOTS = 32, PCI_BARS = 6, PCI_ROM = PCI_BARS /* the expansion ROM's */, PCI_CONFIG_SIZE = 4096, PCI_MSIX_MAX = 128, PCI_INTX_LINES = 4 };
 
 struct pci_bus;
 
 struct pci_bus_config {
     struct bus *ports, *mmio;
+    struct memory *memory; /* for BARs that are memory; NULL: there are none */
     /* Where a device's INTA..INTD go: line (slot + pin) % 4, as PIIX boards wire PIRQA..PIRQD. */
     struct irq_line intx[PCI_INTX_LINES];
     void (*msi)(void *ctx, u64 address, u32 data); /* any thread */
@@ -49,7 +52,10 @@ enum pci_bar_flags { PCI_BAR_IO = 1, PCI_BAR_64 = 2, PCI_BAR_PREFETCH = 4 };
 struct pci_bar {
     u64 size;               /* a power of two, at least 16 (memory) or 4 (I/O); 0: none */
     u32 flags;
-    const struct bus_ops *ops;
+    /* It is memory, from this piece's offset 0 on, at least as large as the BAR; which is a page or more. If it is a ROM,
+       writes go to ops. */
+    const struct memory_piece *memory;
+    const struct bus_ops *ops; /* may be NULL for memory */
     void *dev;
     pthread_mutex_t *lock;  /* as struct bus_range */
     const char *name;
@@ -66,7 +72,7 @@ struct pci_function {
     const char *name;
     u8 config[PCI_CONFIG_SIZE], wmask[PCI_CONFIG_SIZE], w1c[PCI_CONFIG_SIZE]; /* value, bits software writes, bits it clears by 1 */
     u8 reset[PCI_CONFIG_SIZE];                                                  /* config at power-on, taken by pci_add */
-    struct pci_bar bar[PCI_BARS];
+    struct pci_bar bar[PCI_BARS + 1];
     u8 next_cap;            /* private: where the next capability goes */
     u8 msi, msix;           /* their offsets, 0: none */
     u16 msix_vectors;
@@ -88,7 +94,8 @@ void pci_bus_free(struct pci_bus *b);
 /* class_code: 24 bits, base class << 16 | sub-class << 8 | interface. */
 void pci_function_init(struct pci_function *f, const char *name, u16 vendor, u16 device, u8 revision, u32 class_code,
                        u16 subsystem_vendor, u16 subsystem);
-void pci_bar_init(struct pci_function *f, u32 n, const struct pci_bar *bar); /* a 64-bit one takes n and n + 1 */
+void pci_bar_init(struct pci_function *f, u32 n, const struct pci_bar *bar); /* a 64-bit one takes n and n + 1. PCI_ROM: at
+                                                                                least 2 KiB, no flags */
 /* A capability of len bytes (id and next pointer included), zeroed and read-only; returns its offset. */
 u8 pci_add_capability(struct pci_function *f, u8 id, u8 len);
 /* INTA#. */

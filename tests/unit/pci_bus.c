@@ -10,6 +10,7 @@ enum { ECAM = 0xe0000000 };
 
 struct rig {
     struct bus *ports, *mmio;
+    struct memory *memory;
     struct pci_bus *pci;
     struct state_list *state;
     struct pci_function f[3];
@@ -61,7 +62,8 @@ static void rig_new(struct rig *r)
     struct error err = { "" };
     memset(r, 0, sizeof *r);
     r->ports = bus_new(0x10000), r->mmio = bus_new(1ull << 52), r->state = state_list_new();
-    struct pci_bus_config c = { .ports = r->ports, .mmio = r->mmio, .msi = on_msi, .ctx = r, .cf8_bytes = &cf9_ops,
+    CHECK((r->memory = memory_new(&err)) != NULL);
+    struct pci_bus_config c = { .ports = r->ports, .mmio = r->mmio, .memory = r->memory, .msi = on_msi, .ctx = r, .cf8_bytes = &cf9_ops,
                                 .cf8_dev = r, .ecam = ECAM, .mmio32 = 0xc0000000, .mmio32_size = MiB(256),
                                 .mmio64 = GiB(32), .mmio64_size = GiB(32), .io = 0x1000, .io_size = 0x1000 };
     for (u32 i = 0; i < PCI_INTX_LINES; i++)
@@ -93,6 +95,7 @@ static void rig_free(struct rig *r)
     state_list_free(r->state);
     bus_free(r->ports);
     bus_free(r->mmio);
+    memory_free(r->memory);
 }
 
 static u64 ecam(struct rig *r, u32 f, u32 at, unsigned size)
@@ -266,6 +269,86 @@ TEST(bars_that_cannot_be_where_they_are_put)
     pci_remove(&r.f[0]);
     CHECK_EQ(bus_read(r.mmio, 0xd0000000, 1), 0x33);
     CHECK_EQ(cf8(&r, 3 << 3, 0, 4), 0xffffffff);
+    rig_free(&r);
+}
+
+static void cf8_write(struct rig *r, u32 devfn, u32 at, unsigned size, u64 v)
+{
+    bus_write(r->ports, 0xcf8, 4, 0x80000000 | devfn << 8 | (at & 0xfc));
+    bus_write(r->ports, 0xcfc + (at & 3), size, v);
+}
+
+static u8 seen(struct rig *r, u64 gpa)
+{
+    u8 b;
+    return memory_read(r->memory, gpa, &b, 1) ? (u8)bus_read(r->mmio, gpa, 1) : b;
+}
+
+TEST(bars_that_are_memory)
+{
+    struct rig r;
+    struct pci_function card, *f = &card;
+    struct memory_piece *vram, *rom;
+    struct error err = { "" };
+    u8 chip[64] = { 0x77 };
+    enum { CARD = 9 << 3, ROM = 0x30 };
+    rig_new(&r);
+    CHECK_EQ(memory_piece(r.memory, &vram, "vram", MiB(1), false, &err), 0);
+    CHECK_EQ(memory_piece(r.memory, &rom, "rom", KiB(64), true, &err), 0);
+    CHECK_EQ(memory_add(r.memory, "ram", MiB(1), MiB(1), false, &err), 0);
+    vram->host[0] = 0xaa, rom->host[0] = 0x55;
+    pci_function_init(f, "card", 0x1234, 0x1111, 1, 0x030000, 0, 0);
+    pci_bar_init(f, 0, &(struct pci_bar){ .size = MiB(1), .flags = PCI_BAR_PREFETCH, .memory = vram, .name = "vram" });
+    pci_bar_init(f, PCI_ROM, &(struct pci_bar){ .size = KiB(64), .memory = rom, .ops = &reg_ops, .dev = chip });
+    CHECK_EQ(pci_add(r.pci, f, 9, 0, r.state, &err), 0);
+    cf8_write(&r, CARD, 0x10, 4, 0xffffffff), cf8_write(&r, CARD, ROM, 4, 0xffffffff);
+    CHECK_EQ(cf8(&r, CARD, 0x10, 4), 0xfff00008);
+    CHECK_EQ(cf8(&r, CARD, ROM, 4), 0xffff0001);
+
+    /* Decoding, moving; the ROM has a switch of its own, and what is written to it goes to the device. */
+    cf8_write(&r, CARD, 0x10, 4, 0xd0000000), cf8_write(&r, CARD, ROM, 4, 0xd8000000);
+    CHECK_EQ(seen(&r, 0xd0000000), 0xff);
+    cf8_write(&r, CARD, 4, 2, 2);
+    CHECK_EQ(seen(&r, 0xd0000000), 0xaa);
+    CHECK_EQ(seen(&r, 0xd8000000), 0xff);
+    cf8_write(&r, CARD, ROM, 4, 0xd8000001);
+    CHECK_EQ(seen(&r, 0xd8000000), 0x55);
+    CHECK_EQ(memory_write(r.memory, 0xd8000000, chip, 1), -EROFS);
+    bus_write(r.mmio, 0xd8000000, 1, 0x99);
+    CHECK_EQ(chip[0], 0x99);
+    cf8_write(&r, CARD, 0x10, 4, 0xe8000000);
+    CHECK_EQ(seen(&r, 0xd0000000), 0xff);
+    CHECK_EQ(memory_write(r.memory, 0xe8000000, "x", 1), 0);
+    CHECK_EQ(vram->host[0], 'x');
+
+    /* Where it cannot be: over RAM, a chip, ECAM, another BAR, below 1 MiB. */
+    cf8_write(&r, CARD, 0x10, 4, MiB(1));
+    CHECK_EQ(f->bar[0].at, UINT64_MAX);
+    CHECK_EQ(seen(&r, MiB(1)), 0);
+    CHECK_EQ(bus_add(r.mmio, &(struct bus_range){ 0xfec00000, 32, &reg_ops, chip, NULL, "chip" }), 0);
+    cf8_write(&r, CARD, 0x10, 4, 0xfec00000);
+    CHECK_EQ(f->bar[0].at, UINT64_MAX);
+    CHECK_EQ(seen(&r, 0xfec00000), 0x99);
+    cf8_write(&r, CARD, 0x10, 4, ECAM);
+    CHECK_EQ(f->bar[0].at, UINT64_MAX);
+    cf8_write(&r, CARD, ROM, 4, 0xc0001);
+    CHECK_EQ(f->bar[PCI_ROM].at, UINT64_MAX);
+    cf8_write(&r, CARD, 0x10, 4, 0xd0000000), cf8_write(&r, CARD, ROM, 4, 0xd0010001);
+    CHECK_EQ(seen(&r, 0xd0010000), vram->host[0x10000]);
+    CHECK_EQ(f->bar[PCI_ROM].at, UINT64_MAX);
+
+    /* Firmware gives both addresses, and leaves the ROM off; reset takes them away; so does unplugging. */
+    cf8_write(&r, CARD, ROM, 4, 0);
+    pci_assign(r.pci, (const u8[4]){ 0 });
+    CHECK(f->bar[0].at >= 0xc0000000 && f->bar[0].at < 0xd0000000);
+    CHECK_EQ(f->bar[PCI_ROM].at, UINT64_MAX);
+    CHECK(cf8(&r, CARD, ROM, 4) >= 0xc0000000);
+    const u32 n = r.memory->nregions;
+    pci_reset(r.pci);
+    CHECK_EQ(r.memory->nregions, n - 1);
+    pci_assign(r.pci, (const u8[4]){ 0 });
+    pci_remove(f);
+    CHECK_EQ(r.memory->nregions, n - 1);
     rig_free(&r);
 }
 
