@@ -382,3 +382,339 @@ TEST(modes)
     }
     rig_free(g);
 }
+
+/* ---- DISPI ---- */
+
+static void vbe(struct rig *g, u16 index, u16 value)
+{
+    vbe_ports_ops.write(&g->v, 0, 2, index);
+    vbe_ports_ops.write(&g->v, 1, 2, value);
+}
+
+static u16 vbe_get(struct rig *g, u16 index)
+{
+    vbe_ports_ops.write(&g->v, 0, 2, index);
+    return (u16)vbe_ports_ops.read(&g->v, 1, 2);
+}
+
+static const struct pci_bar *bar(struct rig *g, u32 n) { return &g->v.pci.bar[n]; }
+
+/* Pixel x, y as a person would compute it. */
+static u32 vbe_dot(const struct rig *g, u32 bpp, u32 virt, u32 x, u32 y)
+{
+    const u64 n = (u64)y * virt + x;
+    const u8 *p = g->vram + n * ((bpp + 7) / 8) % VGA_VRAM_SIZE;
+    u32 v = 0, color = 0;
+
+    switch (bpp) {
+    case 4:
+        for (u32 i = 0; i < 4; i++)
+            color |= (g->vram[((u64)y * ((virt + 7) / 8) + x / 8) * 4 % VGA_VRAM_SIZE + i] >> (7 - x % 8) & 1u) << i;
+        return rgb(g, dac_of(g, color & g->att[0x12]));
+    case 8:
+        return rgb(g, *p);
+    case 15:
+    case 16:
+        v = p[0] | p[1] << 8;
+        for (u32 i = 0, bits; i < 3; i++, v >>= bits) { /* blue first */
+            bits = i == 1 && bpp == 16 ? 6 : 5;
+            u32 c = v & ((1u << bits) - 1);
+            color |= (bits == 5 ? c * 8 + c / 4 : c * 4 + c / 16) << i * 8;
+        }
+        return color;
+    default:
+        return p[0] | (u32)p[1] << 8 | (u32)p[2] << 16;
+    }
+}
+
+TEST(vbe_modes)
+{
+    static const u16 size[][2] = { { 640, 480 }, { 800, 600 }, { 1024, 768 }, { 1366, 768 }, { 1920, 1200 }, { 2560, 1600 } };
+    static const u16 depth[] = { 4, 8, 15, 16, 24, 32 };
+    struct rig *g = rig_new();
+
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_ID), 0xb0c5);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIDEO_MEMORY_64K), 256);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_GETCAPS);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_XRES), 2560);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_YRES), 1600);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_BPP), 32);
+    set_mode(g, &vga_mode[10]); /* 12h: planes as 4-bit modes want them */
+    random_colors(g);
+    for (u32 i = 0; i < ARRAY_SIZE(size); i++)
+        for (u32 k = 0; k < ARRAY_SIZE(depth); k++) {
+            u32 w, h, wrong = 0, virt = size[i][0] + (rnd() % 3 ? 0 : rnd() % 500), x0 = rnd() % 100, y0 = rnd() % 50;
+            for (u64 n = 0; n < VGA_VRAM_SIZE; n += 4096)
+                memset(g->vram + n, 0xee, 64);
+            vbe(g, VBE_DISPI_INDEX_ENABLE, 0);
+            vbe(g, VBE_DISPI_INDEX_XRES, size[i][0]);
+            vbe(g, VBE_DISPI_INDEX_YRES, size[i][1]);
+            vbe(g, VBE_DISPI_INDEX_BPP, depth[k]);
+            vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_ENABLED | VBE_DISPI_LFB_ENABLED | (i ? 0 : VBE_DISPI_NOCLEARMEM));
+            CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_WIDTH), size[i][0]);
+            CHECK_EQ(g->vram[0], i ? 0 : 0xee);
+            vbe(g, VBE_DISPI_INDEX_VIRT_WIDTH, (u16)virt);
+            vbe(g, VBE_DISPI_INDEX_X_OFFSET, (u16)x0);
+            vbe(g, VBE_DISPI_INDEX_Y_OFFSET, (u16)y0);
+            for (u64 n = 0; n < VGA_VRAM_SIZE; n += 8) { /* through the frame buffer's BAR, some of it */
+                if (n % 0x100000 == 0)
+                    bar(g, 0)->ops->write(bar(g, 0)->dev, n, 8, (u64)rnd() << 32 | rnd());
+                else
+                    *(u64 *)(void *)(g->vram + n) = (u64)rnd() << 32 | rnd();
+            }
+            display_refresh(g->d);
+            display_size(g->d, &w, &h);
+            CHECK(w == size[i][0] && h == size[i][1]);
+            for (u32 y = 0; y < h; y++)
+                for (u32 x = rnd() % 64; x < w && wrong < 3; x += 1 + rnd() % 64) {
+                    u32 got = display_pixels(g->d)[y * w + x] & 0xffffff, want = vbe_dot(g, depth[k], virt, x0 + x, y0 + y);
+                    if (got != want) {
+                        test_fail(__FILE__, __LINE__, "%ux%u, %u bits: %u, %u is %06x, not %06x", w, h, depth[k], x, y, got, want);
+                        wrong++;
+                    }
+                }
+        }
+    rig_free(g);
+}
+
+TEST(vbe_window)
+{
+    struct rig *g = rig_new();
+
+    set_misc(g, 0x63);
+    vbe(g, VBE_DISPI_INDEX_XRES, 1024);
+    vbe(g, VBE_DISPI_INDEX_YRES, 768);
+    vbe(g, VBE_DISPI_INDEX_BPP, 32);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_ENABLED);
+    for (u32 bank = 0; bank < 256; bank += 51) {
+        vbe(g, VBE_DISPI_INDEX_BANK, (u16)bank);
+        vga_window_ops.write(&g->v, 0xfff8, 8, 0x1122334455667788 + bank);
+        CHECK_EQ(*(u64 *)(void *)(g->vram + bank * 0x10000 + 0xfff8), 0x1122334455667788 + bank);
+        CHECK_EQ(vga_window_ops.read(&g->v, 0xfffc, 4), 0x11223344);
+        CHECK_EQ(vga_window_ops.read(&g->v, 0x10000, 4), 0xffffffff);
+    }
+    vbe(g, VBE_DISPI_INDEX_BANK, 0x1234); /* there are 256 */
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_BANK), 0x34);
+    /* What a BAR access does is what a port does. */
+    const struct pci_bar *b = bar(g, 2);
+    CHECK_EQ(b->ops->read(b->dev, 0x500, 2), 0xb0c5);
+    b->ops->write(b->dev, 0x500 + 2 * VBE_DISPI_INDEX_X_OFFSET, 2, 77);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_X_OFFSET), 77);
+    b->ops->write(b->dev, 0x40e, 2, 0x0508); /* 3CEh, 3CFh: bit mask 5 */
+    CHECK_EQ(inport(g, 0x3cf), 5);
+    CHECK_EQ(b->ops->read(b->dev, 0x600, 2) & 0xffff, 0xffff);
+    rig_free(g);
+}
+
+/* ---- sequences in the middle, and what survives them ---- */
+
+static void move_to_another(struct rig *g)
+{
+    struct state_list *l = state_list_new(), *k = state_list_new();
+    struct state_buf b = { 0 };
+    struct error err;
+    static struct vga other;
+
+    vga_init(&other, g->vram, VGA_VRAM_SIZE, NULL); /* clears video memory */
+    CHECK_EQ(state_add(l, &vga_state, 0, &g->v) | state_add(k, &vga_state, 0, &other), 0);
+    CHECK_EQ(state_save(l, &b, &err), 0);
+    CHECK_EQ(state_load(k, b.data, b.len, &err), 0);
+    vga_reset(&g->v);
+    state_buf_free(&b);
+    CHECK_EQ(state_save(k, &b, &err), 0);
+    CHECK_EQ(state_load(l, b.data, b.len, &err), 0);
+    state_buf_free(&b);
+    state_list_free(l);
+    state_list_free(k);
+    vga_destroy(&other);
+}
+
+TEST(flip_flops)
+{
+    struct rig *g = rig_new();
+
+    set_misc(g, 0x67);
+    inport(g, 0x3da);
+    port(g, 0x3c0, 0x31);
+    move_to_another(g);
+    port(g, 0x3c0, 0x2a); /* data, still */
+    CHECK_EQ(inport(g, 0x3c0), 0x31);
+    CHECK_EQ(inport(g, 0x3c1), 0x2a);
+    port(g, 0x3c0, 0x12);
+    inport(g, 0x3ba); /* not there in colour */
+    port(g, 0x3c0, 5);
+    CHECK_EQ(inport(g, 0x3c1), 5);
+
+    port(g, 0x3c8, 254);
+    for (u8 i = 0; i < 8; i++) { /* across the end; a colour takes effect as a whole */
+        port(g, 0x3c9, i | 0xc0);
+        move_to_another(g);
+    }
+    CHECK_EQ(inport(g, 0x3c7), 0);
+    CHECK_EQ(inport(g, 0x3c8), 0);
+    port(g, 0x3c7, 254);
+    CHECK_EQ(inport(g, 0x3c7), 3);
+    for (u8 i = 0; i < 9; i++) {
+        CHECK_EQ(inport(g, 0x3c9), i < 6 ? i : 0);
+        move_to_another(g);
+    }
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_8BIT_DAC);
+    port(g, 0x3c8, 7);
+    port(g, 0x3c9, 0xff), port(g, 0x3c9, 0x80), port(g, 0x3c9, 0x7f);
+    port(g, 0x3c7, 7);
+    CHECK_EQ(inport(g, 0x3c9), 0xff);
+
+    port(g, 0x3d4, 0x11), port(g, 0x3d5, 0x80); /* protects 0 to 7, but for line compare's bit */
+    port(g, 0x3d4, 0), port(g, 0x3d5, 0x55);
+    CHECK_EQ(inport(g, 0x3d5), 0);
+    port(g, 0x3d4, 7), port(g, 0x3d5, 0xff);
+    CHECK_EQ(inport(g, 0x3d5), 0x10);
+    CHECK_EQ(inport(g, 0x3b5), 0xff);
+    port(g, 0x3da, 3);
+    CHECK_EQ(inport(g, 0x3ca), 3);
+
+    set_seq(g, 2, 15), set_seq(g, 4, 6), set_gfx(g, 6, 5), set_gfx(g, 8, 0xff);
+    *(u32 *)(void *)g->vram = 0x44332211;
+    vga_window_ops.read(&g->v, 0, 1);
+    move_to_another(g); /* the latches, too */
+    set_gfx(g, 5, 1);
+    vga_window_ops.write(&g->v, 1, 1, 0);
+    CHECK_EQ(((u32 *)(void *)g->vram)[1], 0x44332211);
+    port(g, 0x3c3, 0);
+    CHECK_EQ(inport(g, 0x3cc), 0xff);
+    CHECK_EQ(vga_window_ops.read(&g->v, 1, 1), 0xff);
+    port(g, 0x3c3, 1);
+    CHECK_EQ(inport(g, 0x3cc), 0x67);
+    rig_free(g);
+}
+
+/* Whoever waits for an edge gets it, however often he looks. */
+TEST(retrace)
+{
+    struct rig *g = rig_new();
+
+    for (u32 i = 0; i < ARRAY_SIZE(vga_mode); i++) {
+        set_mode(g, &vga_mode[i]);
+        for (u64 step = 500; step < 1000000000; step *= 3)
+            for (u32 edge = 0; edge < 4; edge++) {
+                u32 looks = 0;
+                for (; !(inport(g, crtc_port(g) + 6) & 8) == !(edge & 1) && looks < 100000; looks++)
+                    fake_now += step;
+                CHECK(looks < 100000);
+            }
+    }
+    rig_free(g);
+}
+
+TEST(text)
+{
+    struct rig *g = rig_new();
+    static struct display_text t;
+
+    CHECK(!display_text(g->d, &t));
+    set_mode(g, &vga_mode[1]);
+    for (u32 i = 0; i < 80 * 25; i++)
+        mem_write(g, 0x18000 + i * 2, 2, (i & 0xff) | 0x1e00);
+    set_crtc(g, 0x0d, 80); /* one line up */
+    set_crtc(g, 0x0e, (80 * 3 + 7) >> 8), set_crtc(g, 0x0f, (80 * 3 + 7) & 0xff);
+    set_crtc(g, 0x18, 47), set_crtc(g, 7, 0x0f), set_crtc(g, 9, 15); /* after three rows, the first ones again */
+    CHECK(display_text(g->d, &t));
+    CHECK(t.columns == 80 && t.rows == 25);
+    CHECK(t.cursor && t.cursor_column == 7 && (t.cursor_row == 2 || t.cursor_row == 6));
+    for (u32 i = 0; i < 80 * 3; i++)
+        CHECK(t.cell[i].character == ((i + 80) & 0xff) && t.cell[i].attribute == 0x1e);
+    for (u32 i = 0; i < 80 * 20; i++)
+        CHECK_EQ(t.cell[80 * 3 + i].character, i & 0xff);
+    set_mode(g, &vga_mode[0]);
+    CHECK(display_text(g->d, &t) && t.columns == 40 && t.rows == 25);
+    set_crtc(g, 9, 0x47); /* 8 lines a character */
+    CHECK(display_text(g->d, &t) && t.rows == 50);
+    set_mode(g, &vga_mode[2]);
+    CHECK(!display_text(g->d, &t));
+    rig_free(g);
+}
+
+/* A change is told, and only what changed. */
+static struct display_rect seen;
+static u32 nseen;
+static void changed(struct display_viewer *v, const struct display_rect *r, u32 n, bool resized)
+{
+    nseen = n;
+    seen = r[0];
+}
+
+TEST(changes)
+{
+    struct rig *g = rig_new();
+    struct display_viewer v = { .changed = changed };
+
+    display_look(g->d, &v);
+    set_mode(g, &vga_mode[11]);
+    random_colors(g);
+    display_refresh(g->d);
+    CHECK(nseen == 1 && seen.w == 640 && seen.h == 400);
+    nseen = 0;
+    display_refresh(g->d);
+    CHECK_EQ(nseen, 0);
+    mem_write(g, 320 * 10 + 7, 1, 1);
+    display_refresh(g->d);
+    CHECK(nseen == 1 && seen.x == 14 && seen.w == 2 && seen.y == 20 && seen.h == 2);
+    display_look_away(g->d, &v);
+    rig_free(g);
+}
+
+/* ---- anything at all, while it is drawn ---- */
+
+static bool hammering;
+static void *hammer(void *arg)
+{
+    struct rig *g = arg;
+    struct { const struct bus_ops *ops; void *dev; u64 size; } t[] = {
+        { &vga_ports_ops, &g->v, VGA_PORTS }, { &vbe_ports_ops, &g->v, VBE_PORTS }, { &vga_window_ops, &g->v, VGA_WINDOW_SIZE },
+        { bar(g, 2)->ops, bar(g, 2)->dev, VGA_MMIO_SIZE }, { bar(g, 0)->ops, bar(g, 0)->dev, VGA_VRAM_SIZE },
+    };
+    u32 steps = getenv("HAMMER_STEPS") ? (u32)atoi(getenv("HAMMER_STEPS")) : 1000000;
+
+    for (u32 i = 0; i < steps; i++) {
+        u32 n = rnd() % 8, k = n < ARRAY_SIZE(t) ? n : 0, size = MIN(1u << rnd() % 4, t[k].ops->max_size);
+        u64 at = rnd() % (t[k].size - size + 1), value = (u64)rnd() << 32 | rnd();
+        if (rnd() % 8 == 0)
+            value = rnd() & 1 ? 0 : UINT64_MAX;
+        if (k == 0 && rnd() % 2) /* an index and its data */
+            t[0].ops->write(&g->v, at & ~1ull, 1, rnd() % 32), at |= 1;
+        if (k == 1 && rnd() % 2) {
+            vbe(g, rnd() % 12, rnd() % 2 ? rnd() & 0xff : rnd() & 0xffff);
+        } else if (rnd() % 4) {
+            t[k].ops->write(t[k].dev, at, size, value);
+        } else {
+            t[k].ops->read(t[k].dev, at, size);
+        }
+        if (i % 50000 == 0)
+            set_misc(g, 0x67), port(g, 0x3c3, 1), vbe(g, VBE_DISPI_INDEX_ENABLE, 0), set_mode(g, &vga_mode[rnd() % ARRAY_SIZE(vga_mode)]);
+    }
+    __atomic_store_n(&hammering, false, __ATOMIC_RELEASE);
+    return NULL;
+}
+
+TEST(hammer)
+{
+    struct rig *g = rig_new();
+    static struct display_text t;
+    pthread_t thread;
+    u32 drawn = 0;
+
+    if (getenv("HAMMER_SEED"))
+        seed = strtoull(getenv("HAMMER_SEED"), NULL, 0) | 1;
+    hammering = true;
+    if (pthread_create(&thread, NULL, hammer, g))
+        return;
+    do {
+        display_refresh(g->d);
+        display_text(g->d, &t);
+        __atomic_fetch_add(&fake_now, 10000000, __ATOMIC_RELAXED);
+        drawn++;
+    } while (__atomic_load_n(&hammering, __ATOMIC_ACQUIRE));
+    pthread_join(thread, NULL);
+    printf("%u pictures\n", drawn);
+    rig_free(g);
+}
