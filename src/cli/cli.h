@@ -26,12 +26,21 @@ int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
+int cli_displayd(int argc, char **argv); /* the same */
+int cli_screenshot(int argc, char **argv);
+int cli_screen(int argc, char **argv);
+int cli_sendkey(int argc, char **argv);
+int cli_type(int argc, char **argv);
 int cli_image(int argc, char **argv);
 int cli_ssh(int argc, char **argv);
 int cli_cp(int argc, char **argv);
 void help_image(void);
 void help_ssh(void);
 void help_cp(void);
+void help_screenshot(void);
+void help_screen(void);
+void help_sendkey(void);
+void help_type(void);
 void help_run(void);
 void help_disk(void);
 void help_doctor(void);

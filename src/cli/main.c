@@ -17,6 +17,10 @@ const struct verb verbs[] = {
     { "cp", "copy files into such a machine and out of it", cli_cp, help_cp },
     { "disk", "make, look at and change disk images", cli_disk, help_disk },
     { "doctor", "say what this host offers and which engine would be used", cli_doctor, help_doctor },
+    { "screenshot", "the screen of a running machine, as a picture", cli_screenshot, help_screenshot },
+    { "screen", "what it says in a text mode; wait for words", cli_screen, help_screen },
+    { "sendkey", "press keys on its keyboard", cli_sendkey, help_sendkey },
+    { "type", "type text on it", cli_type, help_type },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },
     { NULL, NULL, NULL, NULL },
@@ -78,6 +82,8 @@ int main(int argc, char **argv)
         return usage_error("a command is needed, for example \"lodge run --kernel FILE\"; see \"lodge help\"");
     if (!strcmp(argv[1], "netd"))
         return cli_netd(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "displayd"))
+        return cli_displayd(argc - 1, argv + 1);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         v = verb_find("version");
     else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))

@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "chardev/chardev.h"
+#include "cli/api_client.h"
 #include "cli/cli.h"
 #include "cli/run.h"
 #include "image/image.h"
@@ -344,6 +345,8 @@ static const struct option_def options[] = {
     { "balloon", "[=SIZE]", "memory the guest does not use goes back to this host; SIZE\nof it at once", run_set_balloon },
     { "keep", "NAME", "an image: the machine and its disk stay, under this name;\nwithout it all goes with the run", set_keep },
     { "disk-size", "SIZE", "an image: its disk grows to this", set_disk_size },
+    { "display", "WHERE", "the screen: none (the default), vnc:HOST:PORT or\nvnc:unix:PATH, with password=FILE, tls-creds=DIR", run_set_display },
+    { "api-socket", "PATH", "the machine's control socket, HTTP and JSON; an image's\nmachine has one, by its name", run_set_api_socket },
     { "ssh-port", "PORT", "an image: its ssh is at this port of 127.0.0.1", set_ssh_port },
     { "code-cache", "SIZE[,after=N]", "software engine: memory for translated code (64M);\n0: interpret all; after N runs of a block (12)",
       set_code_cache },
@@ -423,6 +426,16 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     if (!o->memory_given)
         c->memory = GiB(1);
     if (!o->cpus_given)
+    c->name = m->name;
+    if (!c->api_socket) {
+        char dir[PATH_MAX];
+        char *path;
+        if ((r = api_path(m->name, dir, err)))
+            return r;
+        if (!(path = strdup(dir)))
+            return error_set(err, ENOMEM, "out of memory");
+        c->api_socket = path;
+    }
         c->cpus = MIN((u32)MAX(get_nprocs(), 1), 2u);
     if (!c->quiet)
         log_info("%s: \"lodge ssh %s\" logs in as %s%s", image->system[0] ? image->system : image->name, m->name, m->user,

@@ -3,6 +3,7 @@
 #include "display/display.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -23,6 +24,7 @@ struct display {
     struct display_viewer *viewers;
 };
 
+bool display_plugged(const struct display *d) { return d->ops != NULL; }
 u32 *display_pixels(struct display *d) { return d->pixels; }
 int display_memfd(const struct display *d) { return d->memfd; }
 
@@ -162,8 +164,8 @@ struct display *display_new(struct loop *loop, struct error *err)
         return NULL;
     }
     d->pixels = MAP_FAILED;
-    d->memfd = memfd_create("lodge-picture", MFD_CLOEXEC);
-    if (d->memfd >= 0 && !ftruncate(d->memfd, DISPLAY_BYTES))
+    d->memfd = memfd_create("lodge-picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    if (d->memfd >= 0 && !ftruncate(d->memfd, DISPLAY_BYTES) && !fcntl(d->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
         d->pixels = mmap(NULL, DISPLAY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, d->memfd, 0);
     if (d->pixels == MAP_FAILED) {
         error_set(err, errno, "no memory for the screen: %s", strerror(errno));

@@ -56,6 +56,8 @@ struct display_ops {
 /* The one device, or NULL to take it away. The picture is black until it draws; without a device it is 640x480 black. */
 void display_plug(struct display *d, const struct display_ops *ops, void *dev);
 
+bool display_plugged(const struct display *d);
+
 /* From refresh() only. Another size than now: all of the picture is black and counts as changed. Sizes beyond 1..MAX
    are cut to them: ask display_size. */
 void display_resize(struct display *d, u32 width, u32 height);

@@ -219,6 +219,11 @@ static const struct lapic_ops lapic_callbacks = {
 
 /* ---- events ------------------------------------------------------------- */
 
+bool machine_power_button(struct machine *m)
+{
+    return m->c.kind == MACHINE_PC && acpi_pm_power_button(&m->pm);
+}
+
 void machine_power_off(void *p)
 {
     struct machine *m = p;

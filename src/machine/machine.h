@@ -94,3 +94,6 @@ struct cpu_state *machine_cpu(struct machine *m, u32 i);
 void machine_drain_serial(struct machine *m, u64 patience_ns);
 
 #endif
+/* Presses the power button. False: there is none, or the guest does not listen to it. Any thread. */
+bool machine_power_button(struct machine *m);
+

@@ -102,6 +102,10 @@ static inline void config_defaults(struct vm_config *c)
     *c = (struct vm_config){ .engine = "auto",
                              .cpu = "host",
                              .cpus = 1,
+    const char *display;    /* --display vnc:..., without "vnc:"; NULL: none */
+    const char *api_socket; /* the control socket's path; NULL: none */
+    const char *name;       /* the machine's, for its screen's title; NULL: it has none */
+
                              .memory = MiB(512),
                              .code_cache = MiB(64),
                              .translate_after = 12,

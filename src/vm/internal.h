@@ -49,10 +49,14 @@ struct vm {
         u64 at; /* clock_ns() when it was over */
     } phase[16];
     u32 nphases;
-    u32 stopped; /* disks that wait; loop thread */
+    u32 stopped; /* disks that wait, and `paused`; loop thread */
+    bool paused; /* by the user */
     struct chardev *serial[MACHINE_SERIAL_PORTS];
     struct display *display; /* NULL: a machine without a screen */
     struct input *input;
+    struct vnc *vnc;
+    struct api *api;
+    struct shot *shots; /* api_screen.c's */
     struct machine *machine;
     struct engine_vm *engine_vm;
     struct vcpus *vcpus;
@@ -77,6 +81,10 @@ struct vm *vm_new(const struct vm_config *config);
 void timing_phase(struct vm *v, const char *name);
 /* Everything up to the machine's first reset; on failure vm_take_down still has to be called. */
 int must_check vm_build(struct vm *v, struct error *err);
+/* The user's wishes, loop thread. -EALREADY: it is (not) paused. */
+int vm_pause(struct vm *v);
+int vm_resume(struct vm *v);
+void vm_ask(struct vm *v, enum machine_event what); /* power-off, reset */
 /* -errno: a disk could not be written out, which was said. */
 int vm_take_down(struct vm *v);
 

@@ -18,6 +18,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "display/vnc.h"
+#include "vm/api.h"
 #include "vm/devices.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
@@ -95,32 +97,65 @@ static void say_triple_fault(struct vm *v, u32 vcpu)
               (unsigned long long)s->cr3);
 }
 
-/* The processors run, unless a disk waits for room on the host. */
+/* The processors run, unless a disk waits for room on the host or the user wants it so. */
 static void go_on(struct vm *v)
 {
     if (!v->stopped)
         vcpus_resume(v->vcpus);
 }
 
-static void on_disk_stop(void *ctx, const char *why)
+static void stop(struct vm *v)
 {
-    struct vm *v = ctx;
-    log_error("the machine waits: %s", why);
     if (!v->stopped++)
         vcpus_pause(v->vcpus);
 }
 
-static void on_disk_go(void *ctx)
+static void stop_no_more(struct vm *v)
 {
-    struct vm *v = ctx;
     if (--v->stopped)
         return;
-    log_error("the machine goes on");
     pthread_mutex_lock(&v->lock);
     const bool wanted = v->request == REQUEST_NONE && !v->ended;
     pthread_mutex_unlock(&v->lock);
     if (wanted)
         vcpus_resume(v->vcpus);
+}
+
+static void on_disk_stop(void *ctx, const char *why)
+{
+    log_error("the machine waits: %s", why);
+    stop(ctx);
+}
+
+static void on_disk_go(void *ctx)
+{
+    struct vm *v = ctx;
+    if (v->stopped == 1)
+        log_error("the machine goes on");
+    stop_no_more(v);
+}
+
+int vm_pause(struct vm *v)
+{
+    if (v->paused)
+        return -EALREADY;
+    v->paused = true;
+    stop(v);
+    return 0;
+}
+
+int vm_resume(struct vm *v)
+{
+    if (!v->paused)
+        return -EALREADY;
+    v->paused = false;
+    stop_no_more(v);
+    return 0;
+}
+
+void vm_ask(struct vm *v, enum machine_event what)
+{
+    on_machine_event(v, what, 0);
 }
 
 static void reboot(struct vm *v)
@@ -262,7 +297,7 @@ static int watch_signals(struct vm *v, struct error *err)
 
 static bool has_vga(const struct vm_config *c)
 {
-    return c->vga == CONFIG_VGA_STD;
+    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && c->display);
 }
 
 int vm_build(struct vm *v, struct error *err)
@@ -306,6 +341,9 @@ int vm_build(struct vm *v, struct error *err)
     mc.input = v->input;
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
+    if (c->display && (!v->display || !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input,
+                                                         v->loop, err))))
+        return v->display ? -EINVAL : error_set(err, EINVAL, "the machine micro has no screen: leave --display out, or use --machine pc");
     if ((rc = devices_plug(v->devices, v->machine, err)))
         return rc;
     timing_phase(v, "machine built");
@@ -334,17 +372,21 @@ int vm_build(struct vm *v, struct error *err)
     return rc;
 }
 
+    if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err)))
+        rc = -EINVAL;
 int vm_take_down(struct vm *v)
 {
     vcpus_free(v->vcpus);
     devices_quiet(v->devices);
     machine_free(v->machine);
+    api_close(v->api);
     int rc = devices_close(v->devices);
     if (v->engine_vm)
         v->engine->vm_destroy(v->engine_vm);
     display_free(v->display);
     input_free(v->input);
     for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
+    vnc_close(v->vnc);
         if (v->serial[i])
             chardev_close(v->serial[i]);
     if (v->signals.fd > 0) {

@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * screen.c - "lodge screen": what a machine's screen says in a text mode, at once or when a pattern comes up.
+ */
+#include <errno.h>
+#include <regex.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/loop.h"
+#include "cli/api_client.h"
+#include "cli/cli.h"
+
+enum { LOOK_MS = 100, TIMEOUT_S = 60 };
+
+struct screen_options {
+    const char *machine, *pattern;
+    u64 timeout;
+    bool json;
+};
+
+static int set_machine(void *to, const char *value, struct error *err)
+{
+    struct screen_options *o = to;
+    if (o->machine)
+        return error_set(err, EINVAL, "one machine at a time");
+    o->machine = value;
+    return 0;
+}
+static int set_text(void *to, const char *value, struct error *err) { return 0; } /* what it does anyway */
+static int set_json(void *to, const char *value, struct error *err)
+{
+    ((struct screen_options *)to)->json = true;
+    return 0;
+}
+static int set_wait(void *to, const char *value, struct error *err)
+{
+    ((struct screen_options *)to)->pattern = value;
+    return 0;
+}
+static int set_timeout(void *to, const char *value, struct error *err)
+{
+    if (parse_number(value, 0, 86400, &((struct screen_options *)to)->timeout))
+        return error_set(err, EINVAL, "--timeout %s: seconds, at most 86400", value);
+    return 0;
+}
+
+static const struct option_def options[] = {
+    { "", NULL, NULL, set_machine },
+    { "text", NULL, "the characters of a text mode, in UTF-8 (the default)", set_text },
+    { "json", NULL, "the same with the screen's size and the cursor", set_json },
+    { "wait", "PATTERN", "until the screen has a line that matches the extended\nregular expression", set_wait },
+    { "timeout", "SECONDS", "how long to wait (60); status 1 then", set_timeout },
+    { NULL, NULL, NULL, NULL },
+};
+
+void help_screen(void)
+{
+    puts("Usage: lodge screen NAME|SOCKET [OPTIONS]\n\n"
+         "Prints what the machine's screen says.  A screen of graphics has no characters: \"lodge screenshot\" has its\n"
+         "picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
+    options_help(options);
+    puts("\n  lodge screen vm --wait 'login:' --timeout 120 && lodge type vm --enter root");
+}
+
+static void print(const struct screen_options *o, const struct api_answer *a, json_t *screen)
+{
+    if (o->json)
+        puts(a->body);
+    else
+        fputs(json_string_value(json_object_get(screen, "text")), stdout);
+}
+
+/* 1: shown and printed, 0: not yet, or -errno. */
+static int look(const struct screen_options *o, const regex_t *pattern, struct error *err)
+{
+    struct api_answer a;
+    const int r = api_call(o->machine, "GET", "vm.screen-text", NULL, &a, err);
+
+    if (r) /* graphics: perhaps text later */
+        return o->pattern && a.status == 409 ? 0 : r;
+    json_t *screen = json_loads(a.body, 0, NULL);
+    const char *text = json_string_value(json_object_get(screen, "text"));
+    int shown = text ? 1 : error_set(err, EIO, "the machine's answer is no screen");
+    if (text && o->pattern)
+        shown = !regexec(pattern, text, 0, NULL, 0);
+    if (shown > 0)
+        print(o, &a, screen);
+    json_decref(screen);
+    free(a.body);
+    return shown;
+}
+
+int cli_screen(int argc, char **argv)
+{
+    struct screen_options o = { .timeout = TIMEOUT_S };
+    struct error err = { "" };
+    regex_t pattern;
+    int r;
+
+    if (options_parse(options, argc, argv, &o, &err))
+        return usage_error("%s", err.text);
+    if (!o.machine)
+        return usage_error("whose screen? \"lodge screen NAME|SOCKET\"");
+    if (o.pattern && regcomp(&pattern, o.pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE))
+        return usage_error("--wait %s: no regular expression", o.pattern);
+    const u64 end = clock_ns() + o.timeout * 1000000000ull;
+    while (!(r = look(&o, &pattern, &err)) && clock_ns() < end)
+        usleep(LOOK_MS * 1000);
+    if (o.pattern)
+        regfree(&pattern);
+    if (!r)
+        log_error("the screen of %s did not show \"%s\" in %llu s%s%s", o.machine, o.pattern, (unsigned long long)o.timeout,
+                  err.text[0] ? ": " : "", err.text);
+    else if (r < 0)
+        log_error("%s", err.text);
+    return r > 0 ? STATUS_OK : STATUS_FAILED;
+}

@@ -1,0 +1,198 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * viewer.c - one viewer's process: libvncserver on a connected socket, the picture read where the machine draws it.
+ */
+#include <errno.h>
+#include <rfb/rfb.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+#include "display/displayd.h"
+#include "display/input.h"
+#include "display/keys.h"
+
+enum { WHEEL_UP = 8, WHEEL_DOWN = 16 }; /* RFC 6143, 7.5.5: buttons 4 and 5 */
+
+static struct viewer *self;
+static int buttons;
+
+/* Waits while the machine has no time for more: this viewer alone waits. */
+static void to_machine(const struct vnc_message *m)
+{
+    while (send(self->machine, m, sizeof *m, MSG_NOSIGNAL) < 0)
+        if (errno != EINTR)
+            _exit(0);
+}
+
+static void key(u16 code, bool down)
+{
+    if (code)
+        to_machine(&(struct vnc_message){ .type = VNC_KEY, .x = code, .y = down });
+}
+
+static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
+{
+    key(keys_keysym(keysym), down);
+}
+
+static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
+{
+    const int pressed = mask & ~buttons;
+    struct vnc_message m = { .type = VNC_POINTER, .x = (u32)MAX(x, 0), .y = (u32)MAX(y, 0), .w = self->width, .h = self->height };
+
+    m.buttons = (u16)((mask & 1 ? INPUT_LEFT : 0) | (mask & 2 ? INPUT_MIDDLE : 0) | (mask & 4 ? INPUT_RIGHT : 0));
+    m.wheel = (s16)((pressed & WHEEL_UP ? 1 : 0) - (pressed & WHEEL_DOWN ? 1 : 0));
+    buttons = mask;
+    to_machine(&m);
+}
+
+/* One guess a second. */
+static rfbBool check_password(rfbClientPtr cl, const char *response, int len)
+{
+    u8 expected[CHALLENGESIZE];
+    char password[9];
+    u8 differ = 0;
+
+    strcpy(password, self->password);
+    memcpy(expected, cl->authChallenge, CHALLENGESIZE);
+    rfbEncryptBytes(expected, password);
+    for (int i = 0; i < CHALLENGESIZE; i++)
+        differ |= (u8)(expected[i] ^ (i < len ? (u8)response[i] : 0));
+    if (differ || len != CHALLENGESIZE)
+        sleep(1);
+    return !differ && len == CHALLENGESIZE;
+}
+
+/* ---- QEMU's extended key events: the key's place instead of the character on it ---- */
+
+static int extended_key[] = { (int)rfbEncodingQemuExtendedKeyEvent, 0 };
+
+/* The server says that it understands them by a rectangle of this encoding. */
+static rfbBool offered(rfbClientPtr cl, void **data, int encoding)
+{
+    const struct __attribute__((packed)) {
+        u8 type, pad;
+        u16 nrects;
+        u16 x, y, w, h;
+        u32 encoding;
+    } update = { rfbFramebufferUpdate, 0, htons(1), 0, 0, 0, 0, htonl(rfbEncodingQemuExtendedKeyEvent) };
+
+    return encoding == extended_key[0] && rfbWriteExact(cl, (const char *)&update, sizeof update) > 0;
+}
+
+static rfbBool on_extended(rfbClientPtr cl, void *data, const rfbClientToServerMsg *msg)
+{
+    struct __attribute__((packed)) {
+        u8 subtype;
+        u16 down;
+        u32 keysym, xt;
+    } m;
+
+    if (msg->type != 255)
+        return FALSE;
+    if (rfbReadExact(cl, (char *)&m, sizeof m) <= 0 || m.subtype) {
+        rfbCloseClient(cl);
+        return TRUE;
+    }
+    const u16 code = keys_xt(ntohl(m.xt));
+    key(code ? code : keys_keysym(ntohl(m.keysym)), ntohs(m.down) != 0);
+    return TRUE;
+}
+
+static rfbProtocolExtension extension = {
+    .pseudoEncodings = extended_key, .enablePseudoEncoding = offered, .handleMessage = on_extended,
+};
+
+/* ---- the picture ---- */
+
+static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl, u32 width, u32 height)
+{
+    if (width == self->width && height == self->height)
+        return;
+    self->width = width;
+    self->height = height;
+    rfbNewFramebuffer(s, s->frameBuffer, (int)width, (int)height, 8, 3, 4);
+    /* One that does not know of sizes that change comes again and finds the new one. */
+    if (cl->state == RFB_NORMAL && !cl->useNewFBSize)
+        _exit(0);
+}
+
+static void read_messages(rfbScreenInfoPtr s, rfbClientPtr cl)
+{
+    struct vnc_message m;
+    ssize_t n;
+
+    while ((n = recv(self->displayd, &m, sizeof m, MSG_DONTWAIT)) == sizeof m) {
+        if (m.type == VNC_SIZE)
+            set_size(s, cl, m.w, m.h);
+        if (m.type == VNC_SIZE || m.type == VNC_CHANGED)
+            rfbMarkRectAsModified(s, (int)m.x, (int)m.y, (int)(m.x + m.w), (int)(m.y + m.h));
+    }
+    if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
+        _exit(0);
+}
+
+static void gone(rfbClientPtr cl)
+{
+    _exit(0);
+}
+
+static enum rfbNewClientAction came(rfbClientPtr cl)
+{
+    cl->clientGoneHook = gone;
+    return RFB_CLIENT_ACCEPT;
+}
+
+void viewer_serve(struct viewer *v)
+{
+    struct error err;
+    char *no_password = NULL;
+    bool ready = false;
+
+    self = v;
+    signal(SIGPIPE, SIG_IGN);
+    alarm(VIEWER_LOGIN_S);
+    if (sandbox_enter(SANDBOX_VIEWER, NULL, &err))
+        _exit(1);
+    rfbLogEnable(FALSE);
+    rfbRegisterProtocolExtension(&extension);
+    rfbScreenInfoPtr s = rfbGetScreen(NULL, NULL, (int)v->width, (int)v->height, 8, 3, 4);
+    if (!s)
+        _exit(1);
+    s->frameBuffer = (char *)(uintptr_t)v->picture;
+    s->serverFormat.redShift = 16;
+    s->serverFormat.greenShift = 8;
+    s->serverFormat.blueShift = 0;
+    s->desktopName = v->title;
+    s->alwaysShared = TRUE;
+    s->cursor = NULL; /* the guest draws its own */
+    s->deferUpdateTime = 0;
+    s->maxClientWait = VIEWER_WAIT_MS;
+    s->kbdAddEvent = on_key;
+    s->ptrAddEvent = on_pointer;
+    s->newClientHook = came;
+    if (*v->password) {
+        s->authPasswdData = &no_password;
+        s->passwordCheck = check_password;
+    }
+    rfbClientPtr cl = rfbNewClient(s, v->client);
+    if (!cl || cl->sock < 0)
+        _exit(0);
+    /* What libvncserver waits for. */
+    FD_SET(v->displayd, &s->allFds);
+    s->maxFd = MAX(s->maxFd, v->displayd);
+    for (;;) {
+        rfbProcessEvents(s, 999999);
+        if (!ready && cl->state == RFB_NORMAL) {
+            const struct vnc_message m = { .type = VNC_READY };
+            ready = true;
+            alarm(0);
+            if (send(v->displayd, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+                _exit(0);
+        }
+        read_messages(s, cl);
+    }
+}

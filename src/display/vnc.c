@@ -1,0 +1,366 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vnc.c - see vnc.h.  The socket to displayd is never waited for: rectangles that it has no room for are joined into
+ * one, and of keys only so many are read in a time.
+ */
+#include "display/vnc.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/child.h"
+#include "base/log.h"
+#include "base/loop.h"
+#include "base/unix_socket.h"
+#include "display/vnc_message.h"
+
+enum { EVENTS = 32 /* in EVENTS_NS */, ANSWER_S = 10 };
+#define EVENTS_NS 10000000ull
+
+struct vnc {
+    struct display *display;
+    struct input *input;
+    struct loop *loop;
+    struct display_viewer look;
+    struct loop_fd sock;
+    struct timer again; /* reading goes on */
+    pid_t child;
+    u32 viewers;
+    bool behind, resized; /* has not been told of: */
+    struct display_rect rect;
+    struct unix_socket unix_;
+    char address[160];
+};
+
+const char *vnc_address(const struct vnc *v) { return v->address; }
+
+static void watch(struct vnc *v)
+{
+    const u32 events = (v->again.armed ? 0 : (u32)EPOLLIN) | (v->behind ? (u32)EPOLLOUT : 0);
+    if (v->sock.events != events && loop_fd_set(v->loop, &v->sock, events))
+        log_warn("the screen's socket cannot be watched");
+}
+
+static void gone(struct vnc *v)
+{
+    log_warn("the screen's process has ended; nobody can look at %s any more", v->address);
+    loop_fd_remove(v->loop, &v->sock);
+    timer_disarm(&v->again);
+    close(v->sock.fd);
+    v->sock.fd = -1;
+    if (v->viewers)
+        display_look_away(v->display, &v->look);
+    v->viewers = 0;
+    input_release(v->input);
+}
+
+/* ---- to displayd ---- */
+
+static void flush(struct vnc *v)
+{
+    const struct vnc_message m = { v->resized ? VNC_SIZE : VNC_CHANGED, v->rect.x, v->rect.y, v->rect.w, v->rect.h, 0, 0 };
+    if (v->behind && send(v->sock.fd, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof m)
+        v->behind = v->resized = false;
+    watch(v);
+}
+
+static void tell(struct vnc *v, struct display_rect r, bool resized)
+{
+    if (resized) {
+        v->resized = true;
+        v->rect = r;
+    } else if (!v->behind) {
+        v->rect = r;
+    } else if (!v->resized) {
+        const u32 x = MIN(v->rect.x, r.x), y = MIN(v->rect.y, r.y);
+        v->rect.w = MAX(v->rect.x + v->rect.w, r.x + r.w) - x;
+        v->rect.h = MAX(v->rect.y + v->rect.h, r.y + r.h) - y;
+        v->rect.x = x;
+        v->rect.y = y;
+    }
+    v->behind = true;
+    flush(v);
+}
+
+static void changed(struct display_viewer *look, const struct display_rect *r, u32 n, bool resized)
+{
+    struct vnc *v = container_of(look, struct vnc, look);
+    if (resized) {
+        struct display_rect all = { 0 };
+        display_size(v->display, &all.w, &all.h);
+        tell(v, all, true);
+        return;
+    }
+    for (u32 i = 0; i < n; i++)
+        tell(v, r[i], false);
+}
+
+/* ---- from displayd ---- */
+
+static void set_viewers(struct vnc *v, u32 n)
+{
+    if (n < v->viewers)
+        input_release(v->input);
+    if (!n && v->viewers)
+        display_look_away(v->display, &v->look);
+    const bool first = n && !v->viewers;
+    v->viewers = n;
+    if (!first)
+        return;
+    display_refresh(v->display);
+    display_look(v->display, &v->look);
+    struct display_rect all = { 0 };
+    display_size(v->display, &all.w, &all.h);
+    tell(v, all, true);
+}
+
+static void take(struct vnc *v, const struct vnc_message *m)
+{
+    switch (m->type) {
+    case VNC_VIEWERS: set_viewers(v, m->x); break;
+    case VNC_KEY: input_key(v->input, (u16)MIN(m->x, 0xffffu), m->y != 0); break;
+    case VNC_POINTER:
+        input_position(v->input, m->x, m->y, MIN(m->w, (u32)DISPLAY_MAX_WIDTH), MIN(m->h, (u32)DISPLAY_MAX_HEIGHT),
+                       MIN(MAX(m->wheel, -1), 1), m->buttons & 0x1f);
+        break;
+    default: break;
+    }
+}
+
+static void ready(struct loop_fd *w, u32 events)
+{
+    struct vnc *v = container_of(w, struct vnc, sock);
+    struct vnc_message m;
+    ssize_t n = -1;
+
+    errno = EAGAIN;
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
+        for (u32 i = 0; i < EVENTS && (n = recv(w->fd, &m, sizeof m, MSG_DONTWAIT)) == sizeof m; i++)
+            take(v, &m);
+    if (n == sizeof m) /* the rest must not keep the loop from the guest's devices */
+        timer_arm(&v->again, clock_ns() + EVENTS_NS);
+    else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
+        gone(v);
+        return;
+    }
+    flush(v);
+}
+
+static void read_on(struct timer *t)
+{
+    struct vnc *v = container_of(t, struct vnc, again);
+    if (v->sock.fd >= 0)
+        watch(v);
+}
+
+/* ---- beginning and end ---- */
+
+struct options {
+    char where[160];
+    const char *password, *tls;
+};
+
+static int parse(const char *spec, struct options *o, char *words, struct error *err)
+{
+    char *rest = words, *word = strsep(&rest, ",");
+    snprintf(o->where, sizeof o->where, "%s", word);
+    if (strlen(word) >= sizeof o->where)
+        return error_set(err, EINVAL, "--display vnc:%s: the address is too long", spec);
+    while ((word = strsep(&rest, ","))) {
+        if (!strncmp(word, "password=", 9) && word[9])
+            o->password = word + 9;
+        else if (!strncmp(word, "tls-creds=", 10) && word[10])
+            o->tls = word + 10;
+        else
+            return error_set(err, EINVAL, "--display vnc:%s: unknown \"%s\"; it takes password=FILE and tls-creds=DIR", spec,
+                             word);
+    }
+    return 0;
+}
+
+static int read_password(const char *file, char password[9], struct error *err)
+{
+    char line[128] = "";
+    FILE *f = fopen(file, "re");
+    if (!f)
+        return error_set(err, errno, "password=%s: %s", file, strerror(errno));
+    const bool got = fgets(line, sizeof line, f) != NULL;
+    fclose(f);
+    line[strcspn(line, "\r\n")] = 0;
+    if (!got || !*line)
+        return error_set(err, EINVAL, "password=%s: its first line is empty", file);
+    if (strlen(line) > 8)
+        log_warn("password=%s: VNC uses the first 8 characters of a password", file);
+    snprintf(password, 9, "%.8s", line);
+    return 0;
+}
+
+static bool is_loopback(const struct sockaddr *sa)
+{
+    const struct sockaddr_in *in = (const void *)sa;
+    const struct sockaddr_in6 *in6 = (const void *)sa;
+    return sa->sa_family == AF_INET ? ntohl(in->sin_addr.s_addr) >> 24 == 127
+                                    : sa->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
+}
+
+static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
+{
+    char host[160], text[NI_MAXHOST], port[NI_MAXSERV];
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *a = NULL;
+    struct sockaddr_storage bound;
+    socklen_t len = sizeof bound;
+    const char *colon = strrchr(o->where, ':');
+
+    if (!colon || colon == o->where || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
+        atol(colon + 1) > 65535)
+        return error_set(err, EINVAL, "--display vnc:%s: it is vnc:HOST:PORT, for example vnc:127.0.0.1:5900, or vnc:unix:PATH",
+                         o->where);
+    snprintf(host, sizeof host, "%.*s", (int)(colon - o->where), o->where);
+    char *h = host;
+    if (*h == '[' && h[strlen(h) - 1] == ']') {
+        h[strlen(h) - 1] = 0;
+        h++;
+    }
+    const int r = getaddrinfo(h, colon + 1, &hints, &a);
+    if (r)
+        return error_set(err, EINVAL, "--display vnc:%s: %s: %s", o->where, h, gai_strerror(r));
+    const bool open = !is_loopback(a->ai_addr);
+    if (open && !o->password) {
+        freeaddrinfo(a);
+        return error_set(err, EPERM, "--display vnc:%s: everybody who can reach this address could use the machine; add "
+                         ",password=FILE, or listen on 127.0.0.1 or a unix socket", o->where);
+    }
+    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, code = 0;
+    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) || bind(fd, a->ai_addr, a->ai_addrlen) ||
+        listen(fd, 64) || getsockname(fd, (struct sockaddr *)&bound, &len))
+        code = errno;
+    freeaddrinfo(a);
+    if (code) {
+        if (fd >= 0)
+            close(fd);
+        return error_set(err, code, "--display vnc:%s: %s", o->where, strerror(code));
+    }
+    if (open && !o->tls)
+        log_warn("--display vnc:%s: without tls-creds=DIR the picture and the keys can be read on their way", o->where);
+    if (getnameinfo((struct sockaddr *)&bound, len, text, sizeof text, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV))
+        strcpy(text, "?"), strcpy(port, "?");
+    snprintf(v->address, sizeof v->address, strchr(text, ':') ? "[%.120s]:%.8s" : "%.120s:%.8s", text, port);
+    return fd;
+}
+
+static int listen_somewhere(struct vnc *v, const struct options *o, struct error *err)
+{
+    if (strncmp(o->where, "unix:", 5))
+        return listen_tcp(v, o, err);
+    const int r = unix_socket_listen(&v->unix_, "--display vnc:unix", o->where + 5, err);
+    snprintf(v->address, sizeof v->address, "%s", o->where);
+    return r ? r : v->unix_.fd;
+}
+
+static int agree(struct vnc *v, const struct vnc_hello *h, struct error *err)
+{
+    const struct timeval limit = { .tv_sec = ANSWER_S }, never = { 0 };
+    struct vnc_answer a;
+
+    setsockopt(v->sock.fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    const bool ok = send(v->sock.fd, h, sizeof *h, MSG_NOSIGNAL) == sizeof *h &&
+                    recv(v->sock.fd, &a, sizeof a, 0) == sizeof a && a.magic == VNC_MAGIC;
+    setsockopt(v->sock.fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
+    if (!ok)
+        return error_set(err, EIO, "--display: the screen's process did not start");
+    if (!a.result)
+        return 0;
+    a.err.text[sizeof a.err.text - 1] = 0;
+    return error_set(err, a.result < 0 && a.result > -4096 ? -a.result : EIO, "--display: %s", a.err.text);
+}
+
+struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
+                     struct error *err)
+{
+    char *const argv[] = { (char *)"lodge", (char *)"displayd", NULL };
+    struct options o = { "" };
+    struct vnc_hello h;
+    struct vnc *v = calloc(1, sizeof *v);
+    char *words = strdup(spec);
+    int pair[2] = { -1, -1 }, listener = -1;
+
+    if (!v || !words) {
+        free(words);
+        free(v);
+        error_set(err, ENOMEM, "out of memory");
+        return NULL;
+    }
+    *v = (struct vnc){ .display = d, .input = in, .loop = loop, .look = { .changed = changed }, .sock = { -1, 0, ready },
+                       .unix_ = { .fd = -1 } };
+    timer_init(&v->again, loop, read_on);
+    memset(&h, 0, sizeof h);
+    h.magic = VNC_MAGIC;
+    display_size(d, &h.width, &h.height);
+    snprintf(h.title, sizeof h.title, "%s", title);
+    int r = parse(spec, &o, words, err);
+    if (!r && o.password)
+        r = read_password(o.password, h.password, err);
+    if (!r && o.tls && snprintf(h.tls, sizeof h.tls, "%s", o.tls) >= (int)sizeof h.tls)
+        r = error_set(err, ENAMETOOLONG, "tls-creds: the path is too long");
+    if (!r && (listener = listen_somewhere(v, &o, err)) < 0)
+        r = listener;
+    if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        r = error_set(err, errno, "cannot make a socket: %s", strerror(errno));
+    if (!r) {
+        char self[32];
+        snprintf(self, sizeof self, "/proc/self/fd/%d", display_memfd(d));
+        const int fds[] = { pair[1], listener, open(self, O_RDONLY | O_CLOEXEC) }; /* to look at, not to draw in */
+        v->sock.fd = pair[0];
+        r = fds[2] < 0 ? -errno : spawn_lodge(argv, fds, 3, &v->child);
+        close(pair[1]);
+        if (fds[2] >= 0)
+            close(fds[2]);
+        if (r) {
+            v->child = 0;
+            error_set(err, -r, "--display: cannot start its process: %s", strerror(-r));
+        }
+    }
+    if (listener >= 0 && v->unix_.fd < 0)
+        close(listener);
+    if (!r)
+        r = agree(v, &h, err);
+    if (!r && (r = loop_fd_add(loop, &v->sock)))
+        error_set(err, -r, "--display: cannot watch its process: %s", strerror(-r));
+    free(words);
+    explicit_bzero(&h, sizeof h);
+    if (!r) {
+        watch(v);
+        return v;
+    }
+    if (v->sock.fd >= 0)
+        close(v->sock.fd);
+    v->sock.fd = -1;
+    vnc_close(v);
+    return NULL;
+}
+
+void vnc_close(struct vnc *v)
+{
+    if (!v)
+        return;
+    timer_disarm(&v->again);
+    if (v->viewers)
+        display_look_away(v->display, &v->look);
+    if (v->sock.fd >= 0) {
+        loop_fd_remove(v->loop, &v->sock);
+        close(v->sock.fd); /* ends the process */
+    }
+    unix_socket_close(&v->unix_);
+    while (v->child > 0 && waitpid(v->child, NULL, 0) < 0 && errno == EINTR)
+        ;
+    free(v);
+}

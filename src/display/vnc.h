@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * vnc.h - the screen over VNC (RFC 6143), from the machine's side.  Whoever looks is served by another process,
+ * "lodge displayd" (displayd.h): it can see the picture and send keys, and nothing else of the machine.  Loop thread.
+ */
+#ifndef LODGE_DISPLAY_VNC_H
+#define LODGE_DISPLAY_VNC_H
+
+#include "display/display.h"
+#include "display/input.h"
+
+struct vnc;
+
+/*
+ * spec: HOST:PORT or unix:PATH, then ",password=FILE" (its first line; VNC uses eight characters of it) and
+ * ",tls-creds=DIR" (server-cert.pem and server-key.pem as of qemu: VeNCrypt X509None or X509Vnc, or a WebSocket over
+ * TLS).  PORT 0: any that is free.  An address that others can reach needs a password.
+ * title: what viewers show. NULL with err set.
+ */
+struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
+                     struct error *err);
+void vnc_close(struct vnc *v); /* may be NULL */
+/* Where it listens, "127.0.0.1:5900" or "unix:PATH". */
+const char *vnc_address(const struct vnc *v);
+
+#endif

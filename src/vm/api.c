@@ -1,0 +1,266 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api.c - HTTP on the control socket: libmicrohttpd without threads of its own, run when its epoll descriptor or its
+ * timer says so.
+ */
+#include "vm/api.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+
+#include "base/unix_socket.h"
+#include "vm/api_internal.h"
+
+static const char prefix[] = "/api/v1/";
+
+struct api {
+    struct vm *vm;
+    struct unix_socket sock;
+    struct MHD_Daemon *daemon;
+    struct typer *typer;
+    struct loop_fd watch;
+    struct timer timer;
+    bool closing;
+};
+
+static void run(struct api *a)
+{
+    MHD_UNSIGNED_LONG_LONG ms;
+
+    MHD_run(a->daemon);
+    if (MHD_get_timeout(a->daemon, &ms) == MHD_YES)
+        timer_arm(&a->timer, clock_ns() + ms * 1000000);
+    else
+        timer_disarm(&a->timer);
+}
+
+static void on_ready(struct loop_fd *w, u32 events) { run(container_of(w, struct api, watch)); }
+static void on_timer(struct timer *t) { run(container_of(t, struct api, timer)); }
+
+/* ---- answers ------------------------------------------------------------ */
+
+static void answer(struct api_call *c, unsigned status, const char *type, void *out, size_t size)
+{
+    c->status = status;
+    c->type = type;
+    c->out = out;
+    c->out_size = size;
+    c->answered = true;
+    if (!c->suspended)
+        return;
+    c->suspended = false;
+    MHD_resume_connection(c->connection);
+    if (!c->api->closing)
+        timer_arm(&c->api->timer, clock_ns());
+}
+
+void api_done(struct api_call *c, unsigned status) { answer(c, status, NULL, NULL, 0); }
+
+void api_bytes(struct api_call *c, const char *type, void *data, size_t size)
+{
+    answer(c, MHD_HTTP_OK, type, data, size);
+}
+
+static void answer_json(struct api_call *c, unsigned status, json_t *value)
+{
+    char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    json_decref(value);
+    if (text)
+        answer(c, status, "application/json", text, strlen(text));
+    else
+        answer(c, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
+}
+
+void api_json(struct api_call *c, json_t *value) { answer_json(c, MHD_HTTP_OK, value); }
+
+void api_fail(struct api_call *c, unsigned status, const char *fmt, ...)
+{
+    char text[1024];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    json_t *array = json_array(), *sentence = json_string(text);
+    /* What a request said may be cut within a character. */
+    json_array_append_new(array, sentence ? sentence : json_string("the request cannot be met, nor be quoted"));
+    answer_json(c, status, array);
+}
+
+/* ---- requests ----------------------------------------------------------- */
+
+static const struct api_route *find(const char *url, const char *method, bool *other_method)
+{
+    static const struct api_route *const tables[] = { api_vm_routes, api_screen_routes };
+    *other_method = false;
+    if (strncmp(url, prefix, sizeof prefix - 1))
+        return NULL;
+    for (size_t i = 0; i < ARRAY_SIZE(tables); i++)
+        for (const struct api_route *r = tables[i]; r->method; r++) {
+            if (strcmp(r->name, url + sizeof prefix - 1))
+                continue;
+            if (!strcmp(r->method, method))
+                return r;
+            *other_method = true;
+        }
+    return NULL;
+}
+
+static void handle(struct api_call *c, const char *url, const char *method)
+{
+    bool other_method;
+    json_error_t why;
+
+    c->route = find(url, method, &other_method);
+    if (!c->route) {
+        api_fail(c, other_method ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND, "%s %.100s: there is no such call", method, url);
+        return;
+    }
+    if (c->too_long) {
+        api_fail(c, MHD_HTTP_CONTENT_TOO_LARGE, "a request has at most %d bytes", API_MAX_BODY);
+        return;
+    }
+    if (c->route->body && !(c->in = json_loadb(c->body ? c->body : "", c->size, JSON_REJECT_DUPLICATES, &why))) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST, "the request's body is no JSON: %s", why.text);
+        return;
+    }
+    if (c->in && !json_is_object(c->in)) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST, "the request's body is to be an object: { ... }");
+        return;
+    }
+    c->route->handle(c);
+}
+
+static enum MHD_Result send_answer(struct api_call *c)
+{
+    struct MHD_Response *r = MHD_create_response_from_buffer(c->out_size, c->out, MHD_RESPMEM_MUST_FREE);
+    if (!r)
+        return MHD_NO;
+    c->out = NULL;
+    if (c->type)
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, c->type);
+    const enum MHD_Result result = MHD_queue_response(c->connection, c->status, r);
+    MHD_destroy_response(r);
+    return result;
+}
+
+static bool append(struct api_call *c, const char *data, size_t n)
+{
+    if (c->too_long || n > API_MAX_BODY - c->size) {
+        c->too_long = true;
+        return true;
+    }
+    char *more = realloc(c->body, c->size + n);
+    if (!more)
+        return false;
+    memcpy(more + c->size, data, n);
+    c->body = more;
+    c->size += n;
+    return true;
+}
+
+/* First with the headers, then for each piece of the body, then with none; again when resumed. */
+static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
+                                  const char *version, const char *data, size_t *size, void **ctx)
+{
+    struct api *a = cls;
+    struct api_call *c = *ctx;
+
+    if (!c) {
+        if (!(*ctx = c = calloc(1, sizeof *c)))
+            return MHD_NO;
+        *c = (struct api_call){ .vm = a->vm, .typer = a->typer, .api = a, .connection = connection };
+        return MHD_YES;
+    }
+    if (*size) {
+        const bool ok = append(c, data, *size);
+        *size = 0;
+        return ok ? MHD_YES : MHD_NO;
+    }
+    if (!c->answered) {
+        handle(c, url, method);
+        if (!c->answered) {
+            c->suspended = true;
+            MHD_suspend_connection(connection);
+            return MHD_YES;
+        }
+    }
+    return send_answer(c);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *connection, void **ctx, enum MHD_RequestTerminationCode why)
+{
+    struct api_call *c = *ctx;
+    if (!c)
+        return;
+    json_decref(c->in);
+    free(c->body);
+    free(c->out);
+    free(c);
+    *ctx = NULL;
+}
+
+/* ---- beginning and end -------------------------------------------------- */
+
+struct api *api_open(struct vm *v, const char *path, struct error *err)
+{
+    struct api *a = calloc(1, sizeof *a);
+    int r = a ? 0 : error_set(err, ENOMEM, "out of memory");
+
+    if (!a)
+        return NULL;
+    a->vm = v;
+    a->watch.fd = -1;
+    if (v->input && !(a->typer = typer_new(v->loop, v->input)))
+        r = error_set(err, ENOMEM, "out of memory");
+    timer_init(&a->timer, v->loop, on_timer);
+    a->sock.fd = -1;
+    if (!r)
+        r = unix_socket_listen(&a->sock, "--api-socket", path, err);
+    if (!r) {
+        a->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, a,
+                                     MHD_OPTION_LISTEN_SOCKET, a->sock.fd,
+                                     MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_MAX_CONNECTIONS,
+                                     MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_TIMEOUT_S,
+                                     MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+                                     MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_END);
+        const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
+        if (!info)
+            r = error_set(err, EIO, "--api-socket %s: the HTTP server does not start", path);
+        else {
+            a->watch = (struct loop_fd){ info->epoll_fd, EPOLLIN, on_ready };
+            if ((r = loop_fd_add(v->loop, &a->watch))) {
+                a->watch.fd = -1;
+                error_set(err, -r, "--api-socket %s: %s", path, strerror(-r));
+            }
+        }
+    }
+    if (!r)
+        return a;
+    api_close(a);
+    return NULL;
+}
+
+void api_close(struct api *a)
+{
+    if (!a)
+        return;
+    a->closing = true;
+    timer_disarm(&a->timer);
+    if (a->watch.fd >= 0)
+        loop_fd_remove(a->vm->loop, &a->watch);
+    api_screen_close(a->vm);
+    typer_free(a->typer);
+    if (a->daemon) {
+        MHD_run(a->daemon); /* last answers */
+        const int fd = MHD_quiesce_daemon(a->daemon); /* or it would close the socket that is ours */
+        (void)fd;
+        MHD_stop_daemon(a->daemon);
+    }
+    unix_socket_close(&a->sock);
+    free(a);
+}

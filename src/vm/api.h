@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api.h - a machine's control socket: HTTP and JSON on a unix socket (libmicrohttpd, jansson), under /api/v1/.
+ * What Cloud Hypervisor has (vmm.*, vm.info, vm.pause ...) has its paths, methods and status codes; what it has not
+ * (vm.screenshot, vm.screen-text, vm.send-key, vm.type, vm.change-media) is Lodge's own.  docs/api.md.
+ *
+ * Requests are served on the loop's thread.  Whoever may open the socket may do all of this: it is this user's alone.
+ */
+#ifndef LODGE_VM_API_H
+#define LODGE_VM_API_H
+
+#include "base/error.h"
+
+struct vm;
+struct api;
+
+enum { API_MAX_BODY = 65536, API_MAX_CONNECTIONS = 32, API_TIMEOUT_S = 30 };
+
+/* path: the socket's. NULL with err set. */
+struct api *api_open(struct vm *v, const char *path, struct error *err);
+/* While the loop does not run; what waits is answered with a failure. May be NULL. */
+void api_close(struct api *a);
+
+#endif

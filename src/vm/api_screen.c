@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api_screen.c - Lodge's own calls: what a script needs to drive an installer by its screen and keyboard.
+ */
+#include <errno.h>
+#include <microhttpd.h>
+#include <pthread.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "display/picture.h"
+#include "vm/api_internal.h"
+
+static bool has_screen(struct api_call *c)
+{
+    if (c->vm->display && display_plugged(c->vm->display))
+        return true;
+    api_fail(c, MHD_HTTP_CONFLICT, "this machine has no screen; \"lodge run\" gives it one with --vga std or --display");
+    return false;
+}
+
+/* ---- vm.screenshot ------------------------------------------------------ */
+
+/* Compressing takes long enough for the guest's devices to notice: a thread does it. */
+struct shot {
+    struct shot *next;
+    struct api_call *call;
+    pthread_t thread;
+    u32 *pixels;
+    u32 width, height;
+    u8 *png;
+    size_t size;
+    int result;
+};
+
+enum { SHOTS = 4 };
+
+static void shot_end(void *arg)
+{
+    struct shot *s = arg, **p = &s->call->vm->shots;
+    while (*p != s)
+        p = &(*p)->next;
+    *p = s->next;
+    pthread_join(s->thread, NULL);
+    if (s->result)
+        api_fail(s->call, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the picture");
+    else
+        api_bytes(s->call, "image/png", s->png, s->size);
+    free(s->pixels);
+    free(s);
+}
+
+static void *shot_run(void *arg)
+{
+    struct shot *s = arg;
+    s->result = picture_png(s->pixels, s->width, s->height, &s->png, &s->size);
+    while (loop_post(s->call->vm->loop, shot_end, s))
+        sched_yield(); /* no memory for a moment */
+    return NULL;
+}
+
+static void screenshot(struct api_call *c)
+{
+    struct vm *v = c->vm;
+    u32 n = 0;
+
+    if (!has_screen(c))
+        return;
+    for (struct shot *s = v->shots; s; s = s->next)
+        n++;
+    struct shot *s = n < SHOTS ? calloc(1, sizeof *s) : NULL;
+    if (!s) {
+        api_fail(c, MHD_HTTP_SERVICE_UNAVAILABLE, "too many pictures at once");
+        return;
+    }
+    display_refresh(v->display);
+    display_size(v->display, &s->width, &s->height);
+    const size_t bytes = (size_t)s->width * s->height * 4;
+    s->call = c;
+    if (!(s->pixels = malloc(bytes))) {
+        free(s);
+        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the picture");
+        return;
+    }
+    memcpy(s->pixels, display_pixels(v->display), bytes);
+    s->next = v->shots;
+    v->shots = s;
+    if (pthread_create(&s->thread, NULL, shot_run, s)) {
+        v->shots = s->next;
+        free(s->pixels);
+        free(s);
+        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "no thread for the picture");
+    }
+}
+
+void api_screen_close(struct vm *v)
+{
+    while (v->shots) /* what it posts is never run */
+        shot_end(v->shots);
+}
+
+/* ---- vm.screen-text ----------------------------------------------------- */
+
+static void screen_text(struct api_call *c)
+{
+    struct display_text *t;
+    char *text = NULL;
+
+    if (!has_screen(c))
+        return;
+    t = calloc(1, sizeof *t);
+    if (t && !display_text(c->vm->display, t)) {
+        free(t);
+        api_fail(c, MHD_HTTP_CONFLICT, "the screen shows graphics, not text; vm.screenshot has them");
+        return;
+    }
+    if (!t || !(text = picture_text(t))) {
+        free(t);
+        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+        return;
+    }
+    json_t *o = json_pack("{s:i, s:i, s:s}", "columns", (int)t->columns, "rows", (int)t->rows, "text", text);
+    if (o && t->cursor)
+        json_object_set_new(o, "cursor", json_pack("{s:i, s:i}", "column", (int)t->cursor_column, "row", (int)t->cursor_row));
+    free(text);
+    free(t);
+    api_json(c, o);
+}
+
+/* ---- vm.send-key, vm.type ----------------------------------------------- */
+
+static void typed(void *ctx, int result)
+{
+    struct api_call *c = ctx;
+    if (!result)
+        api_done(c, MHD_HTTP_NO_CONTENT);
+    else if (result == -ETIMEDOUT)
+        api_fail(c, MHD_HTTP_GATEWAY_TIMEOUT, "the guest takes no keys; those not taken were not sent");
+    else
+        api_fail(c, MHD_HTTP_SERVICE_UNAVAILABLE, "the machine has ended");
+}
+
+static bool can_type(struct api_call *c)
+{
+    if (c->typer && !c->vm->paused)
+        return true;
+    api_fail(c, MHD_HTTP_CONFLICT, c->typer ? "the machine is paused" : "this machine has no keyboard");
+    return false;
+}
+
+static void send_key(struct api_call *c)
+{
+    const json_t *keys = json_object_get(c->in, "keys");
+    const size_t n = json_array_size(keys);
+    struct error err;
+
+    if (!n || n > TYPER_MAX) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST, "it is { \"keys\": [ \"ctrl-alt-delete\", ... ] }");
+        return;
+    }
+    if (!can_type(c))
+        return;
+    const char **chord = calloc(n, sizeof *chord);
+    for (size_t i = 0; i < n && chord; i++)
+        if (!(chord[i] = json_string_value(json_array_get(keys, i)))) {
+            free(chord);
+            api_fail(c, MHD_HTTP_BAD_REQUEST, "keys are strings");
+            return;
+        }
+    const int r = chord ? typer_chords(c->typer, chord, (u32)n, typed, c, &err) : error_set(&err, ENOMEM, "out of memory");
+    free(chord);
+    if (r)
+        api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
+}
+
+static void type(struct api_call *c)
+{
+    const char *text = json_string_value(json_object_get(c->in, "text"));
+    struct error err;
+
+    if (!text) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST, "it is { \"text\": \"...\" }");
+        return;
+    }
+    if (!can_type(c))
+        return;
+    const int r = typer_text(c->typer, text, typed, c, &err);
+    if (r)
+        api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
+}
+
+const struct api_route api_screen_routes[] = {
+    { "GET", "vm.screenshot", false, screenshot },
+    { "GET", "vm.screen-text", false, screen_text },
+    { "PUT", "vm.send-key", true, send_key },
+    { "PUT", "vm.type", true, type },
+    { NULL, NULL, false, NULL },
+};

@@ -1,0 +1,92 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * api_vm.c - the calls that Cloud Hypervisor has too: its OpenAPI file, cloud-hypervisor.yaml.  One machine a process,
+ * and it exists as long as that: what ends the machine ends the VMM.
+ */
+#include <errno.h>
+#include <microhttpd.h>
+#include <unistd.h>
+
+#include "lodge_config.h"
+#include "vm/api_internal.h"
+
+static void ping(struct api_call *c)
+{
+    api_json(c, json_pack("{s:s, s:s, s:i, s:[]}", "build_version", "lodge-" LODGE_VERSION, "version", LODGE_VERSION, "pid",
+                          (int)getpid(), "features"));
+}
+
+/* VmInfo; of VmConfig what this machine has. Paths that are no UTF-8 are left out. */
+static void info(struct api_call *c)
+{
+    const struct vm_config *k = c->vm->config;
+    json_t *disks = json_array(), *nets = json_array(), *payload = json_object();
+
+    if (k->kernel)
+        json_object_set_new(payload, "kernel", json_string(k->kernel));
+    if (k->initrd)
+        json_object_set_new(payload, "initramfs", json_string(k->initrd));
+    if (k->append && *k->append)
+        json_object_set_new(payload, "cmdline", json_string(k->append));
+    for (u32 i = 0; i < k->ndisks; i++)
+        json_array_append_new(disks, json_pack("{s:s*, s:b}", "path", k->disk[i].file, "readonly", k->disk[i].readonly));
+    for (u32 i = 0; i < k->nnets; i++)
+        json_array_append_new(nets, json_pack("{s:s*}", "id", k->net[i]));
+    json_t *config = json_pack("{s:{s:i, s:i}, s:{s:I}, s:o, s:o, s:o}", "cpus", "boot_vcpus", (int)k->cpus, "max_vcpus",
+                               (int)k->cpus, "memory", "size", (json_int_t)k->memory, "payload", payload, "disks", disks,
+                               "net", nets);
+    if (k->rng)
+        json_object_set_new(config, "rng", json_pack("{s:s}", "src", "/dev/urandom"));
+    if (k->balloon)
+        json_object_set_new(config, "balloon", json_pack("{s:I}", "size", (json_int_t)k->balloon_target));
+    api_json(c, json_pack("{s:o, s:s, s:I, s:s}", "config", config, "state", c->vm->paused ? "Paused" : "Running",
+                          "memory_actual_size", (json_int_t)k->memory, "engine", c->vm->engine->name));
+}
+
+static void pause_(struct api_call *c)
+{
+    if (vm_pause(c->vm))
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the machine is paused already");
+    else
+        api_done(c, MHD_HTTP_NO_CONTENT);
+}
+
+static void resume(struct api_call *c)
+{
+    if (vm_resume(c->vm))
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the machine is not paused");
+    else
+        api_done(c, MHD_HTTP_NO_CONTENT);
+}
+
+static void power_button(struct api_call *c)
+{
+    if (!machine_power_button(c->vm->machine))
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the guest does not listen to the power button (ACPI); vm.shutdown turns it off");
+    else
+        api_done(c, MHD_HTTP_NO_CONTENT);
+}
+
+static void reboot(struct api_call *c)
+{
+    vm_ask(c->vm, MACHINE_RESET);
+    api_done(c, MHD_HTTP_NO_CONTENT);
+}
+
+static void shut_down(struct api_call *c)
+{
+    vm_ask(c->vm, MACHINE_POWER_OFF);
+    api_done(c, MHD_HTTP_NO_CONTENT);
+}
+
+const struct api_route api_vm_routes[] = {
+    { "GET", "vmm.ping", false, ping },
+    { "PUT", "vmm.shutdown", false, shut_down },
+    { "GET", "vm.info", false, info },
+    { "PUT", "vm.pause", false, pause_ },
+    { "PUT", "vm.resume", false, resume },
+    { "PUT", "vm.power-button", false, power_button },
+    { "PUT", "vm.reboot", false, reboot },
+    { "PUT", "vm.shutdown", false, shut_down },
+    { NULL, NULL, false, NULL },
+};
