@@ -331,10 +331,10 @@ static int build(const struct image_options *o)
         return STATUS_OK;
     }
     err.text[0] = 0;
+    catch_signals(&mask);
     int r = image_begin(&draft, name, o->force, &err);
     if (!r)
         r = find_script("debian/build", path, &err);
-    catch_signals(&mask);
     if (o->size) { /* lodge's sizes count MiB without a suffix, and know MiB; numfmt does not */
         char bytes[24];
         u64 v = 0;

@@ -71,6 +71,12 @@ static int save(const struct image_machine *m, const char *id, struct error *err
     return r ? r : write_file(path, conf, (size_t)n, 0600, err);
 }
 
+/* A throw-away whose process was killed: it goes with the next start, and is nobody's until then. */
+static bool abandoned(const struct image_machine *m)
+{
+    return !m->keep && !m->pid;
+}
+
 int image_machine_find(const char *name, struct image_machine *m, struct error *err)
 {
     char vms[PATH_MAX], dir[PATH_MAX], id[64];
@@ -79,9 +85,12 @@ int image_machine_find(const char *name, struct image_machine *m, struct error *
 
     if (!r)
         r = path_join(dir, vms, name, err);
-    if (!r && access(dir, F_OK))
-        r = error_set(err, ENOENT, "there is no machine %s; \"lodge image ls\" lists them", name);
-    return r ? r : load(vms, name, m, id, err);
+    const bool there = !r && !access(dir, F_OK);
+    if (there)
+        r = load(vms, name, m, id, err);
+    return !r && (!there || abandoned(m))
+               ? error_set(err, ENOENT, "there is no machine %s; \"lodge image ls\" lists them", name)
+               : r;
 }
 
 int image_machine_each(int (*each)(void *to, const struct image_machine *m), void *to, struct error *err)
@@ -94,7 +103,7 @@ int image_machine_each(int (*each)(void *to, const struct image_machine *m), voi
     if (!r)
         r = dir_names(vms, &names, err);
     for (char **n = names; !r && *n; n++)
-        if (!load(vms, *n, m, id, NULL)) /* or one that is just going */
+        if (!load(vms, *n, m, id, NULL) && !abandoned(m)) /* or one that is just going */
             r = each(to, m);
     names_free(names);
     free(m);
@@ -248,7 +257,6 @@ out:
     return r;
 }
 
-/* Throw-aways whose process is gone. */
 static void clean(const char *vms)
 {
     struct image_machine *m = malloc(sizeof(*m));
@@ -256,7 +264,7 @@ static void clean(const char *vms)
 
     if (m && !dir_names(vms, &names, NULL))
         for (char **n = names; *n; n++)
-            if (!load(vms, *n, m, id, NULL) && !m->keep && !m->pid)
+            if (!load(vms, *n, m, id, NULL) && abandoned(m))
                 (void)!remove_tree(m->dir, NULL);
     names_free(names);
     free(m);

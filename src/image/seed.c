@@ -174,7 +174,7 @@ static void user_data(struct text *t, const struct seed *s)
     if (strcmp(s->user, "root"))
         add(t, "    shell: /bin/bash\n    lock_passwd: true\n    sudo: \"ALL=(ALL) NOPASSWD:ALL\"\n");
     add(t, "    ssh_authorized_keys:\n      - %s\n", s->authorized_key);
-    add(t, "disable_root: %s\nssh_pwauth: false\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n",
+    add(t, "disable_root: %s\nssh_pwauth: false\nmanage_etc_hosts: localhost\nssh_deletekeys: true\nssh_keys:\n  ed25519_private: |\n",
         strcmp(s->user, "root") ? "true" : "false");
     for (const char *line = s->host_key; *line;) {
         size_t n = strcspn(line, "\n");

@@ -30,7 +30,7 @@ int image_home(char path[PATH_MAX], struct error *err)
     else if (home && home[0] == '/')
         r = path_join(path, home, ".local/share/lodge", err);
     else
-        return error_set(err, ENOENT, "there is no folder for images: neither XDG_DATA_HOME nor HOME is set");
+        return error_set(err, ENOENT, "there is no folder for images: neither XDG_DATA_HOME nor HOME has the whole path of one");
     if (!r)
         r = make_dirs(path, err);
     return r;
@@ -298,7 +298,7 @@ static int uses(void *to, const struct image_machine *m)
 {
     struct use *u = to;
 
-    if (strcmp(m->image, u->image) || (!m->keep && !m->pid))
+    if (strcmp(m->image, u->image))
         return 0;
     snprintf(u->by, sizeof(u->by), "%s", m->name);
     return 1;
