@@ -4,14 +4,11 @@
  */
 #include <ctype.h>
 #include <errno.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/sysinfo.h>
-#include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
@@ -346,10 +343,10 @@ static const struct option_def options[] = {
     { "input", "KIND[:WHERE]", "keyboard or tablet; WHERE (unix:PATH) its events come\nfrom, eight bytes each as virtio-input has them", run_set_input },
     { "rng", NULL, "random numbers of this host (an image has it always)", run_set_rng },
     { "balloon", "[=SIZE]", "memory the guest does not use goes back to this host; SIZE\nof it at once", run_set_balloon },
-    { "keep", "NAME", "an image: the machine and its disk stay, under this name;\nwithout it all goes with the run", set_keep },
-    { "disk-size", "SIZE", "an image: its disk grows to this", set_disk_size },
     { "display", "WHERE", "the screen: none (the default), vnc:HOST:PORT or\nvnc:unix:PATH, with password=FILE, tls-creds=DIR", run_set_display },
     { "api-socket", "PATH", "the machine's control socket, HTTP and JSON; an image's\nmachine has one, by its name", run_set_api_socket },
+    { "keep", "NAME", "an image: the machine and its disk stay, under this name;\nwithout it all goes with the run", set_keep },
+    { "disk-size", "SIZE", "an image: its disk grows to this", set_disk_size },
     { "ssh-port", "PORT", "an image: its ssh is at this port of 127.0.0.1", set_ssh_port },
     { "code-cache", "SIZE[,after=N]", "software engine: memory for translated code (64M);\n0: interpret all; after N runs of a block (12)",
       set_code_cache },
@@ -387,16 +384,6 @@ static int status_of(int code)
     return code == EAGAIN || code == EMFILE || code == ENFILE ? STATUS_FAILED : STATUS_USAGE;
 }
 
-/* A serial line has no size. The image's login takes that of the terminal from here. */
-static void terminal_size(const struct vm_config *c, char text[32])
-{
-    struct winsize w;
-
-    text[0] = 0;
-    if (c->nserial && !strcmp(c->serial[0], "stdio") && !ioctl(STDIN_FILENO, TIOCGWINSZ, &w) && w.ws_row && w.ws_col)
-        snprintf(text, 32, " lodge.tty=%ux%u", w.ws_row, w.ws_col);
-}
-
 /* An image's machine is a configuration like any other, but for the names in it. */
 static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, struct error *err)
 {
@@ -417,9 +404,8 @@ static int configure_image(struct run_options *o, struct image *image, struct im
             return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
         c->kernel = image->kernel;
         c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
-        char *append, size[32]; /* append and net: as argv, for as long as the process */
-        terminal_size(c, size);
-        if (asprintf(&append, "%s console=ttyS0%s %s", image->cmdline, size, c->append) < 0)
+        char *append; /* this and net: as argv, for as long as the process */
+        if (asprintf(&append, "%s console=ttyS0 %s", image->cmdline, c->append) < 0)
             return error_set(err, ENOMEM, "out of memory");
         c->append = append;
     }
@@ -437,9 +423,6 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     c->nnets++;
     c->net[0] = net;
     c->rng = true;
-    if (!o->memory_given)
-        c->memory = GiB(1);
-    if (!o->cpus_given)
     c->name = m->name;
     if (!c->api_socket) {
         char dir[PATH_MAX];
@@ -450,6 +433,9 @@ static int configure_image(struct run_options *o, struct image *image, struct im
             return error_set(err, ENOMEM, "out of memory");
         c->api_socket = path;
     }
+    if (!o->memory_given)
+        c->memory = GiB(1);
+    if (!o->cpus_given)
         c->cpus = MIN((u32)MAX(get_nprocs(), 1), 2u);
     if (!c->quiet)
         log_info("%s: \"lodge ssh %s\" logs in as %s%s", image->system[0] ? image->system : image->name, m->name, m->user,
@@ -468,25 +454,13 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-/* A machine that is half made is not left behind. */
-static void hold_signals(sigset_t *before)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
-    sigprocmask(SIG_BLOCK, &set, before);
-}
-
 int cli_run(int argc, char **argv)
 {
     struct run_options o = { 0 };
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
-    int r = 0;
+    int r;
 
     config_defaults(&o.config);
     o.config.started = clock_ns();
@@ -508,14 +482,7 @@ int cli_run(int argc, char **argv)
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 
-    if (o.image || o.keep) {
-        sigset_t before, waits;
-        hold_signals(&before);
-        r = configure_image(&o, &image, &machine, &err);
-        if (r || (!sigpending(&waits) && !sigisemptyset(&waits)))
-            image_machine_end(&machine);
-        sigprocmask(SIG_SETMASK, &before, NULL); /* one that came ends us here */
-    }
+    r = o.image || o.keep ? configure_image(&o, &image, &machine, &err) : 0;
     if (!r)
         r = vm_run(&o.config, &err);
     image_machine_end(&machine);

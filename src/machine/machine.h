@@ -80,6 +80,9 @@ int must_check machine_connect(struct machine *m, const struct engine_ops *engin
 /* Power-on state of every chip and processor, firmware's tables, and the kernel in memory. */
 int must_check machine_reset(struct machine *m, struct boot *boot, struct error *err);
 
+/* Presses the power button. False: there is none, or the guest does not listen to it. Any thread. */
+bool machine_power_button(struct machine *m);
+
 /* Snapshot: fetches the processors' state and flushes what chips have buffered, so that the list can be saved ... */
 int must_check machine_before_save(struct machine *m, struct error *err);
 /* ... then the machine may run on ... */
@@ -94,6 +97,3 @@ struct cpu_state *machine_cpu(struct machine *m, u32 i);
 void machine_drain_serial(struct machine *m, u64 patience_ns);
 
 #endif
-/* Presses the power button. False: there is none, or the guest does not listen to it. Any thread. */
-bool machine_power_button(struct machine *m);
-

@@ -82,6 +82,10 @@ struct vm_config {
     const char *vsock;        /* the socket's path, or NULL */
     u64 vsock_cid;            /* 3 by default */
 
+    const char *display;    /* --display vnc:..., without "vnc:"; NULL: none */
+    const char *api_socket; /* the control socket's path; NULL: none */
+    const char *name;       /* the machine's, for its screen's title; NULL: it has none */
+
     bool testdev;   /* --device testdev */
     bool no_reboot; /* a reboot ends the run with status 0 */
     bool quiet;     /* nothing on standard error but errors */
@@ -102,10 +106,6 @@ static inline void config_defaults(struct vm_config *c)
     *c = (struct vm_config){ .engine = "auto",
                              .cpu = "host",
                              .cpus = 1,
-    const char *display;    /* --display vnc:..., without "vnc:"; NULL: none */
-    const char *api_socket; /* the control socket's path; NULL: none */
-    const char *name;       /* the machine's, for its screen's title; NULL: it has none */
-
                              .memory = MiB(512),
                              .code_cache = MiB(64),
                              .translate_after = 12,

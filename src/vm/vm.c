@@ -339,11 +339,11 @@ int vm_build(struct vm *v, struct error *err)
         return error_set(err, ENOMEM, "no memory for the screen");
     mc.display = v->display;
     mc.input = v->input;
-    if (!(v->machine = machine_new(&mc, err)))
-        return -EINVAL;
     if (c->display && (!v->display || !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input,
                                                          v->loop, err))))
         return v->display ? -EINVAL : error_set(err, EINVAL, "the machine micro has no screen: leave --display out, or use --machine pc");
+    if (!(v->machine = machine_new(&mc, err)))
+        return -EINVAL;
     if ((rc = devices_plug(v->devices, v->machine, err)))
         return rc;
     timing_phase(v, "machine built");
@@ -369,24 +369,24 @@ int vm_build(struct vm *v, struct error *err)
         v->engine_vcpus[i] = vcpus_engine(v->vcpus, i);
     rc = machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
     timing_phase(v, "processors made");
+    if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err)))
+        rc = -EINVAL;
     return rc;
 }
 
-    if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err)))
-        rc = -EINVAL;
 int vm_take_down(struct vm *v)
 {
+    api_close(v->api);
     vcpus_free(v->vcpus);
     devices_quiet(v->devices);
     machine_free(v->machine);
-    api_close(v->api);
     int rc = devices_close(v->devices);
     if (v->engine_vm)
         v->engine->vm_destroy(v->engine_vm);
+    vnc_close(v->vnc);
     display_free(v->display);
     input_free(v->input);
     for (u32 i = 0; i < MACHINE_SERIAL_PORTS; i++)
-    vnc_close(v->vnc);
         if (v->serial[i])
             chardev_close(v->serial[i]);
     if (v->signals.fd > 0) {
