@@ -335,7 +335,7 @@ static const struct option_def options[] = {
     { "vga", "KIND", "std, the graphics adapter (VGA and Bochs VBE), or none; by\ndefault there is one with firmware and with --display", set_vga },
     { "disk", "FILE[,KEY=VALUE]", "a disk image: format=raw|qcow2, readonly, serial=TEXT,\ncache=writeback|none, discard=on|off, snapshot=on (what is\nwritten goes with the run), errors=enospc|stop|report, queues=N;\nor nbd://HOST/NAME; may be repeated",
       run_set_disk },
-    { "net", "WHERE[,KEY=VALUE]", "a network card: user[,hostfwd=tcp:127.0.0.1:2222-:22],\ntap:IF, switch:NAME or none; mac=, rate=, pcap=FILE,\nqueues=N; may be repeated",
+    { "net", "WHERE[,KEY=VALUE]", "a network card: user[,hostfwd=tcp:127.0.0.1:2222-:22],\ntap:IF, switch:NAME or none; model=virtio|e1000, mac=,\nrate=, pcap=FILE, queues=N; may be repeated",
       run_set_net },
     { "share", "PATH[:TAG][,ro]", "a folder of this host, for the guest to mount by its\ntag: mount -t virtiofs TAG /mnt; may be repeated", run_set_share },
     { "console", "WHERE", "a port of the virtio console (hvc0 on), as --serial", run_set_console },

@@ -75,6 +75,8 @@ struct machine {
 
     u32 nvirtio;
     struct virtio_transport *virtio[MACHINE_MAX_VIRTIO];
+    u32 nparts;
+    struct machine_part part[MACHINE_MAX_PARTS];
     u32 nserial;
     struct serial serial[MACHINE_SERIAL_PORTS];
     struct shared_irq serial_irq[2]; /* IRQ 4, IRQ 3 */

@@ -479,6 +479,24 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
     return 0;
 }
 
+struct pci_bus *machine_pci(struct machine *m)
+{
+    return m->i440fx.bus;
+}
+
+struct state_list *machine_state_list(struct machine *m)
+{
+    return m->state;
+}
+
+int machine_add_part(struct machine *m, const struct machine_part *part, struct error *err)
+{
+    if (m->nparts == MACHINE_MAX_PARTS)
+        return error_set(err, ENOSPC, "a machine has room for %d devices that are not virtio's", MACHINE_MAX_PARTS);
+    m->part[m->nparts++] = *part;
+    return 0;
+}
+
 struct memory *machine_memory(struct machine *m)
 {
     return m->memory;

@@ -21,12 +21,13 @@
 #include "display/input.h"
 #include "engine/engine.h"
 #include "memory/memory.h"
+#include "pci/pci.h"
 #include "state/state.h"
 #include "virtio/virtio.h"
 
 struct machine;
 
-enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16 };
+enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_MAX_PARTS = 16 };
 
 enum machine_kind {
     MACHINE_PC,    /* i440FX-class: PCI and all that a PC always had */
@@ -71,6 +72,16 @@ struct memory *machine_memory(struct machine *m);
    registers. Borrowed: it outlives the machine. Before machine_reset; the order is the order the guest finds. At most
    MACHINE_MAX_VIRTIO. Reset, settle and resume of the transport are machine_reset's, _before_save's and _after_load's. */
 int must_check machine_plug(struct machine *m, struct virtio_device *d, struct error *err);
+/* For a PCI device that is not virtio's ("pc" only): it plugs itself into machine_pci(), adds its state to the list, and is
+   told by these when the machine does so; any may be NULL. settle: nothing is under way until resume. It outlives the
+   machine. Before machine_reset; at most MACHINE_MAX_PARTS. */
+struct machine_part {
+    void *dev;
+    void (*reset)(void *dev), (*settle)(void *dev), (*resume)(void *dev);
+};
+struct pci_bus *machine_pci(struct machine *m); /* NULL: this board has none */
+struct state_list *machine_state_list(struct machine *m);
+int must_check machine_add_part(struct machine *m, const struct machine_part *part, struct error *err);
 extern const struct engine_machine machine_engine_ops; /* m: struct machine */
 
 /* vcpus: borrowed, as many as processors. */

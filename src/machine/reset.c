@@ -105,6 +105,9 @@ static int reset_chips(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_reset(m->virtio[i]);
+    for (u32 i = 0; i < m->nparts; i++)
+        if (m->part[i].reset)
+            m->part[i].reset(m->part[i].dev);
     for (u32 i = 0; i < m->nserial; i++) {
         uart_flush(&m->serial[i].uart);
         uart_reset(&m->serial[i].uart);
@@ -169,6 +172,9 @@ int machine_before_save(struct machine *m, struct error *err)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_settle(m->virtio[i]);
+    for (u32 i = 0; i < m->nparts; i++)
+        if (m->part[i].settle)
+            m->part[i].settle(m->part[i].dev);
     for (u32 i = 0; i < m->nserial; i++)
         uart_flush(&m->serial[i].uart);
     for (u32 i = 0; i < m->cpus; i++) {
@@ -187,6 +193,9 @@ void machine_after_save(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_resume(m->virtio[i]);
+    for (u32 i = 0; i < m->nparts; i++)
+        if (m->part[i].resume)
+            m->part[i].resume(m->part[i].dev);
 }
 
 int machine_after_load(struct machine *m, struct error *err)

@@ -11,6 +11,7 @@
 
 #include "base/log.h"
 #include "block/block.h"
+#include "devices/e1000.h"
 #include "net/net.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
@@ -27,6 +28,8 @@ struct devices {
     struct net *net[CONFIG_MAX_NETS];
     struct virtio_blk *blk[CONFIG_MAX_DISKS];
     struct virtio_net *card[CONFIG_MAX_NETS];
+    struct e1000 *e1000[CONFIG_MAX_NETS];
+    bool is_e1000[CONFIG_MAX_NETS];
     struct virtio_rng *rng;
     struct virtio_balloon *balloon;
     struct virtio_console *console;
@@ -54,6 +57,31 @@ static struct block *open_disk(const struct config_disk *d, struct loop *loop, s
     return block_open(&o, loop, err);
 }
 
+/* model= is the card's; the rest of the words are the cable's. */
+static struct net *open_net(const char *spec, bool *is_e1000, struct loop *loop, struct error *err)
+{
+    char *cable = strdup(spec), *at = cable ? strstr(cable, ",model=") : NULL;
+    struct net *net = NULL;
+
+    if (at) {
+        const char *model = at + strlen(",model=");
+        const size_t len = strcspn(model, ",");
+        *is_e1000 = len == 5 && !strncmp(model, "e1000", len);
+        if (!*is_e1000 && (len != 6 || strncmp(model, "virtio", len))) {
+            error_set(err, EINVAL, "--net %s: the model of a card is virtio or e1000", spec);
+            goto out;
+        }
+        memmove(at, model + len, strlen(model + len) + 1);
+    }
+    if (cable)
+        net = net_open(cable, loop, err);
+    else
+        error_set(err, ENOMEM, "out of memory");
+out:
+    free(cable);
+    return net;
+}
+
 int devices_open(struct devices **out, const struct devices_config *c, struct error *err)
 {
     struct devices *d = *out = calloc(1, sizeof *d);
@@ -64,8 +92,11 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
         if (!(d->block[i] = open_disk(&c->config->disk[i], c->loop, err)))
             return -EINVAL;
     for (u32 i = 0; i < c->config->nnets; i++)
-        if (!(d->net[i] = net_open(c->config->net[i], c->loop, err)))
+        if (!(d->net[i] = open_net(c->config->net[i], &d->is_e1000[i], c->loop, err)))
             return -EINVAL;
+        else if (d->is_e1000[i] && c->config->micro)
+            return error_set(err, EINVAL, "--net %s: the board micro has no PCI, which an e1000 needs: use --machine pc",
+                             c->config->net[i]);
     for (u32 i = 0; i < c->config->nconsoles; i++)
         if (!(d->port[i] = chardev_open(c->config->console[i], c->loop, err)))
             return -EINVAL;
@@ -91,6 +122,13 @@ void devices_timing(const struct devices *d, u64 started)
         if (d->all[i]->driver_ok_at)
             fprintf(stderr, "  guest: %-31s %10.2f\n", d->all[i]->ops->name,
                     (double)(d->all[i]->driver_ok_at - started) / 1e6);
+}
+
+static int plug_e1000(struct devices *d, struct machine *m, u32 i, struct error *err)
+{
+    if (!(d->e1000[i] = e1000_new(d->net[i], machine_memory(m), d->c.loop, machine_pci(m), machine_state_list(m), i, err)))
+        return -EINVAL;
+    return machine_add_part(m, &(struct machine_part){ d->e1000[i], e1000_reset, NULL, e1000_resume }, err);
 }
 
 int devices_plug(struct devices *d, struct machine *m, struct error *err)
@@ -122,6 +160,11 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
             return rc;
     }
     for (u32 i = 0; i < c->nnets; i++) {
+        if (d->is_e1000[i]) {
+            if ((rc = plug_e1000(d, m, i, err)))
+                return rc;
+            continue;
+        }
         if (!(d->card[i] = virtio_net_new(d->net[i], memory, d->c.loop, err)))
             return -ENOMEM;
         if ((rc = plug(d, m, virtio_net_device(d->card[i]), err)))
@@ -194,7 +237,7 @@ int devices_close(struct devices *d)
     for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
         virtio_blk_free(d->blk[i]);
     for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
-        virtio_net_free(d->card[i]);
+        virtio_net_free(d->card[i]), e1000_free(d->e1000[i]);
     virtio_rng_free(d->rng);
     virtio_console_free(d->console);
     for (u32 i = 0; i < CONFIG_MAX_SHARES; i++)
