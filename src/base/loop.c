@@ -15,6 +15,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
@@ -22,6 +23,8 @@
 #include <sys/timerfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/spin.h"
 
 enum { MAX_EVENTS = 16, MAX_ALWAYS = 16 };
 
@@ -44,6 +47,9 @@ struct loop {
     struct loop_kick *kicked;  /* atomic: newest first */
     struct loop_kick *running; /* taken from there, still to be called */
     bool asleep;               /* atomic; set under the lock */
+    struct loop_poller *pollers;
+    struct spin spin;
+    bool expecting;
 
     pthread_mutex_t lock; /* guards the rest */
     struct timer **heap;  /* earliest deadline first; heap[i]->slot == i */
@@ -392,12 +398,66 @@ static void drain(struct loop_fd *w, u32 events)
     (void)events;
 }
 
+/* ---- looking instead of sleeping ---- */
+
+void loop_poller_add(struct loop *l, struct loop_poller *p)
+{
+    p->next = l->pollers;
+    l->pollers = p;
+}
+
+void loop_poller_remove(struct loop *l, struct loop_poller *p)
+{
+    struct loop_poller **at = &l->pollers;
+
+    while (*at && *at != p)
+        at = &(*at)->next;
+    if (*at)
+        *at = p->next;
+}
+
+void loop_expect(struct loop *l)
+{
+    l->expecting = true;
+}
+
+static bool something(struct loop *l)
+{
+    if (__atomic_load_n(&l->kicked, __ATOMIC_ACQUIRE) || __atomic_load_n(&l->first, __ATOMIC_RELAXED))
+        return true;
+    for (struct loop_poller *p = l->pollers; p; p = p->next)
+        if (p->poll(p))
+            return true; /* it may have changed the list */
+    return false;
+}
+
+/* Until something comes, at most as long as waiting awake pays and up to the first deadline. Who else wants this
+   processor has it: it may be the thread that is waited for. */
+static bool look(struct loop *l, u64 since)
+{
+    u64 end;
+
+    do {
+        for (u32 i = 0; i < 16; i++) {
+            if (something(l))
+                return true;
+            __builtin_ia32_pause();
+        }
+        sched_yield();
+        pthread_mutex_lock(&l->lock);
+        end = MIN(since + l->spin.ns, l->ntimers ? l->heap[0]->deadline : NEVER);
+        pthread_mutex_unlock(&l->lock);
+    } while (clock_ns() < end);
+    return false;
+}
+
 /* ---- the loop ---- */
 
 int loop_run(struct loop *l)
 {
     struct loop_fd waker = { l->wake, EPOLLIN | EPOLLET, woken }, clock = { l->timerfd, EPOLLIN, drain };
     int r = loop_fd_add(l, &waker);
+    u64 since = 0; /* when what was expected began to be waited for */
 
     if (!r)
         r = loop_fd_add(l, &clock);
@@ -423,12 +483,25 @@ int loop_run(struct loop *l)
             u64 next = l->ntimers ? l->heap[0]->deadline : NEVER;
             if (next < l->programmed || l->programmed <= clock_ns())
                 program(l, next);
+            if (l->expecting && !since) {
+                since = clock_ns();
+                l->expecting = false;
+                pthread_mutex_unlock(&l->lock);
+                if (l->spin.ns && look(l, since)) {
+                    spin_learn(&l->spin, clock_ns() - since);
+                    since = 0;
+                }
+                continue; /* all that may have come without waking us */
+            }
             __atomic_store_n(&l->asleep, true, __ATOMIC_SEQ_CST); /* before kicked is read, pairs with loop_kick */
             ready = __atomic_load_n(&l->kicked, __ATOMIC_SEQ_CST);
         }
         pthread_mutex_unlock(&l->lock);
 
         int n = epoll_wait(l->epoll, l->events, MAX_EVENTS, ready ? 0 : -1);
+        if (since && !ready)
+            spin_learn(&l->spin, clock_ns() - since);
+        since = 0;
         if (n < 0 && errno != EINTR)
             r = -errno;
         l->nevents = MAX(n, 0);
@@ -457,6 +530,7 @@ struct loop *loop_new(void)
         return NULL;
     l->last = &l->first;
     l->programmed = NEVER;
+    l->spin = spin_for(2);
     pthread_mutex_init(&l->lock, NULL);
     pthread_cond_init(&l->done, NULL);
     l->epoll = epoll_create1(EPOLL_CLOEXEC);

@@ -61,6 +61,21 @@ int must_check loop_fd_set(struct loop *l, struct loop_fd *w, u32 events);
 void loop_fd_remove(struct loop *l, struct loop_fd *w);
 
 /*
+ * A source of events that can be looked at in memory, embedded by its owner.  After loop_expect the loop does not sleep at
+ * once but looks for a while (as long as that pays, spin.h) for events and kicks, which spares a wake-up.  poll does what
+ * there is to do and says whether there was any; whatever it overlooks must come by a descriptor.
+ */
+struct loop_poller {
+    bool (*poll)(struct loop_poller *p);
+    struct loop_poller *next; /* private */
+};
+void loop_poller_add(struct loop *l, struct loop_poller *p);
+void loop_poller_remove(struct loop *l, struct loop_poller *p);
+/* Something was begun or has ended after which more comes soon. Not for what needs the processor to come at all, such as
+   another process of ours that wants to run. */
+void loop_expect(struct loop *l);
+
+/*
  * A one-shot timer, embedded by its owner.  fire() runs on the loop thread with
  * no lock held; the owner takes its own lock and must accept a stale call (one
  * already under way when another thread disarmed it): compare with the deadline

@@ -72,6 +72,8 @@ void aio_kick(struct aio *aio)
 {
     if (aio->ring)
         uring_kick(aio->ring);
+    if (aio->under_way && aio->loop)
+        loop_expect(aio->loop);
 }
 
 /* ---- questions of workers ---- */
@@ -175,6 +177,8 @@ bool aio_reap(struct aio *aio)
     while (n < AT_ONCE && reap_one(aio))
         n++;
     aio->reaping--;
+    if (n && aio->loop)
+        loop_expect(aio->loop);
     if (n)
         aio_kick(aio); /* what the done()s submitted */
     if (n == AT_ONCE)
@@ -185,6 +189,13 @@ bool aio_reap(struct aio *aio)
 static void event(struct loop_fd *w, u32 events)
 {
     aio_reap(container_of(w, struct aio, watch));
+}
+
+static bool look(struct loop_poller *p)
+{
+    struct aio *aio = container_of(p, struct aio, poller);
+
+    return ((aio->ring && uring_ended(aio->ring)) || pool_any_ended(aio->pool)) && aio_reap(aio);
 }
 
 void aio_wait(struct aio *aio)
@@ -321,6 +332,9 @@ struct aio *aio_new(struct loop *loop, struct block_hook *hook, const char *io, 
     }
     if (loop && loop_fd_add(loop, &aio->watch))
         goto no_memory;
+    aio->poller.poll = look;
+    if (loop)
+        loop_poller_add(loop, &aio->poller);
     return aio;
 
 no_memory:
@@ -337,8 +351,10 @@ void aio_free(struct aio *aio)
 {
     if (!aio)
         return;
-    if (aio->loop)
+    if (aio->loop) {
+        loop_poller_remove(aio->loop, &aio->poller);
         loop_fd_remove(aio->loop, &aio->watch);
+    }
     uring_free(aio->ring);
     pool_free(aio->pool);
     if (aio->watch.fd >= 0)

@@ -29,6 +29,7 @@ struct aio {
     struct loop *loop; /* or NULL */
     struct block_hook *hook;
     struct loop_fd watch; /* the eventfd */
+    struct loop_poller poller;
     struct uring *ring;   /* NULL: threads */
     struct pool *pool;
     struct aio_source *sources;
@@ -69,11 +70,13 @@ void uring_free(struct uring *u);
 void uring_submit(struct uring *u, struct file_io *io, int fd); /* fills in a submission; waits for room if need be */
 void uring_kick(struct uring *u);
 bool uring_reap(struct uring *u); /* handles one completion; false: there is none */
+bool uring_ended(struct uring *u); /* is there one, or would the kernel, if asked, bring one forth? */
 
 /* pool.c: threads are made when there is work, up to AIO_WORKERS, and end with the pool */
 struct pool *pool_new(struct aio *aio);
 void pool_free(struct pool *p);
 void pool_add(struct pool *p, struct aio_work *w);
+bool pool_any_ended(const struct pool *p);
 struct aio_work *pool_ended(struct pool *p); /* all that has ended since, in order; or NULL */
 
 /* file.c */

@@ -115,9 +115,14 @@ void pool_add(struct pool *p, struct aio_work *w)
     }
 }
 
+bool pool_any_ended(const struct pool *p)
+{
+    return __atomic_load_n(&p->any, __ATOMIC_RELAXED); /* who sets it signals after */
+}
+
 struct aio_work *pool_ended(struct pool *p)
 {
-    if (!__atomic_load_n(&p->any, __ATOMIC_RELAXED)) /* who sets it signals after */
+    if (!pool_any_ended(p))
         return NULL;
     pthread_mutex_lock(&p->lock);
     __atomic_store_n(&p->any, false, __ATOMIC_RELAXED);

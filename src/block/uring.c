@@ -28,8 +28,10 @@ struct uring *uring_new(struct aio *aio, int eventfd)
     if (!u)
         return NULL;
     u->aio = aio;
-    /* COOP_TASKRUN (Linux 5.19): completions need not interrupt a thread that will enter the kernel anyway. */
-    int r = io_uring_queue_init(ENTRIES, &u->ring, IORING_SETUP_COOP_TASKRUN | IORING_SETUP_CLAMP);
+    /* COOP_TASKRUN (Linux 5.19): completions need not interrupt a thread that will enter the kernel anyway; with
+       TASKRUN_FLAG one that looks in memory sees that it should (uring_ended). */
+    int r = io_uring_queue_init(ENTRIES, &u->ring,
+                                IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP);
     if (r == -EINVAL)
         r = io_uring_queue_init(ENTRIES, &u->ring, IORING_SETUP_CLAMP);
     if (r) {
@@ -115,6 +117,11 @@ void uring_submit(struct uring *u, struct file_io *io, int fd)
     if (io->op == FILE_READ && io->len >= LARGE_READ)
         io_uring_sqe_set_flags(e, IOSQE_ASYNC);
     io_uring_sqe_set_data(e, io);
+}
+
+bool uring_ended(struct uring *u)
+{
+    return io_uring_cq_ready(&u->ring) || (IO_URING_READ_ONCE(*u->ring.sq.kflags) & IORING_SQ_TASKRUN);
 }
 
 bool uring_reap(struct uring *u)

@@ -15,6 +15,8 @@
 #include <unistd.h>
 
 #include "base/listener.h"
+#include "base/loop.h"
+#include "base/spin.h"
 
 static struct loop *loop;
 static u64 order[4096];
@@ -405,6 +407,51 @@ TEST(a_listener_without_descriptors_rests)
     listener_remove(&listener);
     close(client);
     close(fd);
+    loop_free(loop);
+}
+
+/* What is expected is looked for in memory: no descriptor tells of it. */
+struct looked {
+    struct loop_poller poller;
+    unsigned polls, there; /* there: how much of it comes, one every few looks */
+};
+
+static bool poll_memory(struct loop_poller *p)
+{
+    struct looked *k = container_of(p, struct looked, poller);
+
+    if (++k->polls % 8 || !k->there)
+        return false;
+    if (--k->there)
+        loop_expect(loop);
+    else
+        loop_stop(loop);
+    return true;
+}
+
+static void expect_again(struct timer *t)
+{
+    loop_expect(loop);
+    timer_arm(t, clock_ns() + 20000);
+}
+
+TEST(looking_for_what_is_expected)
+{
+    struct looked k = { { poll_memory }, 0, 3 }, other = { { poll_memory }, 0, 0 };
+    struct timer t;
+
+    start(0);
+    loop_poller_add(loop, &other.poller);
+    loop_poller_add(loop, &k.poller);
+    loop_poller_remove(loop, &other.poller);
+    timer_init(&t, loop, expect_again); /* short waits, from which it learns that looking pays (given two CPUs) */
+    timer_arm(&t, 1);
+    if (!spin_for(2).never) {
+        CHECK_EQ(loop_run(loop), 0);
+        CHECK_EQ(k.there, 0);
+    }
+    CHECK_EQ(other.polls, 0);
+    timer_disarm(&t);
     loop_free(loop);
 }
 

@@ -153,6 +153,7 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     struct soft_vcpu *v = soft_of(ev);
     v->vm = &e->soft;
     v->id = id;
+    v->spin = spin_for(e->soft.cfg.cpus + 1); /* and the loop's thread */
     v->delivering = -1;
     v->tsc_offset = v->vm->tsc_offset;
     fill_isa(v);
@@ -352,10 +353,27 @@ static bool awake(const struct soft_vcpu *v, u32 r)
     return ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked) || ((r & REQ_INTR) && (v->rflags & RFLAGS_IF));
 }
 
+/* Looks for what would end the wait, while that may pay. */
+static bool look(struct soft_vcpu *v, u64 since)
+{
+    if (!v->spin.ns)
+        return false;
+    do {
+        for (unsigned k = 0; k < 32; k++) {
+            if (awake(v, __atomic_load_n(&v->request, __ATOMIC_RELAXED)))
+                return true;
+            __builtin_ia32_pause();
+        }
+    } while (ns_of(CLOCK_MONOTONIC) - since < v->spin.ns);
+    return false;
+}
+
 void soft_wait(struct soft_vcpu *v)
 {
     soft_vec_save(v);
     const u64 since = ns_of(CLOCK_MONOTONIC);
+    if (look(v, since))
+        goto done;
     __atomic_store_n(&v->sleeping, true, __ATOMIC_SEQ_CST);
     for (;;) {
         u32 r = __atomic_load_n(&v->request, __ATOMIC_SEQ_CST);
@@ -364,8 +382,11 @@ void soft_wait(struct soft_vcpu *v)
         syscall(SYS_futex, &v->request, FUTEX_WAIT_PRIVATE, r, NULL, NULL, 0);
     }
     __atomic_store_n(&v->sleeping, false, __ATOMIC_SEQ_CST);
+done:;
+    const u64 waited = ns_of(CLOCK_MONOTONIC) - since;
+    spin_learn(&v->spin, waited);
     v->stat.waits++;
-    v->stat.wait_ns += ns_of(CLOCK_MONOTONIC) - since;
+    v->stat.wait_ns += waited;
 }
 
 int soft_interrupt_ack(struct soft_vcpu *v)

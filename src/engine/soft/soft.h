@@ -27,6 +27,7 @@
 #include <setjmp.h>
 
 #include "base/base.h"
+#include "base/spin.h"
 #include "cpu/cpu.h"
 #include "engine/engine.h"
 #include "engine/soft/decode.h"
@@ -176,6 +177,7 @@ struct soft_vcpu {
     bool running;               /* inside run() */
     u8 sipi_vector;             /* of REQ_SIPI; set by other threads, so not in s, which INIT resets */
     bool sleeping;              /* in soft_wait: a request must wake it */
+    struct spin spin;           /* soft_wait's; not with more processors than the host has to spare */
     bool tf_blocked;            /* the instruction entered a handler with TF cleared: no single-step trap after it */
     s8 delivering;              /* vector whose delivery runs, or -1: for double faults */
     u64 tsc_offset;             /* guest TSC = host TSC + tsc_offset */
