@@ -285,17 +285,19 @@ void vga_reset(struct vga *v)
     pthread_mutex_unlock(&v->lock);
 }
 
-void vga_init(struct vga *v, u8 *vram, u32 size, struct display *display)
+void vga_init(struct vga *v, const struct vga_config *c)
 {
     memset(v, 0, sizeof *v);
     pthread_mutex_init(&v->lock, NULL);
-    v->vram = vram;
-    v->vram_size = size;
-    v->display = display;
-    vga_pci_init(v);
+    v->vram = c->vram->host;
+    v->vram_size = (u32)c->vram->size;
+    v->memory = c->memory;
+    v->place = c->vram->place;
+    v->display = c->display;
+    vga_pci_init(v, c);
     vga_reset(v);
-    if (display)
-        display_plug(display, &vga_display_ops, v);
+    if (v->display)
+        display_plug(v->display, &vga_display_ops, v);
 }
 
 void vga_destroy(struct vga *v)

@@ -21,6 +21,7 @@
 #include "base/base.h"
 #include "display/display.h"
 #include "memory/bus.h"
+#include "memory/memory.h"
 #include "pci/pci.h"
 #include "state/state.h"
 
@@ -58,8 +59,10 @@ struct vga_registers {
 
 struct vga {
     pthread_mutex_t lock;
-    u8 *vram;            /* borrowed */
+    u8 *vram;
     u32 vram_size;
+    struct memory *memory;
+    u64 place;           /* of video memory */
     struct vga_registers r;
     u8 feature;          /* Feature Control */
     u8 enable;           /* Video Subsystem Enable, 3C3h */
@@ -77,9 +80,14 @@ struct vga {
     struct pci_function pci;
 };
 
-/* vram: size bytes, a power of two, at least 256 KiB, page-aligned; outlives it. display: where it draws, or NULL. */
-void vga_init(struct vga *v, u8 *vram, u32 size, struct display *display);
-void vga_destroy(struct vga *v);
+struct vga_config { /* all borrowed */
+    struct memory *memory;           /* to be told what the window wrote; or NULL */
+    const struct memory_piece *vram; /* a power of two, at least 256 KiB */
+    const struct memory_piece *rom;  /* a power of two; or NULL */
+    struct display *display;         /* where it draws, or NULL */
+};
+void vga_init(struct vga *v, const struct vga_config *c);
+void vga_destroy(struct vga *v); /* after it has left the PCI bus */
 /* Power-on. Video memory becomes zero. */
 void vga_reset(struct vga *v);
 

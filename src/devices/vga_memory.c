@@ -126,7 +126,8 @@ static u32 data(const struct vga *v, u8 b)
     return (value & bits) | (v->latch & ~bits);
 }
 
-static void write_byte(struct vga *v, u32 a, u8 b)
+/* Returns where in video memory. */
+static u32 write_byte(struct vga *v, u32 a, u8 b)
 {
     const struct vga_registers *r = &v->r;
     bool chain_4 = r->seq[SEQ_MEMORY_MODE] & MEMORY_CHAIN_4, odd_even = !chain_4 && !(r->seq[SEQ_MEMORY_MODE] & MEMORY_NOT_ODD_EVEN);
@@ -137,6 +138,7 @@ static void write_byte(struct vga *v, u32 a, u8 b)
     else if (odd_even)
         planes &= a & 1 ? 0xa : 0x5;
     *p = (data(v, b) & vga_planes[planes]) | (*p & ~vga_planes[planes]);
+    return (u32)((u8 *)p - v->vram);
 }
 
 /* ---- the window ---- */
@@ -161,17 +163,22 @@ static u64 window_read(void *dev, u64 offset, unsigned size)
 static void window_write(void *dev, u64 offset, unsigned size, u64 value)
 {
     struct vga *v = dev;
+    u32 first = UINT32_MAX, last = 0;
 
     pthread_mutex_lock(&v->lock);
     for (unsigned i = 0; i < size; i++, value >>= 8) {
-        u32 a = (u32)offset + i;
+        u32 a = (u32)offset + i, at;
         if (!map(v, &a))
             continue;
         if (banked(v))
-            v->vram[(bank(v) + a) & (v->vram_size - 1)] = (u8)value;
+            v->vram[at = (bank(v) + a) & (v->vram_size - 1)] = (u8)value;
         else
-            write_byte(v, a, (u8)value);
+            at = write_byte(v, a, (u8)value);
+        first = MIN(first, at);
+        last = MAX(last, at);
     }
+    if (v->memory && first <= last)
+        memory_place_written(v->memory, v->place + first, MIN(last + 4, v->vram_size) - first);
     pthread_mutex_unlock(&v->lock);
 }
 

@@ -47,7 +47,7 @@ static inline u32 vbe_bpp(const struct vga_registers *r) { return r->vbe[VBE_DIS
 u32 vbe_pitch(const struct vga_registers *r);
 void vbe_reset(struct vga *v);
 void vbe_sanitize(struct vga *v); /* after a load */
-void vga_pci_init(struct vga *v);
+void vga_pci_init(struct vga *v, const struct vga_config *c);
 
 /* vga.c, for the register BAR */
 u8 vga_port_read(struct vga *v, u32 port);

@@ -177,33 +177,17 @@ static void mmio_write(void *dev, u64 offset, unsigned size, u64 value)
 
 static const struct bus_ops mmio_ops = { .read = mmio_read, .write = mmio_write, .min_size = 1, .max_size = 2 };
 
-/* ---- BAR 0, where it is not memory to the engine ---- */
+/* ---- */
 
-static u64 vram_read(void *dev, u64 offset, unsigned size)
-{
-    const struct vga *v = dev;
-    u64 value = 0;
-
-    memcpy(&value, v->vram + offset, size);
-    return value;
-}
-
-static void vram_write(void *dev, u64 offset, unsigned size, u64 value)
-{
-    const struct vga *v = dev;
-
-    memcpy(v->vram + offset, &value, size);
-}
-
-static const struct bus_ops vram_ops = { .read = vram_read, .write = vram_write, .min_size = 1, .max_size = 8 };
-
-void vga_pci_init(struct vga *v)
+void vga_pci_init(struct vga *v, const struct vga_config *c)
 {
     struct pci_function *f = &v->pci;
 
     pci_function_init(f, "vga", 0x1234, 0x1111, 2, 0x030000, 0x1af4, 0x1100);
-    pci_bar_init(f, BAR_VRAM, &(struct pci_bar){ .size = v->vram_size, .flags = PCI_BAR_PREFETCH, .ops = &vram_ops, .dev = v,
+    pci_bar_init(f, BAR_VRAM, &(struct pci_bar){ .size = v->vram_size, .flags = PCI_BAR_PREFETCH, .memory = c->vram,
                                                  .name = "vga-vram" });
     pci_bar_init(f, BAR_MMIO, &(struct pci_bar){ .size = VGA_MMIO_SIZE, .ops = &mmio_ops, .dev = v, .name = "vga-mmio" });
+    if (c->rom)
+        pci_bar_init(f, PCI_ROM, &(struct pci_bar){ .size = c->rom->size, .memory = c->rom, .name = "vga-rom" });
     f->wmask[4] |= 1; /* the legacy ports, which answer all the same */
 }

@@ -107,6 +107,10 @@ int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bu
 int must_check pc_build(struct machine *m, struct error *err);
 void pc_destroy(struct machine *m); /* of what was built */
 void pc_reset(struct machine *m);
+/* pc_vga.c; nothing if there is none */
+int must_check pc_vga_build(struct machine *m, struct error *err);
+void pc_vga_destroy(struct machine *m); /* after the PCI bus */
+void pc_vga_reset(struct machine *m);   /* after the PCI bus */
 int must_check micro_build(struct machine *m);
 
 #endif

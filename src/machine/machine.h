@@ -55,6 +55,7 @@ struct machine_config {
     bool kernel_irqchip; /* the engine has the PIC, the PIT and the APICs */
     bool testdev;
     bool vga;            /* a graphics adapter ("pc" only) */
+    const char *vga_rom; /* a file with its BIOS, or NULL */
     struct chardev *serial[MACHINE_SERIAL_PORTS]; /* borrowed; NULL: nothing is plugged in */
     struct display *display; /* borrowed, for the video card to plug itself into; NULL: nobody looks */
     struct input *input;     /* borrowed, for keyboard and mouse; or NULL */

@@ -5,13 +5,9 @@
  *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse; GSI = IRQ but for 0,
  *              which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
  */
-#include <errno.h>
-#include <stdlib.h>
-
 #include "machine/internal.h"
 #include "machine/tables.h"
 
-enum { VGA_SLOT = 2 };
 enum { RESET_CONTROL = ACPI_RESET_PORT - 0xcf8 };
 
 /* The reset control register lies between CONFIG_ADDRESS's bytes, and only a byte access reaches it. */
@@ -46,25 +42,6 @@ static int build_pci(struct machine *m, struct error *err)
     for (u32 i = 0; i < 16; i++)
         irq[i] = machine_pirq_line(m, i);
     return i440fx_init(&m->i440fx, &c, gsi, irq, ACPI_PM_BASE, m->state, err);
-}
-
-static int build_vga(struct machine *m, struct error *err)
-{
-    struct memory_piece *vram;
-    struct vga *v;
-    int rc;
-
-    if ((rc = memory_piece(m->memory, &vram, "vga", VGA_VRAM_SIZE, false, err)))
-        return rc;
-    if (!(m->vga = v = calloc(1, sizeof *v)))
-        return error_set(err, ENOMEM, "no memory for the graphics adapter");
-    vga_init(v, vram->host, VGA_VRAM_SIZE, m->c.display);
-    if ((rc = machine_ports(m, VGA_PORTS_BASE, VGA_PORTS, &vga_ports_ops, v, "vga")) ||
-        (rc = machine_ports(m, VBE_PORTS_BASE, VBE_PORTS, &vbe_ports_ops, v, "vga-vbe")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ VGA_WINDOW_BASE, VGA_WINDOW_SIZE, &vga_window_ops, v, NULL, "vga" })) ||
-        (rc = pci_add(m->i440fx.bus, &v->pci, VGA_SLOT, 0, m->state, err)))
-        return rc;
-    return state_add(m->state, &vga_state, 0, v);
 }
 
 /* The gate is the keyboard controller's or port 92h's; this chip puts the two together. */
@@ -108,7 +85,7 @@ int pc_build(struct machine *m, struct error *err)
         (rc = machine_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
         (rc = machine_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
         (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
-        (rc = build_pci(m, err)) || (m->c.vga && (rc = build_vga(m, err))) ||
+        (rc = build_pci(m, err)) || (rc = pc_vga_build(m, err)) ||
         (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg,
                                                      &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
@@ -126,9 +103,7 @@ int pc_build(struct machine *m, struct error *err)
 void pc_destroy(struct machine *m)
 {
     i440fx_destroy(&m->i440fx);
-    if (m->vga)
-        vga_destroy(m->vga);
-    free(m->vga);
+    pc_vga_destroy(m);
     if (!m->built)
         return;
     fw_cfg_destroy(&m->fw_cfg);
@@ -146,10 +121,7 @@ void pc_reset(struct machine *m)
     port92_reset(&m->port92);
     acpi_pm_reset(&m->pm);
     hpet_reset(&m->hpet);
-    if (m->vga)
-        vga_reset(m->vga);
     fw_cfg_reset(&m->fw_cfg);
     i440fx_reset(&m->i440fx);
-    if (m->vga)
-        m->vga->pci.config[4] |= 1; /* the one that has the legacy ports */
+    pc_vga_reset(m);
 }
