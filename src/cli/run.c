@@ -4,6 +4,7 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -384,6 +385,16 @@ static int status_of(int code)
     return code == EAGAIN || code == EMFILE || code == ENFILE ? STATUS_FAILED : STATUS_USAGE;
 }
 
+/* A serial line has no size. The image's login takes that of the terminal from here. */
+static void terminal_size(const struct vm_config *c, char text[32])
+{
+    struct winsize w;
+
+    text[0] = 0;
+    if (c->nserial && !strcmp(c->serial[0], "stdio") && !ioctl(STDIN_FILENO, TIOCGWINSZ, &w) && w.ws_row && w.ws_col)
+        snprintf(text, 32, " lodge.tty=%ux%u", w.ws_row, w.ws_col);
+}
+
 /* An image's machine is a configuration like any other, but for the names in it. */
 static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, struct error *err)
 {
@@ -404,8 +415,9 @@ static int configure_image(struct run_options *o, struct image *image, struct im
             return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
         c->kernel = image->kernel;
         c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
-        char *append; /* this and net: as argv, for as long as the process */
-        if (asprintf(&append, "%s console=ttyS0 %s", image->cmdline, c->append) < 0)
+        char *append, size[32]; /* append and net: as argv, for as long as the process */
+        terminal_size(c, size);
+        if (asprintf(&append, "%s console=ttyS0%s %s", image->cmdline, size, c->append) < 0)
             return error_set(err, ENOMEM, "out of memory");
         c->append = append;
     }
@@ -454,13 +466,25 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
+/* A machine that is half made is not left behind. */
+static void hold_signals(sigset_t *before)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGTERM);
+    sigaddset(&set, SIGHUP);
+    sigprocmask(SIG_BLOCK, &set, before);
+}
+
 int cli_run(int argc, char **argv)
 {
     struct run_options o = { 0 };
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
-    int r;
+    int r = 0;
 
     config_defaults(&o.config);
     o.config.started = clock_ns();
@@ -482,7 +506,14 @@ int cli_run(int argc, char **argv)
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 
-    r = o.image || o.keep ? configure_image(&o, &image, &machine, &err) : 0;
+    if (o.image || o.keep) {
+        sigset_t before, waits;
+        hold_signals(&before);
+        r = configure_image(&o, &image, &machine, &err);
+        if (r || (!sigpending(&waits) && !sigisemptyset(&waits)))
+            image_machine_end(&machine);
+        sigprocmask(SIG_SETMASK, &before, NULL); /* one that came ends us here */
+    }
     if (!r)
         r = vm_run(&o.config, &err);
     image_machine_end(&machine);
