@@ -125,6 +125,63 @@ static int set_kernel(void *to, const char *value, struct error *err)
     return 0;
 }
 
+static int set_firmware(void *to, const char *value, struct error *err)
+{
+    struct run_options *o = to;
+    const char *comma = strchr(value, ',');
+
+    if (!*value || *value == ',' || (comma && strncmp(comma, ",vars=", 6)) || (comma && !comma[6]))
+        return error_set(err, EINVAL, "--firmware %s: it is bios, uefi or a file; uefi keeps its variables by ,vars=FILE", value);
+    o->config.firmware_vars = comma ? comma + 6 : NULL;
+    if (!(o->config.firmware = comma ? strndup(value, (size_t)(comma - value)) : value))
+        return error_set(err, ENOMEM, "out of memory");
+    return 0;
+}
+
+static int boot_menu(void *to, const char *value, struct error *err)
+{
+    struct machine_boot_order *b = to;
+    u64 seconds = 3;
+
+    if (value && parse_number(value, 1, 60, &seconds))
+        return error_set(err, EINVAL, "--boot: menu=%s: it waits 1 to 60 seconds", value);
+    b->menu_ms = (u16)(seconds * 1000);
+    return 0;
+}
+
+static int set_boot(void *to, const char *value, struct error *err)
+{
+    static const char *const kinds[] = { [MACHINE_BOOT_DISK] = "disk", [MACHINE_BOOT_CDROM] = "cdrom",
+                                         [MACHINE_BOOT_FLOPPY] = "floppy", [MACHINE_BOOT_NET] = "net", NULL };
+    struct machine_boot_order *b = &((struct run_options *)to)->config.boot;
+    u32 n = 0, seen = 0;
+
+    for (const char *p = value; *p;) {
+        char word[32];
+        const size_t len = strcspn(p, ",");
+        u32 kind = 0;
+        snprintf(word, sizeof word, "%.*s", (int)MIN(len, sizeof word - 1), p);
+        p += len + (p[len] == ',');
+        if (!strncmp(word, "menu", 4) && (!word[4] || word[4] == '=')) {
+            int rc = boot_menu(b, word[4] ? word + 5 : NULL, err);
+            if (rc)
+                return rc;
+            continue;
+        }
+        while (kinds[kind] && strcmp(kinds[kind], word))
+            kind++;
+        if (!kinds[kind])
+            return bad_choice(err, "boot", word, kinds);
+        if (seen & 1u << kind)
+            return error_set(err, EINVAL, "--boot %s: %s is there twice", value, word);
+        seen |= 1u << kind;
+        b->what[n++] = (enum machine_boot)kind;
+    }
+    if (n)
+        b->n = n;
+    return 0;
+}
+
 static int set_initrd(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
@@ -260,7 +317,7 @@ static int set_trace(void *to, const char *value, struct error *err)
 {
     static const char *const choices[] = {
         [TRACE_EXEC] = "exec", [TRACE_EXCEPTIONS] = "exceptions", [TRACE_IO] = "io", [TRACE_MMIO] = "mmio",
-        [TRACE_JIT] = "jit", NULL
+        [TRACE_JIT] = "jit", [TRACE_FIRMWARE] = "firmware", NULL
     };
     struct run_options *o = to;
     struct vm_config *c = &o->config;
@@ -326,6 +383,8 @@ static int set_quiet(void *to, const char *value, struct error *err)
 static const struct option_def options[] = {
     { "", NULL, NULL, set_image },
     { "kernel", "FILE", "the kernel: bzImage, ELF with a PVH note, or Multiboot 1", set_kernel },
+    { "firmware", "WHAT[,vars=FILE]", "bios (the default without --kernel), uefi, or a file; UEFI's\nvariables stay in vars= (made if there is none)", set_firmware },
+    { "boot", "KIND[,KIND...]", "the firmware's order of disk, cdrom, floppy, net; menu[=S]: it\noffers its menu for S seconds (disk,cdrom,floppy)", set_boot },
     { "initrd", "FILE", "initial ramdisk; for a Multiboot kernel its modules:\n\"FILE ARGS,FILE2 ARGS\"", set_initrd },
     { "append", "STRING", "the kernel's command line", set_append },
     { "memory", "SIZE", "512M (the default), 2G; a plain number counts MiB", set_memory },
@@ -356,7 +415,7 @@ static const struct option_def options[] = {
     { "device", "testdev", "debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects", set_device },
     { "timing", NULL, "at the end, how long each phase of the start took", set_timing },
     { "no-reboot", NULL, "a reboot of the guest ends the run", set_no_reboot },
-    { "trace", "WHAT[:FILE]", "exec, exceptions, io, mmio or jit (translations), to\nstandard error or a file; may be repeated",
+    { "trace", "WHAT[:FILE]", "exec, exceptions, io, mmio, jit (translations) or firmware (its\nmessages), to standard error or a file; may be repeated",
       set_trace },
     { "stats", "[=FORMAT[:FILE]]", "at the end, figures of where the time went: text (the\ndefault) or json, to standard error or a file",
       set_stats },
@@ -369,7 +428,8 @@ static const struct option_def options[] = {
 void help_run(void)
 {
     puts("Usage: lodge run IMAGE [OPTIONS]\n"
-         "       lodge run --kernel FILE [OPTIONS]\n\n"
+         "       lodge run --kernel FILE [OPTIONS]\n"
+         "       lodge run --disk FILE [OPTIONS]\n\n"
          "Runs a virtual machine; its first serial port is this terminal.  IMAGE is one of \"lodge image ls\"\n"
          "(\"lodge image build debian\" makes the first): it comes with a disk, a network card, and ssh by\n"
          "\"lodge ssh\".\n");
@@ -410,7 +470,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         r = image_find(m->image, image, err);
     if (r)
         return r;
-    if (!c->kernel) {
+    if (!c->kernel && !c->firmware) {
         if (!image->kernel[0])
             return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
         c->kernel = image->kernel;
@@ -491,8 +551,17 @@ int cli_run(int argc, char **argv)
     raise_descriptor_limit();
     if (options_parse(options, argc, argv, &o, &err))
         return usage_error("%s", err.text);
-    if (!o.config.kernel && !o.image && !o.keep)
-        return usage_error("an image's name or --kernel FILE is needed; see \"lodge help run\"");
+    if (!o.config.kernel && !o.image && !o.keep && !o.config.firmware) {
+        if (!o.config.ndisks)
+            return usage_error("an image's name, --kernel FILE or --disk FILE is needed; see \"lodge help run\"");
+        o.config.firmware = "bios";
+    }
+    if (o.config.firmware && o.config.kernel)
+        return usage_error("--kernel boots without firmware; --firmware %s boots from a disk", o.config.firmware);
+    if (o.config.firmware && o.config.micro)
+        return usage_error("--machine micro has no firmware; it boots a --kernel");
+    if (o.config.firmware && (o.config.initrd || *o.config.append))
+        return usage_error("--initrd and --append are for a --kernel; a firmware's system brings its own");
     if (o.disk_size && !o.image && !o.keep)
         return usage_error("--disk-size is for an image's machine; others: lodge disk resize");
     if (o.ssh_port && !o.image && !o.keep)

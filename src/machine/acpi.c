@@ -5,6 +5,7 @@
  * DSDTs are dsdt.asl and micro.asl, compiled while building; ssdt.c has the rest.
  */
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "devices/acpi_pm.h"
@@ -16,11 +17,10 @@
 #include "dsdt.hex"  /* dsdt_aml_code, by iasl */
 #include "micro.hex" /* micro_aml_code */
 
-enum { HEADER = 36, RSDP_SIZE = 36, FADT_SIZE = 268, FACS_SIZE = 64, MCFG_SIZE = 60, GAS_IO = 1,
-       TABLE_MAX = 16384, TABLES = 4 };
+enum { HEADER = 36, RSDP_SIZE = ACPI_RSDP_SIZE, FADT_SIZE = 268, FACS_SIZE = 64, MCFG_SIZE = 60, GAS_IO = 1 };
 
 struct table {
-    u8 data[TABLE_MAX];
+    u8 *data; /* in the blob */
     u32 len;
 };
 
@@ -38,29 +38,35 @@ static u8 checksum(const u8 *p, u32 len)
     return (u8)-sum;
 }
 
-static void header(struct table *t, const char *signature, u8 revision, u32 len)
+/* Begins a table at the next free place. The blob is all zeroes from there on. */
+static struct table header(struct acpi_tables *b, const char *signature, u8 revision, u32 len)
 {
-    memset(t->data, 0, sizeof t->data);
-    memcpy(t->data, signature, 4);
-    t->data[8] = revision;
-    memcpy(t->data + 10, "LODGE LODGEPC ", 14);
-    put(t->data + 24, 1, 4);
-    memcpy(t->data + 28, "LODG", 4);
-    put(t->data + 32, 1, 4);
-    t->len = len;
+    struct table t = { b->data + b->len, len };
+    memcpy(t.data, signature, 4);
+    t.data[8] = revision;
+    memcpy(t.data + 10, "LODGE LODGEPC ", 14);
+    put(t.data + 24, 1, 4);
+    memcpy(t.data + 28, "LODG", 4);
+    put(t.data + 32, 1, 4);
+    return t;
 }
 
-/* Seals a table and puts it at the next free place. */
-static int emit(struct memory *m, struct table *t, u64 *at, u64 *addr, struct error *err)
+/* The table is complete but for its checksum. Where it is in the blob. */
+static u32 emit(struct acpi_tables *b, const struct table *t)
 {
+    const u32 at = b->len;
     put(t->data + 4, t->len, 4);
     t->data[9] = 0;
-    t->data[9] = checksum(t->data, t->len);
-    *addr = *at;
-    *at = align_up(*at + t->len, 64);
-    if (*at > ACPI_LIMIT || memory_load(m, *addr, t->data, t->len))
-        return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
-    return 0;
+    b->sum[b->nsums++] = (struct acpi_sum){ at, t->len, at + 9 };
+    b->len = (u32)align_up(at + t->len, 64);
+    return at;
+}
+
+/* At p, in the blob, stands the address of what is at offset target of it. */
+static void pointer(struct acpi_tables *b, u8 *p, u32 target, u8 size)
+{
+    b->pointer[b->npointers++] = (struct acpi_pointer){ (u32)(p - b->data), target, size };
+    put(p, target, size);
 }
 
 /* Generic address structure: an I/O port of so many bytes. */
@@ -72,15 +78,15 @@ static void gas(u8 *p, u64 port, unsigned bytes)
     put(p + 4, port, 8);
 }
 
-static void build_fadt(struct table *t, u64 facs, u64 dsdt)
+static u32 build_fadt(struct acpi_tables *b, u32 facs, u32 dsdt)
 {
     enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2 };
     enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10 };
-    u8 *p = t->data;
+    struct table t = header(b, "FACP", 5, FADT_SIZE);
+    u8 *p = t.data;
 
-    header(t, "FACP", 5, FADT_SIZE);
-    put(p + 36, facs, 4);
-    put(p + 40, dsdt, 4);
+    pointer(b, p + 36, facs, 4);
+    pointer(b, p + 40, dsdt, 4);
     p[45] = 1; /* desktop */
     put(p + 46, ACPI_SCI_IRQ, 2);
     put(p + 48, ACPI_SMI_CMD, 4);
@@ -96,37 +102,39 @@ static void build_fadt(struct table *t, u64 facs, u64 dsdt)
     put(p + 112, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP, 4); /* the power button is a fixed one */
     gas(p + 116, ACPI_RESET_PORT, 1);
     p[128] = ACPI_RESET_VALUE;
-    put(p + 140, dsdt, 8); /* X_FIRMWARE_CTRL stays 0: only one of the two may be set */
+    pointer(b, p + 140, dsdt, 8); /* X_FIRMWARE_CTRL stays 0: only one of the two may be set */
     gas(p + 148, ACPI_PM_BASE + ACPI_PM1A_EVT, 4);
     gas(p + 172, ACPI_PM_BASE + ACPI_PM1A_CNT, 2);
     gas(p + 208, ACPI_PM_BASE + ACPI_PM_TMR, 4);
     gas(p + 220, ACPI_PM_BASE + ACPI_GPE0, ACPI_GPE0_LEN);
+    return emit(b, &t);
 }
 
-static void build_reduced_fadt(struct table *t, u64 dsdt)
+static u32 build_reduced_fadt(struct acpi_tables *b, u32 dsdt)
 {
     enum { NO_VGA = 1 << 2, NO_CMOS_RTC = 1 << 5 };
     enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, PWR_BUTTON = 1 << 4, SLP_BUTTON = 1 << 5, RESET_REG_SUP = 1 << 10,
            HW_REDUCED_ACPI = 1 << 20 };
-    u8 *p = t->data;
+    struct table t = header(b, "FACP", 5, FADT_SIZE);
+    u8 *p = t.data;
 
-    header(t, "FACP", 5, FADT_SIZE);
-    put(p + 40, dsdt, 4);
+    pointer(b, p + 40, dsdt, 4);
     put(p + 109, NO_VGA | NO_CMOS_RTC, 2);
     put(p + 112, WBINVD | PROC_C1 | PWR_BUTTON | SLP_BUTTON | RESET_REG_SUP | HW_REDUCED_ACPI, 4);
     gas(p + 116, MICRO_RESET, 1);
     p[128] = MICRO_RESET_VALUE;
-    put(p + 140, dsdt, 8);
+    pointer(b, p + 140, dsdt, 8);
     gas(p + 244, MICRO_SLEEP_CONTROL, 1);
     gas(p + 256, MICRO_SLEEP_STATUS, 1);
+    return emit(b, &t);
 }
 
-static void build_madt(struct table *t, const struct acpi_config *c)
+static u32 build_madt(struct acpi_tables *b, const struct acpi_config *c)
 {
-    header(t, "APIC", 3, HEADER + 8);
-    put(t->data + 36, LAPIC_DEFAULT_BASE, 4);
-    put(t->data + 40, !c->reduced, 4); /* PCAT_COMPAT: there are 8259s, mask them */
-    u8 *p = t->data + t->len;
+    struct table t = header(b, "APIC", 3, HEADER + 8);
+    put(t.data + 36, LAPIC_DEFAULT_BASE, 4);
+    put(t.data + 40, !c->reduced, 4); /* PCAT_COMPAT: there are 8259s, mask them */
+    u8 *p = t.data + t.len;
 
     for (u32 i = 0; i < c->cpus; i++, p += 8) { /* local APIC: UID, id, enabled */
         p[0] = 0, p[1] = 8, p[2] = (u8)i, p[3] = (u8)i;
@@ -145,94 +153,85 @@ static void build_madt(struct table *t, const struct acpi_config *c)
     }
     p[0] = 4, p[1] = 6, p[2] = 0xff, p[5] = 1; /* LINT1 of all is NMI */
     p += 6;
-    t->len = (u32)(p - t->data);
+    t.len = (u32)(p - t.data);
+    return emit(b, &t);
 }
 
-static void build_mcfg(struct table *t, u64 ecam)
+static u32 build_mcfg(struct acpi_tables *b, u64 ecam)
 {
-    header(t, "MCFG", 1, MCFG_SIZE);
-    put(t->data + 44, ecam, 8);
+    struct table t = header(b, "MCFG", 1, MCFG_SIZE);
+    put(t.data + 44, ecam, 8);
     /* Bus 0 to bus 0. Linux looks for devices on each bus there may be: 8,192 reads, were it 256. */
+    return emit(b, &t);
 }
 
-/* Fills in Name (WHAT, 0x1122334455667788). */
+/* Fills in Name (WHAT, 0x11223344). */
 static int patch(struct table *t, const char *what, u64 v, struct error *err)
 {
-    u8 op[14] = { 0x08, 0, 0, 0, 0, 0x0e, 0x88, 0x77, 0x66, 0x55, 0x44, 0x33, 0x22, 0x11 }, *at;
+    u8 op[10] = { 0x08, 0, 0, 0, 0, 0x0c, 0x44, 0x33, 0x22, 0x11 }, *at;
 
     memcpy(op + 1, what, 4);
     if (!(at = memmem(t->data, t->len, op, sizeof op)))
         return error_set(err, EINVAL, "the built-in DSDT has no %s: Lodge was built wrongly", what);
-    put(at + 6, v, 8);
+    put(at + 6, v, 4);
     return 0;
 }
 
-static int build_dsdt(struct table *t, const struct acpi_config *c, struct error *err)
+static int build_dsdt(struct acpi_tables *b, const struct acpi_config *c, u32 *at, struct error *err)
 {
-    const u8 *code = c->reduced ? micro_aml_code : dsdt_aml_code;
+    struct table t = { b->data + b->len, c->reduced ? sizeof micro_aml_code : sizeof dsdt_aml_code };
     int rc;
 
-    _Static_assert(sizeof dsdt_aml_code <= TABLE_MAX && sizeof micro_aml_code <= TABLE_MAX, "a larger table");
-    t->len = c->reduced ? sizeof micro_aml_code : sizeof dsdt_aml_code;
-    memcpy(t->data, code, t->len);
-    if (c->reduced)
-        return 0;
-    if ((rc = patch(t, "W64B", c->mmio64, err)))
+    _Static_assert(sizeof dsdt_aml_code + sizeof micro_aml_code < ACPI_TABLES_MAX - 16384, "a larger blob");
+    memcpy(t.data, c->reduced ? micro_aml_code : dsdt_aml_code, t.len);
+    if (!c->reduced && ((rc = patch(&t, "W32B", c->mmio32, err)) || (rc = patch(&t, "W64B", c->mmio64 >> 30, err)) ||
+                        (rc = patch(&t, "W64S", c->mmio64_size >> 30, err))))
         return rc;
-    return patch(t, "W64S", c->mmio64_size, err);
+    *at = emit(b, &t);
+    return 0;
 }
 
 /* The root table, of 8 or 4 bytes an entry: systems of ACPI 1.0's time, and small test programs, read only the latter. */
-static void build_root(struct table *t, const u64 *tables, u32 n, unsigned entry)
+static u32 build_root(struct acpi_tables *b, const u32 *tables, u32 n, u8 entry)
 {
-    header(t, entry == 8 ? "XSDT" : "RSDT", 1, HEADER + n * entry);
+    struct table t = header(b, entry == 8 ? "XSDT" : "RSDT", 1, HEADER + n * entry);
     for (u32 i = 0; i < n; i++)
-        put(t->data + HEADER + i * entry, tables[i], entry);
+        pointer(b, t.data + HEADER + i * entry, tables[i], entry);
+    return emit(b, &t);
 }
 
-int acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, struct error *err)
+int acpi_build(struct acpi_tables *b, const struct acpi_config *c, struct error *err)
 {
-    struct table t;
-    u64 at = ACPI_BASE + 64, facs = 0, dsdt, xsdt, rsdt, tables[TABLES];
-    u8 r[RSDP_SIZE] = { 0 }, f[FACS_SIZE] = { 0 };
-    u32 n = 0;
+    u32 facs = 0, dsdt, tables[4], n = 0;
     int rc;
 
+    memset(b, 0, sizeof *b);
     if (!c->reduced) {
-        facs = at, at += FACS_SIZE;
-        memcpy(f, "FACS", 4);
-        put(f + 4, FACS_SIZE, 4);
-        f[32] = 2; /* version */
-        if (memory_load(m, facs, f, sizeof f))
-            return error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+        memcpy(b->data, "FACS", 4);
+        put(b->data + 4, FACS_SIZE, 4);
+        b->data[32] = 2; /* version */
+        b->len = FACS_SIZE;
     }
-    if ((rc = build_dsdt(&t, c, err)) || (rc = emit(m, &t, &at, &dsdt, err)))
+    if ((rc = build_dsdt(b, c, &dsdt, err)))
         return rc;
-    if (c->reduced)
-        build_reduced_fadt(&t, dsdt);
+    tables[n++] = c->reduced ? build_reduced_fadt(b, dsdt) : build_fadt(b, facs, dsdt);
+    tables[n++] = build_madt(b, c);
+    struct table t = header(b, "SSDT", 2, HEADER);
+    t.len += acpi_ssdt(t.data + HEADER, 8192, c);
+    if (t.len > HEADER)
+        tables[n++] = emit(b, &t);
     else
-        build_fadt(&t, facs, dsdt);
-    if ((rc = emit(m, &t, &at, &tables[n++], err)))
-        return rc;
-    build_madt(&t, c);
-    if ((rc = emit(m, &t, &at, &tables[n++], err)))
-        return rc;
-    header(&t, "SSDT", 2, HEADER);
-    t.len += acpi_ssdt(t.data + HEADER, TABLE_MAX - HEADER, c);
-    if (t.len > HEADER && (rc = emit(m, &t, &at, &tables[n++], err)))
-        return rc;
-    if (c->ecam) {
-        build_mcfg(&t, c->ecam);
-        if ((rc = emit(m, &t, &at, &tables[n++], err)))
-            return rc;
-    }
-    build_root(&t, tables, n, 8);
-    if ((rc = emit(m, &t, &at, &xsdt, err)))
-        return rc;
-    build_root(&t, tables, n, 4);
-    if ((rc = emit(m, &t, &at, &rsdt, err)))
-        return rc;
+        memset(t.data, 0, HEADER);
+    if (c->ecam)
+        tables[n++] = build_mcfg(b, c->ecam);
+    b->xsdt = build_root(b, tables, n, 8);
+    b->rsdt = build_root(b, tables, n, 4);
+    return 0;
+}
 
+void acpi_rsdp(u8 r[ACPI_RSDP_SIZE], u32 rsdt, u64 xsdt)
+{
+    memset(r, 0, RSDP_SIZE);
     memcpy(r, "RSD PTR ", 8);
     memcpy(r + 9, "LODGE ", 6);
     r[15] = 2;
@@ -241,8 +240,27 @@ int acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, 
     put(r + 24, xsdt, 8);
     r[8] = checksum(r, 20);
     r[32] = checksum(r, RSDP_SIZE);
-    *rsdp = ACPI_BASE;
-    return memory_load(m, ACPI_BASE, r, sizeof r)
-               ? error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables")
-               : 0;
+}
+
+int acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, struct error *err)
+{
+    const u64 base = ACPI_BASE + 64;
+    struct acpi_tables *b = malloc(sizeof *b);
+    u8 r[RSDP_SIZE];
+
+    if (!b)
+        return error_set(err, ENOMEM, "out of memory");
+    int rc = acpi_build(b, c, err);
+    for (u32 i = 0; i < b->npointers && !rc; i++)
+        put(b->data + b->pointer[i].at, base + b->pointer[i].target, b->pointer[i].size);
+    for (u32 i = 0; i < b->nsums && !rc; i++)
+        b->data[b->sum[i].at] = checksum(b->data + b->sum[i].start, b->sum[i].len);
+    if (!rc) {
+        acpi_rsdp(r, (u32)base + b->rsdt, base + b->xsdt);
+        *rsdp = ACPI_BASE;
+        if (base + b->len > ACPI_LIMIT || memory_load(m, base, b->data, b->len) || memory_load(m, ACPI_BASE, r, sizeof r))
+            rc = error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+    }
+    free(b);
+    return rc;
 }

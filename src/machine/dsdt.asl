@@ -18,8 +18,10 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
             Name (_HID, EisaId ("PNP0A03"))
             Name (_UID, 0)
             Name (_BBN, 0)
-            Name (W64B, 0x1122334455667788)     /* base and size of the window above RAM, put in by acpi.c; size 0: none */
-            Name (W64S, 0x1122334455667788)
+            /* Put in by acpi.c; of 32 bits, for SeaBIOS reads this table, and knows no longer ones. */
+            Name (W64B, 0x11223344)             /* base and size of the window above RAM, in GiB; size 0: none */
+            Name (W64S, 0x11223344)
+            Name (W32B, 0x11223344)             /* where the window below 4 GiB begins: above RAM */
             Name (CRSL, ResourceTemplate ()
             {
                 WordBusNumber (ResourceProducer, MinFixed, MaxFixed, PosDecode, 0, 0, 0, 0, 1)
@@ -29,9 +31,9 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, Cacheable, ReadWrite,
                              0, 0x000A0000, 0x000BFFFF, 0, 0x00020000)
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
-                             0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000) /* PC_MMIO32 */
+                             0, 0xC0000000, 0xDFFFFFFF, 0, 0x20000000,,, LOW) /* ends where PC_MMIO32 does */
                 DWordMemory (ResourceProducer, PosDecode, MinFixed, MaxFixed, NonCacheable, ReadWrite,
-                             0, 0xF0000000, 0xFEBFFFFF, 0, 0x0EC00000)
+                             0, 0xE0100000, 0xFEBFFFFF, 0, 0x1EB00000)
             })
             Name (CRSH, ResourceTemplate ()
             {
@@ -40,13 +42,17 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
             })
             Method (_CRS, 0, Serialized)
             {
+                CreateDWordField (CRSL, \_SB.PCI0.LOW._MIN, MINL)
+                CreateDWordField (CRSL, \_SB.PCI0.LOW._LEN, LENL)
+                MINL = W32B
+                LENL = 0xE0000000 - W32B
                 If (W64S == 0) { Return (CRSL) }
                 CreateQWordField (CRSH, 14, MINB)     /* ACPI 6.5, 6.4.3.5.1 */
                 CreateQWordField (CRSH, 22, MAXB)
                 CreateQWordField (CRSH, 38, LENB)
-                MINB = W64B
-                LENB = W64S
-                MAXB = W64B + W64S - 1
+                MINB = W64B << 30
+                LENB = W64S << 30
+                MAXB = ((W64B + W64S) << 30) - 1
                 Return (ConcatenateResTemplate (CRSL, CRSH))
             }
             Method (_PRT)
@@ -70,7 +76,7 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
                         IO (Decode16, 0x0080, 0x0080, 1, 1)
                         IO (Decode16, 0x0092, 0x0092, 1, 1)
                         IO (Decode16, 0x04D0, 0x04D0, 1, 2)
-                        IO (Decode16, 0x0510, 0x0510, 1, 2)
+                        IO (Decode16, 0x0510, 0x0510, 1, 12)
                         IO (Decode16, 0x0600, 0x0600, 1, 0x10)
                         IO (Decode16, 0x00B2, 0x00B2, 1, 2)
                         Memory32Fixed (ReadWrite, 0xE0000000, 0x00100000) /* ECAM: PC_ECAM */
@@ -262,37 +268,37 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
         })
         Name (PRTP, Package (124)
         {
-            Package () { 0x01FFFF, 0, LNKB, 0 }, Package () { 0x01FFFF, 1, LNKC, 0 }, Package () { 0x01FFFF, 2, LNKD, 0 }, Package () { 0x01FFFF, 3, LNKA, 0 },
-            Package () { 0x02FFFF, 0, LNKC, 0 }, Package () { 0x02FFFF, 1, LNKD, 0 }, Package () { 0x02FFFF, 2, LNKA, 0 }, Package () { 0x02FFFF, 3, LNKB, 0 },
-            Package () { 0x03FFFF, 0, LNKD, 0 }, Package () { 0x03FFFF, 1, LNKA, 0 }, Package () { 0x03FFFF, 2, LNKB, 0 }, Package () { 0x03FFFF, 3, LNKC, 0 },
-            Package () { 0x04FFFF, 0, LNKA, 0 }, Package () { 0x04FFFF, 1, LNKB, 0 }, Package () { 0x04FFFF, 2, LNKC, 0 }, Package () { 0x04FFFF, 3, LNKD, 0 },
-            Package () { 0x05FFFF, 0, LNKB, 0 }, Package () { 0x05FFFF, 1, LNKC, 0 }, Package () { 0x05FFFF, 2, LNKD, 0 }, Package () { 0x05FFFF, 3, LNKA, 0 },
-            Package () { 0x06FFFF, 0, LNKC, 0 }, Package () { 0x06FFFF, 1, LNKD, 0 }, Package () { 0x06FFFF, 2, LNKA, 0 }, Package () { 0x06FFFF, 3, LNKB, 0 },
-            Package () { 0x07FFFF, 0, LNKD, 0 }, Package () { 0x07FFFF, 1, LNKA, 0 }, Package () { 0x07FFFF, 2, LNKB, 0 }, Package () { 0x07FFFF, 3, LNKC, 0 },
-            Package () { 0x08FFFF, 0, LNKA, 0 }, Package () { 0x08FFFF, 1, LNKB, 0 }, Package () { 0x08FFFF, 2, LNKC, 0 }, Package () { 0x08FFFF, 3, LNKD, 0 },
-            Package () { 0x09FFFF, 0, LNKB, 0 }, Package () { 0x09FFFF, 1, LNKC, 0 }, Package () { 0x09FFFF, 2, LNKD, 0 }, Package () { 0x09FFFF, 3, LNKA, 0 },
-            Package () { 0x0AFFFF, 0, LNKC, 0 }, Package () { 0x0AFFFF, 1, LNKD, 0 }, Package () { 0x0AFFFF, 2, LNKA, 0 }, Package () { 0x0AFFFF, 3, LNKB, 0 },
-            Package () { 0x0BFFFF, 0, LNKD, 0 }, Package () { 0x0BFFFF, 1, LNKA, 0 }, Package () { 0x0BFFFF, 2, LNKB, 0 }, Package () { 0x0BFFFF, 3, LNKC, 0 },
-            Package () { 0x0CFFFF, 0, LNKA, 0 }, Package () { 0x0CFFFF, 1, LNKB, 0 }, Package () { 0x0CFFFF, 2, LNKC, 0 }, Package () { 0x0CFFFF, 3, LNKD, 0 },
-            Package () { 0x0DFFFF, 0, LNKB, 0 }, Package () { 0x0DFFFF, 1, LNKC, 0 }, Package () { 0x0DFFFF, 2, LNKD, 0 }, Package () { 0x0DFFFF, 3, LNKA, 0 },
-            Package () { 0x0EFFFF, 0, LNKC, 0 }, Package () { 0x0EFFFF, 1, LNKD, 0 }, Package () { 0x0EFFFF, 2, LNKA, 0 }, Package () { 0x0EFFFF, 3, LNKB, 0 },
-            Package () { 0x0FFFFF, 0, LNKD, 0 }, Package () { 0x0FFFFF, 1, LNKA, 0 }, Package () { 0x0FFFFF, 2, LNKB, 0 }, Package () { 0x0FFFFF, 3, LNKC, 0 },
-            Package () { 0x10FFFF, 0, LNKA, 0 }, Package () { 0x10FFFF, 1, LNKB, 0 }, Package () { 0x10FFFF, 2, LNKC, 0 }, Package () { 0x10FFFF, 3, LNKD, 0 },
-            Package () { 0x11FFFF, 0, LNKB, 0 }, Package () { 0x11FFFF, 1, LNKC, 0 }, Package () { 0x11FFFF, 2, LNKD, 0 }, Package () { 0x11FFFF, 3, LNKA, 0 },
-            Package () { 0x12FFFF, 0, LNKC, 0 }, Package () { 0x12FFFF, 1, LNKD, 0 }, Package () { 0x12FFFF, 2, LNKA, 0 }, Package () { 0x12FFFF, 3, LNKB, 0 },
-            Package () { 0x13FFFF, 0, LNKD, 0 }, Package () { 0x13FFFF, 1, LNKA, 0 }, Package () { 0x13FFFF, 2, LNKB, 0 }, Package () { 0x13FFFF, 3, LNKC, 0 },
-            Package () { 0x14FFFF, 0, LNKA, 0 }, Package () { 0x14FFFF, 1, LNKB, 0 }, Package () { 0x14FFFF, 2, LNKC, 0 }, Package () { 0x14FFFF, 3, LNKD, 0 },
-            Package () { 0x15FFFF, 0, LNKB, 0 }, Package () { 0x15FFFF, 1, LNKC, 0 }, Package () { 0x15FFFF, 2, LNKD, 0 }, Package () { 0x15FFFF, 3, LNKA, 0 },
-            Package () { 0x16FFFF, 0, LNKC, 0 }, Package () { 0x16FFFF, 1, LNKD, 0 }, Package () { 0x16FFFF, 2, LNKA, 0 }, Package () { 0x16FFFF, 3, LNKB, 0 },
-            Package () { 0x17FFFF, 0, LNKD, 0 }, Package () { 0x17FFFF, 1, LNKA, 0 }, Package () { 0x17FFFF, 2, LNKB, 0 }, Package () { 0x17FFFF, 3, LNKC, 0 },
-            Package () { 0x18FFFF, 0, LNKA, 0 }, Package () { 0x18FFFF, 1, LNKB, 0 }, Package () { 0x18FFFF, 2, LNKC, 0 }, Package () { 0x18FFFF, 3, LNKD, 0 },
-            Package () { 0x19FFFF, 0, LNKB, 0 }, Package () { 0x19FFFF, 1, LNKC, 0 }, Package () { 0x19FFFF, 2, LNKD, 0 }, Package () { 0x19FFFF, 3, LNKA, 0 },
-            Package () { 0x1AFFFF, 0, LNKC, 0 }, Package () { 0x1AFFFF, 1, LNKD, 0 }, Package () { 0x1AFFFF, 2, LNKA, 0 }, Package () { 0x1AFFFF, 3, LNKB, 0 },
-            Package () { 0x1BFFFF, 0, LNKD, 0 }, Package () { 0x1BFFFF, 1, LNKA, 0 }, Package () { 0x1BFFFF, 2, LNKB, 0 }, Package () { 0x1BFFFF, 3, LNKC, 0 },
-            Package () { 0x1CFFFF, 0, LNKA, 0 }, Package () { 0x1CFFFF, 1, LNKB, 0 }, Package () { 0x1CFFFF, 2, LNKC, 0 }, Package () { 0x1CFFFF, 3, LNKD, 0 },
-            Package () { 0x1DFFFF, 0, LNKB, 0 }, Package () { 0x1DFFFF, 1, LNKC, 0 }, Package () { 0x1DFFFF, 2, LNKD, 0 }, Package () { 0x1DFFFF, 3, LNKA, 0 },
-            Package () { 0x1EFFFF, 0, LNKC, 0 }, Package () { 0x1EFFFF, 1, LNKD, 0 }, Package () { 0x1EFFFF, 2, LNKA, 0 }, Package () { 0x1EFFFF, 3, LNKB, 0 },
-            Package () { 0x1FFFFF, 0, LNKD, 0 }, Package () { 0x1FFFFF, 1, LNKA, 0 }, Package () { 0x1FFFFF, 2, LNKB, 0 }, Package () { 0x1FFFFF, 3, LNKC, 0 },
+            Package () { 0x01FFFF, 0, LNKA, 0 }, Package () { 0x01FFFF, 1, LNKB, 0 }, Package () { 0x01FFFF, 2, LNKC, 0 }, Package () { 0x01FFFF, 3, LNKD, 0 },
+            Package () { 0x02FFFF, 0, LNKB, 0 }, Package () { 0x02FFFF, 1, LNKC, 0 }, Package () { 0x02FFFF, 2, LNKD, 0 }, Package () { 0x02FFFF, 3, LNKA, 0 },
+            Package () { 0x03FFFF, 0, LNKC, 0 }, Package () { 0x03FFFF, 1, LNKD, 0 }, Package () { 0x03FFFF, 2, LNKA, 0 }, Package () { 0x03FFFF, 3, LNKB, 0 },
+            Package () { 0x04FFFF, 0, LNKD, 0 }, Package () { 0x04FFFF, 1, LNKA, 0 }, Package () { 0x04FFFF, 2, LNKB, 0 }, Package () { 0x04FFFF, 3, LNKC, 0 },
+            Package () { 0x05FFFF, 0, LNKA, 0 }, Package () { 0x05FFFF, 1, LNKB, 0 }, Package () { 0x05FFFF, 2, LNKC, 0 }, Package () { 0x05FFFF, 3, LNKD, 0 },
+            Package () { 0x06FFFF, 0, LNKB, 0 }, Package () { 0x06FFFF, 1, LNKC, 0 }, Package () { 0x06FFFF, 2, LNKD, 0 }, Package () { 0x06FFFF, 3, LNKA, 0 },
+            Package () { 0x07FFFF, 0, LNKC, 0 }, Package () { 0x07FFFF, 1, LNKD, 0 }, Package () { 0x07FFFF, 2, LNKA, 0 }, Package () { 0x07FFFF, 3, LNKB, 0 },
+            Package () { 0x08FFFF, 0, LNKD, 0 }, Package () { 0x08FFFF, 1, LNKA, 0 }, Package () { 0x08FFFF, 2, LNKB, 0 }, Package () { 0x08FFFF, 3, LNKC, 0 },
+            Package () { 0x09FFFF, 0, LNKA, 0 }, Package () { 0x09FFFF, 1, LNKB, 0 }, Package () { 0x09FFFF, 2, LNKC, 0 }, Package () { 0x09FFFF, 3, LNKD, 0 },
+            Package () { 0x0AFFFF, 0, LNKB, 0 }, Package () { 0x0AFFFF, 1, LNKC, 0 }, Package () { 0x0AFFFF, 2, LNKD, 0 }, Package () { 0x0AFFFF, 3, LNKA, 0 },
+            Package () { 0x0BFFFF, 0, LNKC, 0 }, Package () { 0x0BFFFF, 1, LNKD, 0 }, Package () { 0x0BFFFF, 2, LNKA, 0 }, Package () { 0x0BFFFF, 3, LNKB, 0 },
+            Package () { 0x0CFFFF, 0, LNKD, 0 }, Package () { 0x0CFFFF, 1, LNKA, 0 }, Package () { 0x0CFFFF, 2, LNKB, 0 }, Package () { 0x0CFFFF, 3, LNKC, 0 },
+            Package () { 0x0DFFFF, 0, LNKA, 0 }, Package () { 0x0DFFFF, 1, LNKB, 0 }, Package () { 0x0DFFFF, 2, LNKC, 0 }, Package () { 0x0DFFFF, 3, LNKD, 0 },
+            Package () { 0x0EFFFF, 0, LNKB, 0 }, Package () { 0x0EFFFF, 1, LNKC, 0 }, Package () { 0x0EFFFF, 2, LNKD, 0 }, Package () { 0x0EFFFF, 3, LNKA, 0 },
+            Package () { 0x0FFFFF, 0, LNKC, 0 }, Package () { 0x0FFFFF, 1, LNKD, 0 }, Package () { 0x0FFFFF, 2, LNKA, 0 }, Package () { 0x0FFFFF, 3, LNKB, 0 },
+            Package () { 0x10FFFF, 0, LNKD, 0 }, Package () { 0x10FFFF, 1, LNKA, 0 }, Package () { 0x10FFFF, 2, LNKB, 0 }, Package () { 0x10FFFF, 3, LNKC, 0 },
+            Package () { 0x11FFFF, 0, LNKA, 0 }, Package () { 0x11FFFF, 1, LNKB, 0 }, Package () { 0x11FFFF, 2, LNKC, 0 }, Package () { 0x11FFFF, 3, LNKD, 0 },
+            Package () { 0x12FFFF, 0, LNKB, 0 }, Package () { 0x12FFFF, 1, LNKC, 0 }, Package () { 0x12FFFF, 2, LNKD, 0 }, Package () { 0x12FFFF, 3, LNKA, 0 },
+            Package () { 0x13FFFF, 0, LNKC, 0 }, Package () { 0x13FFFF, 1, LNKD, 0 }, Package () { 0x13FFFF, 2, LNKA, 0 }, Package () { 0x13FFFF, 3, LNKB, 0 },
+            Package () { 0x14FFFF, 0, LNKD, 0 }, Package () { 0x14FFFF, 1, LNKA, 0 }, Package () { 0x14FFFF, 2, LNKB, 0 }, Package () { 0x14FFFF, 3, LNKC, 0 },
+            Package () { 0x15FFFF, 0, LNKA, 0 }, Package () { 0x15FFFF, 1, LNKB, 0 }, Package () { 0x15FFFF, 2, LNKC, 0 }, Package () { 0x15FFFF, 3, LNKD, 0 },
+            Package () { 0x16FFFF, 0, LNKB, 0 }, Package () { 0x16FFFF, 1, LNKC, 0 }, Package () { 0x16FFFF, 2, LNKD, 0 }, Package () { 0x16FFFF, 3, LNKA, 0 },
+            Package () { 0x17FFFF, 0, LNKC, 0 }, Package () { 0x17FFFF, 1, LNKD, 0 }, Package () { 0x17FFFF, 2, LNKA, 0 }, Package () { 0x17FFFF, 3, LNKB, 0 },
+            Package () { 0x18FFFF, 0, LNKD, 0 }, Package () { 0x18FFFF, 1, LNKA, 0 }, Package () { 0x18FFFF, 2, LNKB, 0 }, Package () { 0x18FFFF, 3, LNKC, 0 },
+            Package () { 0x19FFFF, 0, LNKA, 0 }, Package () { 0x19FFFF, 1, LNKB, 0 }, Package () { 0x19FFFF, 2, LNKC, 0 }, Package () { 0x19FFFF, 3, LNKD, 0 },
+            Package () { 0x1AFFFF, 0, LNKB, 0 }, Package () { 0x1AFFFF, 1, LNKC, 0 }, Package () { 0x1AFFFF, 2, LNKD, 0 }, Package () { 0x1AFFFF, 3, LNKA, 0 },
+            Package () { 0x1BFFFF, 0, LNKC, 0 }, Package () { 0x1BFFFF, 1, LNKD, 0 }, Package () { 0x1BFFFF, 2, LNKA, 0 }, Package () { 0x1BFFFF, 3, LNKB, 0 },
+            Package () { 0x1CFFFF, 0, LNKD, 0 }, Package () { 0x1CFFFF, 1, LNKA, 0 }, Package () { 0x1CFFFF, 2, LNKB, 0 }, Package () { 0x1CFFFF, 3, LNKC, 0 },
+            Package () { 0x1DFFFF, 0, LNKA, 0 }, Package () { 0x1DFFFF, 1, LNKB, 0 }, Package () { 0x1DFFFF, 2, LNKC, 0 }, Package () { 0x1DFFFF, 3, LNKD, 0 },
+            Package () { 0x1EFFFF, 0, LNKB, 0 }, Package () { 0x1EFFFF, 1, LNKC, 0 }, Package () { 0x1EFFFF, 2, LNKD, 0 }, Package () { 0x1EFFFF, 3, LNKA, 0 },
+            Package () { 0x1FFFFF, 0, LNKC, 0 }, Package () { 0x1FFFFF, 1, LNKD, 0 }, Package () { 0x1FFFFF, 2, LNKA, 0 }, Package () { 0x1FFFFF, 3, LNKB, 0 },
         })
     }
 }

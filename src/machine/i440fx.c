@@ -3,6 +3,7 @@
 #include "machine/i440fx.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* Those PIRQRC can name; the others are the board's own (PIIX3 2.2.14). */
 enum { ROUTABLE = 0xdef8 };
@@ -23,16 +24,25 @@ static void follow(struct i440fx *x)
             irq_set(&x->irq[irq], now & BIT(irq));
 }
 
-/* irq_line.set of the bus's INTx lines. */
-static void pirq_set(void *chip, u32 n, bool level)
+/* irq_line.set of the bus's INTx lines. Slot 1's INTA# is PIRQA, as firmware has it that knows this board. */
+static void line_set(void *chip, u32 n, bool level)
 {
     struct i440fx *x = chip;
+    const u32 pirq = BIT((n + PCI_INTX_LINES - I440FX_ISA_SLOT) % PCI_INTX_LINES);
 
     pthread_mutex_lock(&x->lock);
-    x->pirq = level ? x->pirq | 1u << n : x->pirq & ~(1u << n);
+    x->pirq = level ? x->pirq | pirq : x->pirq & ~pirq;
     irq_set(&x->gsi[n], level);
     follow(x);
     pthread_mutex_unlock(&x->lock);
+}
+
+static void host_written(struct pci_function *f, u32 offset, u32 len)
+{
+    struct i440fx *x = container_of(f, struct i440fx, host);
+
+    if (offset < I440FX_PAM0 + I440FX_PAMS && offset + len > I440FX_PAM0)
+        x->shadow(x->ctx);
 }
 
 static void isa_written(struct pci_function *f, u32 offset, u32 len)
@@ -41,11 +51,14 @@ static void isa_written(struct pci_function *f, u32 offset, u32 len)
 
     if (offset >= PIRQRC + PCI_INTX_LINES || offset + len <= PIRQRC)
         return;
-    i440fx_after_load(x);
+    pthread_mutex_lock(&x->lock);
+    follow(x);
+    pthread_mutex_unlock(&x->lock);
 }
 
 void i440fx_after_load(struct i440fx *x)
 {
+    x->shadow(x->ctx);
     pthread_mutex_lock(&x->lock);
     follow(x);
     pthread_mutex_unlock(&x->lock);
@@ -54,19 +67,23 @@ void i440fx_after_load(struct i440fx *x)
 static void functions_init(struct i440fx *x, u16 pm_base)
 {
     struct pci_function *f = &x->host;
-    enum { COMMAND = 4, STATUS = 6, MEMORY_MASTER = 6, IO_MEMORY_MASTER = 7, MEDIUM_DEVSEL = 0x200, PAM0 = 0x59,
-           PMBASE = 0x40, PMREGMISC = 0x80 };
+    enum { COMMAND = 4, STATUS = 6, MEMORY_MASTER = 6, IO_MEMORY_MASTER = 7, MEDIUM_DEVSEL = 0x200, SMRAM = 0x72,
+           PMBASE = 0x40, DEVACTB = 0x58, PMREGMISC = 0x80, APMC_EN = 1 << 1 /* of byte 3 */ };
+    /* By these SeaBIOS knows that there is fw_cfg. */
+    enum { QEMU_VENDOR = 0x1af4, QEMU_MACHINE = 0x1100 };
 
-    pci_function_init(f, "i440fx", 0x8086, 0x1237, 2, 0x060000, 0, 0);
+    pci_function_init(f, "i440fx", 0x8086, 0x1237, 2, 0x060000, QEMU_VENDOR, QEMU_MACHINE);
     pci_put16(f->config + COMMAND, MEMORY_MASTER);
     pci_put16(f->wmask + COMMAND, 0);
     pci_put16(f->config + STATUS, MEDIUM_DEVSEL);
-    f->config[PAM0] = 0x30; /* C0000h-FFFFFh is RAM, readable and writable, and stays it */
-    for (u32 i = 1; i < 7; i++)
-        f->config[PAM0 + i] = 0x33;
+    f->wmask[I440FX_PAM0] = 0x30;
+    memset(f->wmask + I440FX_PAM0 + 1, 0x33, I440FX_PAMS - 1);
+    f->config[SMRAM] = 2; /* C_BASE_SEG: A0000h. No processor here has SMM, and nothing is there to open. */
+    f->wmask[SMRAM] = 0x78;
+    f->config_written = host_written;
 
     f = &x->isa;
-    pci_function_init(f, "piix3", 0x8086, 0x7000, 0, 0x060100, 0, 0);
+    pci_function_init(f, "piix3", 0x8086, 0x7000, 0, 0x060100, QEMU_VENDOR, QEMU_MACHINE);
     pci_put16(f->config + COMMAND, IO_MEMORY_MASTER);
     pci_put16(f->wmask + COMMAND, 0);
     pci_put16(f->config + STATUS, MEDIUM_DEVSEL);
@@ -75,11 +92,12 @@ static void functions_init(struct i440fx *x, u16 pm_base)
     f->config_written = isa_written;
 
     f = &x->pm;
-    pci_function_init(f, "piix4-pm", 0x8086, 0x7113, 3, 0x068000, 0, 0);
+    pci_function_init(f, "piix4-pm", 0x8086, 0x7113, 3, 0x068000, QEMU_VENDOR, QEMU_MACHINE);
     pci_put16(f->config + STATUS, MEDIUM_DEVSEL);
     pci_put16(f->wmask + COMMAND, 0);
     pci_put32(f->config + PMBASE, pm_base | 1u);
     f->config[PMREGMISC] = 1; /* PMIOSE: the block answers */
+    f->config[DEVACTB + 3] = APMC_EN; /* to firmware: SMM is set up, leave it alone */
 }
 
 int i440fx_init(struct i440fx *x, const struct pci_bus_config *c, const struct irq_line gsi[PCI_INTX_LINES],
@@ -89,7 +107,7 @@ int i440fx_init(struct i440fx *x, const struct pci_bus_config *c, const struct i
     int rc;
 
     for (u32 i = 0; i < PCI_INTX_LINES; i++)
-        bc.intx[i] = (struct irq_line){ pirq_set, x, i }, x->gsi[i] = gsi[i];
+        bc.intx[i] = (struct irq_line){ line_set, x, i }, x->gsi[i] = gsi[i];
     for (u32 i = 0; i < 16; i++)
         x->irq[i] = irq[i];
     pthread_mutex_init(&x->lock, NULL);
@@ -110,13 +128,24 @@ void i440fx_destroy(struct i440fx *x)
     pthread_mutex_destroy(&x->lock);
 }
 
-void i440fx_reset(struct i440fx *x)
+void i440fx_all_ram(struct i440fx *x)
 {
-    static const u8 irq[PCI_INTX_LINES] = { 10, 11, 10, 11 };
+    x->host.config[I440FX_PAM0] = 0x30;
+    memset(x->host.config + I440FX_PAM0 + 1, 0x33, I440FX_PAMS - 1);
+    x->shadow(x->ctx);
+}
+
+void i440fx_reset(struct i440fx *x, bool firmware)
+{
+    static const u8 irq[PCI_INTX_LINES] = { 10, 11, 10, 11 }; /* of the bus's lines */
 
     pci_reset(x->bus);
-    for (u32 i = 0; i < PCI_INTX_LINES; i++)
-        x->isa.config[PIRQRC + i] = irq[i];
+    if (!firmware) {
+        i440fx_all_ram(x);
+        for (u32 i = 0; i < PCI_INTX_LINES; i++)
+            x->isa.config[PIRQRC + i] = irq[(i + I440FX_ISA_SLOT) % PCI_INTX_LINES];
+    }
     i440fx_after_load(x);
-    pci_assign(x->bus, irq);
+    if (!firmware)
+        pci_assign(x->bus, irq);
 }

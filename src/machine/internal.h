@@ -11,6 +11,7 @@
 #include "devices/i8042.h"
 #include "devices/i8254.h"
 #include "devices/mc146818.h"
+#include "devices/pflash.h"
 #include "devices/port92.h"
 #include "devices/testdev.h"
 #include "devices/vga.h"
@@ -91,7 +92,15 @@ struct machine {
     struct port92 port92;
     struct acpi_pm pm;
     struct hpet hpet;
+    struct memory_piece *bios; /* a firmware's code; NULL: none */
+    struct pflash flash;       /* its variables; piece NULL: none */
     struct fw_cfg fw_cfg;
+    u16 acpi_key; /* of the tables, which follow what the guest does to BARs */
+    u32 nboot;
+    struct {
+        enum machine_boot what;
+        char path[MACHINE_BOOT_PATH];
+    } boot[MACHINE_MAX_BOOT];
     pthread_mutex_t fw_cfg_lock;
     struct vga *vga; /* NULL: none */
 };
@@ -103,6 +112,24 @@ void machine_msi(void *m, u64 address, u32 data);
 void machine_power_off(void *m);
 void machine_request_reset(void *m, enum reset_kind kind);
 int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bus_ops *ops, void *dev, const char *name);
+
+/* reset.c */
+struct acpi_config machine_acpi_config(const struct machine *m);
+struct smbios_config machine_smbios_config(const struct machine *m);
+
+/* shadow.c; m: struct machine */
+#define PAM_BASE 0xc0000ull
+void shadow_update(void *m);
+extern const struct bus_ops shadow_ops; /* 256 KiB at PAM_BASE */
+
+/* firmware.c; for a machine that has one */
+int must_check firmware_build(struct machine *m, struct error *err);
+int must_check firmware_describe(struct machine *m, struct error *err); /* fw_cfg's items, when all is plugged in */
+void firmware_destroy(struct machine *m);
+void firmware_reset(struct machine *m);      /* processors as they are at power-on */
+void firmware_after_load(struct machine *m); /* the file of the variables follows the state */
+/* A pulse at INIT# is for the processors alone: CMOS says that the guest goes on from there. Any thread. */
+bool firmware_wants_init(struct machine *m);
 
 int must_check pc_build(struct machine *m, struct error *err);
 void pc_destroy(struct machine *m); /* of what was built */

@@ -230,12 +230,19 @@ void machine_power_off(void *p)
     m->c.event(m->c.ctx, MACHINE_POWER_OFF, 0);
 }
 
-/* Without firmware in the guest, which would make a hard reset of an INIT at its entry, both kinds are one. */
+/* Of an INIT firmware makes a hard reset at its entry, unless CMOS tells it to go on with the guest (as the AT's software
+   left the 80286's protected mode); so both kinds are one but for that. */
 void machine_request_reset(void *p, enum reset_kind kind)
 {
     struct machine *m = p;
-    (void)kind;
-    m->c.event(m->c.ctx, MACHINE_RESET, 0);
+    m->c.event(m->c.ctx, kind == RESET_INIT && firmware_wants_init(m) ? MACHINE_INIT : MACHINE_RESET, 0);
+}
+
+bool machine_shutdown(struct machine *m)
+{
+    if (m->c.firmware)
+        machine_request_reset(m, RESET_INIT); /* the shutdown cycle does that to the PIIX */
+    return m->c.firmware != NULL;
 }
 
 static void on_debug_exit(void *p, int status)
@@ -464,11 +471,16 @@ void machine_free(struct machine *m)
 int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
 {
     u32 n = m->nvirtio;
+    int rc = 0;
 
     if (n == MACHINE_MAX_VIRTIO)
         return error_set(err, ENOSPC, "a machine has room for %d virtio devices", MACHINE_MAX_VIRTIO);
     if (m->c.kind == MACHINE_PC) {
         m->virtio[n] = virtio_pci_new(d, m->i440fx.bus, PCI_SLOTS, m->state, n, err);
+        if (m->virtio[n] && d->ops->id == VIRTIO_ID_BLOCK)
+            rc = machine_add_pci_boot(m, MACHINE_BOOT_DISK, virtio_transport_pci(m->virtio[n]), "scsi@/disk@0,0", err);
+        else if (m->virtio[n] && d->ops->id == VIRTIO_ID_NET)
+            rc = machine_add_pci_boot(m, MACHINE_BOOT_NET, virtio_transport_pci(m->virtio[n]), "ethernet@/ethernet-phy@0", err);
     } else {
         struct irq_line irq = machine_line(m, MICRO_VIRTIO_GSI + n);
         m->virtio[n] = virtio_mmio_new(d, m->mmio, MICRO_VIRTIO_BASE + n * MICRO_VIRTIO_SIZE, &irq, m->state, n, err);
@@ -476,7 +488,7 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
     if (!m->virtio[n])
         return -EINVAL;
     m->nvirtio++;
-    return 0;
+    return rc;
 }
 
 struct pci_bus *machine_pci(struct machine *m)
@@ -524,6 +536,8 @@ int machine_connect(struct machine *m, const struct engine_ops *engine, struct e
     m->engine = engine;
     m->vm = vm;
     m->vcpus = vcpus;
+    if (m->c.firmware && firmware_describe(m, err))
+        return -ENOMEM;
     if (!m->c.kernel_irqchip)
         return 0;
     if (!(m->kernel = kernel_irqchip_new(engine, vm, vcpus, m->cpus)) || kernel_irqchip_add_state(m->kernel, m->state))

@@ -15,6 +15,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "boot/boot.h"
+#include "boot/firmware.h"
 #include "chardev/chardev.h"
 #include "cpu/cpuid.h"
 #include "display/display.h"
@@ -26,6 +27,7 @@
 #include "virtio/virtio.h"
 
 struct machine;
+struct pci_function;
 
 enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_MAX_PARTS = 16 };
 
@@ -37,6 +39,7 @@ enum machine_kind {
 enum machine_event {
     MACHINE_POWER_OFF,
     MACHINE_RESET,
+    MACHINE_INIT,       /* machine_init_cpus is wanted */
     MACHINE_DEBUG_EXIT, /* status: (value << 1) | 1 */
 };
 
@@ -45,6 +48,16 @@ struct machine_trace {
     void *ctx;
     void (*port)(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name);          /* or NULL */
     void (*mmio)(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u64 value, const char *name); /* or NULL */
+    void (*firmware)(void *ctx, u8 byte); /* what it writes to its debug port; or NULL */
+};
+
+/* What a firmware tries, in this order. */
+enum machine_boot { MACHINE_BOOT_DISK, MACHINE_BOOT_CDROM, MACHINE_BOOT_FLOPPY, MACHINE_BOOT_NET };
+enum { MACHINE_BOOT_KINDS = 4, MACHINE_MAX_BOOT = 32, MACHINE_BOOT_PATH = 96 };
+struct machine_boot_order {
+    u32 n;
+    enum machine_boot what[MACHINE_BOOT_KINDS];
+    u16 menu_ms; /* how long its boot menu is offered; 0: not at all */
 };
 
 struct machine_config {
@@ -61,6 +74,8 @@ struct machine_config {
     struct input *input;     /* borrowed, for keyboard and mouse; or NULL */
     void (*event)(void *ctx, enum machine_event what, int status); /* any thread, no lock held; must not block */
     void *ctx;
+    struct firmware *firmware; /* "pc" only; borrowed; NULL: a kernel is booted without one */
+    struct machine_boot_order boot;
     const struct machine_trace *trace; /* or NULL; outlives the machine */
 };
 
@@ -73,6 +88,12 @@ struct memory *machine_memory(struct machine *m);
    registers. Borrowed: it outlives the machine. Before machine_reset; the order is the order the guest finds. At most
    MACHINE_MAX_VIRTIO. Reset, settle and resume of the transport are machine_reset's, _before_save's and _after_load's. */
 int must_check machine_plug(struct machine *m, struct virtio_device *d, struct error *err);
+/* A firmware may boot from it; in the order of the calls, after the kind's place in the boot order. path: OpenFirmware's,
+   as qemu's get_boot_devices_list has it ("/pci@i0cf8/ide@1,1/drive@0/disk@0"). Before machine_connect. */
+int must_check machine_add_boot(struct machine *m, enum machine_boot what, const char *path, struct error *err);
+/* The same of a PCI function: "ide@/drive@0/disk@0", its slot and function put behind the first @. */
+int must_check machine_add_pci_boot(struct machine *m, enum machine_boot what, const struct pci_function *f,
+                                    const char *format, struct error *err);
 /* For a PCI device that is not virtio's ("pc" only): it plugs itself into machine_pci(), adds its state to the list, and is
    told by these when the machine does so; any may be NULL. settle: nothing is under way until resume. It outlives the
    machine. Before machine_reset; at most MACHINE_MAX_PARTS. */
@@ -89,9 +110,14 @@ extern const struct engine_machine machine_engine_ops; /* m: struct machine */
 int must_check machine_connect(struct machine *m, const struct engine_ops *engine, struct engine_vm *vm,
                                struct engine_vcpu *const *vcpus, struct error *err);
 
-/* Power-on state of every chip and processor, firmware's tables, and the kernel in memory. */
+/* Power-on state of every chip and processor; and what firmware leaves, and the kernel in memory, or (boot NULL) the
+   firmware before its first instruction. */
 int must_check machine_reset(struct machine *m, struct boot *boot, struct error *err);
 
+/* INIT# at all processors: the first begins at FFFFFFF0h, the others wait for a SIPI; nothing else changes. */
+int must_check machine_init_cpus(struct machine *m);
+/* A processor shut down (triple fault). True: a reset was asked for; false: there is no firmware to start. */
+bool machine_shutdown(struct machine *m);
 /* Presses the power button. False: there is none, or the guest does not listen to it. Any thread. */
 bool machine_power_button(struct machine *m);
 

@@ -41,6 +41,8 @@ static int build_pci(struct machine *m, struct error *err)
         gsi[i] = machine_line(m, 16 + i);
     for (u32 i = 0; i < 16; i++)
         irq[i] = machine_pirq_line(m, i);
+    m->i440fx.shadow = shadow_update;
+    m->i440fx.ctx = m;
     return i440fx_init(&m->i440fx, &c, gsi, irq, ACPI_PM_BASE, m->state, err);
 }
 
@@ -76,7 +78,7 @@ int pc_build(struct machine *m, struct error *err)
     port92_init(&m->port92, a20, machine_request_reset, m);
     acpi_pm_init(&m->pm, &pc);
     hpet_init(&m->hpet, m->c.loop, &gsi);
-    fw_cfg_init(&m->fw_cfg);
+    fw_cfg_init(&m->fw_cfg, m->c.firmware ? m->memory : NULL);
     m->built = true;
     if ((rc = machine_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||
         (rc = machine_ports(m, 0x60, 1, &i8042_data_ops, &m->i8042, "i8042")) ||
@@ -92,6 +94,9 @@ int pc_build(struct machine *m, struct error *err)
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2)))
         return rc;
+    if ((rc = bus_add(m->mmio, &(struct bus_range){ PAM_BASE, MiB(1) - PAM_BASE, &shadow_ops, m, NULL, "shadow" })) ||
+        (m->c.firmware && (rc = firmware_build(m, err))))
+        return rc;
     if ((rc = state_add(m->state, &mc146818_state, 0, &m->rtc)) ||
         (rc = state_add(m->state, &i8042_state, 0, &m->i8042)) ||
         (rc = state_add(m->state, &port92_state, 0, &m->port92)) ||
@@ -106,6 +111,7 @@ void pc_destroy(struct machine *m)
     pc_vga_destroy(m);
     if (!m->built)
         return;
+    firmware_destroy(m);
     fw_cfg_destroy(&m->fw_cfg);
     hpet_destroy(&m->hpet);
     acpi_pm_destroy(&m->pm);
@@ -122,6 +128,6 @@ void pc_reset(struct machine *m)
     acpi_pm_reset(&m->pm);
     hpet_reset(&m->hpet);
     fw_cfg_reset(&m->fw_cfg);
-    i440fx_reset(&m->i440fx);
+    i440fx_reset(&m->i440fx, m->c.firmware);
     pc_vga_reset(m);
 }

@@ -120,36 +120,81 @@ static int reset_chips(struct machine *m)
     return reset_irqchip(m);
 }
 
-int machine_reset(struct machine *m, struct boot *boot, struct error *err)
+struct acpi_config machine_acpi_config(const struct machine *m)
+{
+    const bool pc = m->c.kind == MACHINE_PC;
+    return (struct acpi_config){
+        .cpus = m->cpus, .reduced = !pc, .ecam = pc ? PC_ECAM : 0, .mmio32 = PC_MMIO32, .mmio64 = m->mmio64,
+        .mmio64_size = m->mmio64_size, .virtio_mmio = pc ? 0 : m->nvirtio,
+    };
+}
+
+struct smbios_config machine_smbios_config(const struct machine *m)
+{
+    const struct cpuid_leaf *l = cpuid_leaf_find(m->c.cpuid, 1, 0);
+    return (struct smbios_config){
+        .cpus = m->cpus, .cpu_signature = l ? l->eax : 0, .cpu_features = l ? l->edx : 0,
+        .mhz = (u32)(m->c.cpuid->tsc_khz / 1000), .low_ram = m->low_ram, .high_ram = m->c.ram - m->low_ram,
+    };
+}
+
+/* A kernel without a firmware before it: memory as firmware would leave it, and the kernel there. */
+static int load_kernel(struct machine *m, struct boot *boot, struct error *err)
 {
     const struct cpu_feature *lm = cpu_feature_find("lm");
     struct boot_env env = { .memory = m->memory, .map = m->map, .nmap = m->nmap };
-    bool pc = m->c.kind == MACHINE_PC;
-    struct acpi_config acpi = {
-        .cpus = m->cpus, .reduced = !pc, .ecam = pc ? PC_ECAM : 0, .mmio64 = m->mmio64, .mmio64_size = m->mmio64_size,
-        .virtio_mmio = pc ? 0 : m->nvirtio,
-    };
+    const bool pc = m->c.kind == MACHINE_PC;
+    const struct acpi_config acpi = machine_acpi_config(m);
+    const struct smbios_config smbios = machine_smbios_config(m);
     int rc;
 
+    if (pc)
+        i440fx_all_ram(&m->i440fx);
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
         (rc = entry_write(m->memory, pc ? ACPI_RESET_PORT : MICRO_RESET, pc ? ACPI_RESET_VALUE : MICRO_RESET_VALUE, err)) ||
-        (pc && (rc = mp_write_table(m->memory, m->cpus, err))) || (rc = boot_load(boot, &env, &m->cpu[0], err)))
+        (pc && ((rc = mp_write_table(m->memory, m->cpus, err)) || (rc = smbios_write(m->memory, &smbios, err)))) ||
+        (rc = boot_load(boot, &env, &m->cpu[0], err)))
         return rc;
     for (u32 i = 0; i < m->cpus; i++) {
         if (i)
             cpu_reset(&m->cpu[i], false);
         firmware_mtrrs(m, &m->cpu[i]);
+    }
+    return 0;
+}
+
+int machine_reset(struct machine *m, struct boot *boot, struct error *err)
+{
+    int rc = boot ? load_kernel(m, boot, err) : 0;
+
+    if (rc)
+        return rc;
+    if (!boot)
+        firmware_reset(m);
+    for (u32 i = 0; i < m->cpus; i++) {
         if ((rc = m->engine->set_state(m->vcpus[i], &m->cpu[i])))
             return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name,
                              strerror(-rc));
     }
-    if ((rc = reset_chips(m)) || (rc = firmware_pic(m)) || (rc = firmware_apic(m)))
+    if ((rc = reset_chips(m)) || (boot && ((rc = firmware_pic(m)) || (rc = firmware_apic(m)))))
         return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name,
                          strerror(-rc));
     if (m->engine->reset_caches)
         m->engine->reset_caches(m->vm);
     return 0;
+}
+
+int machine_init_cpus(struct machine *m)
+{
+    int rc = 0;
+
+    for (u32 i = 0; i < m->cpus && !rc; i++)
+        if (!(rc = m->engine->get_state(m->vcpus[i], &m->cpu[i]))) {
+            cpu_init_signal(&m->cpu[i], i == 0);
+            rc = m->engine->set_state(m->vcpus[i], &m->cpu[i]);
+        }
+    return rc;
 }
 
 /*
@@ -216,6 +261,7 @@ int machine_after_load(struct machine *m, struct error *err)
     }
     if (m->c.kind == MACHINE_PC)
         i440fx_after_load(&m->i440fx);
+    firmware_after_load(m);
     machine_after_save(m);
     return 0;
 }

@@ -189,3 +189,23 @@ void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
     bars_update(b);
     pthread_mutex_unlock(&b->lock);
 }
+
+void pci_bars64(struct pci_bus *b, u64 *base, u64 *size)
+{
+    u64 first = UINT64_MAX, last = 0;
+
+    pthread_mutex_lock(&b->lock);
+    for (u32 i = 0; i < PCI_FUNCTIONS; i++)
+        for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
+            const struct pci_bar *bar = &b->fn[i]->bar[n];
+            if (bar->at == UNMAPPED || bar->at < GiB(4) || bar->flags & PCI_BAR_IO)
+                continue;
+            first = MIN(first, bar->at);
+            last = MAX(last, bar->at + (bar->size - 1));
+        }
+    pthread_mutex_unlock(&b->lock);
+    if (last && (first < *base || last - *base >= *size)) {
+        *base = align_down(first, GiB(1));
+        *size = align_up(last, GiB(1)) - *base;
+    }
+}

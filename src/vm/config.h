@@ -9,6 +9,7 @@
 #define LODGE_VM_CONFIG_H
 
 #include "base/base.h"
+#include "machine/machine.h"
 
 enum { CONFIG_MAX_CPUS = 64, CONFIG_MAX_SERIAL = 4, CONFIG_MAX_TRACE = 8 };
 
@@ -16,7 +17,7 @@ enum { CONFIG_MAX_CPUS = 64, CONFIG_MAX_SERIAL = 4, CONFIG_MAX_TRACE = 8 };
 #define CONFIG_MIN_CODE_CACHE MiB(1)
 #define CONFIG_MAX_CODE_CACHE GiB(2)
 
-enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO, TRACE_JIT };
+enum config_trace_what { TRACE_EXEC, TRACE_EXCEPTIONS, TRACE_IO, TRACE_MMIO, TRACE_JIT, TRACE_FIRMWARE };
 
 struct config_trace { /* --trace WHAT[:FILE] */
     enum config_trace_what what;
@@ -54,9 +55,13 @@ struct vm_config {
     u64 code_cache;     /* bytes for translated code, software engine; 0: interpret everything */
     u32 translate_after; /* runs of a block before it is translated */
 
-    const char *kernel; /* a path; needed */
+    const char *kernel; /* a path; NULL: a firmware starts */
     const char *initrd; /* a path; for a Multiboot kernel "file args,file2 args": its modules */
     const char *append; /* the kernel's command line; "" by default */
+
+    const char *firmware; /* "bios", "uefi" or a path; NULL with a kernel */
+    const char *firmware_vars; /* as firmware_params has it */
+    struct machine_boot_order boot; /* what the firmware tries; disk, cdrom, floppy by default */
 
     u32 nserial; /* ports of the UARTs from COM1 on; those not given are "null" */
     const char *serial[CONFIG_MAX_SERIAL]; /* "stdio", "null", "file:PATH", "unix:PATH", in form checked */
@@ -110,6 +115,7 @@ static inline void config_defaults(struct vm_config *c)
                              .code_cache = MiB(64),
                              .translate_after = 12,
                              .append = "",
+                             .boot = { .n = 3, .what = { MACHINE_BOOT_DISK, MACHINE_BOOT_CDROM, MACHINE_BOOT_FLOPPY } },
                              .nserial = 1,
                              .serial = { "stdio" } };
 }

@@ -25,6 +25,7 @@ enum vm_request {
     REQUEST_NONE,
     REQUEST_POWER_OFF,
     REQUEST_RESET,
+    REQUEST_INIT,
     REQUEST_EXIT,
     REQUEST_TRIPLE_FAULT,
     REQUEST_FAILED,
@@ -41,7 +42,8 @@ struct vm {
     struct cpuid_table cpuid;
     struct trace *trace;
     struct stats *stats; /* NULL: not asked for */
-    struct boot *boot;
+    struct boot *boot;         /* NULL: a firmware starts */
+    struct firmware *firmware; /* or NULL */
     struct loop *loop;
     struct devices *devices;
     struct vm_phase { /* --timing */

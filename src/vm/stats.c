@@ -75,6 +75,12 @@ static void on_mmio(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u64
         s->next->mmio(s->next->ctx, vcpu, write, gpa, size, value, name);
 }
 
+static void on_firmware(void *ctx, u8 byte)
+{
+    struct stats *s = ctx;
+    s->next->firmware(s->next->ctx, byte);
+}
+
 /* ---- gathering ------------------------------------------------------------ */
 
 static void on_vcpu_figure(void *ctx, const struct engine_figure *f)
@@ -249,7 +255,7 @@ int stats_open(struct stats **out, const struct vm_config *c, const struct machi
     s->eol = s->out == stderr && isatty(STDERR_FILENO) ? "\r\n" : "\n"; /* the terminal may be in raw mode */
     s->cpus = c->cpus;
     s->next = next;
-    s->machine = (struct machine_trace){ s, on_port, on_mmio };
+    s->machine = (struct machine_trace){ s, on_port, on_mmio, next && next->firmware ? on_firmware : NULL };
     s->start_ns = now_ns();
     pthread_mutex_init(&s->lock, NULL);
     *out = s;

@@ -7,7 +7,7 @@
  *   out com1 0x3f8 <- 0x41 (1)
  *   cpu0 mmio ioapic 0xfec00010 -> 0x0 (4)
  *
- * and a translation as its guest instructions, each followed by its host code.
+ * what a firmware writes to its debug port as it is, and a translation as its guest instructions, each followed by its host code.
  */
 #include "vm/trace.h"
 
@@ -20,7 +20,7 @@
 
 #include "vm/perf_map.h"
 
-enum { WHATS = TRACE_JIT + 1, MAX_STUBS = 32 };
+enum { WHATS = TRACE_FIRMWARE + 1, MAX_STUBS = 32 };
 
 struct trace {
     FILE *out[WHATS];
@@ -81,6 +81,15 @@ static void put_mmio(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u6
     struct trace *t = ctx;
     fprintf(t->out[TRACE_MMIO], "cpu%u mmio %s 0x%llx %s 0x%llx (%u)%s", vcpu, name, (unsigned long long)gpa,
             write ? "<-" : "->", (unsigned long long)value, size, t->eol[TRACE_MMIO]);
+}
+
+static void put_firmware(void *ctx, u8 byte)
+{
+    struct trace *t = ctx;
+    if (byte == '\n')
+        fputs(t->eol[TRACE_FIRMWARE], t->out[TRACE_FIRMWARE]);
+    else if (byte != '\r')
+        putc(byte >= ' ' && byte < 0x7f ? byte : '.', t->out[TRACE_FIRMWARE]);
 }
 
 /* ---- translations --------------------------------------------------------- */
@@ -241,7 +250,8 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
     t->engine = (struct engine_trace){ t, t->out[TRACE_EXEC] ? put_exec : NULL,
                                        t->out[TRACE_EXCEPTIONS] ? put_exception : NULL, jit ? on_stub : NULL,
                                        jit ? on_translation : NULL };
-    t->machine = (struct machine_trace){ t, t->out[TRACE_IO] ? put_port : NULL, t->out[TRACE_MMIO] ? put_mmio : NULL };
+    t->machine = (struct machine_trace){ t, t->out[TRACE_IO] ? put_port : NULL, t->out[TRACE_MMIO] ? put_mmio : NULL,
+                                         t->out[TRACE_FIRMWARE] ? put_firmware : NULL };
     *out = t;
     return 0;
 }
@@ -269,5 +279,5 @@ const struct engine_trace *trace_engine(const struct trace *t)
 
 const struct machine_trace *trace_machine(const struct trace *t)
 {
-    return t && (t->machine.port || t->machine.mmio) ? &t->machine : NULL;
+    return t && (t->machine.port || t->machine.mmio || t->machine.firmware) ? &t->machine : NULL;
 }

@@ -53,13 +53,18 @@ static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, co
 static void on_machine_event(void *ctx, enum machine_event what, int status)
 {
     static const enum vm_request map[] = {
-        [MACHINE_POWER_OFF] = REQUEST_POWER_OFF, [MACHINE_RESET] = REQUEST_RESET, [MACHINE_DEBUG_EXIT] = REQUEST_EXIT,
+        [MACHINE_POWER_OFF] = REQUEST_POWER_OFF, [MACHINE_RESET] = REQUEST_RESET, [MACHINE_INIT] = REQUEST_INIT,
+        [MACHINE_DEBUG_EXIT] = REQUEST_EXIT,
     };
     request(ctx, map[what], status, 0, NULL);
 }
 
 static void on_vcpu_stop(void *ctx, u32 vcpu, enum run_result why, const struct error *err)
 {
+    struct vm *v = ctx;
+    /* With a firmware it is a reset, as systems know that leave protected mode by it; unless the user wants to see it. */
+    if (why == RUN_SHUTDOWN && !v->config->no_reboot && machine_shutdown(v->machine))
+        return;
     request(ctx, why == RUN_SHUTDOWN ? REQUEST_TRIPLE_FAULT : REQUEST_FAILED, 0, vcpu, err);
 }
 
@@ -205,6 +210,14 @@ static void serve(void *arg)
         machine_drain_serial(v->machine, UINT64_MAX);
         reboot(v);
         break;
+    case REQUEST_INIT:
+        if (machine_init_cpus(v->machine)) {
+            log_error("the machine could not be reset: the %s engine refuses the processors' state", v->engine->name);
+            end(v, VM_EXIT_FAILED);
+        } else {
+            go_on(v);
+        }
+        break;
     case REQUEST_TRIPLE_FAULT:
         say_triple_fault(v, vcpu);
         end(v, VM_EXIT_FAILED);
@@ -317,7 +330,10 @@ int vm_build(struct vm *v, struct error *err)
                          v->engine->name);
 
     struct boot_params bp = { c->kernel, c->initrd, c->append };
-    if (!(v->boot = boot_open(&bp, err)))
+    struct firmware_params fp = { c->firmware, c->firmware_vars };
+    if (c->kernel && !(v->boot = boot_open(&bp, err)))
+        return -EINVAL;
+    if (!c->kernel && !(v->firmware = firmware_open(&fp, err)))
         return -EINVAL;
     if (!(v->loop = loop_new()))
         return error_set(err, errno, "cannot create the I/O loop: %s", strerror(errno));
@@ -332,6 +348,7 @@ int vm_build(struct vm *v, struct error *err)
     struct machine_config mc = {
         .kind = c->micro ? MACHINE_MICRO : MACHINE_PC,
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
+        .firmware = v->firmware, .boot = c->boot,
         .vga = has_vga(c), .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
@@ -396,6 +413,7 @@ int vm_take_down(struct vm *v)
     if (v->loop)
         loop_free(v->loop);
     boot_close(v->boot);
+    firmware_close(v->firmware);
     trace_close(v->trace);
     stats_close(v->stats);
     if (v->masked)
@@ -428,8 +446,8 @@ int vm_run(const struct vm_config *config, struct error *err)
         /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
         if (strcmp(config->engine, v->engine->name))
             log_info("engine %s: %s", v->engine->name, v->engine_why.text);
-        log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel, boot_protocol(v->boot), config->cpus,
-                  (unsigned long long)(config->memory >> 20));
+        log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel ? config->kernel : config->firmware,
+                  v->boot ? boot_protocol(v->boot) : "firmware", config->cpus, (unsigned long long)(config->memory >> 20));
         timing_phase(v, "kernel loaded");
         vcpus_resume(v->vcpus);
         rc = loop_run(v->loop);

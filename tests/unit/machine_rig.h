@@ -52,7 +52,7 @@ struct rig {
     struct engine_vcpu *vcpu[2];
     struct boot *boot;
     char path[64];
-    int fd, events[3], status;
+    int fd, events[4], status;
 };
 
 static void on_event(void *ctx, enum machine_event what, int status)

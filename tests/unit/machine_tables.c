@@ -60,7 +60,7 @@ TEST(acpi)
 {
     struct memory *m = low_memory();
     u64 rsdp = 0, found = 0;
-    CHECK_EQ(acpi_write_tables(m, &(struct acpi_config){ .cpus = 3, .ecam = 0xe0000000, .mmio64 = GiB(32), .mmio64_size = GiB(32) }, &rsdp, NULL), 0);
+    CHECK_EQ(acpi_write_tables(m, &(struct acpi_config){ .cpus = 3, .ecam = 0xe0000000, .mmio32 = GiB(3), .mmio64 = GiB(32), .mmio64_size = GiB(32) }, &rsdp, NULL), 0);
     for (u64 a = 0xe0000; a < 0x100000 && !found; a += 16)
         if (get(m, a, 8) == 0x2052545020445352) /* "RSD PTR " */
             found = a;
@@ -85,7 +85,7 @@ TEST(acpi)
     CHECK_EQ(sum(m, mcfg, get(m, mcfg + 4, 4)), 0);
     disassemble(m, dsdt, "dsdt",
                 (const char *const[]){ "_S5", "PNP0A03", "PNP0501", "PNP0B00", "PNP0303", "PNP0C0F",
-                                       "W64B, 0x0*800000000", "W64S, 0x0*800000000", NULL });
+                                       "W64B, 0x0*20)", "W64S, 0x0*20)", "W32B, 0x0*C0000000)", NULL });
     disassemble(m, ssdt, "ssdt", (const char *const[]){ "C002", "ACPI0007", "_UID, 0x02", NULL });
     disassemble(m, fadt, "facp",
                 (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009",

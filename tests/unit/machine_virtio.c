@@ -101,7 +101,7 @@ TEST(pc)
     CHECK_EQ(rd(&r, FUNCTION + 0x3c, 2), 0x010a);
     wr(&r, FUNCTION + 4, 2, 6);
 
-    /* INTA of slot 2 is line C: I/O APIC input 18, and IRQ 10 of the 8259As, where PIRQRC says so. */
+    /* INTA of slot 2 is PIRQB: I/O APIC input 18, and IRQ 10 of the 8259As, where PIRQRC says so. */
     ioapic(&r, 18, 1ull << 56 | 0x8000 | 0x51);
     driver_ok(&r, common);
     change();
@@ -114,12 +114,12 @@ TEST(pc)
     out(&r, 0xa0, 1, 0x20), out(&r, 0x20, 1, 0x20);
     CHECK(!r.vcpu[0]->intr);
     out(&r, 0xcf8, 4, 0x80000860);
-    CHECK_EQ(in(&r, 0xcfc, 4), 0x0b0a0b0a);
-    out(&r, 0xcfe, 1, 0x80); /* PIRQC goes nowhere */
+    CHECK_EQ(in(&r, 0xcfc, 4), 0x0a0b0a0b);
+    out(&r, 0xcfd, 1, 0x80); /* PIRQB goes nowhere */
     change();
     CHECK_EQ(taken(&r), 0x51);
     CHECK(!r.vcpu[0]->intr);
-    out(&r, 0xcfe, 1, 5); /* to IRQ 5 */
+    out(&r, 0xcfd, 1, 5); /* to IRQ 5 */
     CHECK_EQ(ops->interrupt_ack(r.m, 0), 0x0d);
     CHECK_EQ(rd(&r, isr, 1), 2);
     out(&r, 0x20, 1, 0x20);
