@@ -59,14 +59,14 @@ _lodge()
     *) return ;;
     esac
     case $prev in
-    --kernel | --initrd) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
+    --kernel | --initrd | --floppy) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
     --engine) mapfile -t COMPREPLY < <(compgen -W 'auto kvm soft' -- "$cur") ;;
     --device) mapfile -t COMPREPLY < <(compgen -W 'testdev' -- "$cur") ;;
-    --serial) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
+    --serial | --parallel) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
     --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio jit' -- "$cur") ;;
     --cpu | --cpus | --memory | --append | --code-cache) ;;
     *)
-        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial
+        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial --floppy --parallel
             --device --no-reboot --trace --stats --perf-map --quiet --help' -- "$cur")
         ;;
     esac

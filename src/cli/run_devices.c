@@ -107,6 +107,33 @@ int run_set_disk(void *to, const char *value, struct error *err)
     return keys ? options_keys(disk_keys, "disk", keys, d, err) : 0;
 }
 
+/* ---- floppies --------------------------------------------------------------- */
+
+static int floppy_readonly(void *to, const char *value, struct error *err)
+{
+    struct config_floppy *f = to;
+    f->readonly = true;
+    return 0;
+}
+static const struct option_def floppy_keys[] = { { "readonly", NULL, NULL, floppy_readonly }, { NULL, NULL, NULL, NULL } };
+
+int run_set_floppy(void *to, const char *value, struct error *err)
+{
+    struct vm_config *c = &((struct run_options *)to)->config;
+    if (c->nfloppies == CONFIG_MAX_FLOPPIES)
+        return error_set(err, EINVAL, "--floppy %s: a machine has at most %d floppy drives", value, CONFIG_MAX_FLOPPIES);
+    struct config_floppy *f = &c->floppy[c->nfloppies++];
+    const char *keys;
+    *f = (struct config_floppy){ 0 };
+    if (!(f->file = first_word(value, &keys)))
+        return error_set(err, ENOMEM, "out of memory");
+    if (!*f->file)
+        return error_set(err, EINVAL, "--floppy needs the name of an image, or none for an empty drive");
+    if (!strcmp(f->file, "none"))
+        f->file = NULL;
+    return keys ? options_keys(floppy_keys, "floppy", keys, f, err) : 0;
+}
+
 /* ---- networks --------------------------------------------------------------- */
 
 int run_set_net(void *to, const char *value, struct error *err)
@@ -170,6 +197,14 @@ int run_set_console(void *to, const char *value, struct error *err)
     if (c->nconsoles == CONFIG_MAX_CONSOLES)
         return error_set(err, EINVAL, "--console %s: the console has %d ports", value, CONFIG_MAX_CONSOLES);
     c->console[c->nconsoles++] = value;
+    return 0;
+}
+
+int run_set_parallel(void *to, const char *value, struct error *err)
+{
+    if (!chardev_spec_valid(value))
+        return error_set(err, EINVAL, "--parallel %s: it is one of stdio, null, file:PATH, unix:PATH", value);
+    ((struct run_options *)to)->config.parallel = value;
     return 0;
 }
 

@@ -236,8 +236,9 @@ static void forget(struct fdc *f)
     f->phase = PHASE_COMMAND;
     f->ncommand = f->nresult = f->result_at = f->sense = 0;
     f->perpendicular &= PERPENDICULAR_DRIVES;
+    f->config &= CONFIG_EFIFO | CONFIG_FIFOTHR; /* implied seeks off, polling on */
     if (!f->locked) {
-        f->config = (u8)((f->config & ~CONFIG_FIFOTHR) | CONFIG_EFIFO);
+        f->config = CONFIG_EFIFO;
         f->precomp = 0;
     }
     fdc_interrupt(f, false);
@@ -246,8 +247,6 @@ static void forget(struct fdc *f)
 /* Out of a reset by program all four drives have become ready, says the polling. */
 static void begin(struct fdc *f)
 {
-    if (f->config & CONFIG_POLL)
-        return;
     f->sense = 0xf;
     for (u8 i = 0; i < 4; i++)
         f->sense_st0[i] = ST0_POLLED | i;

@@ -21,6 +21,7 @@
 #include "irq/lapic.h"
 #include "irq/pic.h"
 #include "machine/i440fx.h"
+#include "machine/isa.h"
 #include "machine/machine.h"
 #include "machine/micro.h"
 #include "machine/pvclock.h"
@@ -92,6 +93,7 @@ struct machine {
     struct port92 port92;
     struct acpi_pm pm;
     struct hpet hpet;
+    struct isa isa;
     struct memory_piece *bios; /* a firmware's code; NULL: none */
     struct pflash flash;       /* its variables; piece NULL: none */
     struct fw_cfg fw_cfg;

@@ -14,6 +14,7 @@
 #include "base/base.h"
 #include "base/error.h"
 #include "base/loop.h"
+#include "block/block.h"
 #include "boot/boot.h"
 #include "boot/firmware.h"
 #include "chardev/chardev.h"
@@ -29,7 +30,7 @@
 struct machine;
 struct pci_function;
 
-enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_MAX_PARTS = 16 };
+enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_FLOPPIES = 2, MACHINE_MAX_PARTS = 16 };
 
 enum machine_kind {
     MACHINE_PC,    /* i440FX-class: PCI and all that a PC always had */
@@ -70,6 +71,11 @@ struct machine_config {
     bool vga;            /* a graphics adapter ("pc" only) */
     const char *vga_rom; /* a file with its BIOS, or NULL */
     struct chardev *serial[MACHINE_SERIAL_PORTS]; /* borrowed; NULL: nothing is plugged in */
+    struct machine_floppy { /* "pc" only */
+        bool drive;         /* there is one; its type follows from the disk, empty it is one for 1440 KiB */
+        struct block *disk; /* borrowed; or NULL */
+    } floppy[MACHINE_FLOPPIES];
+    struct chardev *parallel; /* borrowed, the printer; NULL: there is none */
     struct display *display; /* borrowed, for the video card to plug itself into; NULL: nobody looks */
     struct input *input;     /* borrowed, for keyboard and mouse; or NULL */
     void (*event)(void *ctx, enum machine_event what, int status); /* any thread, no lock held; must not block */
@@ -104,6 +110,10 @@ struct machine_part {
 struct pci_bus *machine_pci(struct machine *m); /* NULL: this board has none */
 struct state_list *machine_state_list(struct machine *m);
 int must_check machine_add_part(struct machine *m, const struct machine_part *part, struct error *err);
+/* Changes the disk in a floppy drive while the machine runs, on the loop's thread. insert: the drive is empty, and takes
+   disks of this size. eject: what was in it or NULL; nothing is under way on it any more. */
+int must_check machine_floppy_insert(struct machine *m, u32 drive, struct block *disk, struct error *err);
+struct block *machine_floppy_eject(struct machine *m, u32 drive);
 extern const struct engine_machine machine_engine_ops; /* m: struct machine */
 
 /* vcpus: borrowed, as many as processors. */

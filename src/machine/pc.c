@@ -2,7 +2,7 @@
 /*
  * pc.c - the board "pc": which chip answers where, which line goes where.
  *
- *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse; GSI = IRQ but for 0,
+ *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 6 floppy, 7 parallel, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse; GSI = IRQ but for 0,
  *              which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
  */
 #include "machine/internal.h"
@@ -87,7 +87,7 @@ int pc_build(struct machine *m, struct error *err)
         (rc = machine_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
         (rc = machine_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
         (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
-        (rc = build_pci(m, err)) || (rc = pc_vga_build(m, err)) ||
+        (rc = build_pci(m, err)) || (rc = isa_build(m, err)) || (rc = pc_vga_build(m, err)) ||
         (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg,
                                                      &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
@@ -107,6 +107,7 @@ int pc_build(struct machine *m, struct error *err)
 
 void pc_destroy(struct machine *m)
 {
+    isa_destroy(m);
     i440fx_destroy(&m->i440fx);
     pc_vga_destroy(m);
     if (!m->built)
@@ -127,6 +128,7 @@ void pc_reset(struct machine *m)
     port92_reset(&m->port92);
     acpi_pm_reset(&m->pm);
     hpet_reset(&m->hpet);
+    isa_reset(m);
     fw_cfg_reset(&m->fw_cfg);
     i440fx_reset(&m->i440fx, m->c.firmware);
     pc_vga_reset(m);

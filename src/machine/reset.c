@@ -217,6 +217,8 @@ int machine_before_save(struct machine *m, struct error *err)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_settle(m->virtio[i]);
+    if (m->c.kind == MACHINE_PC)
+        isa_settle(m);
     for (u32 i = 0; i < m->nparts; i++)
         if (m->part[i].settle)
             m->part[i].settle(m->part[i].dev);

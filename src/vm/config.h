@@ -38,11 +38,17 @@ struct config_disk { /* --disk FILE[,...] */
     u32 queues;         /* 0: as many as CPUs */
 };
 
+struct config_floppy { /* --floppy FILE[,readonly] */
+    const char *file; /* NULL: the drive is empty */
+    bool readonly;
+};
+
 struct config_share { /* --share PATH[:TAG][,ro] */
     const char *path, *tag;
     bool readonly;
 };
 
+enum { CONFIG_MAX_FLOPPIES = 2 };
 enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_NETS = 8, CONFIG_MAX_SHARES = 8, CONFIG_MAX_CONSOLES = 8, CONFIG_MAX_INPUTS = 4 };
 
 enum config_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
@@ -70,6 +76,9 @@ struct vm_config {
     enum config_vga { CONFIG_VGA_AUTO, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga; /* auto: if there is firmware or a screen */
     u32 ndisks;
     struct config_disk disk[CONFIG_MAX_DISKS];
+    u32 nfloppies;
+    struct config_floppy floppy[CONFIG_MAX_FLOPPIES];
+    const char *parallel; /* where the printer's bytes go, as serial; NULL: no printer */
     u32 nnets;
     const char *net[CONFIG_MAX_NETS]; /* as net.h has it */
     u32 nshares;

@@ -25,6 +25,8 @@
 struct devices {
     struct devices_config c;
     struct block *block[CONFIG_MAX_DISKS];
+    struct block *floppy[CONFIG_MAX_FLOPPIES];
+    struct chardev *parallel;
     struct net *net[CONFIG_MAX_NETS];
     struct virtio_blk *blk[CONFIG_MAX_DISKS];
     struct virtio_net *card[CONFIG_MAX_NETS];
@@ -82,6 +84,12 @@ out:
     return net;
 }
 
+static struct block *open_floppy(const char *file, bool readonly, struct loop *loop, struct error *err)
+{
+    struct block_options o = { .path = file, .format = BLOCK_RAW, .readonly = readonly };
+    return block_open(&o, loop, err);
+}
+
 int devices_open(struct devices **out, const struct devices_config *c, struct error *err)
 {
     struct devices *d = *out = calloc(1, sizeof *d);
@@ -91,6 +99,13 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
     for (u32 i = 0; i < c->config->ndisks; i++)
         if (!(d->block[i] = open_disk(&c->config->disk[i], c->loop, err)))
             return -EINVAL;
+    for (u32 i = 0; i < c->config->nfloppies; i++) {
+        const struct config_floppy *f = &c->config->floppy[i];
+        if (f->file && !(d->floppy[i] = open_floppy(f->file, f->readonly, c->loop, err)))
+            return -EINVAL;
+    }
+    if (c->config->parallel && !(d->parallel = chardev_open(c->config->parallel, c->loop, err)))
+        return -EINVAL;
     for (u32 i = 0; i < c->config->nnets; i++)
         if (!(d->net[i] = open_net(c->config->net[i], &d->is_e1000[i], c->loop, err)))
             return -EINVAL;
@@ -104,6 +119,35 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
         if (c->config->input[i].from && !(d->events[i] = chardev_open(c->config->input[i].from, c->loop, err)))
             return -EINVAL;
     return 0;
+}
+
+void devices_machine(const struct devices *d, struct machine_config *c)
+{
+    for (u32 i = 0; i < d->c.config->nfloppies; i++)
+        c->floppy[i] = (struct machine_floppy){ true, d->floppy[i] };
+    c->parallel = d->parallel;
+}
+
+int devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *file, bool readonly, struct error *err)
+{
+    struct block *disk = NULL, *was;
+    struct error ignored;
+    int rc;
+
+    if (drive >= d->c.config->nfloppies)
+        return error_set(err, ENODEV, "the machine has no floppy drive %u", drive);
+    if (file && !(disk = open_floppy(file, readonly, d->c.loop, err)))
+        return -EINVAL;
+    was = machine_floppy_eject(m, drive);
+    rc = disk ? machine_floppy_insert(m, drive, disk, err) : 0;
+    if (rc) {
+        (void)!block_close(disk, &ignored);
+        if (was && machine_floppy_insert(m, drive, was, &ignored))
+            log_error("%s could not be put back", block_path(was));
+        return rc;
+    }
+    d->floppy[drive] = disk;
+    return was ? block_close(was, err) : 0;
 }
 
 /* ---- the devices -------------------------------------------------------- */
@@ -227,6 +271,18 @@ void devices_quiet(struct devices *d)
     for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
         if (d->block[i])
             block_drain(d->block[i]);
+    for (u32 i = 0; i < CONFIG_MAX_FLOPPIES; i++)
+        if (d->floppy[i])
+            block_drain(d->floppy[i]);
+}
+
+static int close_block(struct block *b)
+{
+    struct error err = { "" };
+    const int rc = b ? block_close(b, &err) : 0;
+    if (rc)
+        log_error("%s", err.text);
+    return rc;
 }
 
 int devices_close(struct devices *d)
@@ -252,14 +308,12 @@ int devices_close(struct devices *d)
     for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
         if (d->events[i])
             chardev_close(d->events[i]);
-    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++) {
-        struct error err = { "" };
-        int r = d->block[i] ? block_close(d->block[i], &err) : 0;
-        if (r) {
-            log_error("%s", err.text);
-            rc = r;
-        }
-    }
+    if (d->parallel)
+        chardev_close(d->parallel);
+    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
+        rc = MIN(close_block(d->block[i]), rc);
+    for (u32 i = 0; i < CONFIG_MAX_FLOPPIES; i++)
+        rc = MIN(close_block(d->floppy[i]), rc);
     for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
         if (d->net[i])
             net_close(d->net[i]);

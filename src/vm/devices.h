@@ -22,8 +22,13 @@ struct devices_config {
 
 /* Opens the files, sockets and cables: all that can be refused for the user's sake. */
 int must_check devices_open(struct devices **out, const struct devices_config *c, struct error *err);
+/* Puts into a configuration what is plugged in while the machine is built: floppies, the printer. */
+void devices_machine(const struct devices *d, struct machine_config *c);
 /* Makes the devices and plugs them in. */
 int must_check devices_plug(struct devices *d, struct machine *m, struct error *err);
+/* Another disk into a floppy drive (file NULL: none), while the machine runs. The old one stays if it fails. */
+int must_check devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *file, bool readonly,
+                              struct error *err);
 /* When each one's driver was ready, in ms from `started`, on standard error. */
 void devices_timing(const struct devices *d, u64 started);
 /* Before the machine's memory goes: nothing is under way any more. */

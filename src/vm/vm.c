@@ -329,6 +329,8 @@ int vm_build(struct vm *v, struct error *err)
         return error_set(err, EINVAL, "the %s engine cannot trace instructions, exceptions and translations; use --engine soft",
                          v->engine->name);
 
+    if (c->micro && (c->nfloppies || c->parallel))
+        return error_set(err, EINVAL, "--machine micro has no floppy drives and no parallel port; use --machine pc");
     struct boot_params bp = { c->kernel, c->initrd, c->append };
     struct firmware_params fp = { c->firmware, c->firmware_vars };
     if (c->kernel && !(v->boot = boot_open(&bp, err)))
@@ -356,6 +358,7 @@ int vm_build(struct vm *v, struct error *err)
         return error_set(err, ENOMEM, "no memory for the screen");
     mc.display = v->display;
     mc.input = v->input;
+    devices_machine(v->devices, &mc);
     if (c->display && (!v->display || !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input,
                                                          v->loop, err))))
         return v->display ? -EINVAL : error_set(err, EINVAL, "the machine micro has no screen: leave --display out, or use --machine pc");

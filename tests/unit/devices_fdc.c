@@ -143,17 +143,17 @@ TEST(identity_and_simple_commands)
     COMMAND(&r, 0x0e);
     RESULT(&r, "DUMPREG", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x57, 0x21);
     COMMAND(&r, 0x12, 0x03);
-    out(&r, 0x3f4, 0x80); /* by DSR; no polling: no interrupt */
-    CHECK(!irq6);
+    out(&r, 0x3f4, 0x80); /* by DSR */
+    CHECK(irq6);
     COMMAND(&r, 0x0e);
-    RESULT(&r, "DUMPREG after a reset", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x57, 0x21);
+    RESULT(&r, "DUMPREG after a reset", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x07, 0x21);
     COMMAND(&r, 0x14);
     RESULT(&r, "UNLOCK", 0x00);
     out(&r, 0x3f2, 0x18);
     CHECK_EQ(in(&r, 0x3f4), 0);
     out(&r, 0x3f2, 0x1c);
     COMMAND(&r, 0x0e);
-    RESULT(&r, "DUMPREG after another", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x70, 0);
+    RESULT(&r, "DUMPREG after another", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x20, 0);
     COMMAND(&r, 0x04, 0x04);
     RESULT(&r, "SENSE DRIVE", 0x3c);
     COMMAND(&r, 0x04, 0x01);

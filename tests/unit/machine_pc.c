@@ -23,7 +23,10 @@ TEST(what_answers_where)
     rig_new(&r);
     CHECK_EQ(in(&r, 0x3fd, 1), 0x60); /* LSR of an idle UART */
     CHECK_EQ(in(&r, 0x2ed, 1), 0x60);
-    CHECK_EQ(in(&r, 0x81, 1), 0xff); /* DMA page registers: nobody */
+    CHECK_EQ(in(&r, 0x8fff, 1), 0xff); /* nobody */
+    out(&r, 0x81, 1, 0x5a);             /* a DMA page register */
+    CHECK_EQ(in(&r, 0x81, 1), 0x5a);
+    CHECK_EQ(in(&r, 0x3f4, 1), 0);      /* the floppy controller, held in reset */
     CHECK_EQ(in(&r, 0x1234, 4), 0xffffffff);
     out(&r, 0xcf8, 4, 0x80000600); /* a PCI address whose second byte would reset the machine at CF9h */
     CHECK_EQ(in(&r, 0xcf8, 4), 0x80000600);

@@ -1,0 +1,112 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * isa.c - see isa.h.
+ *
+ *   ports      00h C0h DMA, 80h its page registers, 3F2h-3F5h and 3F7h floppy (3F6h is the disks'), 378h parallel
+ *   IRQ        6 floppy, 7 parallel; DMA channel 2 floppy
+ */
+#include "machine/isa.h"
+
+#include <errno.h>
+
+#include "machine/internal.h"
+
+enum { CMOS_FLOPPIES = 0x10, CMOS_EQUIPMENT = 0x14, EQUIPMENT_FPU = 2, EQUIPMENT_MOUSE = 4 };
+
+static bool print(void *ctx, u8 byte)
+{
+    struct machine *m = ctx;
+    return chardev_write(m->c.parallel, &byte, 1) == 1;
+}
+
+static size_t no_input(void *dev, const u8 *buf, size_t len) { return len; }
+static void writable(void *dev)
+{
+    struct machine *m = dev;
+    lpt_writable(&m->isa.lpt);
+}
+
+/* What the guest finds in CMOS: the drives' types, how many there are. */
+static int build_drives(struct machine *m, struct error *err)
+{
+    struct isa *s = &m->isa;
+    u8 types = 0;
+
+    for (u32 i = 0; i < MACHINE_FLOPPIES; i++) {
+        const struct machine_floppy *f = &m->c.floppy[i];
+        if (!f->drive)
+            continue;
+        const enum fdc_drive_type type = f->disk ? fdc_drive_for(block_size(f->disk)) : FDC_1440K;
+        if (type == FDC_NO_DRIVE)
+            return error_set(err, EINVAL, "%s has %llu bytes: a floppy disk has 160, 180, 320, 360, 720, 1200, 1440, 1680 or "
+                             "2880 KiB", block_path(f->disk), (unsigned long long)block_size(f->disk));
+        fdc_plug(&s->fdc, i, type);
+        if (f->disk && fdc_insert(&s->fdc, i, f->disk, err))
+            return -EINVAL;
+        types |= (u8)(type << (i ? 0 : 4));
+        s->floppies++;
+    }
+    mc146818_set(&m->rtc, CMOS_FLOPPIES, types);
+    mc146818_set(&m->rtc, CMOS_EQUIPMENT, (u8)(EQUIPMENT_FPU | EQUIPMENT_MOUSE |
+                                               (s->floppies ? 1 | (s->floppies - 1) << 6 : 0)));
+    return 0;
+}
+
+int isa_build(struct machine *m, struct error *err)
+{
+    static const struct chardev_user user = { no_input, writable };
+    struct isa *s = &m->isa;
+    struct fdc_config fc = { .loop = m->c.loop, .dma = &s->dma, .irq = machine_line(m, 6) };
+    struct lpt_config lc = { .irq = machine_line(m, 7), .print = m->c.parallel ? print : NULL, .ctx = m };
+    int rc;
+
+    i8237_init(&s->dma, m->memory);
+    fdc_init(&s->fdc, &fc);
+    lpt_init(&s->lpt, &lc);
+    s->built = true;
+    if (m->c.parallel)
+        chardev_attach(m->c.parallel, &user, m);
+    if ((rc = build_drives(m, err)) ||
+        (rc = machine_ports(m, 0x00, I8237_PORTS, &i8237_ops, &s->dma.controller[0], "dma")) ||
+        (rc = machine_ports(m, 0xc0, I8237_PORTS2, &i8237_ops2, &s->dma.controller[1], "dma")) ||
+        (rc = machine_ports(m, 0x80, I8237_PAGE_PORTS, &i8237_page_ops, &s->dma, "dma-page")) ||
+        (rc = machine_ports(m, 0x3f2, FDC_PORTS, &fdc_ops, &s->fdc, "fdc")) ||
+        (rc = machine_ports(m, 0x3f7, 1, &fdc_dir_ops, &s->fdc, "fdc")) ||
+        (rc = machine_ports(m, 0x378, LPT_PORTS, &lpt_ops, &s->lpt, "lpt1")) ||
+        (rc = state_add(m->state, &i8237_state, 0, &s->dma)) || (rc = state_add(m->state, &fdc_state, 0, &s->fdc)))
+        return rc;
+    return state_add(m->state, &lpt_state, 0, &s->lpt);
+}
+
+void isa_destroy(struct machine *m)
+{
+    if (!m->isa.built)
+        return;
+    lpt_destroy(&m->isa.lpt);
+    fdc_destroy(&m->isa.fdc);
+    i8237_destroy(&m->isa.dma);
+}
+
+void isa_reset(struct machine *m)
+{
+    i8237_reset(&m->isa.dma);
+    fdc_reset(&m->isa.fdc);
+    lpt_reset(&m->isa.lpt);
+}
+
+void isa_settle(struct machine *m)
+{
+    fdc_settle(&m->isa.fdc);
+}
+
+int machine_floppy_insert(struct machine *m, u32 drive, struct block *disk, struct error *err)
+{
+    if (drive >= MACHINE_FLOPPIES || m->c.kind != MACHINE_PC || !m->c.floppy[drive].drive)
+        return error_set(err, ENODEV, "the machine has no floppy drive %u", drive);
+    return fdc_insert(&m->isa.fdc, drive, disk, err);
+}
+
+struct block *machine_floppy_eject(struct machine *m, u32 drive)
+{
+    return drive < MACHINE_FLOPPIES && m->c.kind == MACHINE_PC ? fdc_eject(&m->isa.fdc, drive) : NULL;
+}
