@@ -170,9 +170,15 @@ static int raw_create(struct file *f, const struct block_create *t, struct error
 
 static int raw_map(struct block *b, u64 offset, u64 *len, enum block_map *what)
 {
+    const u64 asked = *len;
     bool data;
     int r = file_map(b->file, offset, len, &data);
 
+    /* In whole sectors, also where the file ends in the midst of one. */
+    if (*len % BLOCK_SECTOR && !data)
+        *len -= *len % BLOCK_SECTOR;
+    data = data || !*len;
+    *len = MIN(align_up(MAX(*len, 1), BLOCK_SECTOR), asked);
     *what = data ? BLOCK_MAP_DATA : BLOCK_MAP_ZERO;
     return r;
 }
