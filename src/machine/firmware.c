@@ -186,9 +186,13 @@ int machine_add_pci_boot(struct machine *m, enum machine_boot what, const struct
 
 int firmware_describe(struct machine *m, struct error *err)
 {
+    const u16 com1 = 0x3f8;
     const u8 one = 1;
     int rc;
 
+    if ((rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NOGRAPHIC, m->c.boot_console, 2)) ||
+        (m->c.boot_console && (rc = fw_cfg_add_file(&m->fw_cfg, "etc/sercon-port", &com1, sizeof com1)) < 0))
+        return error_set(err, -rc, "the firmware's configuration finds no room: %s", strerror(-rc));
     m->fw_cfg.selected = selected;
     m->fw_cfg.ctx = m;
     if ((rc = acpi_files(m, err)))

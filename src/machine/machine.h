@@ -82,6 +82,7 @@ struct machine_config {
     void *ctx;
     struct firmware *firmware; /* "pc" only; borrowed; NULL: a kernel is booted without one */
     struct machine_boot_order boot;
+    bool boot_console;          /* the firmware's messages and its boot menu are on COM1, too */
     const struct machine_trace *trace; /* or NULL; outlives the machine */
 };
 

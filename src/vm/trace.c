@@ -86,9 +86,10 @@ static void put_mmio(void *ctx, u32 vcpu, bool write, u64 gpa, unsigned size, u6
 static void put_firmware(void *ctx, u8 byte)
 {
     struct trace *t = ctx;
-    if (byte == '\n')
+    if (byte == '\n') {
         fputs(t->eol[TRACE_FIRMWARE], t->out[TRACE_FIRMWARE]);
-    else if (byte != '\r')
+        fflush(t->out[TRACE_FIRMWARE]); /* somebody waits for it */
+    } else if (byte != '\r')
         putc(byte >= ' ' && byte < 0x7f ? byte : '.', t->out[TRACE_FIRMWARE]);
 }
 

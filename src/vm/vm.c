@@ -308,9 +308,11 @@ static int watch_signals(struct vm *v, struct error *err)
     return loop_fd_add(v->loop, &v->signals);
 }
 
+#define VGA_BIOS "/usr/share/seabios/vgabios-stdvga.bin" /* for SeaBIOS to run */
+
 static bool has_vga(const struct vm_config *c)
 {
-    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && c->display);
+    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && (c->display || !c->kernel) && !c->micro);
 }
 
 int vm_build(struct vm *v, struct error *err)
@@ -351,7 +353,9 @@ int vm_build(struct vm *v, struct error *err)
         .kind = c->micro ? MACHINE_MICRO : MACHINE_PC,
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
         .firmware = v->firmware, .boot = c->boot,
-        .vga = has_vga(c), .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
+        .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
+        .boot_console = !c->display && c->nserial && strcmp(c->serial[0], "null"),
+        .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
     if (!c->micro && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
