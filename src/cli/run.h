@@ -20,6 +20,7 @@ struct run_options {
 int run_set_disk(void *to, const char *value, struct error *err);
 int run_set_floppy(void *to, const char *value, struct error *err);
 int run_set_parallel(void *to, const char *value, struct error *err);
+int run_set_cdrom(void *to, const char *value, struct error *err);
 int run_set_net(void *to, const char *value, struct error *err);
 int run_set_share(void *to, const char *value, struct error *err);
 int run_set_console(void *to, const char *value, struct error *err);

@@ -35,7 +35,16 @@ static int disk_format(void *to, const char *value, struct error *err)
     d->format = value;
     return 0;
 }
-static int disk_bus(void *to, const char *value, struct error *err) { return 0; } /* the one there is */
+static enum config_drive_bus drive_bus(const char *value)
+{
+    return !strcmp(value, "ide") ? DRIVE_IDE : !strcmp(value, "ahci") ? DRIVE_AHCI : DRIVE_VIRTIO;
+}
+static int disk_bus(void *to, const char *value, struct error *err)
+{
+    struct config_disk *d = to;
+    d->bus = drive_bus(value);
+    return 0;
+}
 static int disk_readonly(void *to, const char *value, struct error *err)
 {
     struct config_disk *d = to;
@@ -85,7 +94,7 @@ static int disk_queues(void *to, const char *value, struct error *err)
 }
 
 static const struct option_def disk_keys[] = {
-    { "format", "raw|qcow2", NULL, disk_format },      { "bus", "virtio", NULL, disk_bus },
+    { "format", "raw|qcow2", NULL, disk_format },      { "bus", "virtio|ide|ahci", NULL, disk_bus },
     { "readonly", NULL, NULL, disk_readonly },         { "cache", "writeback|none", NULL, disk_cache },
     { "discard", "on|off", NULL, disk_discard },       { "serial", "TEXT", NULL, disk_serial },
     { "snapshot", "on|off", NULL, disk_snapshot },     { "errors", "enospc|stop|report", NULL, disk_errors },
@@ -105,6 +114,39 @@ int run_set_disk(void *to, const char *value, struct error *err)
     if (!*d->file)
         return error_set(err, EINVAL, "--disk needs the name of an image");
     return keys ? options_keys(disk_keys, "disk", keys, d, err) : 0;
+}
+
+/* ---- CDs ---------------------------------------------------------------------- */
+
+static int cdrom_bus(void *to, const char *value, struct error *err)
+{
+    struct config_cdrom *d = to;
+    d->bus = drive_bus(value);
+    return 0;
+}
+static int cdrom_format(void *to, const char *value, struct error *err)
+{
+    struct config_cdrom *d = to;
+    d->raw = true;
+    return 0;
+}
+static const struct option_def cdrom_keys[] = {
+    { "bus", "ide|ahci", NULL, cdrom_bus }, { "format", "raw|", NULL, cdrom_format }, { NULL, NULL, NULL, NULL },
+};
+
+int run_set_cdrom(void *to, const char *value, struct error *err)
+{
+    struct vm_config *c = &((struct run_options *)to)->config;
+    if (c->ncdroms == CONFIG_MAX_CDROMS)
+        return error_set(err, EINVAL, "--cdrom %s: a machine has at most %d CD drives", value, CONFIG_MAX_CDROMS);
+    struct config_cdrom *d = &c->cdrom[c->ncdroms++];
+    const char *keys;
+    *d = (struct config_cdrom){ .bus = DRIVE_IDE };
+    if (!(d->file = first_word(value, &keys)))
+        return error_set(err, ENOMEM, "out of memory");
+    if (!*d->file || !strcmp(d->file, "none"))
+        d->file = NULL;
+    return keys ? options_keys(cdrom_keys, "cdrom", keys, d, err) : 0;
 }
 
 /* ---- floppies --------------------------------------------------------------- */

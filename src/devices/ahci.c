@@ -357,8 +357,6 @@ void ahci_destroy(struct ahci *a)
 {
     if (!a->port[0].hba)
         return;
-    if (a->f.bus)
-        pci_remove(&a->f);
     for (u32 i = 0; i < AHCI_PORTS; i++)
         ata_free(a->port[i].drive);
     pthread_mutex_destroy(&a->lock);

@@ -422,8 +422,6 @@ void ide_destroy(struct ide *x)
 {
     if (!x->channel[0].ide)
         return;
-    if (x->f.bus)
-        pci_remove(&x->f);
     for (u32 i = 0; i < IDE_DRIVES; i++)
         ata_free(ide_drive(x, i));
     for (u32 i = 0; i < IDE_CHANNELS; i++)

@@ -10,6 +10,7 @@
 #include "devices/hpet.h"
 #include "devices/i8042.h"
 #include "devices/i8254.h"
+#include "devices/ide.h"
 #include "devices/mc146818.h"
 #include "devices/pflash.h"
 #include "devices/port92.h"
@@ -94,6 +95,7 @@ struct machine {
     struct acpi_pm pm;
     struct hpet hpet;
     struct isa isa;
+    struct ide *ide; /* borrowed; NULL: not plugged in */
     struct memory_piece *bios; /* a firmware's code; NULL: none */
     struct pflash flash;       /* its variables; piece NULL: none */
     struct fw_cfg fw_cfg;
@@ -136,6 +138,7 @@ bool firmware_wants_init(struct machine *m);
 int must_check pc_build(struct machine *m, struct error *err);
 void pc_destroy(struct machine *m); /* of what was built */
 void pc_reset(struct machine *m);
+void pc_ide_ready(struct machine *m); /* at a reset: CMOS, and without firmware what it would do */
 /* pc_vga.c; nothing if there is none */
 int must_check pc_vga_build(struct machine *m, struct error *err);
 void pc_vga_destroy(struct machine *m); /* after the PCI bus */

@@ -108,6 +108,9 @@ struct machine_part {
     void *dev;
     void (*reset)(void *dev), (*settle)(void *dev), (*resume)(void *dev);
 };
+/* The IDE function and its channels, not initialised yet: places it, and is the part that tells it. */
+struct ide;
+int must_check machine_plug_ide(struct machine *m, struct ide *ide, struct error *err);
 struct pci_bus *machine_pci(struct machine *m); /* NULL: this board has none */
 struct state_list *machine_state_list(struct machine *m);
 int must_check machine_add_part(struct machine *m, const struct machine_part *part, struct error *err);

@@ -131,5 +131,6 @@ void pc_reset(struct machine *m)
     isa_reset(m);
     fw_cfg_reset(&m->fw_cfg);
     i440fx_reset(&m->i440fx, m->c.firmware);
+    pc_ide_ready(m);
     pc_vga_reset(m);
 }

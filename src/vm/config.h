@@ -24,6 +24,8 @@ struct config_trace { /* --trace WHAT[:FILE] */
     const char *file; /* NULL: standard error */
 };
 
+enum config_drive_bus { DRIVE_VIRTIO, DRIVE_IDE, DRIVE_AHCI };
+
 struct config_disk { /* --disk FILE[,...] */
     const char *file;   /* a path, a block device, nbd:// or nbd+unix:// */
     const char *format; /* NULL (found out), "raw", "qcow2" */
@@ -36,6 +38,13 @@ struct config_disk { /* --disk FILE[,...] */
        full disk alone. */
     enum { DISK_ERRORS_ENOSPC, DISK_ERRORS_STOP, DISK_ERRORS_REPORT } errors;
     u32 queues;         /* 0: as many as CPUs */
+    enum config_drive_bus bus;
+};
+
+struct config_cdrom { /* --cdrom FILE[,...] */
+    const char *file; /* NULL: the drive is empty */
+    bool raw;         /* format=raw: whatever it is */
+    enum config_drive_bus bus; /* IDE or AHCI */
 };
 
 struct config_floppy { /* --floppy FILE[,readonly] */
@@ -49,7 +58,7 @@ struct config_share { /* --share PATH[:TAG][,ro] */
 };
 
 enum { CONFIG_MAX_FLOPPIES = 2 };
-enum { CONFIG_MAX_DISKS = 16, CONFIG_MAX_NETS = 8, CONFIG_MAX_SHARES = 8, CONFIG_MAX_CONSOLES = 8, CONFIG_MAX_INPUTS = 4 };
+enum { CONFIG_MAX_CDROMS = 4, CONFIG_MAX_DISKS = 16, CONFIG_MAX_NETS = 8, CONFIG_MAX_SHARES = 8, CONFIG_MAX_CONSOLES = 8, CONFIG_MAX_INPUTS = 4 };
 
 enum config_stats { STATS_NONE, STATS_TEXT, STATS_JSON };
 
@@ -76,6 +85,8 @@ struct vm_config {
     enum config_vga { CONFIG_VGA_AUTO, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga; /* auto: if there is firmware or a screen */
     u32 ndisks;
     struct config_disk disk[CONFIG_MAX_DISKS];
+    u32 ncdroms;
+    struct config_cdrom cdrom[CONFIG_MAX_CDROMS];
     u32 nfloppies;
     struct config_floppy floppy[CONFIG_MAX_FLOPPIES];
     const char *parallel; /* where the printer's bytes go, as serial; NULL: no printer */

@@ -21,10 +21,12 @@
 #include "virtio/net.h"
 #include "virtio/rng.h"
 #include "virtio/vsock.h"
+#include "vm/drives.h"
 
 struct devices {
     struct devices_config c;
     struct block *block[CONFIG_MAX_DISKS];
+    struct drives *drives; /* NULL: none but virtio's */
     struct block *floppy[CONFIG_MAX_FLOPPIES];
     struct chardev *parallel;
     struct net *net[CONFIG_MAX_NETS];
@@ -99,6 +101,8 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
     for (u32 i = 0; i < c->config->ndisks; i++)
         if (!(d->block[i] = open_disk(&c->config->disk[i], c->loop, err)))
             return -EINVAL;
+    if (drives_open(&d->drives, c, err))
+        return -EINVAL;
     for (u32 i = 0; i < c->config->nfloppies; i++) {
         const struct config_floppy *f = &c->config->floppy[i];
         if (f->file && !(d->floppy[i] = open_floppy(f->file, f->readonly, c->loop, err)))
@@ -150,6 +154,11 @@ int devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *
     return was ? block_close(was, err) : 0;
 }
 
+int devices_cdrom(struct devices *d, u32 n, const char *file, bool force, struct error *err)
+{
+    return drives_change(d->drives, n, file, force, err);
+}
+
 /* ---- the devices -------------------------------------------------------- */
 
 static int plug(struct devices *d, struct machine *m, struct virtio_device *v, struct error *err)
@@ -198,11 +207,15 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
             .go = d->c.go,
             .ctx = d->c.ctx,
         };
+        if (c->disk[i].bus != DRIVE_VIRTIO)
+            continue;
         if (!(d->blk[i] = virtio_blk_new(&bc, err)))
             return -ENOMEM;
         if ((rc = plug(d, m, virtio_blk_device(d->blk[i]), err)))
             return rc;
     }
+    if ((rc = drives_plug(d->drives, m, d->block, err)))
+        return rc;
     for (u32 i = 0; i < c->nnets; i++) {
         if (d->is_e1000[i]) {
             if ((rc = plug_e1000(d, m, i, err)))
@@ -268,6 +281,7 @@ void devices_quiet(struct devices *d)
     for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
         if (d->net[i])
             net_connect(d->net[i], NULL, NULL);
+    drives_quiet(d->drives);
     for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
         if (d->block[i])
             block_drain(d->block[i]);
@@ -290,6 +304,7 @@ int devices_close(struct devices *d)
     int rc = 0;
     if (!d)
         return 0;
+    rc = drives_close(d->drives);
     for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
         virtio_blk_free(d->blk[i]);
     for (u32 i = 0; i < CONFIG_MAX_NETS; i++)

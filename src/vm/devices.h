@@ -29,6 +29,9 @@ int must_check devices_plug(struct devices *d, struct machine *m, struct error *
 /* Another disk into a floppy drive (file NULL: none), while the machine runs. The old one stays if it fails. */
 int must_check devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *file, bool readonly,
                               struct error *err);
+/* Another disc into CD drive n (file NULL: none), while the machine runs. The old one stays if it fails: -EBUSY if the guest
+   has locked the tray, and not `force`. */
+int must_check devices_cdrom(struct devices *d, u32 n, const char *file, bool force, struct error *err);
 /* When each one's driver was ready, in ms from `started`, on standard error. */
 void devices_timing(const struct devices *d, u64 started);
 /* Before the machine's memory goes: nothing is under way any more. */
