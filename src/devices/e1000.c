@@ -545,6 +545,11 @@ static const struct state_field fields[] = {
 };
 static const struct state_desc state = { "e1000", 1, fields, saving, loaded };
 
+struct pci_function *e1000_pci(struct e1000 *e)
+{
+    return &e->f;
+}
+
 struct e1000 *e1000_new(struct net *net, struct memory *m, struct loop *loop, struct pci_bus *bus, struct state_list *l,
                         u32 instance, struct error *err)
 {

@@ -24,6 +24,7 @@ struct e1000;
 struct e1000 *e1000_new(struct net *net, struct memory *m, struct loop *loop, struct pci_bus *bus, struct state_list *l,
                         u32 instance, struct error *err);
 void e1000_free(struct e1000 *e); /* after the bus is gone; may be NULL */
+struct pci_function *e1000_pci(struct e1000 *e);
 void e1000_reset(void *e);        /* power-on */
 void e1000_resume(void *e);       /* after a save or a load: what waits is looked at again */
 

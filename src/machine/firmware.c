@@ -184,6 +184,33 @@ int machine_add_pci_boot(struct machine *m, enum machine_boot what, const struct
     return machine_add_boot(m, what, path, err);
 }
 
+int machine_add_net_boot(struct machine *m, struct pci_function *f, const char *file, struct error *err)
+{
+    struct pci_bar bar = { .size = 4096, .name = "option-rom" };
+    struct memory_piece *piece;
+    bool wanted = false;
+    u32 size;
+    int rc;
+
+    for (u32 i = 0; i < m->c.boot.n; i++)
+        wanted |= m->c.boot.what[i] == MACHINE_BOOT_NET;
+    if (!m->c.firmware || !wanted)
+        return 0;
+    u8 *rom = firmware_rom(file, &size);
+    if (!rom)
+        return error_set(err, ENOENT, "--boot net needs the option ROM %s; on Debian: apt-get install ipxe-qemu", file);
+    while (bar.size < size)
+        bar.size *= 2;
+    if (!(rc = memory_piece(m->memory, &piece, "option-rom", bar.size, true, err))) {
+        memcpy(piece->host, rom, size);
+        bar.memory = piece;
+        pci_bar_init(f, PCI_ROM, &bar);
+        rc = machine_add_pci_boot(m, MACHINE_BOOT_NET, f, "ethernet@/ethernet-phy@0", err);
+    }
+    free(rom);
+    return rc;
+}
+
 int firmware_describe(struct machine *m, struct error *err)
 {
     const u16 com1 = 0x3f8;

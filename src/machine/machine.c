@@ -480,7 +480,7 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
         if (m->virtio[n] && d->ops->id == VIRTIO_ID_BLOCK)
             rc = machine_add_pci_boot(m, MACHINE_BOOT_DISK, virtio_transport_pci(m->virtio[n]), "scsi@/disk@0,0", err);
         else if (m->virtio[n] && d->ops->id == VIRTIO_ID_NET)
-            rc = machine_add_pci_boot(m, MACHINE_BOOT_NET, virtio_transport_pci(m->virtio[n]), "ethernet@/ethernet-phy@0", err);
+            rc = machine_add_net_boot(m, virtio_transport_pci(m->virtio[n]), "efi-virtio.rom", err);
     } else {
         struct irq_line irq = machine_line(m, MICRO_VIRTIO_GSI + n);
         m->virtio[n] = virtio_mmio_new(d, m->mmio, MICRO_VIRTIO_BASE + n * MICRO_VIRTIO_SIZE, &irq, m->state, n, err);

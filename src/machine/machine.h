@@ -98,7 +98,10 @@ int must_check machine_plug(struct machine *m, struct virtio_device *d, struct e
 /* A firmware may boot from it; in the order of the calls, after the kind's place in the boot order. path: OpenFirmware's,
    as qemu's get_boot_devices_list has it ("/pci@i0cf8/ide@1,1/drive@0/disk@0"). Before machine_connect. */
 int must_check machine_add_boot(struct machine *m, enum machine_boot what, const char *path, struct error *err);
-/* The same of a PCI function: "ide@/drive@0/disk@0", its slot and function put behind the first @. */
+/* A network card: the firmware may boot from it if that is in the boot order, and then gets the option ROM it does so by
+   (iPXE's, "efi-virtio.rom"), if it is installed. f has no other and is on the bus already. */
+int must_check machine_add_net_boot(struct machine *m, struct pci_function *f, const char *rom, struct error *err);
+/* The same as machine_add_boot of a PCI function: "ide@/drive@0/disk@0", its slot and function put behind the first @. */
 int must_check machine_add_pci_boot(struct machine *m, enum machine_boot what, const struct pci_function *f,
                                     const char *format, struct error *err);
 /* For a PCI device that is not virtio's ("pc" only): it plugs itself into machine_pci(), adds its state to the list, and is

@@ -181,7 +181,8 @@ static int plug_e1000(struct devices *d, struct machine *m, u32 i, struct error 
 {
     if (!(d->e1000[i] = e1000_new(d->net[i], machine_memory(m), d->c.loop, machine_pci(m), machine_state_list(m), i, err)))
         return -EINVAL;
-    return machine_add_part(m, &(struct machine_part){ d->e1000[i], e1000_reset, NULL, e1000_resume }, err);
+    const int rc = machine_add_net_boot(m, e1000_pci(d->e1000[i]), "efi-e1000.rom", err);
+    return rc ? rc : machine_add_part(m, &(struct machine_part){ d->e1000[i], e1000_reset, NULL, e1000_resume }, err);
 }
 
 int devices_plug(struct devices *d, struct machine *m, struct error *err)
