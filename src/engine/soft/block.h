@@ -40,6 +40,12 @@ static inline u32 soft_code_key(const struct soft_vcpu *v)
 /* The block at v->rip; raises what a fetch there raises. single: of one instruction. */
 struct block *soft_block_find(struct soft_vcpu *v, bool single);
 
+/* Of the code at a RIP, in the jump cache: of its low half the linear address, and no two (base of CS, RIP) have the same. */
+static inline u64 soft_code_name(const struct soft_vcpu *v, u64 rip)
+{
+    return rip + v->jc_cs;
+}
+
 static inline bool soft_block_current(const struct soft_vcpu *v, const struct block *b)
 {
     return b->gen == __atomic_load_n(&v->vm->code_gen[b->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
@@ -62,8 +68,9 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
     if (unlikely(sp < v->stack_floor))
         return NULL;
     const u64 rip = v->rip;
-    const struct jc_entry *j = &v->jc[(rip ^ rip >> JC_BITS) & (JC_SIZE - 1)];
-    if (unlikely(j->rip != rip || j->key != v->jc_key || !soft_block_current(v, j->block)))
+    const u64 name = soft_code_name(v, rip);
+    const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
+    if (unlikely(j->name != name || j->key != v->jc_key || !soft_block_current(v, j->block)))
         return NULL;
     v->block = j->block;
     v->gpr[REG_BLOCK] = rip;

@@ -252,14 +252,15 @@ enum run_result soft_run(struct soft_vcpu *v)
         }
         if (v->jit)
             soft_jit_quiesce(v);
-        struct jc_entry *j = &v->jc[(v->rip ^ v->rip >> JC_BITS) & (JC_SIZE - 1)];
+        const u64 name = soft_code_name(v, v->rip);
+        struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
         struct block *b;
-        if (likely(j->rip == v->rip && j->key == v->jc_key && soft_block_current(v, j->block))) {
+        if (likely(j->name == name && j->key == v->jc_key && soft_block_current(v, j->block))) {
             b = j->block;
         } else {
             b = soft_block_find(v, false);
             if (b->gpa2 == ~0ull && !(b->key & KEY_SINGLE)) {
-                j->rip = v->rip;
+                j->name = name;
                 j->key = v->jc_key;
                 j->block = b;
             }

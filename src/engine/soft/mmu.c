@@ -18,9 +18,8 @@ static _Noreturn void seg_fault(struct soft_vcpu *v, const struct insn *i, unsig
 u64 soft_legacy_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, u64 ea, u64 size, enum access a)
 {
     const struct cpu_seg *s = &v->s.seg[seg];
-    if (likely(v->seg_flat & (1 << seg)))
-        /* A flat 4 GiB segment: only an access that wraps past the top is outside its limit. */
-        return ea + size - 1 <= 0xffffffff ? ea : (seg_fault(v, i, seg), 0);
+    if (likely(ea + size <= v->seg_end[a & ACCESS_WRITE][seg]))
+        return (u32)(v->segbase[seg] + ea);
     if (v->protected_mode) {
         if (s->attr & SEG_UNUSABLE)
             seg_fault(v, i, seg);
@@ -358,6 +357,11 @@ void soft_update_tlb_ctx(struct soft_vcpu *v)
     soft_update_jc_key(v);
 }
 
+static bool limit_is_odd(u32 limit)
+{
+    return limit != 0xffff && limit != 0xffffffff;
+}
+
 void soft_update_mode(struct soft_vcpu *v)
 {
     const struct cpu_seg *cs = &v->s.seg[CS];
@@ -372,6 +376,9 @@ void soft_update_mode(struct soft_vcpu *v)
         const struct cpu_seg *s = &v->s.seg[n];
         bool down = (s->attr & (SEG_CODE | SEG_E)) == SEG_E;
         v->segbase[n] = s->base;
+        const bool code = s->attr & SEG_CODE, usable = !v->protected_mode || !(s->attr & SEG_UNUSABLE);
+        v->seg_end[0][n] = !down && usable && (!v->protected_mode || !code || (s->attr & SEG_R)) ? s->limit + 1ull : 0;
+        v->seg_end[1][n] = !down && usable && (!v->protected_mode || (!code && (s->attr & SEG_W))) ? s->limit + 1ull : 0;
         if (v->protected_mode && !s->base && s->limit == 0xffffffff && !(s->attr & SEG_UNUSABLE) && !down &&
             !(s->attr & SEG_CODE) && (s->attr & SEG_W))
             v->seg_flat |= 1 << n;
@@ -379,10 +386,12 @@ void soft_update_mode(struct soft_vcpu *v)
     v->segbase[ISEG_FLAT] = v->segbase[ISEG_FLAT_SS] = 0;
     v->segbase[ISEG_FS] = v->s.seg[FS].base;
     v->segbase[ISEG_GS] = v->s.seg[GS].base;
-    if (v->bits != 64 && (cs->base != v->jc_cs_base || cs->limit != v->jc_cs_limit)) {
-        v->jc_cs_base = cs->base;
+    v->jc_cs = v->bits == 64 ? 0 : (u32)cs->base | (u64)(u32)cs->base << 32;
+    if (v->bits != 64 && cs->limit != v->jc_cs_limit) {
+        const bool odd = limit_is_odd(cs->limit) || limit_is_odd(v->jc_cs_limit);
         v->jc_cs_limit = cs->limit;
-        soft_forget_code(v); /* RIPs are offsets in CS */
+        if (odd)
+            soft_forget_code(v); /* which was found to be within the limit; the usual ones are in the key */
     }
     soft_update_tlb_ctx(v);
 }
@@ -390,7 +399,8 @@ void soft_update_mode(struct soft_vcpu *v)
 void soft_update_jc_key(struct soft_vcpu *v)
 {
     const bool user = v->cpl == 3, denied = v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX);
-    const u64 key = v->jc_gen[user] << 8 | (u64)denied << 7 | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
+    const bool wide = v->bits != 64 && v->s.seg[CS].limit == 0xffffffff;
+    const u64 key = v->jc_gen[user] << 9 | (u64)wide << 8 | (u64)denied << 7 | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
     if (v->jit && ((key ^ v->jc_key) & BIT(7)))
         soft_jit_clear_lookup(v, ~0u);
     v->jc_key = key;

@@ -158,17 +158,27 @@ static inline __attribute__((always_inline)) u64 host_string(const struct insn *
 }
 
 /* How many elements from lin on (down: and below it) lie in its page. */
-static inline u64 in_page(u64 lin, unsigned size, bool down)
+static inline u64 in_page(u64 lin, unsigned shift, bool down)
 {
     const u64 off = lin & 0xfff;
     if (!down)
-        return (4096 - off) / size;
-    return off + size <= 4096 ? off / size + 1 : 0;
+        return (4096 - off) >> shift;
+    return off + BIT(shift) <= 4096 ? (off >> shift) + 1 : 0;
 }
 /* How many before an index register at x wraps. */
-static inline u64 before_wrap(u64 x, u64 mask, unsigned size, bool down)
+static inline u64 before_wrap(u64 x, u64 mask, unsigned shift, bool down)
 {
-    return mask == ~0ull ? ~0ull : down ? x / size + 1 : (mask - x) / size;
+    return mask == ~0ull ? ~0ull : down ? (x >> shift) + 1 : (mask - x) >> shift;
+}
+/* How many the segment's limit covers; 0 also where rights or limit are not as simple as seg_end. */
+static inline u64 in_segment(const struct soft_vcpu *v, unsigned seg, bool write, u64 x, unsigned shift, bool down)
+{
+    if (seg >= ISEG_FLAT)
+        return ~0ull;
+    const u64 end = v->seg_end[write][seg];
+    if (x + BIT(shift) > end)
+        return 0;
+    return down ? ~0ull : (end - x) >> shift;
 }
 
 /* The host's address of lin if its page may be accessed directly, else NULL. */
@@ -188,26 +198,26 @@ static inline void *direct(struct soft_vcpu *v, const struct insn *i, u64 lin, e
 static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, const struct insn *i, unsigned op, u64 count,
                                                        bool down)
 {
-    const unsigned size = i->size;
+    const unsigned shift = (unsigned)__builtin_ctz(i->size);
     const bool source = op == OPS_MOVS || op == OPS_CMPS;
     const enum access a = op == OPS_MOVS || op == OPS_STOS ? ACCESS_WRITE : ACCESS_READ;
     const u64 m = amask(i);
-    /* The first element decides rights; how far the segments reach is then known to cover the piece in long mode
-       and in flat segments only. */
-    if (i->aux3 < ISEG_FLAT && !((v->seg_flat >> ES & 1) && (!source || (v->seg_flat >> i->aux2 & 1))))
-        return 0;
     /* The source faults first, by segment or by page. */
     const void *s = NULL;
-    u64 n = MIN(count, before_wrap(v->gpr[RDI] & m, m, size, down));
+    u64 n = MIN(count, before_wrap(v->gpr[RDI] & m, m, shift, down));
+    n = MIN(n, in_segment(v, i->aux3, a & ACCESS_WRITE, v->gpr[RDI] & m, shift, down));
     if (source) {
-        const u64 from = src(v, i);
-        n = MIN(n, before_wrap(v->gpr[RSI] & m, m, size, down));
-        n = MIN(n, in_page(from, size, down));
+        n = MIN(n, before_wrap(v->gpr[RSI] & m, m, shift, down));
+        n = MIN(n, in_segment(v, i->aux2, false, v->gpr[RSI] & m, shift, down));
+        const u64 from = n ? src(v, i) : 0;
+        n = MIN(n, in_page(from, shift, down));
         if (!n || !(s = direct(v, i, from, ACCESS_READ)))
             return 0;
     }
+    if (!n)
+        return 0;
     const u64 to = dst(v, i, a);
-    n = MIN(n, in_page(to, size, down));
+    n = MIN(n, in_page(to, shift, down));
     void *d = n ? direct(v, i, to, a) : NULL;
     if (!d)
         return 0;
@@ -215,7 +225,7 @@ static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, cons
     n = host_string(i, op, d, s, v->gpr[RAX], n, down, &flags);
     if (!(a & ACCESS_WRITE))
         v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | (flags & RFLAGS_ARITH);
-    const s64 step = (s64)(n * size);
+    const s64 step = (s64)(n << shift);
     reg_add(v, i, RDI, down ? -step : step);
     if (source)
         reg_add(v, i, RSI, down ? -step : step);

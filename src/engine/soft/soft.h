@@ -81,8 +81,8 @@ enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICI
 
 enum { BLOCK_MAX_INSNS = 64, JC_BITS = 14, JC_SIZE = 1 << JC_BITS };
 struct block;
-struct jc_entry { /* RIP to block; valid while key == soft_vcpu.jc_key */
-    u64 rip, key;
+struct jc_entry { /* code segment and RIP to block; valid while key == soft_vcpu.jc_key */
+    u64 name, key; /* soft_code_name() */
     struct block *block;
 };
 
@@ -155,12 +155,13 @@ struct soft_vcpu {
     bool vec_live;
     u8 tlb_ctx;
     u8 seg_flat;                /* bit by enum seg_reg: base 0, limit 4 GiB, readable and writable */
+    u64 seg_end[2][6];          /* [write][enum seg_reg]: offsets below may be accessed so; what is not that simple has 0 */
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
-    u64 jc_gen[2];              /* [cpl == 3]: of executable mappings and the legacy CS; one a user address space */
-    u64 jc_key;                 /* jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
-    u64 jc_cs_base;
-    u32 jc_cs_limit;
+    u64 jc_gen[2];              /* [cpl == 3]: of executable mappings and odd limits of CS; one a user address space */
+    u64 jc_key;                 /* jc_gen, CS's limit, TLB context, privilege and code mode: what a jump cache entry must match */
+    u64 jc_cs;                  /* what CS's base adds to the name of a RIP; 0 in 64-bit mode */
+    u32 jc_cs_limit;            /* of the legacy CS */
     struct block *block;        /* the one that runs */
     struct { u64 gpa, n; } written[2]; /* what an instruction writes that may be code: soft_code_written_later */
     u64 stack_floor;            /* below it no block follows another without the run loop */

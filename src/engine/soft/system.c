@@ -274,9 +274,9 @@ static void cr0_load(struct soft_vcpu *v, u64 x)
         if ((x ^ old) & CR0_PE)
             v->cpl = 0;
         soft_update_mode(v);
-        if ((x ^ old) & (CR0_PE | CR0_PG))
+        if ((x ^ old) & CR0_PG) /* PE alone, without paging before or after, changes no mapping */
             soft_flush_tlb(v);
-        else
+        else if ((x ^ old) & CR0_WP)
             soft_flush_data(v);
     }
     if ((x ^ old) & (CR0_EM | CR0_TS | CR0_MP))
