@@ -16,21 +16,9 @@ enum { CMD_IRQ1 = 1, CMD_IRQ12 = 2, CMD_SYS = 4, CMD_NO_KEYBOARD = 16, CMD_NO_AU
 enum { OUT_RESET = 1, OUT_A20 = 2, OUT_IRQ1 = 16, OUT_IRQ12 = 32 };
 enum { /* commands */
     READ_RAM_FIRST = 0x20, READ_RAM_LAST = 0x3f, WRITE_RAM_FIRST = 0x60, WRITE_RAM_LAST = 0x7f, AUX_DISABLE = 0xa7,
-    AUX_ENABLE = 0xa8, AUX_TEST = 0xa9, SELF_TEST = 0xaa, KEYBOARD_TEST = 0xab, KEYBOARD_DISABLE = 0xad,
+    PASSWORD_TEST = 0xa4, AUX_ENABLE = 0xa8, AUX_TEST = 0xa9, SELF_TEST = 0xaa, KEYBOARD_TEST = 0xab, KEYBOARD_DISABLE = 0xad,
     KEYBOARD_ENABLE = 0xae, READ_INPUT = 0xc0, READ_OUTPUT = 0xd0, WRITE_OUTPUT = 0xd1, WRITE_KEYBOARD_OUT = 0xd2,
     WRITE_AUX_OUT = 0xd3, WRITE_AUX = 0xd4, A20_OFF = 0xdd, A20_ON = 0xdf, READ_TEST = 0xe0, PULSE_FIRST = 0xf0,
-};
-
-/* Scan code set 2 to set 1, as the controller translates. Codes from 80h on pass, but for F7 (83h) and SysRq (84h). */
-static const u8 set1[128] = {
-    0xff, 0x43, 0x41, 0x3f, 0x3d, 0x3b, 0x3c, 0x58, 0x64, 0x44, 0x42, 0x40, 0x3e, 0x0f, 0x29, 0x59,
-    0x65, 0x38, 0x2a, 0x70, 0x1d, 0x10, 0x02, 0x5a, 0x66, 0x71, 0x2c, 0x1f, 0x1e, 0x11, 0x03, 0x5b,
-    0x67, 0x2e, 0x2d, 0x20, 0x12, 0x05, 0x04, 0x5c, 0x68, 0x39, 0x2f, 0x21, 0x14, 0x13, 0x06, 0x5d,
-    0x69, 0x31, 0x30, 0x23, 0x22, 0x15, 0x07, 0x5e, 0x6a, 0x72, 0x32, 0x24, 0x16, 0x08, 0x09, 0x5f,
-    0x6b, 0x33, 0x25, 0x17, 0x18, 0x0b, 0x0a, 0x60, 0x6c, 0x34, 0x35, 0x26, 0x27, 0x19, 0x0c, 0x61,
-    0x6d, 0x73, 0x28, 0x74, 0x1a, 0x0d, 0x62, 0x6e, 0x3a, 0x36, 0x1c, 0x1b, 0x75, 0x2b, 0x63, 0x76,
-    0x55, 0x56, 0x77, 0x78, 0x79, 0x7a, 0x0e, 0x7b, 0x7c, 0x4f, 0x7d, 0x4b, 0x47, 0x7e, 0x7f, 0x6f,
-    0x52, 0x53, 0x50, 0x4c, 0x4d, 0x48, 0x01, 0x45, 0x57, 0x4e, 0x51, 0x4a, 0x37, 0x49, 0x46, 0x54,
 };
 
 static u8 command_byte(const struct i8042 *k) { return k->ram[0]; }
@@ -65,7 +53,7 @@ static bool take_keyboard(struct i8042 *k, u8 *value)
             continue;
         }
         if (*value < 0x80)
-            *value = set1[*value];
+            *value = ps2_set1[*value]; /* codes from 80h on pass, but for F7 (83h) and SysRq (84h) */
         else if (*value == 0x83 || *value == 0x84)
             *value = *value == 0x83 ? 0x41 : 0x54;
         if (k->break_prefix)
@@ -149,6 +137,9 @@ static void command(struct i8042 *k, u8 c, struct effects *e)
         break;
     case AUX_ENABLE:
         k->ram[0] &= (u8)~CMD_NO_AUX;
+        break;
+    case PASSWORD_TEST: /* there is none */
+        reply(k, 0xf1);
         break;
     case AUX_TEST:
     case KEYBOARD_TEST:
@@ -283,21 +274,68 @@ static void command_write(void *dev, u64 offset, unsigned size, u64 value)
 
 const struct bus_ops i8042_command_ops = { .read = status_read, .write = command_write, .min_size = 1, .max_size = 1 };
 
-void i8042_key(struct i8042 *k, const u8 *codes, unsigned len)
+/* ---- input ---- */
+
+/* A key that is held repeats, first after the delay. */
+static void arm(struct i8042 *k, u64 after)
 {
+    if (k->keyboard.repeating) {
+        k->repeat_at = clock_ns() + after;
+        timer_arm(&k->repeat, k->repeat_at);
+    } else {
+        timer_disarm(&k->repeat);
+    }
+}
+
+static void repeat(struct timer *t)
+{
+    struct i8042 *k = container_of(t, struct i8042, repeat);
+
     pthread_mutex_lock(&k->lock);
-    ps2_keyboard_put(&k->keyboard, codes, len);
+    if (k->keyboard.repeating && clock_ns() >= k->repeat_at) {
+        ps2_keyboard_repeat(&k->keyboard);
+        refill(k);
+        arm(k, ps2_keyboard_period(&k->keyboard));
+    }
+    pthread_mutex_unlock(&k->lock);
+}
+
+static void key(void *dev, u16 code, bool down)
+{
+    struct i8042 *k = dev;
+
+    pthread_mutex_lock(&k->lock);
+    u8 was = k->keyboard.repeating;
+    ps2_keyboard_key(&k->keyboard, code, down);
+    refill(k);
+    if (down || was != k->keyboard.repeating)
+        arm(k, ps2_keyboard_delay(&k->keyboard));
+    pthread_mutex_unlock(&k->lock);
+}
+
+static void relative(void *dev, s32 dx, s32 dy, s32 wheel, u8 buttons)
+{
+    struct i8042 *k = dev;
+
+    pthread_mutex_lock(&k->lock);
+    ps2_mouse_move(&k->mouse, dx, dy == INT32_MIN ? INT32_MAX : -dy, wheel == INT32_MIN ? INT32_MAX : -wheel, buttons);
     refill(k);
     pthread_mutex_unlock(&k->lock);
 }
 
-void i8042_mouse(struct i8042 *k, s32 dx, s32 dy, s32 dz, u8 buttons)
+static u32 waiting(void *dev)
 {
+    struct i8042 *k = dev;
+
     pthread_mutex_lock(&k->lock);
-    ps2_mouse_move(&k->mouse, dx, dy, dz, buttons);
-    refill(k);
+    u32 n = k->keyboard.out.count + ((k->status & (STATUS_OBF | STATUS_AUX)) == STATUS_OBF);
     pthread_mutex_unlock(&k->lock);
+    return n;
 }
+
+static const struct input_sink_ops sink_ops = { .key = key, .relative = relative, .waiting = waiting };
+
+/* ---- life ---- */
 
 void i8042_reset(struct i8042 *k)
 {
@@ -310,6 +348,7 @@ void i8042_reset(struct i8042 *k)
     k->output_port = 0xc0 | OUT_RESET | OUT_A20 | 0x0c;
     k->reply_waits = k->break_prefix = false;
     ps2_keyboard_reset(&k->keyboard);
+    timer_disarm(&k->repeat);
     ps2_mouse_reset(&k->mouse);
     update_irqs(k);
     pthread_mutex_unlock(&k->lock);
@@ -320,12 +359,28 @@ void i8042_init(struct i8042 *k, const struct i8042_config *c)
     memset(k, 0, sizeof(*k));
     pthread_mutex_init(&k->lock, NULL);
     k->c = *c;
+    timer_init(&k->repeat, c->loop, repeat);
+    k->sink = (struct input_sink){ .ops = &sink_ops, .dev = k, .rank = INPUT_PS2 };
+    if (c->input)
+        input_plug(c->input, &k->sink);
     i8042_reset(k);
 }
 
 void i8042_destroy(struct i8042 *k)
 {
+    if (k->c.input)
+        input_unplug(k->c.input, &k->sink);
+    timer_disarm(&k->repeat);
     pthread_mutex_destroy(&k->lock);
+}
+
+static int saving(void *obj)
+{
+    struct i8042 *k = obj;
+    u64 now = clock_ns();
+
+    k->repeat_left = k->keyboard.repeating && k->repeat_at > now ? k->repeat_at - now : 0;
+    return 0;
 }
 
 /* The A20 gate's own record tells the board; nothing to do for it here. */
@@ -333,8 +388,9 @@ static int loaded(void *obj, struct error *err)
 {
     struct i8042 *k = obj;
 
-    if (!ps2_queue_valid(&k->keyboard.out) || !ps2_queue_valid(&k->mouse.out))
+    if (!ps2_keyboard_valid(&k->keyboard) || !ps2_mouse_valid(&k->mouse))
         return error_set(err, EINVAL, "the saved state of the keyboard controller (8042) is not possible");
+    arm(k, MIN(k->repeat_left, ps2_keyboard_delay(&k->keyboard)));
     return 0;
 }
 
@@ -349,6 +405,7 @@ static const struct state_field fields[] = {
     STATE_FIELD(struct i8042, break_prefix, 1),
     STATE_STRUCT(struct i8042, keyboard, 1, ps2_keyboard_fields),
     STATE_STRUCT(struct i8042, mouse, 1, ps2_mouse_fields),
+    STATE_FIELD(struct i8042, repeat_left, 2),
     STATE_END,
 };
-const struct state_desc i8042_state = { "i8042", 1, fields, NULL, loaded };
+const struct state_desc i8042_state = { "i8042", 2, fields, saving, loaded };

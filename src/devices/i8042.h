@@ -12,13 +12,17 @@
 #include <pthread.h>
 
 #include "base/base.h"
+#include "base/loop.h"
 #include "devices/ps2.h"
 #include "devices/reset.h"
+#include "display/input.h"
 #include "irq/irq.h"
 #include "memory/bus.h"
 #include "state/state.h"
 
 struct i8042_config {
+    struct loop *loop;
+    struct input *input; /* where keys and movements come from; or NULL */
     struct irq_line irq_keyboard, irq_mouse;          /* IRQ 1, IRQ 12 */
     void (*a20)(void *ctx, bool enabled);             /* output port bit 1; or NULL */
     void (*reset)(void *ctx, enum reset_kind kind);   /* output port bit 0 low; or NULL */
@@ -38,15 +42,15 @@ struct i8042 {
     bool reply_waits, break_prefix;
     struct ps2_keyboard keyboard;
     struct ps2_mouse mouse;
+
+    struct input_sink sink;
+    struct timer repeat; /* of a key that is held */
+    u64 repeat_at, repeat_left; /* clock_ns(); ns, filled to save */
 };
 
 void i8042_init(struct i8042 *k, const struct i8042_config *c);
 void i8042_destroy(struct i8042 *k);
 void i8042_reset(struct i8042 *k);
-
-/* Input from outside; any thread. */
-void i8042_key(struct i8042 *k, const u8 *set2, unsigned len);
-void i8042_mouse(struct i8042 *k, s32 dx, s32 dy, s32 dz, u8 buttons);
 
 extern const struct bus_ops i8042_data_ops;    /* port 60h; dev: struct i8042 */
 extern const struct bus_ops i8042_command_ops; /* port 64h */

@@ -64,7 +64,7 @@ int pc_build(struct machine *m, struct error *err)
 {
     struct irq_line irq8 = machine_line(m, 8), gsi = machine_line(m, 0);
     struct i8042_config kc = {
-        .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
+        .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
     };
     struct acpi_pm_config pc = {
         .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m

@@ -71,8 +71,8 @@ static struct machine *build(void)
     struct machine *m = calloc(1, sizeof(*m));
     struct irq_line line = { gsi_set, &m->irq.gsi, 0 };
     struct uart_config uart = { { gsi_set, &m->irq.gsi, 4 }, (struct loop *)m, tx, nothing, NULL };
-    struct i8042_config kbd = { { gsi_set, &m->irq.gsi, 1 }, { gsi_set, &m->irq.gsi, 12 }, port92_keyboard_a20, reset,
-                                &m->port92 };
+    struct i8042_config kbd = { .irq_keyboard = { gsi_set, &m->irq.gsi, 1 }, .irq_mouse = { gsi_set, &m->irq.gsi, 12 },
+                                .a20 = port92_keyboard_a20, .reset = reset, .ctx = &m->port92 };
     struct acpi_pm_config pm = { NULL, { gsi_set, &m->irq.gsi, 9 }, nothing, reset, NULL };
     struct testdev_config td = { exited, NULL, NULL, { gsi_set, &m->irq.gsi, 0 } };
     int r = 0;
@@ -195,8 +195,8 @@ static void machine_step(struct machine *m)
         for (unsigned i = 0; i < sizeof(bytes); i++)
             bytes[i] = (u8)rnd();
         uart_receive(&m->uart, bytes, rnd() % sizeof(bytes));
-        i8042_key(&m->kbd, bytes, rnd() % sizeof(bytes));
-        i8042_mouse(&m->kbd, (s32)value(), (s32)value(), (s32)value(), (u8)rnd());
+        m->kbd.sink.ops->key(&m->kbd, (u16)(rnd() % 300), rnd() & 1);
+        m->kbd.sink.ops->relative(&m->kbd, (s32)value(), (s32)value(), (s32)value(), (u8)rnd());
         acpi_pm_gpe(&m->pm, rnd() % 32);
         break;
     case 1:
