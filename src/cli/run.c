@@ -557,7 +557,7 @@ int cli_run(int argc, char **argv)
     if (options_parse(options, argc, argv, &o, &err))
         return usage_error("%s", err.text);
     if (!o.config.kernel && !o.image && !o.keep && !o.config.firmware) {
-        if (!o.config.ndisks)
+        if (!o.config.ndisks && !o.config.ncdroms && !o.config.nfloppies)
             return usage_error("an image's name, --kernel FILE or --disk FILE is needed; see \"lodge help run\"");
         o.config.firmware = "bios";
     }
