@@ -405,6 +405,7 @@ static const struct option_def options[] = {
     { "console", "WHERE", "a port of the virtio console (hvc0 on), as --serial", run_set_console },
     { "vsock", "PATH[,cid=N]", "sockets between host and guest: host programs connect to\nPATH and say CONNECT PORT; the guest's go to PATH_PORT", run_set_vsock },
     { "input", "KIND[:WHERE]", "keyboard or tablet; WHERE (unix:PATH) its events come\nfrom, eight bytes each as virtio-input has them", run_set_input },
+    { "usb", "tablet[:WHERE]", "an absolute pointer on a USB 1.1 controller, for systems\nthat have no virtio; WHERE as with --input", run_set_usb },
     { "rng", NULL, "random numbers of this host (an image has it always)", run_set_rng },
     { "balloon", "[=SIZE]", "memory the guest does not use goes back to this host; SIZE\nof it at once", run_set_balloon },
     { "display", "WHERE", "the screen: none (the default), vnc:HOST:PORT or\nvnc:unix:PATH, with password=FILE, tls-creds=DIR", run_set_display },

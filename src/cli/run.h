@@ -29,6 +29,7 @@ int run_set_balloon(void *to, const char *value, struct error *err);
 int run_set_input(void *to, const char *value, struct error *err);
 int run_set_display(void *to, const char *value, struct error *err);
 int run_set_api_socket(void *to, const char *value, struct error *err);
+int run_set_usb(void *to, const char *value, struct error *err);
 int run_set_vsock(void *to, const char *value, struct error *err);
 
 #endif

@@ -280,6 +280,21 @@ int run_set_input(void *to, const char *value, struct error *err)
     return 0;
 }
 
+int run_set_usb(void *to, const char *value, struct error *err)
+{
+    struct vm_config *c = &((struct run_options *)to)->config;
+    const size_t n = strcspn(value, ":");
+    if (n != 6 || strncmp(value, "tablet", n))
+        return error_set(err, EINVAL, "--usb %s: it is tablet, with :WHERE its events come from if not from the screen", value);
+    if (value[n] && !chardev_spec_valid(value + n + 1))
+        return error_set(err, EINVAL, "--usb %s: events come from stdio, file:PATH or unix:PATH", value);
+    if (c->usb_tablet)
+        return error_set(err, EINVAL, "--usb %s: a machine has one tablet", value);
+    c->usb_tablet = true;
+    c->usb_from = value[n] ? value + n + 1 : NULL;
+    return 0;
+}
+
 static int vsock_cid(void *to, const char *value, struct error *err)
 {
     struct vm_config *c = to;

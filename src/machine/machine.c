@@ -501,6 +501,11 @@ struct state_list *machine_state_list(struct machine *m)
     return m->state;
 }
 
+struct input *machine_input(struct machine *m)
+{
+    return m->c.input;
+}
+
 int machine_add_part(struct machine *m, const struct machine_part *part, struct error *err)
 {
     if (m->nparts == MACHINE_MAX_PARTS)

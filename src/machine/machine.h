@@ -116,6 +116,7 @@ struct ide;
 int must_check machine_plug_ide(struct machine *m, struct ide *ide, struct error *err);
 struct pci_bus *machine_pci(struct machine *m); /* NULL: this board has none */
 struct state_list *machine_state_list(struct machine *m);
+struct input *machine_input(struct machine *m); /* or NULL */
 int must_check machine_add_part(struct machine *m, const struct machine_part *part, struct error *err);
 /* Changes the disk in a floppy drive while the machine runs, on the loop's thread. insert: the drive is empty, and takes
    disks of this size. eject: what was in it or NULL; nothing is under way on it any more. */

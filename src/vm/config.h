@@ -104,6 +104,8 @@ struct vm_config {
         bool tablet;
         const char *from; /* as serial, or NULL */
     } input[CONFIG_MAX_INPUTS];
+    bool usb_tablet;          /* --usb tablet[:WHERE] */
+    const char *usb_from;     /* as serial, or NULL */
     const char *vsock;        /* the socket's path, or NULL */
     u64 vsock_cid;            /* 3 by default */
 

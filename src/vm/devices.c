@@ -12,6 +12,8 @@
 #include "base/log.h"
 #include "block/block.h"
 #include "devices/e1000.h"
+#include "devices/uhci.h"
+#include "machine/i440fx.h"
 #include "net/net.h"
 #include "virtio/balloon.h"
 #include "virtio/blk.h"
@@ -40,6 +42,8 @@ struct devices {
     struct chardev *port[CONFIG_MAX_CONSOLES];
     struct virtio_input *input[CONFIG_MAX_INPUTS];
     struct chardev *events[CONFIG_MAX_INPUTS];
+    struct uhci *uhci;
+    struct chardev *usb_events;
     struct virtio_vsock *vsock;
     struct virtio_fs *share[CONFIG_MAX_SHARES];
     u32 n;
@@ -119,6 +123,10 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
     for (u32 i = 0; i < c->config->nconsoles; i++)
         if (!(d->port[i] = chardev_open(c->config->console[i], c->loop, err)))
             return -EINVAL;
+    if (c->config->usb_tablet && c->config->micro)
+        return error_set(err, EINVAL, "--usb tablet: the board micro has no PCI, which USB needs: use --input tablet");
+    if (c->config->usb_from && !(d->usb_events = chardev_open(c->config->usb_from, c->loop, err)))
+        return -EINVAL;
     for (u32 i = 0; i < c->config->ninputs; i++)
         if (c->config->input[i].from && !(d->events[i] = chardev_open(c->config->input[i].from, c->loop, err)))
             return -EINVAL;
@@ -175,6 +183,17 @@ void devices_timing(const struct devices *d, u64 started)
         if (d->all[i]->driver_ok_at)
             fprintf(stderr, "  guest: %-31s %10.2f\n", d->all[i]->ops->name,
                     (double)(d->all[i]->driver_ok_at - started) / 1e6);
+}
+
+static int plug_uhci(struct devices *d, struct machine *m, struct error *err)
+{
+    int rc;
+    if (!(d->uhci = calloc(1, sizeof *d->uhci)))
+        return error_set(err, ENOMEM, "out of memory");
+    if ((rc = uhci_init(d->uhci, machine_memory(m), d->c.loop, machine_input(m), d->usb_events, machine_pci(m),
+                        I440FX_ISA_SLOT, 2, machine_state_list(m), err)))
+        return rc;
+    return machine_add_part(m, &(struct machine_part){ d->uhci, uhci_reset, NULL, NULL }, err);
 }
 
 static int plug_e1000(struct devices *d, struct machine *m, u32 i, struct error *err)
@@ -259,6 +278,8 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
         if ((rc = plug(d, m, virtio_input_device(d->input[i]), err)))
             return rc;
     }
+    if (c->usb_tablet && (rc = plug_uhci(d, m, err)))
+        return rc;
     if (c->vsock) {
         struct virtio_vsock_config vc = { .memory = memory, .loop = d->c.loop, .path = c->vsock, .cid = c->vsock_cid };
         if (!(d->vsock = virtio_vsock_new(&vc, err)))
@@ -316,6 +337,11 @@ int devices_close(struct devices *d)
         virtio_fs_free(d->share[i]);
     for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
         virtio_input_free(d->input[i]);
+    if (d->uhci)
+        uhci_destroy(d->uhci);
+    free(d->uhci);
+    if (d->usb_events)
+        chardev_close(d->usb_events);
     virtio_vsock_free(d->vsock);
     virtio_balloon_free(d->balloon);
     for (u32 i = 0; i < CONFIG_MAX_CONSOLES; i++)

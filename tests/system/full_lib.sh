@@ -3,7 +3,8 @@
 # ". full_lib.sh" instead of lib.sh.
 #
 #   guest "MODULE..." [OPTION...]   runs $work/script in a guest that has loaded these modules and what they need; what it
-#                                   prints goes to $work/out, without carriage returns
+#                                   prints goes to $work/out, without carriage returns. Besides: what is below $work/tree
+#                                   is at /, the files $extra are in /opt, $append is on the kernel's command line
 #   said TEXT                       was this a whole line of it?
 #   report                          ends the test; shows what the guest printed if a check failed
 . "$(dirname "$0")/lib.sh"
@@ -26,10 +27,12 @@ END
 echo "complaints=$(dmesg | grep -c -e 'BUG:' -e 'Oops' -e 'rcu.*stall' -e 'Call Trace' -e 'blocked for more' -e 'nobody cared')"
 END
     chmod +x "$work/autorun"
-    "$root/tools/mkinitramfs" "$work/initrd.gz" "$work/autorun" "$work/order" $files
+    tree=
+    [ ! -d "$work/tree" ] || tree="--tree $work/tree"
+    "$root/tools/mkinitramfs" "$work/initrd.gz" $tree "$work/autorun" "$work/order" $files ${extra:-}
     status=0
     timeout "${LODGE_BOOT_SECONDS:-120}" "$lodge" run --engine soft --quiet "$@" --kernel "$full/vmlinuz" \
-        --initrd "$work/initrd.gz" --append "console=ttyS0 quiet" </dev/null 2>&1 |
+        --initrd "$work/initrd.gz" --append "console=ttyS0 quiet ${append:-}" </dev/null 2>&1 |
         sed -u 's|\r||' >"$work/out" || status=$?
     check "status 0 (it is $status)" test "$status" = 0
     check "no complaint of the kernel's" said complaints=0
