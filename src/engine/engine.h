@@ -154,8 +154,8 @@ struct engine_ops {
        only with them stopped is the next take complete. */
     int (*dirty_sync)(struct engine_vm *vm);
     int (*dirty_enable)(struct engine_vm *vm, bool on);
-    /* The A20 gate: closed, address line 20 is 0 whatever a processor wants to address. Open until told. Any thread;
-       in force as a change of memory's regions is (memory.h). */
+    /* The A20 gate: closed, address line 20 is 0 whatever a processor wants to address (KVM: below 2 MiB only). Open until
+       told. Any thread; in force as a change of memory's regions is (memory.h). */
     void (*a20)(struct engine_vm *vm, bool open);
     /* Guest memory or the clock was changed from outside (state loaded): drop what is cached. */
     void (*reset_caches)(struct engine_vm *vm);

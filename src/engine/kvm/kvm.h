@@ -19,6 +19,8 @@ struct engine_vm {
     int kvm_fd, vm_fd;
     u32 run_size;      /* of each vCPU's mapping */
     bool has_readonly, dirty_on;
+    bool a20_closed;   /* changed under memory's lock */
+    u32 map_changes;   /* slots were changed so often; atomic */
     u64 *dirty_buf;    /* room for the largest slot's log */
     u64 dirty_words;
 };
@@ -46,6 +48,15 @@ static inline int kvm_kick_signal(void) { return SIGRTMIN; }
 void kvm_install_kick(void);
 
 int kvm_vm_ioctl(int fd, unsigned long rq, void *arg); /* 0 and up, or -errno */
+
+/* vm.c: a slot is gone for a moment when it changes. Was that so since the count was taken? If it is now, waits. */
+static inline u32 kvm_map_changes(const struct engine_vm *vm) { return __atomic_load_n(&vm->map_changes, __ATOMIC_ACQUIRE); }
+bool kvm_map_moved(struct engine_vm *vm, u32 since);
+/* The address, as the A20 gate lets it through. */
+static inline u64 kvm_a20_masked(const struct engine_vm *vm, u64 gpa)
+{
+    return __atomic_load_n(&vm->a20_closed, __ATOMIC_RELAXED) && gpa >> 20 == 1 ? gpa - MiB(1) : gpa;
+}
 
 /* vcpu.c */
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **v, struct error *err);

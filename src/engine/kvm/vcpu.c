@@ -195,12 +195,26 @@ static void do_io(struct engine_vcpu *v)
     }
 }
 
+/* Memory comes here while its slot is made anew, and so does what A20 masks. */
+static u64 mmio_read(struct engine_vcpu *v, u64 gpa, u32 size)
+{
+    const struct engine_config *c = &v->vm->cfg;
+    u64 x = 0;
+    return memory_read(c->memory, gpa, &x, size) ? c->ops->mmio_read(c->machine, v->id, gpa, size) : x;
+}
+
+static void mmio_write(struct engine_vcpu *v, u64 gpa, u32 size, u64 value)
+{
+    const struct engine_config *c = &v->vm->cfg;
+    if (memory_write(c->memory, gpa, &value, size))
+        c->ops->mmio_write(c->machine, v->id, gpa, size, value);
+}
+
 /* KVM's emulator may cut an access that crosses a page into pieces of any size up to 8. */
 static void do_mmio(struct engine_vcpu *v)
 {
-    const struct engine_config *c = &v->vm->cfg;
     struct kvm_run *r = v->run;
-    u64 gpa = r->mmio.phys_addr;
+    u64 gpa = kvm_a20_masked(v->vm, r->mmio.phys_addr);
     u32 len = MIN(r->mmio.len, 8u);
 
     for (u32 at = 0; at < len;) {
@@ -208,9 +222,9 @@ static void do_mmio(struct engine_vcpu *v)
         while (size > len - at || ((gpa + at) & (size - 1) && len != size))
             size /= 2;
         if (r->mmio.is_write) {
-            c->ops->mmio_write(c->machine, v->id, gpa + at, size, get_le(r->mmio.data + at, size));
+            mmio_write(v, gpa + at, size, get_le(r->mmio.data + at, size));
         } else {
-            u64 x = c->ops->mmio_read(c->machine, v->id, gpa + at, size);
+            u64 x = mmio_read(v, gpa + at, size);
             memcpy(r->mmio.data + at, &x, size);
         }
         at += size;
@@ -313,6 +327,7 @@ static enum run_result run_loop(struct engine_vcpu *v, struct error *err)
     char at[160];
 
     for (;;) {
+        const u32 changes = kvm_map_changes(v->vm);
         int r = ioctl(v->fd, KVM_RUN, 0);
         if (r < 0) {
             int e = errno;
@@ -336,7 +351,10 @@ static enum run_result run_loop(struct engine_vcpu *v, struct error *err)
         case KVM_EXIT_IO: do_io(v); break;
         case KVM_EXIT_MMIO: do_mmio(v); break;
         case KVM_EXIT_SHUTDOWN: v->shutdown = true; return RUN_SHUTDOWN;
-        case KVM_EXIT_INTERNAL_ERROR: return internal_error(v, err);
+        case KVM_EXIT_INTERNAL_ERROR: /* perhaps what it executes was just not there */
+            if (!kvm_map_moved(v->vm, changes))
+                return internal_error(v, err);
+            break;
         case KVM_EXIT_FAIL_ENTRY:
             where(v, at, sizeof(at));
             error_set(err, EIO, "the processor refuses to enter the guest, reason %llx%s",

@@ -164,12 +164,28 @@ out:
 
 /* ---- memory ------------------------------------------------------------- */
 
-/* A region's slot is its id. */
-static int set_slot(struct engine_vm *vm, const struct memory_region *r)
+static int worse(int a, int b)
 {
+    return a < b ? a : b;
+}
+
+/*
+ * A region's slot is its id. While the A20 gate is closed the second MiB shows the first (of the odd ones only this is
+ * masked: it is what real mode reaches, and what is looked at to find out); then a region's part beyond it, and its image
+ * there, have slots of their own.
+ */
+enum { BEYOND = MEMORY_MAX_REGIONS, IMAGE = 2 * MEMORY_MAX_REGIONS };
+
+/* The part of r in [from, to), shown shift bytes higher up. */
+static int set_part(struct engine_vm *vm, u32 slot, const struct memory_region *r, u64 from, u64 to, u64 shift)
+{
+    const u64 start = MAX(r->gpa, from), end = MIN(r->gpa + r->size, to);
     struct kvm_userspace_memory_region m = {
-        .slot = r->id, .guest_phys_addr = r->gpa, .memory_size = r->size, .userspace_addr = (u64)(uintptr_t)r->host,
+        .slot = slot, .guest_phys_addr = start + shift, .memory_size = end - start,
+        .userspace_addr = (u64)(uintptr_t)(r->host + (start - r->gpa)),
     };
+    if (start >= end)
+        return 0;
     if (r->readonly && vm->has_readonly)
         m.flags |= KVM_MEM_READONLY;
     else if (vm->dirty_on)
@@ -177,18 +193,51 @@ static int set_slot(struct engine_vm *vm, const struct memory_region *r)
     return kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &m);
 }
 
-static int sync_slot(struct engine_vm *vm, const struct memory_region *r)
+static int set_slot(struct engine_vm *vm, const struct memory_region *r)
 {
-    if (!vm->dirty_on || r->readonly)
-        return 0;
-    u64 words = ((r->size >> GUEST_PAGE_SHIFT) + 63) / 64;
+    if (!vm->a20_closed || r->gpa >= MiB(2))
+        return set_part(vm, r->id, r, 0, UINT64_MAX, 0);
+    int e = set_part(vm, r->id, r, 0, MiB(1), 0);
+    e = worse(e, set_part(vm, IMAGE + r->id, r, 0, MiB(1), MiB(1)));
+    return MIN(e, set_part(vm, BEYOND + r->id, r, MiB(2), UINT64_MAX, 0));
+}
+
+/* Slots that are not there are none to the kernel either: it answers EINVAL. */
+static void delete_slot(struct engine_vm *vm, const struct memory_region *r)
+{
+    for (u32 k = 0; k <= IMAGE; k += MEMORY_MAX_REGIONS) {
+        struct kvm_userspace_memory_region gone = { .slot = k + r->id };
+        (void)kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &gone);
+    }
+}
+
+static int sync_part(struct engine_vm *vm, u32 slot, u64 place, u64 size)
+{
+    u64 words = ((size >> GUEST_PAGE_SHIFT) + 63) / 64;
     memset(vm->dirty_buf, 0, words * sizeof(u64));
-    struct kvm_dirty_log log = { .slot = r->id, .dirty_bitmap = vm->dirty_buf };
+    struct kvm_dirty_log log = { .slot = slot, .dirty_bitmap = vm->dirty_buf };
     int e = kvm_vm_ioctl(vm->vm_fd, KVM_GET_DIRTY_LOG, &log);
     for (u64 w = 0; e >= 0 && w < words; w++)
         for (u64 left = vm->dirty_buf[w]; left; left &= left - 1)
-            memory_mark_dirty(vm->cfg.memory, r->place + ((w * 64 + (u64)__builtin_ctzll(left)) << GUEST_PAGE_SHIFT));
+            memory_mark_dirty(vm->cfg.memory, place + ((w * 64 + (u64)__builtin_ctzll(left)) << GUEST_PAGE_SHIFT));
     return MIN(e, 0);
+}
+
+static int sync_slot(struct engine_vm *vm, const struct memory_region *r)
+{
+    const u64 end = r->gpa + r->size;
+    int e = 0;
+    if (!vm->dirty_on || r->readonly)
+        return 0;
+    if (!vm->a20_closed || r->gpa >= MiB(2))
+        return sync_part(vm, r->id, r->place, r->size);
+    if (r->gpa < MiB(1)) {
+        e = sync_part(vm, r->id, r->place, MIN(end, MiB(1)) - r->gpa);
+        e = worse(e, sync_part(vm, IMAGE + r->id, r->place, MIN(end, MiB(1)) - r->gpa));
+    }
+    if (end > MiB(2))
+        e = worse(e, sync_part(vm, BEYOND + r->id, r->place + (MiB(2) - r->gpa), end - MiB(2)));
+    return e;
 }
 
 /* Regions change on vCPU threads, under memory's lock. */
@@ -228,21 +277,50 @@ static int kvm_dirty_enable(struct engine_vm *vm, bool on)
 }
 
 /* memory.changed. A slot does not change what it shows: it is deleted, which the kernel does at once for all vCPUs, and
-   made anew. Between the two an access of another vCPU is one of the bus. */
+   made anew. Between the two accesses of other vCPUs come to do_mmio, and code they execute there is an internal error. */
 static void map_changed(void *p, const struct memory_region *was, const struct memory_region *now)
 {
     struct engine_vm *vm = p;
     int r = 0;
     if (was) {
-        struct kvm_userspace_memory_region gone = { .slot = was->id, .guest_phys_addr = was->gpa };
         r = sync_slot(vm, was);
-        r = MIN(r, kvm_vm_ioctl(vm->vm_fd, KVM_SET_USER_MEMORY_REGION, &gone));
+        delete_slot(vm, was);
     }
     if (now)
-        r = MIN(r, set_slot(vm, now));
+        r = worse(r, set_slot(vm, now));
+    __atomic_fetch_add(&vm->map_changes, 1, __ATOMIC_RELEASE);
     if (r < 0)
         log_guest("kvm: guest memory at %llx could not be changed: %s", (unsigned long long)(now ? now : was)->gpa,
                   strerror(-r));
+}
+
+bool kvm_map_moved(struct engine_vm *vm, u32 since)
+{
+    pthread_mutex_lock(&vm->cfg.memory->change);
+    pthread_mutex_unlock(&vm->cfg.memory->change);
+    return kvm_map_changes(vm) != since;
+}
+
+static void kvm_a20(struct engine_vm *vm, bool open)
+{
+    struct memory *m = vm->cfg.memory;
+    int r = 0;
+    pthread_mutex_lock(&m->change);
+    if (vm->a20_closed == open) {
+        for (u32 i = 0; i < m->nregions; i++)
+            if (m->region[i].gpa < MiB(2)) {
+                r = worse(r, sync_slot(vm, &m->region[i]));
+                delete_slot(vm, &m->region[i]);
+            }
+        __atomic_store_n(&vm->a20_closed, !open, __ATOMIC_RELAXED);
+        for (u32 i = 0; i < m->nregions; i++)
+            if (m->region[i].gpa < MiB(2))
+                r = worse(r, set_slot(vm, &m->region[i]));
+        __atomic_fetch_add(&vm->map_changes, 1, __ATOMIC_RELEASE);
+    }
+    pthread_mutex_unlock(&m->change);
+    if (r < 0)
+        log_guest("kvm: address line 20 could not be switched: %s", strerror(-r));
 }
 
 /* ---- VM ----------------------------------------------------------------- */
@@ -359,6 +437,7 @@ const struct engine_ops engine_kvm = {
     .lapic_set = kvm_lapic_set,
     .dirty_sync = kvm_dirty_sync,
     .dirty_enable = kvm_dirty_enable,
+    .a20 = kvm_a20,
     .reset_caches = kvm_reset_caches,
     .clock_get = kvm_clock_get,
     .clock_set = kvm_clock_set,

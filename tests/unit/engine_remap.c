@@ -1,15 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * soft_remap.c - guest memory that is seen elsewhere from one instruction to the next, on the software engine: code and
- * data of a window that a port or a store moves, also by code within it and with another processor that runs there; the
- * same place by two addresses; ROMs, whose writes are the bus's; the A20 gate. Interpreted and translated.
+ * engine_remap.c - guest memory that is seen elsewhere from one instruction to the next: code and data of a window that a
+ * port or a store moves, also by code within it and with another processor that runs there; the same place by two
+ * addresses; ROMs, whose writes are the bus's; the A20 gate. On the software engine, interpreted and translated, and on KVM.
  */
 #include "test.h"
 
 #include <pthread.h>
 
 #include "engine/engine.h"
-#include "engine/soft/soft.h"
 
 enum {
     CODE = 0x1000, CODE1 = 0x3000, STACK = 0x8000, VARS = 0xa000,
@@ -59,13 +58,13 @@ __asm__(".pushsection .rodata\n.code32\n"
         " mov $1, %al; out %al, $0x81; jmp .\n"
         "9: mov $2, %al; out %al, $0x81; jmp 9b\nroms_end:\n"
 
-        /* 2 MiB answers 2, 3 MiB answers 3; with the gate closed both are the former, paged or not. */
+        /* Below 1 MiB it answers 2, above 3; with the gate closed both are the former. */
         "gate: mov $100, %edi\n"
-        "1: mov $0x300000, %esi; call *%esi; cmp $3, %eax; jne 9f; mov 0x300010, %ebx; cmp $0x33, %ebx; jne 9f\n"
+        "1: mov $0x10c000, %esi; call *%esi; cmp $3, %eax; jne 9f; mov 0x10c010, %ebx; cmp $0x33, %ebx; jne 9f\n"
         " xor %eax, %eax; out %al, $0x92\n"
-        " mov 0x300010, %ebx; cmp $0x22, %ebx; jne 9f; call *%esi; cmp $2, %eax; jne 9f\n"
-        " movl $0x44, 0x300014; cmpl $0x44, 0x200014; jne 9f; movl $0, 0x200014\n"
-        " mov $1, %al; out %al, $0x92; cmpl $0x55, 0x300014; jne 9f\n"
+        " mov 0x10c010, %ebx; cmp $0x22, %ebx; jne 9f; call *%esi; cmp $2, %eax; jne 9f\n"
+        " movl $0x44, 0x10c014; cmpl $0x44, 0xc014; jne 9f; movl $0, 0xc014; cmpl $0x66, 0x200014; jne 9f\n"
+        " mov $1, %al; out %al, $0x92; cmpl $0x55, 0x10c014; jne 9f\n"
         " dec %edi; jnz 1b; mov $1, %al; out %al, $0x81; jmp .\n"
         "9: mov $2, %al; out %al, $0x81; jmp 9b\ngate_end:\n"
         ".code64\n.popsection\n");
@@ -74,6 +73,7 @@ extern const u8 win_code[], win_code_end[], moves[], moves_end[], other[], other
 /* ---- the machine ---------------------------------------------------------- */
 
 static struct machine {
+    const struct engine_ops *ops;
     struct engine_vm *vm;
     struct engine_vcpu *v[2];
     u32 cpus;
@@ -106,11 +106,11 @@ static void port_write(void *p, u16 port, unsigned size, u64 value)
     if (port == PORT_MAP) {
         show((u32)value);
     } else if (port == PORT_A20) {
-        engine_soft.a20(m.vm, value & 1);
+        m.ops->a20(m.vm, value & 1);
     } else {
         __atomic_fetch_or(&m.done, (u32)value, __ATOMIC_SEQ_CST);
         for (u32 k = 0; k < m.cpus; k++)
-            engine_soft.kick(m.v[k]);
+            m.ops->kick(m.v[k]);
     }
 }
 static u64 mmio_read(void *p, u32 vcpu, u64 gpa, unsigned size) { return UINT64_MAX; }
@@ -131,13 +131,28 @@ static const struct engine_machine ops = { port_read, port_write, mmio_read, mmi
 
 static void put_code(u8 *at, const u8 *from, const u8 *end) { memcpy(at, from, (size_t)(end - from)); }
 
-static bool up(u32 cpus, u64 code_cache)
+static bool kvm_usable(void)
+{
+    static struct engine_caps caps;
+    struct error err = { "" };
+    if (!engine_kvm.probe(&caps, &err))
+        return true;
+    printf("not on kvm: %s\n", err.text);
+    return false;
+}
+
+enum tier { INTERPRETED, TRANSLATED, KVM, TIERS };
+
+static bool up(u32 cpus, enum tier tier)
 {
     static struct cpuid_table supported, cpuid;
     struct error err = { "" };
     const struct cpuid_request rq = { .cpus = cpus, .supported = &supported };
     memset(&m, 0, sizeof m);
     m.cpus = cpus;
+    m.ops = tier == KVM ? &engine_kvm : &engine_soft;
+    if (tier == KVM && !kvm_usable())
+        return false;
     if (cpuid_soft_supported(&supported, &err) || cpuid_build(&cpuid, &rq, &err) || !(m.memory = memory_new(&err)) ||
         memory_add(m.memory, "ram", 0, RAM, false, &err) || memory_piece(m.memory, &m.piece[0], "a", WIN_SIZE, false, &err) ||
         memory_piece(m.memory, &m.piece[1], "b", WIN_SIZE, false, &err) ||
@@ -154,14 +169,14 @@ static bool up(u32 cpus, u64 code_cache)
     }
     show(0);
     const struct engine_config cfg = { .memory = m.memory, .cpuid = &cpuid, .ops = &ops, .machine = &m, .cpus = cpus,
-                                       .code_cache = code_cache };
-    if (engine_soft.vm_create(&m.vm, &cfg, &err)) {
+                                       .code_cache = tier == TRANSLATED ? MiB(16) : 0 };
+    if (m.ops->vm_create(&m.vm, &cfg, &err)) {
         test_fail(__FILE__, __LINE__, "%s", err.text);
         return false;
     }
     for (u32 k = 0; k < cpus; k++) {
         struct cpu_state s;
-        CHECK_EQ(engine_soft.vcpu_create(m.vm, k, &m.v[k], &err), 0);
+        CHECK_EQ(m.ops->vcpu_create(m.vm, k, &m.v[k], &err), 0);
         cpu_reset(&s, true);
         s.cr0 = CR0_PE | CR0_ET | CR0_NE;
         for (int n = 0; n < SEG_COUNT; n++)
@@ -169,9 +184,9 @@ static bool up(u32 cpus, u64 code_cache)
         s.seg[CS].attr = SEG_P | SEG_S | SEG_CODE | SEG_R | 1 | SEG_DB | SEG_G;
         s.rflags = RFLAGS_FIXED;
         s.gpr[RSP] = STACK - 0x800 * k;
-        s.gpr[RDI] = cpus > 1 ? 200 : 2000;
+        s.gpr[RDI] = cpus > 1 ? 50 : 2000;
         s.rip = k ? CODE1 : CODE;
-        CHECK_EQ(engine_soft.set_state(m.v[k], &s), 0);
+        CHECK_EQ(m.ops->set_state(m.v[k], &s), 0);
     }
     return true;
 }
@@ -179,8 +194,8 @@ static bool up(u32 cpus, u64 code_cache)
 static void down(void)
 {
     for (u32 k = 0; k < m.cpus; k++)
-        engine_soft.vcpu_destroy(m.v[k]);
-    engine_soft.vm_destroy(m.vm);
+        m.ops->vcpu_destroy(m.v[k]);
+    m.ops->vm_destroy(m.vm);
     memory_free(m.memory);
 }
 
@@ -188,20 +203,18 @@ static void *run(void *v)
 {
     struct error err = { "" };
     while (!__atomic_load_n(&m.done, __ATOMIC_SEQ_CST))
-        if (engine_soft.run(v, &err) != RUN_KICKED) {
+        if (m.ops->run(v, &err) != RUN_KICKED) {
             test_fail(__FILE__, __LINE__, "the guest crashed: %s", err.text);
             port_write(NULL, PORT_DONE, 1, 8);
         }
     return NULL;
 }
 
-static const u64 tiers[] = { 0, MiB(16) };
-
 /* ---- tests ---------------------------------------------------------------- */
 
 TEST(a_window_that_moves)
 {
-    for (unsigned t = 0; t < ARRAY_SIZE(tiers) && up(1, tiers[t]); t++) {
+    for (unsigned t = 0; t < TIERS && up(1, t); t++) {
         put_code(m.memory->piece[0].host + CODE, moves, moves_end);
         run(m.v[0]);
         CHECK_EQ(m.done, 1);
@@ -211,7 +224,7 @@ TEST(a_window_that_moves)
 
 TEST(with_another_processor_in_it)
 {
-    for (unsigned t = 0; t < ARRAY_SIZE(tiers) && up(2, tiers[t]); t++) {
+    for (unsigned t = 0; t < TIERS && up(2, t); t++) {
         pthread_t thread;
         u8 *ram = m.memory->piece[0].host;
         put_code(ram + CODE, moves, moves_end);
@@ -230,7 +243,7 @@ TEST(roms_and_aliases)
     static const u64 want[][3] = { { WIN + 0x900, 4, 0x1234 }, { WIN + 0x904, 4, 5 },    { WIN + 0x9ff, 2, 0x77 },
                                    { WIN + 0x908, 4, 3 },      { WIN + 0x910, 1, 0x5a }, { WIN + 0x911, 1, 0x5a },
                                    { WIN + 0x912, 1, 0x5a },   { WIN + 0x920, 4, 7 } };
-    for (unsigned t = 0; t < ARRAY_SIZE(tiers) && up(1, tiers[t]); t++) {
+    for (unsigned t = 0; t < TIERS && up(1, t); t++) {
         CHECK_EQ(memory_map(m.memory, WIN2, WIN_SIZE, m.piece[0], 0, false), 0);
         put_code(m.memory->piece[0].host + CODE, roms, roms_end);
         run(m.v[0]);
@@ -245,15 +258,15 @@ TEST(roms_and_aliases)
 
 TEST(a20)
 {
-    for (unsigned t = 0; t < ARRAY_SIZE(tiers) && up(1, tiers[t]); t++) {
+    for (unsigned t = 0; t < TIERS && up(1, t); t++) {
         u8 *ram = m.memory->piece[0].host;
         put_code(ram + CODE, gate, gate_end);
         for (u32 k = 2; k < 4; k++) {
-            u8 *at = ram + k * MiB(1);
+            u8 *at = ram + (k - 2) * MiB(1) + 0xc000;
             memcpy(at, (u8[]){ 0xb8, (u8)k, 0, 0, 0, 0xc3 }, 6);
             at[0x10] = (u8)(k * 0x11);
         }
-        ram[0x300014] = 0x55;
+        ram[0x10c014] = 0x55, ram[0x200014] = 0x66;
         run(m.v[0]);
         CHECK_EQ(m.done, 1);
         down();
@@ -263,7 +276,7 @@ TEST(a20)
 /* What hardware would do for ever costs us nothing. */
 TEST(ten_million_times)
 {
-    if (!up(1, 0))
+    if (!up(1, INTERPRETED))
         return;
     for (u32 k = 0; k < 10000000; k++)
         if (memory_remap(m.memory, WIN, m.piece[k & 1], 0, false))
