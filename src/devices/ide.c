@@ -394,6 +394,7 @@ int ide_init(struct ide *x, const struct irq_line irq[IDE_CHANNELS], struct pci_
     pci_put16(f->config + STATUS, 0x280); /* fast back-to-back, medium DEVSEL */
     pci_bar_init(f, BAR, &bar);
     pci_put32(f->wmask + IDETIM, 0xf3fff3ff);
+    f->config[IDETIM + 1] = f->config[IDETIM + 3] = IDE_DECODE;
     f->wmask[SIDETIM] = 0xff;
     f->config_written = config_written;
     for (u32 i = 0; i < IDE_CHANNELS && l; i++)
@@ -444,12 +445,6 @@ void ide_reset(struct ide *x)
         update_line(c);
         pthread_mutex_unlock(&c->lock);
     }
-}
-
-void ide_enable(struct ide *x)
-{
-    for (u32 i = 0; i < IDE_CHANNELS; i++)
-        __atomic_store_n(&x->f.config[IDETIM + 1 + 2 * i], IDE_DECODE, __ATOMIC_RELAXED);
 }
 
 void ide_settle(struct ide *x)

@@ -3,7 +3,8 @@
  * ide.h - the IDE function of the 82371SB (PIIX3): two channels of two drives at the ports PCs always had them, and bus
  * master DMA.  Intel 290550 ch. 2.3 and 3.7; ATA/ATAPI-6 ch. 6, 9; Programming Interface for Bus Master IDE 1.0.
  *
- * Locks itself, a lock a channel: map its ranges with none.  Decoding of a channel is switched by IDETIM, as on the chip.
+ * Locks itself, a lock a channel: map its ranges with none.  Decoding of a channel is switched by IDETIM, as on the
+ * chip, but on at power-on: OVMF relies on that.
  * Threads: ide_init, _plug, _destroy, _reset, _settle, _resume: the loop's, while no vCPU runs.
  */
 #ifndef LODGE_DEVICES_IDE_H
@@ -45,8 +46,6 @@ int must_check ide_plug(struct ide *x, u32 place, const struct ata_drive_config 
 struct ata_drive *ide_drive(struct ide *x, u32 place); /* or NULL */
 void ide_destroy(struct ide *x);
 void ide_reset(struct ide *x); /* the drives; configuration space is the bus's */
-/* Both channels answer: what firmware does. */
-void ide_enable(struct ide *x);
 void ide_settle(struct ide *x);
 void ide_resume(struct ide *x);
 

@@ -43,8 +43,6 @@ void pc_ide_ready(struct machine *m)
 
     if (!m->ide)
         return;
-    if (!m->c.firmware)
-        ide_enable(m->ide);
     for (u32 i = 0; i < IDE_DRIVES; i++) {
         const struct ata_drive *d = ide_drive(m->ide, i);
         if (!d || d->c.cdrom)

@@ -36,7 +36,6 @@ static void build(enum ata_error_policy werror)
     pci_reset(r.pci);
     pci_assign(r.pci, lines);
     ide->f.config[4] |= 4;
-    ide_enable(ide);
 }
 
 static void scrap(void)
