@@ -108,6 +108,14 @@ static rfbProtocolExtension extension = {
 
 /* ---- the picture ---- */
 
+/* Its own is 0x00BBGGRR. */
+static void set_format(rfbScreenInfoPtr s)
+{
+    s->serverFormat.redShift = 16;
+    s->serverFormat.greenShift = 8;
+    s->serverFormat.blueShift = 0;
+}
+
 static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl, u32 width, u32 height)
 {
     if (width == self->width && height == self->height)
@@ -115,6 +123,8 @@ static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl, u32 width, u32 height)
     self->width = width;
     self->height = height;
     rfbNewFramebuffer(s, s->frameBuffer, (int)width, (int)height, 8, 3, 4);
+    set_format(s);
+    s->setTranslateFunction(cl);
     /* One that does not know of sizes that change comes again and finds the new one. */
     if (cl->state == RFB_NORMAL && !cl->useNewFBSize)
         _exit(0);
@@ -163,9 +173,7 @@ void viewer_serve(struct viewer *v)
     if (!s)
         _exit(1);
     s->frameBuffer = (char *)(uintptr_t)v->picture;
-    s->serverFormat.redShift = 16;
-    s->serverFormat.greenShift = 8;
-    s->serverFormat.blueShift = 0;
+    set_format(s);
     s->desktopName = v->title;
     s->alwaysShared = TRUE;
     s->cursor = NULL; /* the guest draws its own */
@@ -194,5 +202,6 @@ void viewer_serve(struct viewer *v)
                 _exit(0);
         }
         read_messages(s, cl);
+        rfbUpdateClient(cl); /* now, not after the next wait */
     }
 }
