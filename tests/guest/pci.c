@@ -187,10 +187,11 @@ int main(void)
     wait_for(VECTOR_IOAPIC, 1);
     *sel = 0x10 + (16 + line) * 2, *win = 0x10000;
 
-    /* The same line as IRQ 10; ELCR, PIRQRC. */
+    /* The same line as IRQ 10; ELCR, PIRQRC. Slot 1's INTA# is PIRQA. */
+    const u16 pirqrc = (u16)(0xcfc + (line + 3) % 4);
     outl(0xcf8, 0x80000860);
-    CHECK("PIRQRC", inb((u16)(0xcfc + line)), line & 1 ? 11 : 10);
-    outb((u16)(0xcfc + line), 10);
+    CHECK("PIRQRC", inb(pirqrc), line & 1 ? 11 : 10);
+    outb(pirqrc, 10);
     outb(0x4d1, 1 << 2);
     outb(0xa1, (u8)~(1 << 2)), outb(0x21, (u8)~(1 << 2));
     *(volatile u32 *)0xfee00350ull = 0x700; /* LINT0: ExtINT */
