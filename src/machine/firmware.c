@@ -151,7 +151,7 @@ static int boot_files(struct machine *m)
         cmos |= (u32)nibble[o->what[i]] << i * 4;
         for (u32 k = 0; k < m->nboot; k++)
             if (m->boot[k].what == o->what[i])
-                len += (u32)sprintf(text + len, "%s\n", m->boot[k].path);
+                len += (u32)sprintf(text + len, "%s%s", len ? "\n" : "", m->boot[k].path);
     }
     mc146818_set(&m->rtc, CMOS_BOOT_1, (u8)cmos);
     mc146818_set(&m->rtc, CMOS_BOOT_2, (u8)(cmos >> 8 << 4));

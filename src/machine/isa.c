@@ -46,6 +46,8 @@ static int build_drives(struct machine *m, struct error *err)
         types |= (u8)(type << (i ? 0 : 4));
         s->floppies++;
     }
+    if (s->floppies && machine_add_boot(m, MACHINE_BOOT_FLOPPY, "/pci@i0cf8/isa@1/fdc@03f0/floppy@0", err))
+        return -ENOSPC;
     mc146818_set(&m->rtc, CMOS_FLOPPIES, types);
     mc146818_set(&m->rtc, CMOS_EQUIPMENT, (u8)(EQUIPMENT_FPU | EQUIPMENT_MOUSE |
                                                (s->floppies ? 1 | (s->floppies - 1) << 6 : 0)));

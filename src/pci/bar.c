@@ -190,6 +190,7 @@ void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
     pthread_mutex_unlock(&b->lock);
 }
 
+/* By the registers: while a firmware asks, decoding may be off. */
 void pci_bars64(struct pci_bus *b, u64 *base, u64 *size)
 {
     u64 first = UINT64_MAX, last = 0;
@@ -198,10 +199,14 @@ void pci_bars64(struct pci_bus *b, u64 *base, u64 *size)
     for (u32 i = 0; i < PCI_FUNCTIONS; i++)
         for (u32 n = 0; b->fn[i] && n < PCI_BARS; n++) {
             const struct pci_bar *bar = &b->fn[i]->bar[n];
-            if (bar->at == UNMAPPED || bar->at < GiB(4) || bar->flags & PCI_BAR_IO)
+            if (!bar->size || !(bar->flags & PCI_BAR_64))
                 continue;
-            first = MIN(first, bar->at);
-            last = MAX(last, bar->at + (bar->size - 1));
+            const u64 at = (u64)config_get32(b->fn[i], bar_register(n + 1)) << 32 |
+                           (config_get32(b->fn[i], bar_register(n)) & ~BAR_FLAGS);
+            if (at < GiB(4) || at + (bar->size - 1) == UINT64_MAX) /* below, or being sized */
+                continue;
+            first = MIN(first, at);
+            last = MAX(last, at + (bar->size - 1));
         }
     pthread_mutex_unlock(&b->lock);
     if (last && (first < *base || last - *base >= *size)) {

@@ -118,7 +118,7 @@ static int place(struct drives *d, struct machine *m, enum config_drive_bus bus,
     static const u8 cd_first[IDE_DRIVES] = { 2, 3, 1, 0 };
     const bool ide = bus == DRIVE_IDE;
     const u32 places = ide ? IDE_DRIVES : AHCI_PORTS;
-    char serial[ATA_SERIAL + 1];
+    char serial[ATA_SERIAL + 1], path[48];
     int rc = ide ? make_ide(d, m, err) : make_ahci(d, m, err);
 
     for (u32 i = 0; i < places && !rc; i++) {
@@ -130,6 +130,10 @@ static int place(struct drives *d, struct machine *m, enum config_drive_bus bus,
             c->serial = serial;
         }
         rc = ide ? ide_plug(d->ide, n, c, err) : ahci_plug(d->ahci, n, c, err);
+        snprintf(path, sizeof path, ide ? "ide@/drive@%x/disk@%x" : "pci8086,2922@/drive@%x/disk@0", ide ? n / 2 : n, n % 2);
+        if (!rc)
+            rc = machine_add_pci_boot(m, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, ide ? &d->ide->f : &d->ahci->f, path,
+                                      err);
         if (!rc && out)
             *out = ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n);
         return rc;
