@@ -2,7 +2,7 @@
 /*
  * drive.c - a person at a terminal, for tests: runs a command on a new pseudo-terminal and follows a script.
  *
- *   drive SCRIPT SECONDS COMMAND...
+ *   drive SCRIPT SECONDS COMMAND...        the terminal has 33 rows of 101
  *
  *   expect TEXT    waits until the output since the last match holds TEXT
  *   send TEXT      types; \r \n \\ \xNN as in C
@@ -157,7 +157,7 @@ int main(int argc, char **argv)
     }
     FILE *script = fopen(argv[1], "r");
     output = calloc(1, OUTPUT_MAX);
-    if (!script || !output || openpty(&master, &slave, NULL, NULL, NULL)) {
+    if (!script || !output || openpty(&master, &slave, NULL, NULL, &(struct winsize){ .ws_row = 33, .ws_col = 101 })) {
         perror("drive");
         return 2;
     }
