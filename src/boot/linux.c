@@ -19,6 +19,12 @@ enum { /* setup header */
 };
 enum { /* the rest of the zero page */
        BP_EXT_MEM_K = 0x002,
+       BP_ORIG_VIDEO_MODE = 0x006,
+       BP_ORIG_VIDEO_COLS = 0x007,
+       BP_ORIG_VIDEO_EGA_BX = 0x00a,
+       BP_ORIG_VIDEO_LINES = 0x00e,
+       BP_ORIG_VIDEO_ISVGA = 0x00f,
+       BP_ORIG_VIDEO_POINTS = 0x010,
        BP_ACPI_RSDP_ADDR = 0x070,
        BP_ALT_MEM_K = 0x1e0,
        BP_E820_ENTRIES = 0x1e8,
@@ -158,6 +164,14 @@ int linux_load(struct load *l)
     put32(bp + HDR_RAMDISK_IMAGE, 0), put32(bp + HDR_RAMDISK_SIZE, 0);
     put64(bp + BP_ACPI_RSDP_ADDR, l->env->rsdp);
     fill_map(l, bp);
+    if (l->env->text_mode) {
+        bp[BP_ORIG_VIDEO_MODE] = 3;
+        bp[BP_ORIG_VIDEO_COLS] = 80;
+        bp[BP_ORIG_VIDEO_LINES] = 25;
+        bp[BP_ORIG_VIDEO_EGA_BX] = 3; /* 256 KiB, colour */
+        bp[BP_ORIG_VIDEO_ISVGA] = 1;
+        bp[BP_ORIG_VIDEO_POINTS] = 16;
+    }
 
     bool is64 = version >= 0x20c && (get16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64) && !l->env->no_long_mode;
     if ((rc = load_find(l, BP_SIZE, 4096, 0x1000, 0xa0000, false, "zero page", &zero_page)) ||

@@ -9,6 +9,7 @@
  *
  *   vga.c         registers, state          vga_memory.c  the window at A0000h: latches, write and read modes
  *   vga_vbe.c     DISPI, PCI                vga_draw.c    the picture       vga_text.c  of text modes
+ *   vga_mode3.c   what firmware leaves
  *
  * Locks itself.  Register and window handlers run on vCPU threads.  Drawing (display.h) runs on the loop's thread: it copies
  * the registers under the lock, then reads video memory without it, as a monitor would: what is being drawn may be seen half.
@@ -90,6 +91,10 @@ void vga_init(struct vga *v, const struct vga_config *c);
 void vga_destroy(struct vga *v); /* after it has left the PCI bus */
 /* Power-on. Video memory becomes zero. */
 void vga_reset(struct vga *v);
+
+/* After a reset: 80x25 characters, blank. font: of 8x16 dots, 256 characters. */
+enum { VGA_FONT_HEIGHT = 16 };
+void vga_text_mode(struct vga *v, const u8 *font);
 
 extern const struct bus_ops vga_ports_ops, vbe_ports_ops, vga_window_ops; /* dev: struct vga; no lock */
 extern const struct state_desc vga_state; /* the registers; video memory is its owner's to save */

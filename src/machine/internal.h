@@ -107,6 +107,7 @@ struct machine {
     } boot[MACHINE_MAX_BOOT];
     pthread_mutex_t fw_cfg_lock;
     struct vga *vga; /* NULL: none */
+    const u8 *vga_font; /* a kernel is booted without a firmware, and finds a text mode; or NULL */
 };
 
 /* machine.c; lines and events: any thread */

@@ -42,6 +42,14 @@ static int read_rom(struct machine *m, const char *path, const struct memory_pie
     return rc;
 }
 
+/* The font of 8x16 dots in the BIOS, known by its first two characters: none, and a face. NULL: it has none. */
+static const u8 *find_font(const struct memory_piece *rom)
+{
+    static const u8 first[2 * VGA_FONT_HEIGHT] = { [18] = 0x7e, 0x81, 0xa5, 0x81, 0x81, 0xbd, 0x99, 0x81, 0x81, 0x7e };
+    const u8 *at = rom ? memmem(rom->host, rom->size, first, sizeof first) : NULL;
+    return at && (u64)(at - rom->host) + 256 * VGA_FONT_HEIGHT <= rom->size ? at : NULL;
+}
+
 int pc_vga_build(struct machine *m, struct error *err)
 {
     struct memory_piece *vram;
@@ -57,6 +65,7 @@ int pc_vga_build(struct machine *m, struct error *err)
     if (!(m->vga = v = calloc(1, sizeof *v)))
         return error_set(err, ENOMEM, "no memory for the graphics adapter");
     c.vram = vram;
+    m->vga_font = m->c.firmware ? NULL : find_font(c.rom);
     vga_init(v, &c);
     if ((rc = machine_ports(m, VGA_PORTS_BASE, VGA_PORTS, &vga_ports_ops, v, "vga")) ||
         (rc = machine_ports(m, VBE_PORTS_BASE, VBE_PORTS, &vbe_ports_ops, v, "vga-vbe")) ||
@@ -80,4 +89,6 @@ void pc_vga_reset(struct machine *m)
     vga_reset(m->vga);
     if (m->vga->pci.config[COMMAND] & COMMAND_MEMORY)
         m->vga->pci.config[COMMAND] |= COMMAND_IO; /* who gave the BARs addresses did this, too: the one with the legacy ports */
+    if (m->vga_font)
+        vga_text_mode(m->vga, m->vga_font);
 }

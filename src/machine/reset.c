@@ -150,6 +150,7 @@ static int load_kernel(struct machine *m, struct boot *boot, struct error *err)
 
     if (pc)
         i440fx_all_ram(&m->i440fx);
+    env.text_mode = m->vga_font;
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
         (rc = entry_write(m->memory, pc ? ACPI_RESET_PORT : MICRO_RESET, pc ? ACPI_RESET_VALUE : MICRO_RESET_VALUE, err)) ||
