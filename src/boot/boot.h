@@ -30,9 +30,9 @@ struct boot_env {
     const struct boot_map_entry *map;
     u32 nmap;
     u64 rsdp; /* guest-physical address of the ACPI root pointer, 0: none */
-    bool text_mode;    /* a VGA is in its text mode of 80x25 characters, which Linux is told */
     bool no_long_mode; /* the processor has none: the 32-bit entry even of a 64-bit kernel, which then says so */
     bool no_random; /* give the kernel no random seed: runs that must repeat */
+    bool text_mode; /* a VGA is in its text mode of 80x25 characters, which Linux is told */
 };
 
 struct boot_params { /* strings outlive boot_open's result */
