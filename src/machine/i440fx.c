@@ -146,6 +146,5 @@ void i440fx_reset(struct i440fx *x, bool firmware)
             x->isa.config[PIRQRC + i] = irq[(i + I440FX_ISA_SLOT) % PCI_INTX_LINES];
     }
     i440fx_after_load(x);
-    if (!firmware)
-        pci_assign(x->bus, irq);
+    x->level_irqs = firmware ? 0 : pci_assign(x->bus, irq);
 }

@@ -25,6 +25,7 @@ struct i440fx {
     pthread_mutex_t lock;                /* guards the rest */
     u32 pirq;                            /* levels of PIRQA..D */
     u32 routed;                          /* IRQs they assert */
+    u16 level_irqs;                      /* after reset: ISA IRQs that functions were given, to be level-triggered */
 };
 
 /* x->shadow and ctx are set already. c->intx is ignored: it is ours. The PM function says pm_base. */

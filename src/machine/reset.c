@@ -57,10 +57,11 @@ static int firmware_apic(struct machine *m)
 }
 
 /* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing masked and nothing requesting; level
-   for those that PCI interrupts are routed to. A micro with an engine's irqchip has 8259As that nobody told of: masked. */
+   for those that a PCI function has. A micro with an engine's irqchip has 8259As that nobody told of: masked. */
 static int firmware_pic(struct machine *m)
 {
-    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 }, elcr[2] = { 0, 1 << (10 - 8) | 1 << (11 - 8) };
+    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 };
+    const u8 elcr[2] = { (u8)m->i440fx.level_irqs, (u8)(m->i440fx.level_irqs >> 8) };
     for (u32 i = 0; i < 2 && (m->gsi.pic || m->kernel); i++) {
         u16 port = i ? 0xa0 : 0x20;
         struct irqchip_pic p;

@@ -170,11 +170,12 @@ static void place(struct pci_function *f, u32 n, struct window *io, struct windo
         f->config[PCI_COMMAND] |= bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY;
 }
 
-void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
+u16 pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
 {
     struct window io = { b->c.io, (u64)b->c.io + b->c.io_size };
     struct window low = { b->c.mmio32, b->c.mmio32 + b->c.mmio32_size };
     struct window high = { b->c.mmio64, b->c.mmio64 + b->c.mmio64_size };
+    u16 given = 0;
 
     pthread_mutex_lock(&b->lock);
     for (u32 bit = 64; bit-- > 0;) /* largest first leaves no gaps */
@@ -183,11 +184,14 @@ void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
                 if (b->fn[i]->bar[n].size == BIT(bit))
                     place(b->fn[i], n, &io, &low, &high);
     for (u32 i = 0; i < PCI_FUNCTIONS; i++)
-        if (b->fn[i] && b->fn[i]->config[PCI_INTERRUPT_PIN])
-            b->fn[i]->config[PCI_INTERRUPT_LINE] =
-                line_irq[((i >> 3) + b->fn[i]->config[PCI_INTERRUPT_PIN] - 1) % PCI_INTX_LINES];
+        if (b->fn[i] && b->fn[i]->config[PCI_INTERRUPT_PIN]) {
+            const u8 irq = line_irq[((i >> 3) + b->fn[i]->config[PCI_INTERRUPT_PIN] - 1) % PCI_INTX_LINES];
+            b->fn[i]->config[PCI_INTERRUPT_LINE] = irq;
+            given |= (u16)BIT(irq & 15);
+        }
     bars_update(b);
     pthread_mutex_unlock(&b->lock);
+    return given;
 }
 
 /* By the registers: while a firmware asks, decoding may be off. */

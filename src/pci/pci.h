@@ -115,8 +115,9 @@ void pci_remove(struct pci_function *f);
 /* Power-on (or hot reset) of configuration space; BARs unmapped. */
 void pci_reset(struct pci_bus *b);
 /* What firmware does: gives BARs addresses, interrupt lines their numbers (those of the 8259As), and switches decoding
-   on. For direct kernel boot; a firmware does it itself. What finds no room stays at 0. */
-void pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES]);
+   on. For direct kernel boot; a firmware does it itself. What finds no room stays at 0. Returns the interrupt lines it
+   gave, a bit each. */
+u16 pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES]);
 /* The range above 4 GiB that BARs are in, from *base, of *size; left alone where it holds them all already. */
 void pci_bars64(struct pci_bus *b, u64 *base, u64 *size);
 /* BARs are mapped as configuration space says; loading state does so. */

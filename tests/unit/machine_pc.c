@@ -85,6 +85,7 @@ TEST(interrupts)
     out(&r, 0x2005, 4, 0);
     out(&r, 0x20, 1, 0x20);
     CHECK(!r.vcpu[0]->intr);
+    CHECK_EQ(in(&r, 0x4d1, 1), 0); /* no PCI function has an interrupt: none is level-triggered */
     for (int port = 0x3f8; port >= 0x3e8; port -= 0x10) { /* transmitter-empty interrupts of both */
         out(&r, (u16)(port + 4), 1, 8);
         out(&r, (u16)(port + 1), 1, 2);

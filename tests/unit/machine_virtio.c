@@ -99,6 +99,7 @@ TEST(pc)
     REQUIRE(msix && common && isr);
     CHECK_EQ(rd(&r, FUNCTION + 4, 2) & 7, 2); /* decoded, as firmware leaves it; not bus master */
     CHECK_EQ(rd(&r, FUNCTION + 0x3c, 2), 0x010a);
+    CHECK_EQ(in(&r, 0x4d1, 1), 1 << (10 - 8));
     wr(&r, FUNCTION + 4, 2, 6);
 
     /* INTA of slot 2 is PIRQB: I/O APIC input 18, and IRQ 10 of the 8259As, where PIRQRC says so. */
