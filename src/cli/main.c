@@ -21,6 +21,7 @@ const struct verb verbs[] = {
     { "screen", "what it says in a text mode; wait for words", cli_screen, help_screen },
     { "sendkey", "press keys on its keyboard", cli_sendkey, help_sendkey },
     { "type", "type text on it", cli_type, help_type },
+    { "media", "change its CD or floppy disk", cli_media, help_media },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },
     { NULL, NULL, NULL, NULL },

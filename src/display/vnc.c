@@ -283,13 +283,37 @@ static int agree(struct vnc *v, const struct vnc_hello *h, struct error *err)
     return error_set(err, a.result < 0 && a.result > -4096 ? -a.result : EIO, "--display: %s", a.err.text);
 }
 
+static struct vnc *vnc_new(struct display *d, struct input *in, struct loop *loop)
+{
+    struct vnc *v = calloc(1, sizeof *v);
+    if (!v)
+        return NULL;
+    *v = (struct vnc){ .display = d, .input = in, .loop = loop, .look = { .changed = changed }, .sock = { -1, EPOLLIN, ready },
+                       .unix_ = { .fd = -1 } };
+    timer_init(&v->again, loop, read_on);
+    return v;
+}
+
+struct vnc *vnc_attach(int sock, struct display *d, struct input *in, struct loop *loop)
+{
+    struct vnc *v = vnc_new(d, in, loop);
+    if (!v)
+        return NULL;
+    v->sock.fd = sock;
+    if (!loop_fd_add(loop, &v->sock))
+        return v;
+    v->sock.fd = -1;
+    vnc_close(v);
+    return NULL;
+}
+
 struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
                      struct error *err)
 {
     char *const argv[] = { (char *)"lodge", (char *)"displayd", NULL };
     struct options o = { "" };
     struct vnc_hello h;
-    struct vnc *v = calloc(1, sizeof *v);
+    struct vnc *v = vnc_new(d, in, loop);
     char *words = strdup(spec);
     int pair[2] = { -1, -1 }, listener = -1;
 
@@ -299,9 +323,6 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
         error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
-    *v = (struct vnc){ .display = d, .input = in, .loop = loop, .look = { .changed = changed }, .sock = { -1, 0, ready },
-                       .unix_ = { .fd = -1 } };
-    timer_init(&v->again, loop, read_on);
     memset(&h, 0, sizeof h);
     h.magic = VNC_MAGIC;
     display_size(d, &h.width, &h.height);
@@ -337,10 +358,8 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
         error_set(err, -r, "--display: cannot watch its process: %s", strerror(-r));
     free(words);
     explicit_bzero(&h, sizeof h);
-    if (!r) {
-        watch(v);
+    if (!r)
         return v;
-    }
     if (v->sock.fd >= 0)
         close(v->sock.fd);
     v->sock.fd = -1;

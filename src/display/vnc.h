@@ -19,6 +19,8 @@ struct vnc;
  */
 struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
                      struct error *err);
+/* For tests: to a screen's process that is there already; sock: SOCK_SEQPACKET, its own from here on. NULL: it failed. */
+struct vnc *vnc_attach(int sock, struct display *d, struct input *in, struct loop *loop);
 void vnc_close(struct vnc *v); /* may be NULL */
 /* Where it listens, "127.0.0.1:5900" or "unix:PATH". */
 const char *vnc_address(const struct vnc *v);

@@ -110,7 +110,7 @@ static const struct api_route *find(const char *url, const char *method, bool *o
     return NULL;
 }
 
-static void handle(struct api_call *c, const char *url, const char *method)
+void api_handle(struct api_call *c, const char *url, const char *method)
 {
     bool other_method;
     json_error_t why;
@@ -182,7 +182,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         return ok ? MHD_YES : MHD_NO;
     }
     if (!c->answered) {
-        handle(c, url, method);
+        api_handle(c, url, method);
         if (!c->answered) {
             c->suspended = true;
             MHD_suspend_connection(connection);

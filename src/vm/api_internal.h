@@ -34,6 +34,9 @@ struct api_route {
 };
 extern const struct api_route api_vm_routes[], api_screen_routes[]; /* end with a NULL method */
 
+/* Answered at once, or later by whoever has the call then. */
+void api_handle(struct api_call *c, const char *url, const char *method);
+
 void api_done(struct api_call *c, unsigned status);                  /* no body */
 void api_json(struct api_call *c, json_t *value);                    /* 200; takes the reference */
 void api_bytes(struct api_call *c, const char *type, void *data, size_t size); /* 200; data becomes its own (free) */
