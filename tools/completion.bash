@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-# Completion of lodge(1) for bash; installed as share/bash-completion/completions/lodge.
+# Completion of lodge(1) for bash; installed as share/bash-completion/completions/lodge.  Commands and options are those
+# that "lodge help" lists, so that there is no second list to keep.
 
 _lodge_names()
 {
@@ -9,66 +10,66 @@ _lodge_names()
     done
 }
 
+_lodge_words() # of "lodge help [COMMAND]": what stands at the beginning of its indented lines
+{
+    "${COMP_WORDS[0]}" help "$@" 2>/dev/null | sed -n 's/^  \([a-z-][a-z-]*\).*/\1/p'
+}
+
+_lodge_offer()
+{
+    mapfile -t COMPREPLY < <(compgen -W "$*" -- "$cur")
+}
+
+_lodge_files()
+{
+    compopt -o filenames 2>/dev/null
+    mapfile -t -O ${#COMPREPLY[@]} COMPREPLY < <(compgen -f -- "$cur")
+}
+
 _lodge()
 {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]}
+    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD - 1]} verb=${COMP_WORDS[1]}
     COMPREPLY=()
     if [ "$COMP_CWORD" = 1 ]; then
-        mapfile -t COMPREPLY < <(compgen -W 'run image ssh cp disk doctor help version' -- "$cur")
+        _lodge_offer "$(_lodge_words)"
         return
     fi
-    case ${COMP_WORDS[1]} in
-    help)
-        mapfile -t COMPREPLY < <(compgen -W 'run image ssh cp disk doctor help version' -- "$cur")
-        return
-        ;;
-    doctor)
-        mapfile -t COMPREPLY < <(compgen -W '--json --help' -- "$cur")
-        return
-        ;;
+    case $verb in
+    help) _lodge_offer "$(_lodge_words)" ;;
     disk)
-        if [ "$COMP_CWORD" = 2 ]; then
-            mapfile -t COMPREPLY < <(compgen -W 'create info check convert resize commit rebase snapshot' -- "$cur")
-        else
-            compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-        fi
-        return
+        [ "$COMP_CWORD" = 2 ] && _lodge_offer "$(_lodge_words disk)" || _lodge_files
         ;;
     image)
-        if [ "$COMP_CWORD" = 2 ]; then
-            mapfile -t COMPREPLY < <(compgen -W 'build import ls rm' -- "$cur")
-        else
-            case ${COMP_WORDS[2]} in
-            build) mapfile -t COMPREPLY < <(compgen -W 'debian --name --size --packages --force' -- "$cur") ;;
-            import) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -W --name -- "$cur") ;;
-            ls) mapfile -t COMPREPLY < <(compgen -W --json -- "$cur") ;;
-            rm) mapfile -t COMPREPLY < <(compgen -W "$(_lodge_names images vms) --force --kept" -- "$cur") ;;
-            esac
-        fi
-        return
+        case $COMP_CWORD:${COMP_WORDS[2]} in
+        2:*) _lodge_offer build import ls rm ;;
+        *:build) _lodge_offer debian --name --size --packages --force ;;
+        *:import) _lodge_offer --name && _lodge_files ;;
+        *:ls) _lodge_offer --json ;;
+        *:rm) _lodge_offer "$(_lodge_names images vms)" --force --kept ;;
+        esac
         ;;
-    ssh)
-        [ "$COMP_CWORD" != 2 ] || mapfile -t COMPREPLY < <(compgen -W "$(_lodge_names vms)" -- "$cur")
-        return
+    ssh | screenshot | screen | sendkey | type)
+        [ "$COMP_CWORD" = 2 ] && _lodge_offer "$(_lodge_names vms)" || _lodge_offer "$(_lodge_words "$verb")"
         ;;
     cp)
-        compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur")
-        return
+        compopt -o nospace 2>/dev/null
+        _lodge_offer "$(_lodge_names vms | sed 's/$/:/')"
+        _lodge_files
         ;;
-    run) ;;
-    *) return ;;
-    esac
-    case $prev in
-    --kernel | --initrd | --floppy) compopt -o filenames && mapfile -t COMPREPLY < <(compgen -f -- "$cur") ;;
-    --engine) mapfile -t COMPREPLY < <(compgen -W 'auto kvm soft' -- "$cur") ;;
-    --device) mapfile -t COMPREPLY < <(compgen -W 'testdev' -- "$cur") ;;
-    --serial | --parallel) compopt -o nospace && mapfile -t COMPREPLY < <(compgen -W 'stdio null file: unix:' -- "$cur") ;;
-    --trace) mapfile -t COMPREPLY < <(compgen -W 'exec exceptions io mmio jit' -- "$cur") ;;
-    --cpu | --cpus | --memory | --append | --code-cache) ;;
-    *)
-        mapfile -t COMPREPLY < <(compgen -W '--kernel --initrd --append --memory --code-cache --cpus --cpu --engine --serial --floppy --parallel
-            --device --no-reboot --trace --stats --perf-map --quiet --help' -- "$cur")
+    run)
+        case $prev in
+        --engine) _lodge_offer auto kvm soft ;;
+        --machine) _lodge_offer pc micro ;;
+        --keep) _lodge_offer "$(_lodge_names vms)" ;;
+        --net) compopt -o nospace 2>/dev/null; _lodge_offer user tap: switch: none ;;
+        --serial | --console | --parallel) compopt -o nospace 2>/dev/null; _lodge_offer stdio null file: unix: ;;
+        --trace) _lodge_offer exec exceptions io mmio jit ;;
+        --kernel | --initrd | --disk | --cdrom | --floppy | --share | --vsock) _lodge_files ;;
+        --append | --balloon | --boot | --code-cache | --cpu | --cpus | --disk-size | --memory | --ssh-port) ;;
+        *) _lodge_offer "$(_lodge_names images)" "$(_lodge_words run)" ;;
+        esac
         ;;
+    *) _lodge_offer "$(_lodge_words "$verb")" ;;
     esac
 }
 complete -F _lodge lodge
