@@ -204,7 +204,7 @@ static bool log_in(struct client *c, const char *password)
     u32 result;
     char secret[9] = "";
 
-    if (!c->tls && (!get(c, &n, 1) || !n || !get(c, types, n) || !put(c, types, 1)))
+    if (!c->tls && (!get(c, &n, 1) || !n || !get(c, types, n) || types[0] > 2 || !put(c, types, 1)))
         return false;
     if (password) {
         strncpy(secret, password, 8);
