@@ -43,7 +43,7 @@ struct engine_machine {
 
 /* Host code that stands for guest code. Pointers are good during the call. */
 struct engine_translation {
-    u64 rip, gpa;
+    u64 rip, place; /* in guest memory (memory.h) */
     unsigned bits;
     const u8 *host;  /* readable here, executes at host_at */
     u64 host_at;

@@ -175,7 +175,7 @@ static void put_host(const struct trace *t, const struct engine_translation *x, 
 static void put_translation(const struct trace *t, u32 vcpu, const struct engine_translation *x)
 {
     fprintf(t->out[TRACE_JIT], "cpu%u translation of %llx (%llx): %u instructions, %u bytes at %llx%s", vcpu,
-            (unsigned long long)x->rip, (unsigned long long)x->gpa, x->ninsns, x->host_size,
+            (unsigned long long)x->rip, (unsigned long long)x->place, x->ninsns, x->host_size,
             (unsigned long long)x->host_at, t->eol[TRACE_JIT]);
     put_host(t, x, 0, x->ninsns ? x->insn[0].host : x->host_size);
     for (u32 k = 0; k < x->ninsns; k++) {

@@ -45,7 +45,7 @@ static void end(void)
 }
 
 /* A translation for the start of a page; NULL: there is no room at present. */
-static struct trans *make(u64 lin, u64 gpa)
+static struct trans *make(u64 lin, u64 place)
 {
     struct jit *j = vm.jit;
     if (!jit_room(cpu[0]))
@@ -54,20 +54,20 @@ static struct trans *make(u64 lin, u64 gpa)
     struct trans *t = jit_data(j, sizeof *t);
     memset(t, 0, sizeof *t);
     t->rip = lin;
-    t->gpa = gpa;
-    t->gpa2 = ~0ull;
+    t->place = place;
+    t->place2 = ~0ull;
     t->entry = j->rw + s->code + ENTRY;
     t->code = (u64)j->rx + s->code + ENTRY;
     t->size = CODE - ENTRY;
     t->retired_code = CODE / 2;
-    t->page_id = jit_page_id(j, lin, gpa, true);
+    t->page_id = jit_page_id(j, lin, place, true);
     s->code += CODE;
     jit_add(j, t);
     return t;
 }
-static struct trans *find(u64 lin, u64 gpa)
+static struct trans *find(u64 lin, u64 place)
 {
-    return jit_find(vm.jit, lin, gpa, ~0ull, 0);
+    return jit_find(vm.jit, lin, place, ~0ull, 0);
 }
 
 TEST(the_oldest_go_first)
@@ -127,7 +127,7 @@ TEST(numbers_of_pages_come_back)
             if (!t->retired) {
                 living++;
                 CHECK_EQ(vm.jit->page_id[t->page_id].lin, t->rip);
-                CHECK_EQ(jit_page_id(vm.jit, t->rip, t->gpa, true), t->page_id);
+                CHECK_EQ(jit_page_id(vm.jit, t->rip, t->place, true), t->page_id);
             }
     CHECK(living > 500);
     end();

@@ -22,9 +22,9 @@ struct soft_code {
     struct block *hash[ARENA_INTERPRETER / BLOCK_USUAL];
 };
 
-static unsigned hash_of(const struct soft_code *c, u64 gpa, u32 key)
+static unsigned hash_of(const struct soft_code *c, u64 place, u32 key)
 {
-    return (unsigned)(((gpa ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull) >> 32) & (c->hash_size - 1);
+    return (unsigned)(((place ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull) >> 32) & (c->hash_size - 1);
 }
 
 u64 soft_code_arena_size(const struct soft_vcpu *v)
@@ -101,17 +101,17 @@ static void next_part(struct soft_vcpu *v)
 
 /* ---- the watch ---------------------------------------------------------- */
 
-static u64 lines_of(u64 gpa, u64 n)
+static u64 lines_of(u64 place, u64 n)
 {
-    unsigned first = (gpa & 0xfff) >> 6, last = (unsigned)(((gpa & 0xfff) + n - 1) >> 6);
+    unsigned first = (place & 0xfff) >> 6, last = (unsigned)(((place & 0xfff) + n - 1) >> 6);
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-/* n bytes at gpa (one page) were written, by a processor or a device; any thread. Was there code? */
-static bool code_overwritten(struct soft_vm *vm, u64 gpa, u64 n)
+/* n bytes at place (one page) were written, by a processor or a device; any thread. Was there code? */
+static bool code_overwritten(struct soft_vm *vm, u64 place, u64 n)
 {
-    const u64 page = gpa >> GUEST_PAGE_SHIFT;
-    if (!(__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(gpa, n)))
+    const u64 page = place >> GUEST_PAGE_SHIFT;
+    if (!(__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(place, n)))
         return false;
     /* First nobody gets to a translation of the old bytes any more, nor is one made: all share it, and who has decoded
        the new ones is not to come to the old ones again. Then all of the page's blocks are stale; lines before that, so
@@ -133,36 +133,36 @@ static bool code_overwritten(struct soft_vm *vm, u64 gpa, u64 n)
     return true;
 }
 
-void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n)
+void soft_code_written_slow(struct soft_vcpu *v, u64 place, u64 n)
 {
-    v->stat.overwritten += code_overwritten(v->vm, gpa, n);
+    v->stat.overwritten += code_overwritten(v->vm, place, n);
 }
 
-void soft_code_written_by_device(struct soft_vm *vm, u64 gpa, u64 n)
+void soft_code_written_by_device(struct soft_vm *vm, u64 place, u64 n)
 {
     __atomic_thread_fence(__ATOMIC_SEQ_CST); /* as in soft_code_stored */
-    for (u64 here; n; gpa += here, n -= here) {
-        const u64 page = gpa >> GUEST_PAGE_SHIFT;
-        here = MIN(n, GUEST_PAGE_SIZE - (gpa & (GUEST_PAGE_SIZE - 1)));
+    for (u64 here; n; place += here, n -= here) {
+        const u64 page = place >> GUEST_PAGE_SHIFT;
+        here = MIN(n, GUEST_PAGE_SIZE - (place & (GUEST_PAGE_SIZE - 1)));
         if (page < vm->pages && __atomic_load_n(&vm->code_lines[page], __ATOMIC_RELAXED))
-            code_overwritten(vm, gpa, here);
+            code_overwritten(vm, place, here);
     }
 }
 
-bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n)
+bool soft_code_hits_block(const struct soft_vcpu *v, u64 place, u64 n)
 {
     const struct block *b = v->block;
     if (!b)
         return false;
-    if (gpa < b->gpa + b->bytes && b->gpa < gpa + n)
+    if (place < b->place + b->bytes && b->place < place + n)
         return true;
-    return b->gpa2 != ~0ull && gpa >> GUEST_PAGE_SHIFT == b->gpa2 >> GUEST_PAGE_SHIFT;
+    return b->place2 != ~0ull && place >> GUEST_PAGE_SHIFT == b->place2 >> GUEST_PAGE_SHIFT;
 }
 
-u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n)
+u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n)
 {
     struct soft_vm *vm = v->vm;
-    const u64 page = gpa >> GUEST_PAGE_SHIFT, wanted = lines_of(gpa, n);
+    const u64 page = place >> GUEST_PAGE_SHIFT, wanted = lines_of(place, n);
     u32 *asking = &vm->code_asking[page % ARRAY_SIZE(vm->code_asking)];
     for (;;) {
         u64 old = __atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST);
@@ -181,7 +181,7 @@ u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n)
         if (early)
             soft_request(v, REQ_FLUSH);
         else if (sets && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH))
-            soft_protect_page(v, gpa & ~0xfffull);
+            soft_protect_page(v, place & ~0xfffull);
         const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
         /* A write that wiped the lines out after ours would otherwise have been the last to be noticed. */
         if ((__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & wanted) == wanted)
@@ -199,15 +199,15 @@ static _Noreturn void no_memory(struct soft_vcpu *v)
 
 /* The instruction at lin whose bytes end in another page: fetches both. */
 static enum decode_result decode_crossing(struct soft_vcpu *v, struct decoded *d, const u8 *p, unsigned here, u64 lin,
-                                          u64 *gpa2)
+                                          u64 *place2)
 {
     u8 bytes[16];
     copy_bytes(bytes, p, here);
-    u64 gpa;
-    const u8 *q = soft_fetch_page(v, (lin & ~0xfffull) + 4096, &gpa);
+    u64 place;
+    const u8 *q = soft_fetch_page(v, (lin & ~0xfffull) + 4096, &place);
     if (!q)
         no_memory(v);
-    *gpa2 = gpa;
+    *place2 = place;
     copy_bytes(bytes + here, q, 15 - here);
     return decode(d, bytes, 15, v->bits, v->protected_mode);
 }
@@ -226,7 +226,7 @@ static void lower_ud(struct insn *i, u16 off)
     i->len = 0;
 }
 
-static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, u64 gpa, u32 key)
+static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, u64 place, u32 key)
 {
     struct soft_code *c = v->code;
     if (c->used + sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn) > c->end)
@@ -234,11 +234,11 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     struct block *b = (struct block *)(c->arena + c->used);
     const unsigned offset = lin & 0xfff, limit = 4096 - offset;
     const unsigned most = key & KEY_SINGLE ? 1 : BLOCK_MAX_INSNS;
-    b->gpa = gpa | offset;
-    b->gpa2 = ~0ull;
+    b->place = place | offset;
+    b->place2 = ~0ull;
     b->key = key;
     b->n = 0;
-    b->gen = soft_code_watch(v, b->gpa, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
+    b->gen = soft_code_watch(v, b->place, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
     b->gen2 = 0;
     b->hits = 0;
     b->untranslatable = false;
@@ -252,13 +252,13 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
         if (r == DECODE_MORE && avail < 15) {
             if (b->n)
                 break; /* it gets a block of its own */
-            u64 gpa2;
-            r = decode_crossing(v, &d, p, avail, lin, &gpa2);
+            u64 place2;
+            r = decode_crossing(v, &d, p, avail, lin, &place2);
             if (r == DECODE_OK && d.len > avail) {
-                b->gpa2 = gpa2;
-                b->gen2 = soft_code_watch(v, gpa2, d.len - avail);
+                b->place2 = place2;
+                b->gen2 = soft_code_watch(v, place2, d.len - avail);
                 /* Again, now that a change of either page would be noticed. */
-                r = decode_crossing(v, &d, p, avail, lin, &gpa2);
+                r = decode_crossing(v, &d, p, avail, lin, &place2);
             }
         }
         if (r == DECODE_TOO_LONG) {
@@ -289,51 +289,51 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     lower_end(&b->insn[b->n], (u16)at);
     c->used += sizeof *b + (b->n + 1) * sizeof(struct insn);
     c->used = align_up(c->used, 64);
-    unsigned h = hash_of(c, b->gpa, key);
+    unsigned h = hash_of(c, b->place, key);
     b->next = c->hash[h];
     c->hash[h] = b;
     return b;
 }
 
-const struct block *soft_block_peek(const struct soft_vcpu *v, u64 gpa)
+const struct block *soft_block_peek(const struct soft_vcpu *v, u64 place)
 {
     const u32 key = soft_code_key(v);
-    const struct block *b = v->code->hash[hash_of(v->code, gpa, key)];
-    while (b && (b->gpa != gpa || b->key != key))
+    const struct block *b = v->code->hash[hash_of(v->code, place, key)];
+    while (b && (b->place != place || b->key != key))
         b = b->next;
-    return b && b->gpa2 == ~0ull && soft_block_current(v, b) ? b : NULL;
+    return b && b->place2 == ~0ull && soft_block_current(v, b) ? b : NULL;
 }
 
 static bool still_valid(struct soft_vcpu *v, const struct block *b, u64 lin)
 {
     if (!soft_block_current(v, b))
         return false;
-    if (b->gpa2 == ~0ull)
+    if (b->place2 == ~0ull)
         return true;
-    u64 gpa2;
-    if (!soft_fetch_page(v, (lin & ~0xfffull) + 4096, &gpa2))
+    u64 place2;
+    if (!soft_fetch_page(v, (lin & ~0xfffull) + 4096, &place2))
         return false;
-    return gpa2 == b->gpa2 &&
-           b->gen2 == __atomic_load_n(&v->vm->code_gen[gpa2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    return place2 == b->place2 &&
+           b->gen2 == __atomic_load_n(&v->vm->code_gen[place2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
 }
 
 struct block *soft_block_find(struct soft_vcpu *v, bool single)
 {
     const struct cpu_seg *cs = &v->s.seg[CS];
-    u64 lin = v->rip, gpa;
+    u64 lin = v->rip, place;
     if (v->bits != 64) {
         if (unlikely(v->rip > cs->limit))
             soft_raise_err(v, NULL, VEC_GP, 0);
         lin = (u32)(v->rip + cs->base);
     }
-    const u8 *host = soft_fetch_page(v, lin, &gpa);
+    const u8 *host = soft_fetch_page(v, lin, &place);
     if (!host)
         no_memory(v);
     for (;;) {
         u32 key = soft_code_key(v) | (single ? KEY_SINGLE : 0);
-        struct block *b, **link = &v->code->hash[hash_of(v->code, gpa | (lin & 0xfff), key)];
+        struct block *b, **link = &v->code->hash[hash_of(v->code, place | (lin & 0xfff), key)];
         while ((b = *link) != NULL) {
-            if (b->gpa == (gpa | (lin & 0xfff)) && b->key == key) {
+            if (b->place == (place | (lin & 0xfff)) && b->key == key) {
                 if (still_valid(v, b, lin))
                     break;
                 *link = b->next; /* stale: out of the way */
@@ -342,7 +342,7 @@ struct block *soft_block_find(struct soft_vcpu *v, bool single)
             link = &b->next;
         }
         if (!b) {
-            b = block_decode(v, lin, host, gpa, key);
+            b = block_decode(v, lin, host, place, key);
             if (unlikely(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) { /* the page may still be open to us */
                 soft_drop_writable(v);
                 if (!still_valid(v, b, lin))

@@ -10,8 +10,8 @@
  * writable: the processor that decodes asks the others to drop such entries
  * (REQ_FLUSH), and they declare stale what they could have overwritten before they did.
  *
- * "gpa" here and in the translator is a place in guest memory (memory.h), not an address: code stays known while the
- * guest moves what it sees of it, and is found overwritten through whichever address.
+ * By place, not by guest-physical address: code stays known while the guest moves what it sees of it, and is found
+ * overwritten through whichever address.
  */
 #ifndef LODGE_ENGINE_SOFT_BLOCK_H
 #define LODGE_ENGINE_SOFT_BLOCK_H
@@ -19,8 +19,8 @@
 #include "engine/soft/soft.h"
 
 struct block {
-    u64 gpa;        /* of the first byte */
-    u64 gpa2;       /* page of the rest of an instruction that crosses, else ~0 */
+    u64 place;      /* of the first byte */
+    u64 place2;     /* page of the rest of an instruction that crosses, else ~0 */
     u32 gen, gen2;  /* of the pages when decoded */
     u32 key;        /* code mode, single */
     u16 bytes, n;   /* length in guest bytes, instructions */
@@ -48,7 +48,7 @@ static inline u64 soft_code_name(const struct soft_vcpu *v, u64 rip)
 
 static inline bool soft_block_current(const struct soft_vcpu *v, const struct block *b)
 {
-    return b->gen == __atomic_load_n(&v->vm->code_gen[b->gpa >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    return b->gen == __atomic_load_n(&v->vm->code_gen[b->place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
 }
 
 /*
@@ -95,38 +95,38 @@ static inline bool soft_block_overwritten(const struct soft_vcpu *v)
 {
     const struct block *b = v->block;
     return !soft_block_current(v, b) ||
-           (b->gpa2 != ~0ull &&
-            b->gen2 != __atomic_load_n(&v->vm->code_gen[b->gpa2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED));
+           (b->place2 != ~0ull &&
+            b->gen2 != __atomic_load_n(&v->vm->code_gen[b->place2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED));
 }
 
-/* n bytes at gpa (one page) have been written, or (not enough by itself) are about to be. */
-void soft_code_written_slow(struct soft_vcpu *v, u64 gpa, u64 n);
-static inline void soft_code_written(struct soft_vcpu *v, u64 gpa, u64 n)
+/* n bytes at place (one page) have been written, or (not enough by itself) are about to be. */
+void soft_code_written_slow(struct soft_vcpu *v, u64 place, u64 n);
+static inline void soft_code_written(struct soft_vcpu *v, u64 place, u64 n)
 {
-    u64 page = gpa >> GUEST_PAGE_SHIFT;
+    u64 page = place >> GUEST_PAGE_SHIFT;
     if (page < v->vm->pages && unlikely(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_RELAXED)))
-        soft_code_written_slow(v, gpa, n);
+        soft_code_written_slow(v, place, n);
 }
 /* The same after a device's store of any length, on any thread. */
-void soft_code_written_by_device(struct soft_vm *vm, u64 gpa, u64 n);
+void soft_code_written_by_device(struct soft_vm *vm, u64 place, u64 n);
 /* After the store: whoever decodes from here on sees it, or we see that he watches. */
-static inline void soft_code_stored(struct soft_vcpu *v, u64 gpa, u64 n)
+static inline void soft_code_stored(struct soft_vcpu *v, u64 place, u64 n)
 {
     if (v->vm->cfg.cpus > 1)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    soft_code_written(v, gpa, n);
+    soft_code_written(v, place, n);
 }
 /* The store comes after this returns, with the instruction: between blocks it is looked at again. One instruction has
    two such stores pending at most (a locked operand in two pages). */
-static inline void soft_code_written_later(struct soft_vcpu *v, u64 gpa, u64 n)
+static inline void soft_code_written_later(struct soft_vcpu *v, u64 place, u64 n)
 {
-    const u64 page = gpa >> GUEST_PAGE_SHIFT;
+    const u64 page = place >> GUEST_PAGE_SHIFT;
     if (v->vm->cfg.cpus == 1 || page >= v->vm->pages)
         return;
     if (v->written[0].n)
-        soft_code_stored(v, v->written[0].gpa, v->written[0].n);
+        soft_code_stored(v, v->written[0].place, v->written[0].n);
     v->written[0] = v->written[1];
-    v->written[1].gpa = gpa;
+    v->written[1].place = place;
     v->written[1].n = n;
     v->poll = 1;
 }
@@ -135,18 +135,18 @@ static inline void soft_code_settle(struct soft_vcpu *v)
 {
     for (unsigned k = 0; k < 2; k++)
         if (v->written[k].n) {
-            soft_code_stored(v, v->written[k].gpa, v->written[k].n);
+            soft_code_stored(v, v->written[k].place, v->written[k].n);
             v->written[k].n = 0;
         }
 }
 
 /* From here on a write to the 64-byte lines is noticed by every processor. Returns the generation to decode under. */
-u32 soft_code_watch(struct soft_vcpu *v, u64 gpa, u64 n);
-/* The block decoded at gpa for the present mode if it is current; NULL. */
-const struct block *soft_block_peek(const struct soft_vcpu *v, u64 gpa);
+u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n);
+/* The block decoded at place for the present mode if it is current; NULL. */
+const struct block *soft_block_peek(const struct soft_vcpu *v, u64 place);
 
 /* Would writing there change code of the block that runs? */
-bool soft_code_hits_block(const struct soft_vcpu *v, u64 gpa, u64 n);
+bool soft_code_hits_block(const struct soft_vcpu *v, u64 place, u64 n);
 
 /* What guest-physical addresses mean may have changed (REQ_REMAP, served here): TLB and what RIPs lead to are forgotten.
    Inside an instruction: none of those decoded behind it is executed. */

@@ -259,7 +259,7 @@ enum run_result soft_run(struct soft_vcpu *v)
             b = j->block;
         } else {
             b = soft_block_find(v, false);
-            if (b->gpa2 == ~0ull && !(b->key & KEY_SINGLE)) {
+            if (b->place2 == ~0ull && !(b->key & KEY_SINGLE)) {
                 j->name = name;
                 j->key = v->jc_key;
                 j->block = b;

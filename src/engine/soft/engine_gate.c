@@ -439,12 +439,12 @@ void soft_trace_exec(struct soft_vcpu *v, const struct block *b)
 {
     trace_state(v);
     u8 code[16] = {0};
-    unsigned len = b->insn[0].len, here = MIN(len, 4096 - (unsigned)(b->gpa & 0xfff));
+    unsigned len = b->insn[0].len, here = MIN(len, 4096 - (unsigned)(b->place & 0xfff));
     u64 left;
-    const u8 *p = memory_at(v->vm->cfg.memory, b->gpa, &left);
+    const u8 *p = memory_at(v->vm->cfg.memory, b->place, &left);
     if (p)
         memcpy(code, p, here);
-    p = len > here ? memory_at(v->vm->cfg.memory, b->gpa2 & ~0xfffull, &left) : NULL;
+    p = len > here ? memory_at(v->vm->cfg.memory, b->place2 & ~0xfffull, &left) : NULL;
     if (p)
         memcpy(code + here, p, len - here);
     v->vm->cfg.trace->exec(v->vm->cfg.trace->ctx, v->id, &v->s, code, len, v->bits);

@@ -163,7 +163,7 @@ struct soft_vcpu {
     u64 jc_cs;                  /* what CS's base adds to the name of a RIP; 0 in 64-bit mode */
     u32 jc_cs_limit;            /* of the legacy CS */
     struct block *block;        /* the one that runs */
-    struct { u64 gpa, n; } written[2]; /* what an instruction writes that may be code: soft_code_written_later */
+    struct { u64 place, n; } written[2]; /* what an instruction writes that may be code: soft_code_written_later */
     u64 stack_floor;            /* below it no block follows another without the run loop */
 
     /* The rest of the architecture: gpr, rip, rflags here are stale while running (kept above). */

@@ -27,16 +27,16 @@ void jit_unlock(struct jit *j)
     __atomic_store_n(&j->lock, 0, __ATOMIC_RELEASE);
 }
 
-static unsigned hash_of(u64 rip, u64 gpa, u32 key)
+static unsigned hash_of(u64 rip, u64 place, u32 key)
 {
-    return (unsigned)(((rip ^ gpa << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 48);
+    return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 48);
 }
 _Static_assert(JIT_HASH == 1 << 16, "hash_of yields 16 bits");
 
-struct trans *jit_find(struct jit *j, u64 rip, u64 gpa, u64 gpa2, u32 key)
+struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key)
 {
-    struct trans *t = __atomic_load_n(&j->hash[hash_of(rip, gpa, key)], __ATOMIC_ACQUIRE);
-    while (t && (t->rip != rip || t->gpa != gpa || t->gpa2 != gpa2 || t->key != key || t->retired))
+    struct trans *t = __atomic_load_n(&j->hash[hash_of(rip, place, key)], __ATOMIC_ACQUIRE);
+    while (t && (t->rip != rip || t->place != place || t->place2 != place2 || t->key != key || t->retired))
         t = __atomic_load_n(&t->hash_next, __ATOMIC_ACQUIRE);
     return t;
 }
@@ -83,21 +83,21 @@ static bool all_passed(struct soft_vcpu *v, u64 epoch)
 
 /* ---- numbers of pages --------------------------------------------------------- */
 
-enum { PAGE_USED = 1, PAGE_USER = 2, PAGE_DYING = 4 }; /* in jit_page.gpa */
+enum { PAGE_USED = 1, PAGE_USER = 2, PAGE_DYING = 4 }; /* in jit_page.place */
 
-/* A number for guest page lin, mapped to gpa; 0: there are no more at present. */
-u32 jit_page_id(struct jit *j, u64 lin, u64 gpa, bool user)
+/* A number for guest page lin, mapped to place; 0: there are no more at present. */
+u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user)
 {
-    const u64 key = gpa | PAGE_USED | (user ? PAGE_USER : 0);
-    u32 h = (u32)(((lin ^ gpa << 24 ^ (u64)user << 63) * 0x9e3779b97f4a7c15ull) >> 40), free = 0;
+    const u64 key = place | PAGE_USED | (user ? PAGE_USER : 0);
+    u32 h = (u32)(((lin ^ place << 24 ^ (u64)user << 63) * 0x9e3779b97f4a7c15ull) >> 40), free = 0;
     for (unsigned n = 0; n < 64; n++, h++) {
         const u32 k = h % JIT_PAGE_IDS;
         struct jit_page *p = &j->page_id[k];
-        if (p->lin == lin && (p->gpa & ~(u64)PAGE_DYING) == key) {
-            p->gpa = key;
+        if (p->lin == lin && (p->place & ~(u64)PAGE_DYING) == key) {
+            p->place = key;
             return k;
         }
-        if (!p->gpa && !free)
+        if (!p->place && !free)
             free = k; /* never 0 */
     }
     if (!free) {
@@ -118,7 +118,7 @@ static void sweep_pages(struct soft_vcpu *v)
         if (!all_passed(v, j->sweep))
             return;
         for (u32 k = 0; k < JIT_PAGE_IDS; k++)
-            if (j->page_id[k].gpa & PAGE_DYING) {
+            if (j->page_id[k].place & PAGE_DYING) {
                 j->page_id[k] = (struct jit_page){ 0 };
                 j->npages--;
             }
@@ -127,13 +127,13 @@ static void sweep_pages(struct soft_vcpu *v)
     if (likely(!j->crowded && j->npages < JIT_PAGE_IDS / 4 * 3) || j->made - j->swept < EVERY)
         return;
     for (u32 k = 0; k < JIT_PAGE_IDS; k++)
-        if (j->page_id[k].gpa)
-            j->page_id[k].gpa |= PAGE_DYING;
+        if (j->page_id[k].place)
+            j->page_id[k].place |= PAGE_DYING;
     for (u32 k = 0; k < j->nseg; k++)
         for (const struct trans *t = j->seg[k].first; t; t = t->seg_next)
             if (!t->retired) {
-                j->page_id[t->page_id].gpa &= ~(u64)PAGE_DYING;
-                j->page_id[t->page_id2].gpa &= ~(u64)PAGE_DYING;
+                j->page_id[t->page_id].place &= ~(u64)PAGE_DYING;
+                j->page_id[t->page_id2].place &= ~(u64)PAGE_DYING;
             }
     j->crowded = false;
     j->swept = j->made;
@@ -182,7 +182,7 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     if (l->to == to || l->from->retired || to->retired || (l->check && !to->page_id))
         return;
     /* Within a page the target is where the code comes from. */
-    if (!l->check && (l->from->gpa ^ to->gpa) >= 4096)
+    if (!l->check && (l->from->place ^ to->place) >= 4096)
         return;
     /* Who has passed the check for the former target must not meet the jump to this one. */
     if (l->check && (l->to || !quiet_since(v, l->quiet))) {
@@ -212,13 +212,14 @@ void *jit_data(struct jit *j, u64 n)
 void jit_add(struct jit *j, struct trans *t)
 {
     struct jit_segment *s = &j->seg[j->open];
-    struct trans **page = &j->page[(t->gpa >> 12) % JIT_PAGE_BUCKETS], **hash = &j->hash[hash_of(t->rip, t->gpa, t->key)];
+    struct trans **page = &j->page[(t->place >> 12) % JIT_PAGE_BUCKETS];
+    struct trans **hash = &j->hash[hash_of(t->rip, t->place, t->key)];
     t->seg_next = s->first;
     __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
     t->page_next = *page;
     *page = t;
-    if (t->gpa2 != ~0ull) {
-        struct trans **page2 = &j->page2[(t->gpa2 >> 12) % JIT_PAGE_BUCKETS];
+    if (t->place2 != ~0ull) {
+        struct trans **page2 = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS];
         t->page2_next = *page2;
         *page2 = t;
     }
@@ -247,17 +248,18 @@ u32 jit_key32(const struct soft_vcpu *v)
 /* Nobody gets to it any more but who is in it. */
 static void retire(struct jit *j, struct trans *t)
 {
-    for (struct trans **p = &j->hash[hash_of(t->rip, t->gpa, t->key)]; *p; p = &(*p)->hash_next)
+    for (struct trans **p = &j->hash[hash_of(t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
         if (*p == t) {
             __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
             break;
         }
-    for (struct trans **p = &j->page[(t->gpa >> 12) % JIT_PAGE_BUCKETS]; *p; p = &(*p)->page_next)
+    for (struct trans **p = &j->page[(t->place >> 12) % JIT_PAGE_BUCKETS]; *p; p = &(*p)->page_next)
         if (*p == t) {
             *p = t->page_next;
             break;
         }
-    for (struct trans **p = &j->page2[(t->gpa2 >> 12) % JIT_PAGE_BUCKETS]; *p && t->gpa2 != ~0ull; p = &(*p)->page2_next)
+    for (struct trans **p = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS]; *p && t->place2 != ~0ull;
+         p = &(*p)->page2_next)
         if (*p == t) {
             *p = t->page2_next;
             break;
@@ -281,12 +283,12 @@ void soft_jit_retire_page(struct soft_vm *vm, u64 page)
     jit_lock(j, true);
     for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page_next;
-        if (t->gpa >> 12 == page)
+        if (t->place >> 12 == page)
             retire(j, t);
     }
     for (struct trans *t = j->page2[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page2_next;
-        if (t->gpa2 >> 12 == page)
+        if (t->place2 >> 12 == page)
             retire(j, t);
     }
 }
@@ -425,7 +427,7 @@ void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
     left = 0;
     for (u32 k = 0; k < v->jit_nmapped; k++) {
         const u32 id = v->jit_mapped_log[k];
-        const u32 of = v->jit->page_id[id].gpa >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
+        const u32 of = v->jit->page_id[id].place >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
         if (contexts & of)
             v->jit_mapped[id] = 0;
         else
@@ -464,17 +466,17 @@ static void note(struct soft_vcpu *v, struct trans *t)
 static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t)
 {
     struct jit *j = v->jit;
-    u64 gpa;
-    const u8 *page = soft_fetch_page(v, v->rip, &gpa); /* before the lock: it may fault */
+    u64 place;
+    const u8 *page = soft_fetch_page(v, v->rip, &place); /* before the lock: it may fault */
     if (!jit_lock(j, false))
         return t;
     jit_link(v, l, t);
     struct trans *from = l->from;
     bool back = false;
-    if (l->to == t && !l->check && from != t && !from->merged && !t->merged && b->gpa2 == ~0ull)
+    if (l->to == t && !l->check && from != t && !from->merged && !t->merged && b->place2 == ~0ull)
         for (u32 k = 0; k < t->nlinks && !back; k++)
             back = t->link[k].to == from;
-    if (back && page && gpa == (b->gpa & ~0xfffull) && jit_room(v)) {
+    if (back && page && place == (b->place & ~0xfffull) && jit_room(v)) {
         struct trans *whole = jit_translate(v, b, v->rip, page, NULL, true);
         if (whole) {
             if (unlikely(v->vm->cfg.trace))
@@ -505,7 +507,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         soft_jit_clear_lookup(v, BIT(v->tlb_ctx));
         v->jit_mode[v->tlb_ctx] = key & JIT_MODE;
     }
-    struct trans *t = jit_find(j, v->rip, b->gpa, b->gpa2, key);
+    struct trans *t = jit_find(j, v->rip, b->place, b->place2, key);
     if (!t) {
         if (b->hits < j->hot) {
             b->hits++;
@@ -514,13 +516,13 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         if (b->untranslatable)
             return false;
         /* Before the lock: they may fault. */
-        u64 gpa, gpa2 = ~0ull;
-        const u8 *page = soft_fetch_page(v, v->rip, &gpa), *page2 = NULL;
-        if (b->gpa2 != ~0ull)
-            page2 = soft_fetch_page(v, (v->rip & ~0xfffull) + 4096, &gpa2);
-        if (!page || gpa != (b->gpa & ~0xfffull) || gpa2 != b->gpa2 || !jit_lock(j, false))
+        u64 place, place2 = ~0ull;
+        const u8 *page = soft_fetch_page(v, v->rip, &place), *page2 = NULL;
+        if (b->place2 != ~0ull)
+            page2 = soft_fetch_page(v, (v->rip & ~0xfffull) + 4096, &place2);
+        if (!page || place != (b->place & ~0xfffull) || place2 != b->place2 || !jit_lock(j, false))
             return false;
-        t = jit_find(j, v->rip, b->gpa, b->gpa2, key);
+        t = jit_find(j, v->rip, b->place, b->place2, key);
         if (!t && jit_room(v)) {
             const u64 since = __builtin_ia32_rdtsc();
             t = jit_translate(v, b, v->rip, page, page2, false);

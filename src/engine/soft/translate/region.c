@@ -271,7 +271,7 @@ static bool watch(struct region *r, unsigned off, unsigned n)
     u64 lines = (~0ull >> (63 - ((last >> 6) - (off >> 6)))) << (off >> 6);
     if (!(lines & ~r->watched))
         return true;
-    u32 gen = soft_code_watch(r->v, r->gpa | off, last - off + 1);
+    u32 gen = soft_code_watch(r->v, r->place | off, last - off + 1);
     if (r->watched && gen != r->gen)
         return false;
     r->gen = gen;
@@ -332,9 +332,9 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
    is linked to, unless that cuts a loop in two (whole). */
 static bool belongs(struct region *r, unsigned off)
 {
-    const struct block *b = soft_block_peek(r->v, r->gpa | off);
+    const struct block *b = soft_block_peek(r->v, r->place | off);
     return b && b->hits >= r->v->jit->hot / 4 &&
-           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->gpa | off, ~0ull, r->key));
+           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->place | off, ~0ull, r->key));
 }
 
 /* The one instruction that begins in the page and ends in the next. */
@@ -343,7 +343,7 @@ static bool discover_crossing(struct region *r)
     struct rinsn *i = &r->insn[0];
     const unsigned off = r->rip & 0xfff, here = 4096 - off;
     u8 bytes[15];
-    if (!watch(r, off, here) || soft_code_watch(r->v, r->crossing->gpa2, 15 - here) != r->crossing->gen2)
+    if (!watch(r, off, here) || soft_code_watch(r->v, r->crossing->place2, 15 - here) != r->crossing->gen2)
         return false;
     for (unsigned k = 0; k < 15; k++)
         bytes[k] = k < here ? r->page[off + k] : r->page2[k - here];

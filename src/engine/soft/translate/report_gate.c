@@ -38,7 +38,8 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
             data[k] = (struct engine_data){ off, d->span[k].size, ((const struct jit_site *)at)->insn, of_link };
         }
         const struct engine_translation x = {
-            .rip = t->rip, .gpa = t->gpa, .bits = v->bits, .host = t->entry, .host_at = t->code, .host_size = t->size,
+            .rip = t->rip, .place = t->place, .bits = v->bits,
+            .host = t->entry, .host_at = t->code, .host_size = t->size,
             .ninsns = t->ntinsns, .insn = insn, .nlinks = t->nlinks, .link = link, .ndata = d->n, .data = data,
         };
         trace->translation(trace->ctx, v->id, &x);

@@ -124,8 +124,8 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     /* STI is told that a block ends: its shadow, if it casts one, is the run loop's. */
     l->pair[1].fn = l->mnemonic == M_STI ? op_end : op_fell_through;
     l->pair[1].off = (u16)len;
-    l->block.gpa = (t->gpa & ~0xfffull) | t->tinsn[k].off;
-    l->block.gpa2 = ~0ull;
+    l->block.place = (t->place & ~0xfffull) | t->tinsn[k].off;
+    l->block.place2 = ~0ull;
     l->block.gen = t->gen;
     l->block.key = (u32)(v->jc_key & 15);
     l->block.bytes = (u16)len;

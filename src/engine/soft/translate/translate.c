@@ -2051,9 +2051,9 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
 {
     struct jit *j = v->jit;
     struct region *r = &j->region;
-    const u64 gpa = b->gpa;
+    const u64 place = b->place;
     r->rip = rip;
-    r->gpa = gpa & ~0xfffull;
+    r->place = place & ~0xfffull;
     r->crossing = page2 ? b : NULL;
     r->page2 = page2;
     r->most = most;
@@ -2066,16 +2066,16 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     struct trans *x = jit_data(j, sizeof *x);
     zero_bytes(x, sizeof *x);
     x->rip = rip;
-    x->gpa = gpa;
+    x->place = place;
     x->merged = whole;
-    x->gpa2 = b->gpa2;
+    x->place2 = b->place2;
     x->gen2 = b->gen2;
     if (page2)
-        x->page_id2 = jit_page_id(j, (rip & ~0xfffull) + 4096, b->gpa2, v->cpl == 3);
+        x->page_id2 = jit_page_id(j, (rip & ~0xfffull) + 4096, b->place2, v->cpl == 3);
     x->key = r->key;
     x->gen = r->gen;
     x->serial = ++j->serial;
-    x->page_id = jit_page_id(j, rip & ~0xfffull, gpa & ~0xfffull, v->cpl == 3);
+    x->page_id = jit_page_id(j, rip & ~0xfffull, place & ~0xfffull, v->cpl == 3);
     t->v = v, t->j = j, t->r = r, t->t = x;
     t->e = (struct emit){ j->rw + align_up(seg->code, 16), j->rw + seg->code_end, j->rx - j->rw };
     j->data_in_code.n = 0;
@@ -2131,7 +2131,8 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     x->size = (u32)(e->p - x->entry);
     const u64 need = t->ntinsn * sizeof(struct tinsn) + t->nlink * sizeof(struct link) + t->nbytes + 64;
     if (t->failed || emit_full(e) || x->size > JIT_REGION_MAX || seg->data + need > seg->data_end ||
-        soft_code_watch(v, gpa, 1) != r->gen || (page2 && (!x->page_id2 || soft_code_watch(v, b->gpa2, 1) != b->gen2))) {
+        soft_code_watch(v, place, 1) != r->gen ||
+        (page2 && (!x->page_id2 || soft_code_watch(v, b->place2, 1) != b->gen2))) {
         seg->data = data_mark;
         return NULL;
     }

@@ -21,7 +21,7 @@
  * A guest CALL is a host CALL, and a guest RET a host RET with the guest's return address in r10: where it lands it is
  * compared with the address that belongs there. Whatever leaves translated code empties that stack.
  *
- * A translation is for one RIP, one guest-physical place and one mode (jc_key's low byte). It is valid as its page's
+ * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as its page's
  * generation is (block.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
  * translations (cache.c): who writes holds jit.lock, who runs them holds nothing.
  */
@@ -63,8 +63,8 @@ struct tinsn {
 };
 
 struct trans {
-    u64 rip, gpa;
-    u64 gpa2;      /* page of the rest of an instruction that crosses into it (then the only one), else ~0 */
+    u64 rip, place;
+    u64 place2;      /* page of the rest of an instruction that crosses into it (then the only one), else ~0 */
     u32 key, gen, gen2;
     u32 page_id2;
     u32 serial;    /* no two translations ever have the same */
@@ -120,7 +120,7 @@ struct rblock {
 };
 struct region {
     struct soft_vcpu *v;
-    u64 rip, gpa;
+    u64 rip, place;
     const u8 *page;     /* the guest's */
     const struct block *crossing; /* the instruction that reaches into another page, which is all there is; or NULL */
     const u8 *page2;
@@ -156,7 +156,7 @@ struct jit {
     u32 npages;
     bool crowded;        /* a page got no number */
     u64 sweep, swept;    /* unused numbers are free once all have passed this epoch, 0: none; jit.made when last looked for */
-    struct jit_page { u64 lin, gpa; } page_id[JIT_PAGE_IDS]; /* a code page as mapped; open hashing */
+    struct jit_page { u64 lin, place; } page_id[JIT_PAGE_IDS]; /* a code page as mapped; open hashing */
     void *workspace;
     u16 hot, hot_least; /* runs in the interpreter before a block is translated; if the cache were large */
     u64 window, busy, window_evicted; /* time stamp when the costs were last looked at; since: spent on translating */
@@ -269,14 +269,14 @@ static inline u32 jit_key(const struct soft_vcpu *v)
 enum { JIT_MODE = ~0xf0 };
 bool jit_lock(struct jit *j, bool wait);
 void jit_unlock(struct jit *j);
-struct trans *jit_find(struct jit *j, u64 rip, u64 gpa, u64 gpa2, u32 key);
+struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key);
 struct trans *jit_by_code(struct jit *j, u64 pc);
 bool jit_room(struct soft_vcpu *v); /* in the open segment for one more region */
 void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
 void jit_unlink(struct jit *j, struct link *l);
-u32 jit_page_id(struct jit *j, u64 lin, u64 gpa, bool user);
+u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user);
 
 /* region.c */
 bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page);
