@@ -422,7 +422,7 @@ static int import(const struct image_options *o, const char *file)
     if (r)
         return failed(r, &err);
     printf("The image %s is ready: %llu MiB%s.\n", image.name, (unsigned long long)(image.allocated >> 20),
-           image.kernel[0] ? "" : "; no kernel was found in it, \"lodge run\" needs one with --kernel");
+           image.kernel[0] ? "" : "; no kernel was found in it: \"lodge run\" starts it by its boot loader");
     return STATUS_OK;
 }
 

@@ -476,9 +476,15 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         r = image_find(m->image, image, err);
     if (r)
         return r;
+    if (!c->kernel && !c->firmware && !image->kernel[0])
+        c->firmware = "bios";
+    if (c->firmware && !strcmp(c->firmware, "uefi") && !c->firmware_vars && m->keep) {
+        char *vars;
+        if (asprintf(&vars, "%s/uefi.vars", m->dir) < 0)
+            return error_set(err, ENOMEM, "out of memory");
+        c->firmware_vars = vars;
+    }
     if (!c->kernel && !c->firmware) {
-        if (!image->kernel[0])
-            return error_set(err, EINVAL, "image %s brings no kernel; give one with --kernel (and --initrd)", image->name);
         c->kernel = image->kernel;
         c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
         char *append, size[32]; /* append and net: as argv, for as long as the process */

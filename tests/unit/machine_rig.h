@@ -74,8 +74,8 @@ static const struct engine_machine *ops = &machine_engine_ops;
 static inline u64 in(struct rig *r, u16 port, unsigned size) { return ops->port_read(r->m, port, size); }
 static inline void out(struct rig *r, u16 port, unsigned size, u64 value) { ops->port_write(r->m, port, size, value); }
 
-/* plug: called before the reset; or NULL. */
-static inline void rig_new_kind(struct rig *r, enum machine_kind kind, void (*plug)(struct rig *r))
+/* plug: called before the reset; or NULL. fw: it starts instead of a kernel; or NULL. */
+static inline void rig_new_firmware(struct rig *r, enum machine_kind kind, struct firmware *fw, void (*plug)(struct rig *r))
 {
     static const u32 kernel[16] = { 0x1badb002, 0x10000, -(0x1badb002u + 0x10000), 0x100000, 0x100000, 0, 0, 0x100020 };
     struct error err = { "" };
@@ -83,17 +83,23 @@ static inline void rig_new_kind(struct rig *r, enum machine_kind kind, void (*pl
     r->loop = loop_new();
     r->cpuid = (struct cpuid_table){ .cpus = 2, .tsc_khz = 2000000, .phys_bits = 40, .lin_bits = 48 };
     struct machine_config c = {
-        .kind = kind, .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r
+        .kind = kind, .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r,
+        .firmware = fw, .boot = { .n = 2, .what = { MACHINE_BOOT_CDROM, MACHINE_BOOT_DISK } },
     };
     r->m = machine_new(&c, &err);
     for (int i = 0; i < 2; i++)
         r->vcpu[i] = aligned_alloc(64, (sizeof *r->vcpu[i] + 63) & ~63ul), memset(r->vcpu[i], 0, sizeof *r->vcpu[i]);
-    CHECK_EQ(machine_connect(r->m, &fake, NULL, r->vcpu, &err), 0);
     if (plug)
         plug(r);
+    CHECK_EQ(machine_connect(r->m, &fake, NULL, r->vcpu, &err), 0);
     r->fd = open_memfd(kernel, sizeof kernel, r->path, sizeof r->path);
-    r->boot = boot_open(&(struct boot_params){ r->path, NULL, NULL }, &err);
+    r->boot = fw ? NULL : boot_open(&(struct boot_params){ r->path, NULL, NULL }, &err);
     CHECK_EQ(machine_reset(r->m, r->boot, &err), 0);
+}
+
+static inline void rig_new_kind(struct rig *r, enum machine_kind kind, void (*plug)(struct rig *r))
+{
+    rig_new_firmware(r, kind, NULL, plug);
 }
 
 static inline void rig_free(struct rig *r)
