@@ -51,6 +51,13 @@ _lodge()
     ssh | screenshot | screen | sendkey | type)
         [ "$COMP_CWORD" = 2 ] && _lodge_offer "$(_lodge_names vms)" || _lodge_offer "$(_lodge_words "$verb")"
         ;;
+    media)
+        case $COMP_CWORD in
+        2) _lodge_offer "$(_lodge_names vms)" ;;
+        3) _lodge_offer cdrom0 cdrom1 cdrom2 cdrom3 floppy0 floppy1 ;;
+        *) _lodge_offer none --force --readonly && _lodge_files ;;
+        esac
+        ;;
     cp)
         compopt -o nospace 2>/dev/null
         _lodge_offer "$(_lodge_names vms | sed 's/$/:/')"
@@ -64,7 +71,8 @@ _lodge()
         --net) compopt -o nospace 2>/dev/null; _lodge_offer user tap: switch: none ;;
         --serial | --console | --parallel) compopt -o nospace 2>/dev/null; _lodge_offer stdio null file: unix: ;;
         --trace) _lodge_offer exec exceptions io mmio jit ;;
-        --kernel | --initrd | --disk | --cdrom | --floppy | --share | --vsock) _lodge_files ;;
+        --display) compopt -o nospace 2>/dev/null; _lodge_offer none vnc: vnc:127.0.0.1: vnc:unix: ;;
+        --kernel | --initrd | --disk | --cdrom | --floppy | --share | --vsock | --api-socket) _lodge_files ;;
         --append | --balloon | --boot | --code-cache | --cpu | --cpus | --disk-size | --memory | --ssh-port) ;;
         *) _lodge_offer "$(_lodge_names images)" "$(_lodge_words run)" ;;
         esac
