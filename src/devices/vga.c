@@ -241,6 +241,8 @@ void vga_port_write(struct vga *v, u32 port, u8 value)
     default:
         break;
     }
+    if (port >= PORT_MISC && port <= PORT_GFX_DATA)
+        vga_window_map(v);
 }
 
 static u64 ports_read(void *dev, u64 offset, unsigned size)
@@ -282,6 +284,7 @@ void vga_reset(struct vga *v)
     v->latch = 0;
     v->retrace_seen = clock_ns();
     vbe_reset(v);
+    vga_window_map(v);
     pthread_mutex_unlock(&v->lock);
 }
 
@@ -292,7 +295,7 @@ void vga_init(struct vga *v, const struct vga_config *c)
     v->vram = c->vram->host;
     v->vram_size = (u32)c->vram->size;
     v->memory = c->memory;
-    v->place = c->vram->place;
+    v->vram_piece = c->vram;
     v->display = c->display;
     vga_pci_init(v, c);
     vga_reset(v);
@@ -326,6 +329,7 @@ static int loaded(void *obj, struct error *err)
     v->crtc_index &= 0x3f;
     v->retrace_seen = clock_ns();
     vbe_sanitize(v);
+    vga_window_map(v);
     pthread_mutex_unlock(&v->lock);
     return 0;
 }

@@ -63,7 +63,9 @@ struct vga {
     u8 *vram;
     u32 vram_size;
     struct memory *memory;
-    u64 place;           /* of video memory */
+    const struct memory_piece *vram_piece;
+    bool mapped;         /* the window is a region of memory ... */
+    u32 mapped_from;     /* ... that shows video memory from here on */
     struct vga_registers r;
     u8 feature;          /* Feature Control */
     u8 enable;           /* Video Subsystem Enable, 3C3h */
@@ -82,7 +84,7 @@ struct vga {
 };
 
 struct vga_config { /* all borrowed */
-    struct memory *memory;           /* to be told what the window wrote; or NULL */
+    struct memory *memory;           /* where the window is; or NULL: nowhere but in the handlers */
     const struct memory_piece *vram; /* a power of two, at least 256 KiB */
     const struct memory_piece *rom;  /* a power of two; or NULL */
     struct display *display;         /* where it draws, or NULL */

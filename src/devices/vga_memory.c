@@ -4,6 +4,9 @@
  * read modes of the graphics controller.
  *
  * All four planes are worked on at once: plane p is in bits 8p+7:8p of a u32, as it is in video memory.
+ *
+ * Where the window is a plain view of video memory (mode 13h, a bank of DISPI) it is a region of guest memory, and no access
+ * comes here; reads then leave the latches as they are.
  */
 #include <string.h>
 
@@ -143,6 +146,39 @@ static u32 write_byte(struct vga *v, u32 a, u8 b)
 
 /* ---- the window ---- */
 
+/* Is the window at A0000h a plain view of 64 KiB, from which byte on? */
+static bool linear(const struct vga *v, u32 *from)
+{
+    const struct vga_registers *r = &v->r;
+
+    *from = 0;
+    if (!v->memory || !(v->enable & 1) || !(r->misc & OUTPUT_ENABLE_RAM))
+        return false;
+    if (vbe_enabled(r)) {
+        *from = bank(v);
+        return banked(v);
+    }
+    return (r->seq[SEQ_MEMORY_MODE] & MEMORY_CHAIN_4) && r->seq[SEQ_MAP_MASK] == 0xf && (r->gfx[GFX_MISC] & 0xc) == 4 &&
+           !(r->gfx[GFX_MODE] & (MODE_WRITE | MODE_READ_COMPARE)) && !r->gfx[GFX_ENABLE_SET_RESET] &&
+           !r->gfx[GFX_DATA_ROTATE] && r->gfx[GFX_BIT_MASK] == 0xff;
+}
+
+void vga_window_map(struct vga *v)
+{
+    u32 from;
+    bool is = linear(v, &from);
+
+    if (is == v->mapped && (!is || from == v->mapped_from))
+        return;
+    if (!is)
+        memory_unmap(v->memory, VGA_WINDOW_BASE);
+    else if (v->mapped ? memory_remap(v->memory, VGA_WINDOW_BASE, v->vram_piece, from, false)
+                       : memory_map(v->memory, VGA_WINDOW_BASE, BANK_SIZE, v->vram_piece, from, false))
+        is = v->mapped; /* no room for a region: the handlers will do; or, never, no such piece */
+    v->mapped = is;
+    v->mapped_from = from;
+}
+
 static u64 window_read(void *dev, u64 offset, unsigned size)
 {
     struct vga *v = dev;
@@ -178,7 +214,7 @@ static void window_write(void *dev, u64 offset, unsigned size, u64 value)
         last = MAX(last, at);
     }
     if (v->memory && first <= last)
-        memory_place_written(v->memory, v->place + first, MIN(last + 4, v->vram_size) - first);
+        memory_place_written(v->memory, v->vram_piece->place + first, MIN(last + 4, v->vram_size) - first);
     pthread_mutex_unlock(&v->lock);
 }
 

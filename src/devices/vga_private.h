@@ -40,6 +40,9 @@ static inline u32 vga_vertical_display_end(const struct vga_registers *r)
     return r->crtc[CRTC_VERTICAL_DISPLAY_END] | (o & 2u) << 7 | (o & 0x40u) << 3;
 }
 
+/* vga_memory.c, after a register changed; the lock is held. */
+void vga_window_map(struct vga *v);
+
 /* vga_vbe.c; the lock is held. */
 static inline bool vbe_enabled(const struct vga_registers *r) { return r->vbe[VBE_DISPI_INDEX_ENABLE] & VBE_DISPI_ENABLED; }
 static inline u32 vbe_bpp(const struct vga_registers *r) { return r->vbe[VBE_DISPI_INDEX_BPP]; }

@@ -99,6 +99,7 @@ static void vbe_write(struct vga *v, u32 index, u16 value)
     default: /* VIRT_HEIGHT and the memory's size follow */
         break;
     }
+    vga_window_map(v);
 }
 
 void vbe_reset(struct vga *v)

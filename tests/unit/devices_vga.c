@@ -22,7 +22,8 @@ struct rig {
     struct display *d;
     struct vga v;
     u8 *vram;
-    struct memory_piece piece;
+    struct memory *memory;
+    struct memory_piece *piece;
     /* the model */
     u8 misc, seq[5], crtc[25], att[21], gfx[9], latch[4], dac[256][3];
     u8 plane[4][0x10000];
@@ -63,9 +64,13 @@ static struct rig *rig_new(void)
     struct error err;
 
     g->d = display_new(NULL, &err);
-    g->vram = aligned_alloc(4096, VGA_VRAM_SIZE);
-    g->piece = (struct memory_piece){ .host = g->vram, .size = VGA_VRAM_SIZE };
-    vga_init(&g->v, &(struct vga_config){ .vram = &g->piece, .display = g->d });
+    g->memory = memory_new(&err);
+    if (!g->memory || memory_piece(g->memory, &g->piece, "vga", VGA_VRAM_SIZE, false, &err)) {
+        printf("%s\n", err.text);
+        exit(1);
+    }
+    g->vram = g->piece->host;
+    vga_init(&g->v, &(struct vga_config){ .memory = g->memory, .vram = g->piece, .display = g->d });
     return g;
 }
 
@@ -73,7 +78,7 @@ static void rig_free(struct rig *g)
 {
     vga_destroy(&g->v);
     display_free(g->d);
-    free(g->vram);
+    memory_free(g->memory);
     free(g);
 }
 
@@ -504,6 +509,51 @@ TEST(vbe_window)
     rig_free(g);
 }
 
+/* Where a guest sees it in the window as it is: offset in video memory, or -1. */
+static s64 shown(const struct rig *g)
+{
+    struct memory_region r;
+    return !memory_lookup(g->memory, VGA_WINDOW_BASE, &r) ? -1 : r.size == 0x10000 && !r.readonly ? r.host - g->vram : -2;
+}
+
+TEST(window_is_memory)
+{
+    struct rig *g = rig_new();
+    const struct vga_mode *m = &vga_mode[11]; /* 13h */
+
+    CHECK_EQ(shown(g), -1);
+    set_mode(g, &vga_mode[10]);
+    CHECK_EQ(shown(g), -1);
+    set_mode(g, m);
+    CHECK_EQ(shown(g), 0);
+    static const u8 spoil[][3] = { { 0, 2, 7 }, { 0, 4, 6 }, { 1, 1, 1 }, { 1, 3, 1 }, { 1, 5, 0x41 }, { 1, 5, 0x48 }, { 1, 6, 1 }, { 1, 8, 0xfe } };
+    for (u32 i = 0; i < ARRAY_SIZE(spoil); i++) {
+        (spoil[i][0] ? set_gfx : set_seq)(g, spoil[i][1], spoil[i][2]);
+        CHECK_EQ(shown(g), -1);
+        set_mode(g, m);
+        CHECK_EQ(shown(g), 0);
+    }
+    set_misc(g, 0x61);
+    CHECK_EQ(shown(g), -1);
+    set_misc(g, 0x63);
+    vbe(g, VBE_DISPI_INDEX_XRES, 1024);
+    vbe(g, VBE_DISPI_INDEX_YRES, 768);
+    vbe(g, VBE_DISPI_INDEX_BPP, 16);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_ENABLED);
+    vbe(g, VBE_DISPI_INDEX_BANK, 3);
+    CHECK_EQ(shown(g), 0x30000);
+    set_seq(g, 2, 1);
+    CHECK_EQ(shown(g), 0x30000);
+    vbe(g, VBE_DISPI_INDEX_BPP, 4);
+    CHECK_EQ(shown(g), -1);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, 0);
+    set_seq(g, 2, 15);
+    CHECK_EQ(shown(g), 0);
+    vga_reset(&g->v);
+    CHECK_EQ(shown(g), -1);
+    rig_free(g);
+}
+
 /* ---- sequences in the middle, and what survives them ---- */
 
 static void move_to_another(struct rig *g)
@@ -515,7 +565,7 @@ static void move_to_another(struct rig *g)
 
     u8 *vram = malloc(VGA_VRAM_SIZE);
     memcpy(vram, g->vram, VGA_VRAM_SIZE); /* a reset clears it */
-    vga_init(&other, &(struct vga_config){ .vram = &g->piece });
+    vga_init(&other, &(struct vga_config){ .vram = g->piece });
     CHECK_EQ(state_add(l, &vga_state, 0, &g->v) | state_add(k, &vga_state, 0, &other), 0);
     CHECK_EQ(state_save(l, &b, &err), 0);
     CHECK_EQ(state_load(k, b.data, b.len, &err), 0);
