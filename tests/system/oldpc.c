@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * oldpc.c - runs in the guests of "ps2" and "floppy":
+ *
+ *   oldpc events DEVICE NAME CODE    prints an input device's keys and movements as "NAME TYPE CODE VALUE", until the key
+ *                                    CODE has been released
+ *   oldpc format DEVICE              formats a floppy disk, track by track (fd(4))
+ *   oldpc beep DEVICE                a tone of 20 ms from the speaker's event device
+ */
+#include <fcntl.h>
+#include <linux/fd.h>
+#include <linux/input.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+static int events(int fd, const char *name, int last)
+{
+    struct input_event e;
+
+    while (read(fd, &e, sizeof e) == sizeof e) {
+        if (e.type != EV_KEY && e.type != EV_REL)
+            continue;
+        printf("%s %u %u %d\n", name, e.type, e.code, e.value);
+        fflush(stdout);
+        if (e.type == EV_KEY && e.code == last && !e.value)
+            return 0;
+    }
+    return 1;
+}
+
+static int format(int fd)
+{
+    struct floppy_struct g;
+    struct format_descr d;
+
+    if (ioctl(fd, FDGETPRM, &g) || ioctl(fd, FDFMTBEG, 0))
+        return perror("FDFMTBEG"), 1;
+    for (d.track = 0; d.track < g.track; d.track++)
+        for (d.head = 0; d.head < g.head; d.head++)
+            if (ioctl(fd, FDFMTTRK, &d))
+                return perror("FDFMTTRK"), 1;
+    return ioctl(fd, FDFMTEND, 0) ? perror("FDFMTEND"), 1 : 0;
+}
+
+static int beep(int fd)
+{
+    struct input_event e = { .type = EV_SND, .code = SND_TONE, .value = 440 };
+
+    if (write(fd, &e, sizeof e) != sizeof e)
+        return perror("SND_TONE"), 1;
+    usleep(20000);
+    e.value = 0;
+    return write(fd, &e, sizeof e) != sizeof e;
+}
+
+int main(int argc, char **argv)
+{
+    int fd = argc > 2 ? open(argv[2], O_RDWR) : -1;
+
+    if (fd < 0)
+        return perror(argc > 2 ? argv[2] : "oldpc"), 2;
+    if (!strcmp(argv[1], "events") && argc == 5)
+        return events(fd, argv[3], atoi(argv[4]));
+    return !strcmp(argv[1], "format") ? format(fd) : !strcmp(argv[1], "beep") ? beep(fd) : 2;
+}
