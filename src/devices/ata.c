@@ -123,6 +123,7 @@ void ata_send(struct ata_drive *d, u32 len)
 {
     d->medium = d->write = false;
     d->buffer_len = len;
+    d->buffer_pos = d->block_end = 0;
     d->moved = 0;
     if (len)
         give(d);
@@ -471,6 +472,9 @@ void ata_resume(struct ata_drive *d)
 {
     pthread_mutex_lock(d->lock);
     d->frozen = false;
+    if (d->disc_gone)
+        atapi_fail(d, SENSE_NOT_READY, ASC_MEDIUM_NOT_PRESENT, 0);
+    d->disc_gone = false;
     ata_io_run(d);
     if (d->host->run)
         d->host->run(d->host_ctx, d);
@@ -564,11 +568,15 @@ static const struct state_field fields[] = {
     STATE_END,
 };
 
-/* What the code below relies on; that the registers mean nothing harms nobody but the guest. */
+static bool on_medium(const struct ata_drive *d)
+{
+    const u64 sectors = d->size / ata_sector_size(d);
+    return d->sector <= sectors && d->left <= sectors - d->sector;
+}
+
+/* What this code relies on; that the registers mean nothing harms nobody but the guest. */
 static bool consistent(const struct ata_drive *d)
 {
-    const u32 size = ata_sector_size(d);
-
     if (d->phase > ATA_IO || d->buffer_len > ATA_BUFFER || d->block_end > d->buffer_len || d->buffer_pos > d->block_end ||
         !d->now_heads || !d->now_sectors || d->multiple > 16 || d->sector_out > 2352 + 4 || d->range > ATA_BUFFER ||
         d->moved > BIT(32) || (d->phase == ATA_PACKET && (!d->c.cdrom || d->block_end != ATA_CDB)))
@@ -576,8 +584,7 @@ static bool consistent(const struct ata_drive *d)
     if (d->phase >= ATA_PIO_IN && d->phase <= ATA_PIO_OUT && (d->block_end == d->buffer_pos || !d->block))
         return false;
     if (d->medium && d->phase != ATA_IDLE &&
-        (d->sector > d->size / size || d->left > d->size / size - d->sector || (d->c.cdrom && d->write) ||
-         (!d->c.cdrom && d->sector_out != ATA_SECTOR) || (d->write && d->verify)))
+        (!on_medium(d) || (d->c.cdrom && d->write) || (!d->c.cdrom && d->sector_out != ATA_SECTOR) || (d->write && d->verify)))
         return false;
     if (d->medium && d->write && !d->dma && d->phase != ATA_IDLE &&
         (d->buffer_len % ATA_SECTOR || !d->buffer_len || d->buffer_len / ATA_SECTOR > d->left))
@@ -603,6 +610,11 @@ static int loaded(void *obj, struct error *err)
     d->frozen = true;
     for (u32 i = 0; i < ATA_TAGS; i++)
         d->io[i].parked = d->io[i].retried = false;
+    if (d->c.cdrom && d->medium && d->phase != ATA_IDLE && (!on_medium(d) || !ata_io_valid(d, &d->io[0]))) {
+        d->io[0].op = ATA_IO_NONE; /* another disc than it had */
+        d->phase = ATA_IDLE;
+        d->disc_gone = true;
+    }
     if (consistent(d))
         return 0;
     d->phase = ATA_IDLE;

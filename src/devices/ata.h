@@ -150,7 +150,7 @@ struct ata_drive {
     struct ata_io io[ATA_TAGS];
     /* not saved */
     u32 busy; /* of io[] under way */
-    bool resetting, frozen, submitted;
+    bool resetting, frozen, submitted, disc_gone;
     u32 parked, retrying;
     bool stopped, told, diagnostic;
     char why[256];

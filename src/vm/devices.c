@@ -210,6 +210,8 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
     struct memory *memory = machine_memory(m);
     int rc;
 
+    if ((rc = drives_plug_discs(d->drives, m, err)))
+        return rc;
     for (u32 i = 0; i < c->ndisks; i++) {
         struct virtio_blk_config bc = {
             .memory = memory,
@@ -227,15 +229,16 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
             .go = d->c.go,
             .ctx = d->c.ctx,
         };
-        if (c->disk[i].bus != DRIVE_VIRTIO)
+        if (c->disk[i].bus != DRIVE_VIRTIO) {
+            if ((rc = drives_plug_disk(d->drives, m, &c->disk[i], d->block[i], err)))
+                return rc;
             continue;
+        }
         if (!(d->blk[i] = virtio_blk_new(&bc, err)))
             return -ENOMEM;
         if ((rc = plug(d, m, virtio_blk_device(d->blk[i]), err)))
             return rc;
     }
-    if ((rc = drives_plug(d->drives, m, d->block, err)))
-        return rc;
     for (u32 i = 0; i < c->nnets; i++) {
         if (d->is_e1000[i]) {
             if ((rc = plug_e1000(d, m, i, err)))

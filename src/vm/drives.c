@@ -115,76 +115,53 @@ static int make_ahci(struct drives *d, struct machine *m, struct error *err)
 static int place(struct drives *d, struct machine *m, enum config_drive_bus bus, struct ata_drive_config *c,
                  struct ata_drive **out, struct error *err)
 {
-    static const u8 cd_first[IDE_DRIVES] = { 2, 3, 1, 0 };
+    static const u8 cd_ide[IDE_DRIVES] = { 2, 3, 1, 0 };
     const bool ide = bus == DRIVE_IDE;
     const u32 places = ide ? IDE_DRIVES : AHCI_PORTS;
-    char serial[ATA_SERIAL + 1], path[48];
+    char serial[ATA_SERIAL + 1], path[MACHINE_BOOT_PATH];
     int rc = ide ? make_ide(d, m, err) : make_ahci(d, m, err);
 
     for (u32 i = 0; i < places && !rc; i++) {
-        const u32 n = ide && c->cdrom ? cd_first[i] : i;
+        const u32 n = !c->cdrom ? i : ide ? cd_ide[i] : places - 1 - i;
         if (ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n))
             continue;
         if (!c->serial) {
             snprintf(serial, sizeof serial, "%s%u", ide ? "LI0000" : "LS0000", n);
             c->serial = serial;
         }
-        rc = ide ? ide_plug(d->ide, n, c, err) : ahci_plug(d->ahci, n, c, err);
-        snprintf(path, sizeof path, ide ? "ide@/drive@%x/disk@%x" : "pci8086,2922@/drive@%x/disk@0", ide ? n / 2 : n, n % 2);
-        if (!rc)
-            rc = machine_add_pci_boot(m, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, ide ? &d->ide->f : &d->ahci->f, path,
-                                      err);
-        if (!rc && out)
-            *out = ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n);
-        return rc;
+        if ((rc = ide ? ide_plug(d->ide, n, c, err) : ahci_plug(d->ahci, n, c, err)))
+            return rc;
+        *out = ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n);
+        snprintf(path, sizeof path, ide ? "ide@/drive@%u/disk@%u" : "pci8086,2922@/drive@%u/disk@0", ide ? n / 2 : n, n % 2);
+        return machine_add_pci_boot(m, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, ide ? &d->ide->f : &d->ahci->f, path, err);
     }
     return rc ? rc : error_set(err, ENOSPC, "%s has room for %u drives, disks and CD drives together", ide ? "IDE" : "AHCI", places);
 }
 
-static int plug_discs(struct drives *d, struct machine *m, enum config_drive_bus bus, struct error *err)
+int drives_plug_discs(struct drives *d, struct machine *m, struct error *err)
 {
-    const struct vm_config *vc = d->c.config;
     int rc = 0;
 
-    for (u32 i = 0; i < vc->ncdroms && !rc; i++) {
+    for (u32 i = 0; d && i < d->c.config->ncdroms && !rc; i++) {
         struct ata_drive_config c = { .cdrom = true, .block = d->disc[i], .memory = machine_memory(m), .loop = d->c.loop };
-        if (vc->cdrom[i].bus == bus)
-            rc = place(d, m, bus, &c, &d->cd[i], err);
+        rc = place(d, m, d->c.config->cdrom[i].bus, &c, &d->cd[i], err);
     }
     return rc;
 }
 
-static int plug_disks(struct drives *d, struct machine *m, struct block *const *disk, enum config_drive_bus bus, struct error *err)
+int drives_plug_disk(struct drives *d, struct machine *m, const struct config_disk *k, struct block *disk, struct error *err)
 {
     static const enum ata_error_policy policy[] = {
         [DISK_ERRORS_ENOSPC] = ATA_ENOSPC, [DISK_ERRORS_STOP] = ATA_STOP, [DISK_ERRORS_REPORT] = ATA_REPORT,
     };
-    const struct vm_config *vc = d->c.config;
-    int rc = 0;
+    struct ata_drive_config c = {
+        .block = disk, .serial = k->serial, .discard = !k->no_discard,
+        .rerror = k->errors == DISK_ERRORS_STOP ? ATA_STOP : ATA_REPORT, .werror = policy[k->errors],
+        .stop = d->c.stop, .go = d->c.go, .ctx = d->c.ctx, .memory = machine_memory(m), .loop = d->c.loop,
+    };
+    struct ata_drive *drive;
 
-    for (u32 i = 0; i < vc->ndisks && !rc; i++) {
-        const struct config_disk *k = &vc->disk[i];
-        struct ata_drive_config c = {
-            .block = disk[i], .serial = k->serial, .discard = !k->no_discard,
-            .rerror = k->errors == DISK_ERRORS_STOP ? ATA_STOP : ATA_REPORT, .werror = policy[k->errors],
-            .stop = d->c.stop, .go = d->c.go, .ctx = d->c.ctx, .memory = machine_memory(m), .loop = d->c.loop,
-        };
-        if (k->bus == bus)
-            rc = place(d, m, bus, &c, NULL, err);
-    }
-    return rc;
-}
-
-int drives_plug(struct drives *d, struct machine *m, struct block *const *disk, struct error *err)
-{
-    int rc;
-
-    if (!d)
-        return 0;
-    if ((rc = plug_discs(d, m, DRIVE_IDE, err)) || (rc = plug_disks(d, m, disk, DRIVE_IDE, err)) ||
-        (rc = plug_disks(d, m, disk, DRIVE_AHCI, err)))
-        return rc;
-    return plug_discs(d, m, DRIVE_AHCI, err);
+    return place(d, m, k->bus, &c, &drive, err);
 }
 
 int drives_change(struct drives *d, u32 n, const char *file, bool force, struct error *err)

@@ -117,7 +117,7 @@ struct rig {
     unsigned edges[16];
 };
 
-static void rig_irq(void *ctx, u32 pin, bool level)
+static inline void rig_irq(void *ctx, u32 pin, bool level)
 {
     struct rig *r = ctx;
     r->edges[pin] += level && !r->irq[pin];
