@@ -63,7 +63,7 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
         p = step(p, 10, 0, 0);
         for (u32 b = 0; b < NDISKS; b++)
             p = step(p, 11, (u8)b, 0);
-        p = step(p, 3, (u8)(i & 4 | (i & 1) << 3 | 1), 7);
+        p = step(p, 3, (u8)((i & 4) | (i & 1) << 3 | 1), 7);
     }
     buf[0] = (u8)((p - buf - 1) / 48);
     u8 *m = buf + 1 + buf[0] * 48;
