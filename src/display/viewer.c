@@ -189,6 +189,9 @@ void viewer_serve(struct viewer *v)
     rfbClientPtr cl = rfbNewClient(s, v->client);
     if (!cl || cl->sock < 0)
         _exit(0);
+    /* Any page in a browser on this host can open a WebSocket to loopback: not without a password. */
+    if (cl->wsctx && !*v->password)
+        _exit(0);
     /* What libvncserver waits for. */
     FD_SET(v->displayd, &s->allFds);
     s->maxFd = MAX(s->maxFd, v->displayd);

@@ -327,12 +327,36 @@ static void point(struct client *c, u32 x, u32 y, u8 buttons)
     CHECK(put(c, m, 6));
 }
 
+/* A WebSocket's beginning; true: it is taken, and RFB begins in it. */
+static bool web_socket(void)
+{
+    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
+                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: binary\r\n"
+                                  "Sec-WebSocket-Version: 13\r\n\r\n";
+    struct client c = { .fd = dial() };
+    char answer[1024] = "";
+    size_t n = 0;
+    ssize_t r;
+    put(&c, request, sizeof request - 1);
+    while (n < sizeof answer - 1 && (r = recv(c.fd, answer + n, sizeof answer - 1 - n, 0)) > 0) {
+        n += (size_t)r;
+        if (memmem(answer, n, "RFB 003.008\n", 12))
+            break;
+    }
+    /* Authentication goes on, or it was shown the door. */
+    put(&c, "\x82\x8c\0\0\0\0RFB 003.008\n", 18);
+    const bool taken = recv(c.fd, answer, sizeof answer, 0) > 0;
+    leave(&c);
+    return taken;
+}
+
 /* ---- tests ---- */
 
 TEST(picture_and_keys)
 {
     struct client c, second;
     REQUIRE(start("127.0.0.1:0"));
+    CHECK(!web_socket());
     draw(0, 0, 320, 200, 0x123456);
     REQUIRE(enter(&c, NULL));
     CHECK(sees_it(&c));
@@ -397,6 +421,7 @@ TEST(password)
     REQUIRE(enter(&c, "sesame"));
     CHECK(sees_it(&c));
     leave(&c);
+    CHECK(web_socket());
     stop();
 
     static const struct {
