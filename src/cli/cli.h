@@ -51,6 +51,8 @@ void help_version(void);
 
 /* Prints "lodge: text" as one line on standard error and returns STATUS_USAGE. */
 int usage_error(const char *fmt, ...) printf_like(1, 2);
+/* Says err, or what -errno means where it is empty; returns STATUS_USAGE for -EINVAL, else STATUS_FAILED. */
+int cli_failed(int r, struct error *err);
 
 /* ---- options.c ---- */
 

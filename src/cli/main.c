@@ -2,12 +2,14 @@
 /*
  * main.c - finds the verb and runs it.
  */
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "cli/cli.h"
 
 const struct verb verbs[] = {
@@ -47,6 +49,14 @@ int usage_error(const char *fmt, ...)
     error_set(&e, 0, "%s", text); /* one line, whatever was quoted in it */
     fprintf(stderr, "lodge: %s\n", e.text);
     return STATUS_USAGE;
+}
+
+int cli_failed(int r, struct error *err)
+{
+    if (!err->text[0])
+        error_set(err, -r, "%s", strerror(-r));
+    log_error("%s", err->text);
+    return r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
 }
 
 static int unknown_verb(const char *name)

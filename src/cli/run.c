@@ -538,7 +538,7 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-/* A machine that is half made is not left behind. */
+/* vm_run ends the machine in order for these. Until it looks they wait, so that none is left behind half made. */
 static void hold_signals(sigset_t *before)
 {
     sigset_t set;
@@ -546,7 +546,6 @@ static void hold_signals(sigset_t *before)
     sigemptyset(&set);
     sigaddset(&set, SIGINT);
     sigaddset(&set, SIGTERM);
-    sigaddset(&set, SIGHUP);
     sigprocmask(SIG_BLOCK, &set, before);
 }
 
@@ -556,6 +555,7 @@ int cli_run(int argc, char **argv)
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
+    sigset_t before;
     int r = 0;
 
     config_defaults(&o.config);
@@ -587,17 +587,13 @@ int cli_run(int argc, char **argv)
     if (o.config.quiet)
         log_set_level(LOG_ERROR);
 
-    if (o.image || o.keep) {
-        sigset_t before, waits;
-        hold_signals(&before);
+    hold_signals(&before);
+    if (o.image || o.keep)
         r = configure_image(&o, &image, &machine, &err);
-        if (r || (!sigpending(&waits) && !sigisemptyset(&waits)))
-            image_machine_end(&machine);
-        sigprocmask(SIG_SETMASK, &before, NULL); /* one that came ends us here */
-    }
     if (!r)
         r = vm_run(&o.config, &err);
     image_machine_end(&machine);
+    sigprocmask(SIG_SETMASK, &before, NULL);
     if (r >= 0)
         return r;
     if (!err.text[0])

@@ -168,14 +168,6 @@ static int common(char **args, const struct image_machine *m)
     return n;
 }
 
-static int status_of(int r, struct error *err)
-{
-    if (!err->text[0])
-        error_set(err, -r, "%s", strerror(-r));
-    log_error("%s", err->text);
-    return r == -EINVAL ? STATUS_USAGE : STATUS_FAILED;
-}
-
 static int execute(char **args)
 {
     fflush(stdout);
@@ -199,17 +191,18 @@ int cli_ssh(int argc, char **argv)
         return usage_error("it is \"lodge ssh NAME [COMMAND...]\"; \"lodge image ls\" lists the machines");
     int r = find_running(argv[1], &m, &err);
     if (r)
-        return status_of(r, &err);
+        return cli_failed(r, &err);
     char **args = calloc((size_t)argc + COMMON, sizeof(*args));
     if (!args)
-        return status_of(-ENOMEM, &err);
+        return cli_failed(-ENOMEM, &err);
     snprintf(login, sizeof(login), "%s@127.0.0.1", m.user);
     args[0] = (char *)"ssh";
     int n = 1 + common(args + 1, &m);
     args[n++] = login;
-    if (argc > 2)
+    const int command = argc > 2 && !strcmp(argv[2], "--") ? 3 : 2;
+    if (argc > command)
         args[n++] = (char *)"--";
-    for (int i = 2; i < argc; i++)
+    for (int i = command; i < argc; i++)
         args[n++] = argv[i];
     r = execute(args);
     free(args);
@@ -250,7 +243,7 @@ int cli_cp(int argc, char **argv)
     char *text = args ? malloc(all) : NULL;
     if (!text) {
         free(args);
-        return status_of(r ? r : -ENOMEM, &err);
+        return cli_failed(r ? r : -ENOMEM, &err);
     }
     args[0] = (char *)"scp";
     int n = 1 + common(args + 1, &m);

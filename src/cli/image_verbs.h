@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * image_verbs.h - what the verbs of "lodge image" share.
+ */
+#ifndef LODGE_CLI_IMAGE_VERBS_H
+#define LODGE_CLI_IMAGE_VERBS_H
+
+#include <limits.h>
+#include <signal.h>
+
+#include "cli/cli.h"
+#include "image/image.h"
+
+struct image_options {
+    const char *name, *size, *packages;
+    bool force, json, kept;
+};
+
+/* ---- image_build.c ---- */
+
+int image_build(const struct image_options *o); /* the exit status */
+/* A script of tools/image: beside the sources for the lodge of a build folder, else where it was installed. */
+int must_check image_script(const char *script, char path[PATH_MAX], struct error *err);
+
+/* Progress: one line that changes on a terminal, else a line whenever the text does. Begins as { "", -1, false }. */
+struct meter {
+    char text[80];
+    int percent;
+    bool drawn;
+};
+void meter_show(struct meter *m, int percent, const char *text);
+void meter_end(const struct meter *m);
+
+/* From here on signals that ask for the end wait to be looked at. */
+void image_hold_signals(sigset_t *before);
+
+#endif
