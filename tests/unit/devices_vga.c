@@ -717,6 +717,22 @@ TEST(changes)
 
 /* ---- anything at all, while it is drawn ---- */
 
+/* A state with a bit turned over loads or is refused, and what loads is drawn. */
+static void hostile_state(struct rig *g)
+{
+    struct state_list *l = state_list_new();
+    struct state_buf b = { 0 };
+    struct error err;
+
+    CHECK_EQ(state_add(l, &vga_state, 0, &g->v), 0);
+    CHECK_EQ(state_save(l, &b, &err), 0);
+    b.data[rnd() % b.len] ^= (u8)(1 << rnd() % 8);
+    if (state_load(l, b.data, b.len, &err))
+        vga_reset(&g->v);
+    state_buf_free(&b);
+    state_list_free(l);
+}
+
 static bool hammering;
 static void *hammer(void *arg)
 {
@@ -741,6 +757,8 @@ static void *hammer(void *arg)
         } else {
             t[k].ops->read(t[k].dev, at, size);
         }
+        if (i % 5000 == 0)
+            hostile_state(g);
         if (i % 50000 == 0)
             set_misc(g, 0x67), port(g, 0x3c3, 1), vbe(g, VBE_DISPI_INDEX_ENABLE, 0), set_mode(g, &vga_mode[rnd() % ARRAY_SIZE(vga_mode)]);
     }
