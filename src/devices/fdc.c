@@ -222,9 +222,9 @@ static void command_byte(struct fdc *f, u8 v)
 
     if (!f->ncommand && !decode(v, &name))
         return result(f, (const u8[]){ ST0_INVALID }, 1);
-    f->command[f->ncommand++] = v;
+    f->command[f->ncommand++ % sizeof f->command] = v;
     length = decode(f->command[0], &name);
-    if (f->ncommand == length)
+    if (f->ncommand >= length)
         execute(f, name);
 }
 
@@ -287,8 +287,8 @@ static u8 fifo_read(struct fdc *f)
     if (f->phase == PHASE_RESULT) {
         if (!f->result_at && f->nresult == FINISHED)
             fdc_interrupt(f, false);
-        v = f->result[f->result_at++];
-        if (f->result_at == f->nresult)
+        v = f->result[f->result_at++ % sizeof f->result];
+        if (f->result_at >= f->nresult)
             f->phase = PHASE_COMMAND;
     } else if (f->phase == PHASE_EXECUTION && fdc_transfer_wants(f, &to_host) && to_host) {
         v = fdc_transfer_read(f);

@@ -239,14 +239,12 @@ static void exchanged(struct fdc *f)
 /* By DMA. False: it waits. */
 static bool exchange(struct fdc *f)
 {
-    u32 n = piece(f) - f->at;
-    bool tc = false;
+    u32 n;
+    bool tc;
 
-    if (by_port(f))
+    if (by_port(f) || !(f->dor & DOR_DMA) || f->at >= piece(f))
         return false;
-    if (!(f->dor & DOR_DMA))
-        return false;
-    n = i8237_transfer(f->c.dma, FDC_DMA, to_host(f), f->data + f->at, n, &tc);
+    n = i8237_transfer(f->c.dma, FDC_DMA, to_host(f), f->data + f->at, piece(f) - f->at, &tc);
     f->at = (u16)(f->at + n);
     f->tc |= tc;
     if (!n)

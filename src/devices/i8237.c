@@ -42,9 +42,9 @@ static void move(struct i8237 *d, u64 gpa, u8 *data, u32 len, bool to_memory)
 
 u32 i8237_transfer(struct i8237 *d, u32 channel, bool to_memory, u8 *data, u32 len, bool *tc)
 {
-    struct i8237_controller *c = &d->controller[channel >> 2], *first = &d->controller[0], *second = &d->controller[1];
+    struct i8237_controller *c = &d->controller[channel > 3], *first = &d->controller[0], *second = &d->controller[1];
     struct i8237_channel *ch = &c->channel[channel & 3];
-    u32 shift = channel >> 2, units = len >> shift, done = 0;
+    u32 shift = channel > 3, units = len >> shift, done = 0;
 
     *tc = false;
     pthread_mutex_lock(&d->lock);

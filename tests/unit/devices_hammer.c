@@ -7,13 +7,17 @@
 #include <stdlib.h>
 
 #include "devices/acpi_pm.h"
+#include "devices/fdc.h"
 #include "devices/hpet.h"
 #include "devices/i8042.h"
+#include "devices/i8237.h"
 #include "devices/i8254.h"
+#include "devices/lpt.h"
 #include "devices/mc146818.h"
 #include "devices/port92.h"
 #include "devices/testdev.h"
 #include "devices/uart16550.h"
+#include "fake_block.h"
 #include "irq_bench.h"
 
 enum { STEPS = 400000 };
@@ -28,6 +32,10 @@ struct machine {
     struct acpi_pm pm;
     struct testdev testdev;
     struct hpet hpet;
+    struct i8237 dma;
+    struct fdc fdc;
+    struct block disk[FDC_DRIVES];
+    struct lpt lpt;
     struct state_list *state;
 };
 
@@ -66,6 +74,20 @@ static void reset(void *ctx, enum reset_kind kind) {}
 static void exited(void *ctx, int status) {}
 static u64 wall(void) { return 1700000000000000000ull + fake_now; }
 
+static bool print(void *ctx, u8 byte) { return rnd() & 1; }
+
+static struct memory *memory(void)
+{
+    static struct memory *m;
+    struct error err;
+
+    if (!m) {
+        m = memory_new(&err);
+        CHECK_EQ(memory_add(m, "ram", 0, 0xa0000, false, &err), 0);
+    }
+    return m;
+}
+
 static struct machine *build(void)
 {
     struct machine *m = calloc(1, sizeof(*m));
@@ -88,6 +110,16 @@ static struct machine *build(void)
     acpi_pm_init(&m->pm, &pm);
     testdev_init(&m->testdev, &td);
     hpet_init(&m->hpet, NULL, &line);
+    i8237_init(&m->dma, memory());
+    fdc_init(&m->fdc, &(struct fdc_config){ NULL, &m->dma, { gsi_set, &m->irq.gsi, 6 } });
+    for (u32 i = 0; i < FDC_DRIVES; i++) {
+        struct error err;
+        fdc_plug(&m->fdc, i, FDC_360K);
+        m->disk[i] = fake_block(160 * 1024);
+        m->disk[i].readonly = i;
+        CHECK_EQ(fdc_insert(&m->fdc, i, &m->disk[i], &err), 0);
+    }
+    lpt_init(&m->lpt, &(struct lpt_config){ { gsi_set, &m->irq.gsi, 7 }, print, NULL });
     m->state = state_list_new();
     r |= state_add(m->state, &pic_state, 0, &m->irq.pic);
     r |= ioapic_add_state(&m->irq.ioapic, m->state);
@@ -99,6 +131,9 @@ static struct machine *build(void)
     r |= state_add(m->state, &port92_state, 0, &m->port92);
     r |= state_add(m->state, &acpi_pm_state, 0, &m->pm);
     r |= state_add(m->state, &hpet_state, 0, &m->hpet);
+    r |= state_add(m->state, &i8237_state, 0, &m->dma);
+    r |= state_add(m->state, &fdc_state, 0, &m->fdc);
+    r |= state_add(m->state, &lpt_state, 0, &m->lpt);
     CHECK_EQ(r, 0);
     return m;
 }
@@ -114,6 +149,13 @@ static void scrap(struct machine *m)
     acpi_pm_destroy(&m->pm);
     testdev_destroy(&m->testdev);
     hpet_destroy(&m->hpet);
+    for (u32 i = 0; i < FDC_DRIVES; i++) {
+        fdc_eject(&m->fdc, i);
+        free(m->disk[i].data);
+    }
+    fdc_destroy(&m->fdc);
+    i8237_destroy(&m->dma);
+    lpt_destroy(&m->lpt);
     bench_close(&m->irq);
     free(m);
 }
@@ -164,6 +206,39 @@ static void access_lapic(struct bench *b)
     }
 }
 
+/* A command as a driver might give it, or nearly; what its disk does; a change of disks. */
+static void floppy(struct machine *m)
+{
+    static const u8 commands[] = { 0xe6, 0xc5, 0x46, 0x45, 0x4d, 0x42, 0x56, 0x51, 0x59, 0x5d, 0x4c, 0x49, 0x0f, 0x07, 0x08,
+                                   0x4a, 0x03, 0x13, 0x0e };
+    struct error err;
+    u32 n = rnd() % FDC_DRIVES;
+
+    switch (rnd() % 6) {
+    case 0 ... 2:
+        fdc_ops.write(&m->fdc, 0, 1, 0x1c | (rnd() & 1));
+        for (u32 i = 0; i < 10 && (fdc_ops.read(&m->fdc, 2, 1) & 0xc0) == 0xc0; i++)
+            fdc_ops.read(&m->fdc, 3, 1);
+        for (u32 i = 0; i < 9; i++)
+            fdc_ops.write(&m->fdc, 3, 1, !i ? commands[rnd() % sizeof commands] : i == 5 ? 2 : rnd() & 1 ? rnd() % 10 : rnd() & 1);
+        break;
+    case 3:
+        i8237_ops.write(&m->dma.controller[0], 0x0b, 1, (rnd() & 1 ? 0x46 : 0x4a) | (rnd() & 0x30));
+        i8237_ops.write(&m->dma.controller[0], 0x0a, 1, 2);
+        break;
+    case 4:
+        fake_run_posts();
+        fake_block_finish(&m->disk[n]);
+        break;
+    default:
+        if (rnd() % 8)
+            fdc_settle(&m->fdc);
+        else if (!fdc_eject(&m->fdc, n))
+            CHECK_EQ(fdc_insert(&m->fdc, n, &m->disk[n], &err), 0);
+        break;
+    }
+}
+
 static void machine_step(struct machine *m)
 {
     const struct target t[] = {
@@ -186,6 +261,12 @@ static void machine_step(struct machine *m)
         { &testdev_iomem_ops, &m->testdev, TESTDEV_IOMEM_SIZE },
         { &testdev_exit_ops, &m->testdev, 4 },
         { &hpet_ops, &m->hpet, 0x180 },
+        { &i8237_ops, &m->dma.controller[0], 16 },
+        { &i8237_ops2, &m->dma.controller[1], 32 },
+        { &i8237_page_ops, &m->dma, 16 },
+        { &fdc_ops, &m->fdc, 4 },
+        { &fdc_dir_ops, &m->fdc, 1 },
+        { &lpt_ops, &m->lpt, 3 },
         { &hpet_ops, &m->hpet, 0x180 },
     };
     u8 bytes[20];
@@ -214,6 +295,9 @@ static void machine_step(struct machine *m)
     case 3 ... 7:
         access_lapic(&m->irq);
         break;
+    case 8:
+        floppy(m);
+        break;
     default:
         access_one(&t[rnd() % ARRAY_SIZE(t)]);
         break;
@@ -236,6 +320,7 @@ TEST(hammer)
             continue;
         /* Whatever state a guest can bring about can be saved, and loads into another machine as it was. */
         fake_run_posts();
+        fdc_settle(&m->fdc);
         CHECK_EQ(state_save(m->state, &one, &err), 0);
         other = build();
         if (state_load(other->state, one.data, one.len, &err) != 0)
