@@ -20,7 +20,7 @@ struct image_options {
 
 int image_build(const struct image_options *o); /* the exit status */
 /* A script of tools/image: beside the sources for the lodge of a build folder, else where it was installed. */
-int must_check image_script(const char *script, char path[PATH_MAX], struct error *err);
+int must_check image_script(const char *script, char path[PATH_MAX], struct error *err) __attribute__((nonnull(2)));
 
 /* Progress: one line that changes on a terminal, else a line whenever the text does. Begins as { "", -1, false }. */
 struct meter {

@@ -86,6 +86,16 @@ static void driver_ok(struct rig *r, u64 common)
     CHECK_EQ(rd(r, common + DEVICE_STATUS, 1), 0xf);
 }
 
+/* The machine goes before its devices, the loop after them. */
+static void rig_free_with(struct rig *r, struct virtio_device *d, u32 n)
+{
+    machine_free(r->m);
+    r->m = NULL;
+    for (u32 i = 0; i < n; i++)
+        virtio_destroy(&d[i]);
+    rig_free(r);
+}
+
 TEST(pc)
 {
     struct rig r;
@@ -157,8 +167,7 @@ TEST(pc)
     change();
     CHECK_EQ(taken(&r), 0x61);
     CHECK(!r.vcpu[0]->intr);
-    rig_free(&r);
-    virtio_destroy(&dev);
+    rig_free_with(&r, &dev, 1);
 }
 
 TEST(micro)
@@ -194,8 +203,7 @@ TEST(micro)
     CHECK_EQ(r.events[MACHINE_POWER_OFF], 1);
     out(&r, 0x602, 1, 1);
     CHECK_EQ(r.events[MACHINE_RESET], 1);
-    rig_free(&r);
-    virtio_destroy(&dev);
+    rig_free_with(&r, &dev, 1);
 }
 
 static struct virtio_device many[MACHINE_MAX_VIRTIO + 1];
@@ -219,8 +227,6 @@ TEST(as_many_as_there_is_room_for)
             CHECK_EQ(rd(&r, 0xc000f000, 4), 0x74726976);
         else
             CHECK_EQ(rd(&r, FUNCTION + (15 << 15), 4), 0x10441af4);
-        rig_free(&r);
-        for (u32 i = 0; i <= MACHINE_MAX_VIRTIO; i++)
-            virtio_destroy(&many[i]);
+        rig_free_with(&r, many, ARRAY_SIZE(many));
     }
 }
