@@ -394,7 +394,6 @@ int ide_init(struct ide *x, const struct irq_line irq[IDE_CHANNELS], struct pci_
     pci_put16(f->config + STATUS, 0x280); /* fast back-to-back, medium DEVSEL */
     pci_bar_init(f, BAR, &bar);
     pci_put32(f->wmask + IDETIM, 0xf3fff3ff);
-    f->config[IDETIM + 1] = f->config[IDETIM + 3] = IDE_DECODE;
     f->wmask[SIDETIM] = 0xff;
     for (u32 i = 0; i < IDE_CHANNELS; i++)
         f->config[IDETIM + 1 + 2 * i] = IDE_DECODE; /* the chip comes up without; but OVMF leaves it as it is */

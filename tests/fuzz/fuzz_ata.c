@@ -12,9 +12,14 @@ void test_fail(const char *file, int line, const char *fmt, ...) { abort(); }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    struct hostile *h = hostile_new();
+    static struct hostile *h; /* made anew it would be most of the time */
+    struct error err;
     const u32 steps = size ? MIN(data[0] * 8u, (u32)(size - 1) / 6) : 0, used = size ? 1 + steps * 6 : 0;
 
+    if (!h)
+        h = hostile_new();
+    hostile_reset(h);
+    memset(ram(&h->r, 0, HOSTILE_RAM), 0, HOSTILE_RAM);
     memcpy(ram(&h->r, 0, HOSTILE_RAM), data + used, MIN(size - used, (size_t)HOSTILE_RAM));
     for (u32 i = 0; i < steps; i++) {
         const u8 *s = data + 1 + i * 6;
@@ -22,10 +27,17 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(&v, s + 2, 4);
         hostile_step(h, s[0], s[1], v);
     }
-    hostile_free(h);
+    ide_settle(&h->ide);
+    ahci_settle(&h->ahci);
     for (u32 i = 0; i < NDISKS; i++)
         if (hostile_disk[i]->n)
             abort();
+    for (u32 i = 0; i < NDRIVES; i++) {
+        struct block *first = i == 2 ? hostile_disk[2] : NULL;
+        if (h->drive[i] && h->drive[i]->c.cdrom && ata_change_medium(h->drive[i], h->disc[i] = first, true, &err))
+            abort();
+    }
+    turns(NULL);
     return 0;
 }
 

@@ -39,9 +39,20 @@ static void hostile_plug(struct hostile *h, u32 n, bool cdrom, struct block *b)
     h->disc[n] = b;
 }
 
-static struct hostile *hostile_new(void)
+static void hostile_reset(struct hostile *h)
 {
     static const u8 lines[PCI_INTX_LINES] = { 10, 11, 10, 11 };
+
+    ide_reset(&h->ide);
+    ahci_reset(&h->ahci);
+    pci_reset(h->r.pci);
+    pci_assign(h->r.pci, lines);
+    h->ide.f.config[4] |= 4;
+    h->ahci.f.config[4] |= 4;
+}
+
+static struct hostile *hostile_new(void)
+{
     struct hostile *h = calloc(1, sizeof *h);
     const struct irq_line irq[2] = { { rig_irq, &h->r, 14 }, { rig_irq, &h->r, 15 } };
 
@@ -61,16 +72,11 @@ static struct hostile *hostile_new(void)
     hostile_plug(h, 2, true, hostile_disk[2]);
     hostile_plug(h, 4, false, hostile_disk[3]);
     hostile_plug(h, 5, true, NULL);
-    ide_reset(&h->ide);
-    ahci_reset(&h->ahci);
-    pci_reset(h->r.pci);
-    pci_assign(h->r.pci, lines);
-    h->ide.f.config[4] |= 4;
-    h->ahci.f.config[4] |= 4;
+    hostile_reset(h);
     return h;
 }
 
-static void hostile_free(struct hostile *h)
+static inline void hostile_free(struct hostile *h)
 {
     ide_settle(&h->ide);
     ahci_settle(&h->ahci);
