@@ -81,4 +81,12 @@ int must_check parse_size(const char *text, u64 *bytes);
 /* A decimal number from min to max. */
 int must_check parse_number(const char *text, u64 min, u64 max, u64 *value);
 
+/* ---- print.c ---- */
+
+/* In three digits, "1.5 GiB"; returns out. */
+const char *size_text(u64 bytes, char out[32]);
+void json_quoted(const char *s); /* in quotes */
+/* What an image or a guest says may hold anything, also a terminal's commands: those become "?". */
+void print_plain(const char *s);
+
 #endif

@@ -10,12 +10,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/loop.h"
 #include "block/tools.h"
 #include "cli/cli.h"
+#include "cli/disk_print.h"
 
 /* Of "check": qemu-img's. */
 enum { CHECK_FAILED = 1, CHECK_ERRORS = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };
@@ -51,8 +51,6 @@ static int fail(const struct error *err)
     return STATUS_FAILED;
 }
 
-/* ---- numbers and strings ---- */
-
 /* As qemu-img: bytes, or with k, M, G, T, P, E; also 1.5G. */
 static int read_size(const char *text, u64 *bytes, struct error *err)
 {
@@ -74,39 +72,6 @@ static int read_size(const char *text, u64 *bytes, struct error *err)
     return 0;
 }
 
-static const char *human(u64 bytes, char out[32])
-{
-    static const char *const units[] = { "B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB" };
-    double v = (double)bytes;
-    u32 i = 0;
-
-    for (; v >= 1000 && i < ARRAY_SIZE(units) - 1; i++)
-        v /= 1024;
-    snprintf(out, 32, "%.3g %s", v, units[i]);
-    return out;
-}
-
-static void json_string(const char *s)
-{
-    putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            printf("\\%c", *s);
-        else if ((unsigned char)*s < ' ' || *s == 0x7f)
-            printf("\\u%04x", (unsigned char)*s);
-        else
-            putchar(*s);
-    }
-    putchar('"');
-}
-
-/* What an image says about itself may hold anything, also a terminal's commands. */
-static void print_text(const char *s)
-{
-    for (; *s; s++)
-        putchar((unsigned char)*s < ' ' || *s == 0x7f ? '?' : *s);
-}
-
 /* ---- progress ---- */
 
 struct meter {
@@ -124,7 +89,7 @@ static bool tell(struct block_progress *p, u64 done, u64 total)
 
     /* On a terminal, and only for what takes a while. */
     if (m->on && total && now - m->said > 200000000 && (m->forced || now - m->began > 1000000000)) {
-        fprintf(stderr, "\r%s: %5.1f%% of %s ", m->what, 100.0 * (double)done / (double)total, human(total, a));
+        fprintf(stderr, "\r%s: %5.1f%% of %s ", m->what, 100.0 * (double)done / (double)total, size_text(total, a));
         m->said = now;
         m->drawn = true;
     }
@@ -194,117 +159,6 @@ static int run_create(struct given *g)
     return block_create(&t, &err) ? fail(&err) : STATUS_OK;
 }
 
-static void snapshots_text(const struct block_info *i)
-{
-    char a[32];
-
-    if (i->nsnapshots)
-        printf("Snapshot list:\n%-8s %-16s %8s %20s %12s\n", "ID", "TAG", "VM SIZE", "DATE", "VM CLOCK");
-    for (u32 n = 0; n < i->nsnapshots; n++) {
-        const struct block_snapshot_info *s = &i->snapshots[n];
-        time_t when = (time_t)s->time_s;
-        u64 clock_s = s->clock_ns / 1000000000;
-        struct tm tm;
-        char date[40] = "?";
-        if (localtime_r(&when, &tm))
-            strftime(date, sizeof(date), "%Y-%m-%d %H:%M:%S", &tm);
-        print_text(s->id);
-        printf("%*s", (int)MAX(1, 9 - (int)strlen(s->id)), "");
-        print_text(s->name);
-        printf("%*s", (int)MAX(1, 17 - (int)strlen(s->name)), "");
-        printf("%8s %20s %02llu:%02llu:%02llu.%03llu\n", human(s->state_size, a), date, (unsigned long long)clock_s / 3600,
-               (unsigned long long)clock_s / 60 % 60, (unsigned long long)clock_s % 60,
-               (unsigned long long)(s->clock_ns / 1000000 % 1000));
-    }
-}
-
-static void info_text(struct block *b, const struct block_info *i)
-{
-    char a[32];
-
-    printf("image: ");
-    print_text(block_path(b));
-    printf("\nfile format: %s\nvirtual size: %s (%llu bytes)\n", i->format, human(i->size, a), (unsigned long long)i->size);
-    printf("disk size: %s\n", human(i->allocated, a));
-    if (i->encrypted)
-        puts("encrypted: yes");
-    if (i->cluster_size)
-        printf("cluster_size: %u\n", i->cluster_size);
-    if (i->dirty)
-        puts("cleanly shut down: no");
-    if (i->backing[0]) {
-        printf("backing file: ");
-        print_text(i->backing);
-        if (i->backing_path[0] && strcmp(i->backing, i->backing_path)) {
-            printf(" (actual path: ");
-            print_text(i->backing_path);
-            putchar(')');
-        }
-        putchar('\n');
-    }
-    if (i->backing_format[0]) {
-        printf("backing file format: ");
-        print_text(i->backing_format);
-        putchar('\n');
-    }
-    snapshots_text(i);
-    if (i->compat[0])
-        printf("Format specific information:\n    compat: %s\n    compression type: %s\n    lazy refcounts: %s\n"
-               "    refcount bits: %u\n    corrupt: %s\n    extended l2: %s\n", i->compat,
-               i->compressed_zstd ? "zstd" : "zlib", i->lazy_refcounts ? "true" : "false", i->refcount_bits,
-               i->corrupt ? "true" : "false", i->extended_l2 ? "true" : "false");
-}
-
-static void snapshots_json(const struct block_info *i)
-{
-    printf("[");
-    for (u32 n = 0; n < i->nsnapshots; n++) {
-        const struct block_snapshot_info *s = &i->snapshots[n];
-        printf("%s{\"id\": ", n ? ", " : "");
-        json_string(s->id);
-        printf(", \"name\": ");
-        json_string(s->name);
-        printf(", \"vm-state-size\": %llu, \"date-sec\": %llu, \"date-nsec\": 0, \"vm-clock-sec\": %llu, \"vm-clock-nsec\": "
-               "%llu}", (unsigned long long)s->state_size, (unsigned long long)s->time_s,
-               (unsigned long long)(s->clock_ns / 1000000000), (unsigned long long)(s->clock_ns % 1000000000));
-    }
-    printf("]");
-}
-
-static void info_json(struct block *b, const struct block_info *i)
-{
-    printf("{\"filename\": ");
-    json_string(block_path(b));
-    printf(", \"format\": \"%s\", \"virtual-size\": %llu, \"actual-size\": %llu, \"dirty-flag\": %s", i->format,
-           (unsigned long long)i->size, (unsigned long long)i->allocated, i->dirty ? "true" : "false");
-    if (i->encrypted)
-        printf(", \"encrypted\": true");
-    if (i->cluster_size)
-        printf(", \"cluster-size\": %u", i->cluster_size);
-    if (i->backing[0]) {
-        printf(", \"backing-filename\": ");
-        json_string(i->backing);
-    }
-    if (i->backing_path[0]) {
-        printf(", \"full-backing-filename\": ");
-        json_string(i->backing_path);
-    }
-    if (i->backing_format[0]) {
-        printf(", \"backing-filename-format\": ");
-        json_string(i->backing_format);
-    }
-    if (i->nsnapshots) {
-        printf(", \"snapshots\": ");
-        snapshots_json(i);
-    }
-    if (i->compat[0])
-        printf(", \"format-specific\": {\"type\": \"%s\", \"data\": {\"compat\": \"%s\", \"compression-type\": \"%s\", "
-               "\"lazy-refcounts\": %s, \"refcount-bits\": %u, \"corrupt\": %s, \"extended-l2\": %s}}", i->format, i->compat,
-               i->compressed_zstd ? "zstd" : "zlib", i->lazy_refcounts ? "true" : "false", i->refcount_bits,
-               i->corrupt ? "true" : "false", i->extended_l2 ? "true" : "false");
-    printf("}");
-}
-
 static int run_info(struct given *g)
 {
     struct error err;
@@ -327,9 +181,9 @@ static int run_info(struct given *g)
         if (at != b)
             fputs(g->json ? ",\n " : "\n", stdout);
         if (g->json)
-            info_json(at, i);
+            disk_print_info_json(at, i);
         else
-            info_text(at, i);
+            disk_print_info_text(at, i);
         block_info_free(i);
     }
     if (g->json)
@@ -341,41 +195,6 @@ static int run_info(struct given *g)
 static void say(struct block_check *c, const char *text)
 {
     fprintf(stderr, "%s\n", text);
-}
-
-static void check_text(const struct block_check *c)
-{
-    if (c->errors_fixed || c->leaks_fixed)
-        printf("The following inconsistencies were found and repaired:\n\n    %llu leaked clusters\n    %llu corruptions\n\n",
-               (unsigned long long)c->leaks_fixed, (unsigned long long)c->errors_fixed);
-    if (!c->errors && !c->leaks)
-        puts("No errors were found on the image.");
-    if (c->errors)
-        printf("%llu errors were found on the image.\nData may be corrupted, or further writes to the image may corrupt it.\n",
-               (unsigned long long)c->errors);
-    if (c->leaks)
-        printf("%llu leaked clusters were found on the image.\nThis means waste of disk space, but no harm to data.\n",
-               (unsigned long long)c->leaks);
-    if (c->clusters)
-        printf("%llu/%llu = %.2f%% allocated, %.2f%% fragmented, %.2f%% compressed clusters\n",
-               (unsigned long long)c->allocated, (unsigned long long)c->clusters,
-               100.0 * (double)c->allocated / (double)c->clusters,
-               100.0 * (double)c->fragmented / (double)MAX(c->allocated, 1),
-               100.0 * (double)c->compressed / (double)MAX(c->allocated, 1));
-    if (c->end)
-        printf("Image end offset: %llu\n", (unsigned long long)c->end);
-}
-
-static void check_json(const struct given *g, const char *format, const struct block_check *c)
-{
-    printf("{\"filename\": ");
-    json_string(g->args[0]);
-    printf(", \"format\": \"%s\", \"check-errors\": 0, \"corruptions\": %llu, \"leaks\": %llu, \"corruptions-fixed\": %llu, "
-           "\"leaks-fixed\": %llu, \"image-end-offset\": %llu, \"total-clusters\": %llu, \"allocated-clusters\": %llu, "
-           "\"fragmented-clusters\": %llu, \"compressed-clusters\": %llu}\n", format, (unsigned long long)c->errors,
-           (unsigned long long)c->leaks, (unsigned long long)c->errors_fixed, (unsigned long long)c->leaks_fixed,
-           (unsigned long long)c->end, (unsigned long long)c->clusters, (unsigned long long)c->allocated,
-           (unsigned long long)c->fragmented, (unsigned long long)c->compressed);
 }
 
 static int run_check(struct given *g)
@@ -397,9 +216,9 @@ static int run_check(struct given *g)
         fail(&err);
         status = r == -EOPNOTSUPP ? CHECK_NOTHING : CHECK_FAILED;
     } else if (g->json) {
-        check_json(g, "qcow2", &c);
+        disk_print_check_json(g->args[0], &c);
     } else if (!g->quiet) {
-        check_text(&c);
+        disk_print_check_text(&c);
     }
     return close_image(b, status);
 }
@@ -486,10 +305,10 @@ static int run_snapshot(struct given *g)
     struct block_info *i = calloc(1, sizeof(*i));
     int r = i ? block_info(b, i, &err) : error_set(&err, ENOMEM, "no memory");
     if (!r && g->json) {
-        snapshots_json(i);
+        disk_print_snapshots_json(i);
         putchar('\n');
     } else if (!r) {
-        snapshots_text(i);
+        disk_print_snapshots_text(i);
     }
     if (!r)
         block_info_free(i);

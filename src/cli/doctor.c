@@ -143,20 +143,6 @@ static void print_text(const struct report *r)
 
 /* ---- JSON ---- */
 
-static void json_string(const char *s)
-{
-    putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            printf("\\%c", *s);
-        else if ((unsigned char)*s < ' ')
-            printf("\\u%04x", (unsigned char)*s);
-        else
-            putchar(*s);
-    }
-    putchar('"');
-}
-
 static void json_engine(const struct engine_report *e)
 {
     const struct cpu_feature *f;
@@ -165,14 +151,14 @@ static void json_engine(const struct engine_report *e)
     printf("\"%s\": {\"usable\": %s", e->ops->name, e->usable ? "true" : "false");
     if (!e->usable) {
         printf(", \"reason\": ");
-        json_string(e->why.text);
+        json_quoted(e->why.text);
     } else {
         printf(", \"features\": [");
         for (u32 i = 0; (f = cpu_feature_at(i)); i++) {
             if (!cpuid_has(&e->caps.supported, f))
                 continue;
             printf(first ? "" : ", ");
-            json_string(f->name);
+            json_quoted(f->name);
             first = false;
         }
         putchar(']');
@@ -183,15 +169,15 @@ static void json_engine(const struct engine_report *e)
 static void print_json(const struct report *r)
 {
     printf("{\"host\": {\"cpu\": ");
-    json_string(r->cpu);
+    json_quoted(r->cpu);
     printf(", \"cpus\": %lu, \"memory\": %llu, \"tsc_khz\": %llu, \"kernel\": ", r->cpus, (unsigned long long)r->memory,
            (unsigned long long)r->tsc_khz);
-    json_string(r->kernel);
+    json_quoted(r->kernel);
     printf("},\n \"dev_kvm\": {\"present\": %s, \"permitted\": %s", r->kvm_present ? "true" : "false",
            r->kvm_permitted ? "true" : "false");
     if (!r->kvm_permitted) {
         printf(", \"reason\": ");
-        json_string(r->kvm_why.text);
+        json_quoted(r->kvm_why.text);
     }
     printf("},\n \"engines\": {");
     json_engine(&r->kvm);
@@ -199,11 +185,11 @@ static void print_json(const struct report *r)
     json_engine(&r->soft);
     printf("},\n \"auto\": {\"engine\": ");
     if (r->choice)
-        json_string(r->choice->name);
+        json_quoted(r->choice->name);
     else
         printf("null");
     printf(", \"reason\": ");
-    json_string(r->choice_why.text);
+    json_quoted(r->choice_why.text);
     printf("}}\n");
 }
 

@@ -164,42 +164,31 @@ struct listing {
     u32 count;
 };
 
-static void human(char text[16], u64 bytes)
+static void json_pair(const char *key, const char *value)
 {
-    if (bytes >= GiB(10))
-        snprintf(text, 16, "%lluG", (unsigned long long)((bytes + GiB(1) / 2) >> 30));
-    else
-        snprintf(text, 16, "%lluM", (unsigned long long)((bytes + MiB(1) / 2) >> 20));
-}
-
-static void json_string(const char *key, const char *value)
-{
-    printf("\"%s\": \"", key);
-    for (; *value; value++)
-        printf((u8)*value < ' ' ? "\\u%04x" : *value == '"' || *value == '\\' ? "\\%c" : "%c", *value);
-    putchar('"');
+    printf("\"%s\": ", key);
+    json_quoted(value);
 }
 
 static int list_image(void *to, const struct image *i)
 {
     struct listing *l = to;
-    char size[16], disk[16];
+    char size[32], disk[32];
 
     if (l->json) {
         printf("%s\n    {", l->count ? "," : "");
-        json_string("name", i->name);
+        json_pair("name", i->name);
         printf(", \"size\": %llu, \"allocated\": %llu, ", (unsigned long long)i->size,
                (unsigned long long)i->allocated);
-        json_string("system", i->system);
+        json_pair("system", i->system);
         printf(", ");
-        json_string("disk", i->disk);
+        json_pair("disk", i->disk);
         putchar('}');
     } else {
         if (!l->count)
             printf("%-24s %8s %8s  %s\n", "IMAGE", "DISK", "ON HOST", "SYSTEM");
-        human(size, i->size);
-        human(disk, i->allocated);
-        printf("%-24s %8s %8s  %s\n", i->name, size, disk, i->size ? i->system : "damaged");
+        printf("%-24s %8s %8s  %s\n", i->name, size_text(i->size, size), size_text(i->allocated, disk),
+               i->size ? i->system : "damaged");
     }
     l->count++;
     return 0;
@@ -214,19 +203,19 @@ static int list_machine(void *to, const struct image_machine *m)
     (void)!stat(m->disk, &st);
     if (l->json) {
         printf("%s\n    {", l->count ? "," : "");
-        json_string("name", m->name);
+        json_pair("name", m->name);
         printf(", ");
-        json_string("image", m->image);
+        json_pair("image", m->image);
         printf(", \"kept\": %s, \"pid\": %d, \"ssh_port\": %d, \"allocated\": %llu}", m->keep ? "true" : "false",
                m->pid, m->ssh_port, (unsigned long long)st.st_blocks * 512);
     } else {
-        char disk[16];
+        char disk[32];
         if (!l->count)
             printf("%-24s %8s %8s  %s\n", "MACHINE", "STATE", "ON HOST", "IMAGE");
-        human(disk, (u64)st.st_blocks * 512);
         if (m->pid)
             snprintf(state, sizeof(state), "ssh %d", m->ssh_port);
-        printf("%-24s %8s %8s  %s%s\n", m->name, state, disk, m->image, m->keep ? "" : ", thrown away at the end");
+        printf("%-24s %8s %8s  %s%s\n", m->name, state, size_text((u64)st.st_blocks * 512, disk), m->image,
+               m->keep ? "" : ", thrown away at the end");
     }
     l->count++;
     return 0;
