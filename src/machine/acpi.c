@@ -184,7 +184,8 @@ static int build_dsdt(struct acpi_tables *b, const struct acpi_config *c, u32 *a
 
     _Static_assert(sizeof dsdt_aml_code + sizeof micro_aml_code < ACPI_TABLES_MAX - 16384, "a larger blob");
     memcpy(t.data, c->reduced ? micro_aml_code : dsdt_aml_code, t.len);
-    if (!c->reduced && ((rc = patch(&t, "W32B", c->mmio32, err)) || (rc = patch(&t, "W64B", c->mmio64 >> 30, err)) ||
+    if (!c->reduced && ((rc = patch(&t, "W32B", c->mmio32, err)) || (rc = patch(&t, "ISAD", c->isa, err)) ||
+                        (rc = patch(&t, "W64B", c->mmio64 >> 30, err)) ||
                         (rc = patch(&t, "W64S", c->mmio64_size >> 30, err))))
         return rc;
     *at = emit(b, &t);

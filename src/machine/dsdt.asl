@@ -170,6 +170,40 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
                         IRQNoFlags () { 3 }
                     })
                 }
+                Device (DMAC)
+                {
+                    Name (_HID, EisaId ("PNP0200"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0000, 0x0000, 1, 0x10)
+                        IO (Decode16, 0x0081, 0x0081, 1, 0x0F)
+                        IO (Decode16, 0x00C0, 0x00C0, 1, 0x20)
+                        DMA (Compatibility, BusMaster, Transfer8_16) { 4 }
+                    })
+                }
+                Name (ISAD, 0x11223344) /* put in by acpi.c: bit 0 there are floppy drives, bit 1 a printer */
+                Device (FDC0)
+                {
+                    Name (_HID, EisaId ("PNP0700"))
+                    Method (_STA) { If (ISAD & 1) { Return (0x0F) } Return (0) }
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x03F2, 0x03F2, 1, 4)
+                        IO (Decode16, 0x03F7, 0x03F7, 1, 1)
+                        IRQNoFlags () { 6 }
+                        DMA (Compatibility, NotBusMaster, Transfer8) { 2 }
+                    })
+                }
+                Device (LPT1)
+                {
+                    Name (_HID, EisaId ("PNP0400"))
+                    Method (_STA) { If (ISAD & 2) { Return (0x0F) } Return (0) }
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x0378, 0x0378, 1, 8)
+                        IRQNoFlags () { 7 }
+                    })
+                }
             }
             Device (PM) { Name (_ADR, 0x00010003) } /* PIIX4 */
         }
