@@ -51,6 +51,12 @@ static inline bool soft_block_current(const struct soft_vcpu *v, const struct bl
     return b->gen == __atomic_load_n(&v->vm->code_gen[b->place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
 }
 
+/* That, and CS reaches to its end. */
+static inline bool soft_block_usable(const struct soft_vcpu *v, const struct block *b)
+{
+    return soft_block_current(v, b) && v->rip + b->bytes - 1 <= v->jc_limit;
+}
+
 /*
  * The end of a handler that left the block for v->rip: straight to the next block if the jump cache has it and nothing
  * waits for the run loop. The compiler makes tail calls of it; where a handler on the way was no tail call the stack has
@@ -70,7 +76,7 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
     const u64 rip = v->rip;
     const u64 name = soft_code_name(v, rip);
     const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
-    if (unlikely(j->name != name || j->key != v->jc_key || !soft_block_current(v, j->block)))
+    if (unlikely(j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block)))
         return NULL;
     v->block = j->block;
     v->gpr[REG_BLOCK] = rip;

@@ -255,7 +255,7 @@ enum run_result soft_run(struct soft_vcpu *v)
         const u64 name = soft_code_name(v, v->rip);
         struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
         struct block *b;
-        if (likely(j->name == name && j->key == v->jc_key && soft_block_current(v, j->block))) {
+        if (likely(j->name == name && j->key == v->jc_key && soft_block_usable(v, j->block))) {
             b = j->block;
         } else {
             b = soft_block_find(v, false);

@@ -357,11 +357,6 @@ void soft_update_tlb_ctx(struct soft_vcpu *v)
     soft_update_jc_key(v);
 }
 
-static bool limit_is_odd(u32 limit)
-{
-    return limit != 0xffff && limit != 0xffffffff;
-}
-
 void soft_update_mode(struct soft_vcpu *v)
 {
     const struct cpu_seg *cs = &v->s.seg[CS];
@@ -387,20 +382,14 @@ void soft_update_mode(struct soft_vcpu *v)
     v->segbase[ISEG_FS] = v->s.seg[FS].base;
     v->segbase[ISEG_GS] = v->s.seg[GS].base;
     v->jc_cs = v->bits == 64 ? 0 : (u32)cs->base | (u64)(u32)cs->base << 32;
-    if (v->bits != 64 && cs->limit != v->jc_cs_limit) {
-        const bool odd = limit_is_odd(cs->limit) || limit_is_odd(v->jc_cs_limit);
-        v->jc_cs_limit = cs->limit;
-        if (odd)
-            soft_forget_code(v); /* which was found to be within the limit; the usual ones are in the key */
-    }
+    v->jc_limit = v->bits == 64 ? ~0ull : cs->limit;
     soft_update_tlb_ctx(v);
 }
 
 void soft_update_jc_key(struct soft_vcpu *v)
 {
     const bool user = v->cpl == 3, denied = v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX);
-    const bool wide = v->bits != 64 && v->s.seg[CS].limit == 0xffffffff;
-    const u64 key = v->jc_gen[user] << 9 | (u64)wide << 8 | (u64)denied << 7 | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
+    const u64 key = v->jc_gen[user] << 8 | (u64)denied << 7 | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
     if (v->jit && ((key ^ v->jc_key) & BIT(7)))
         soft_jit_clear_lookup(v, ~0u);
     v->jc_key = key;

@@ -158,10 +158,10 @@ struct soft_vcpu {
     u64 seg_end[2][6];          /* [write][enum seg_reg]: offsets below may be accessed so; what is not that simple has 0 */
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
-    u64 jc_gen[2];              /* [cpl == 3]: of executable mappings and odd limits of CS; one a user address space */
-    u64 jc_key;                 /* jc_gen, CS's limit, TLB context, privilege and code mode: what a jump cache entry must match */
+    u64 jc_gen[2];              /* [cpl == 3]: of executable mappings; one a user address space */
+    u64 jc_key;                 /* jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
     u64 jc_cs;                  /* what CS's base adds to the name of a RIP; 0 in 64-bit mode */
-    u32 jc_cs_limit;            /* of the legacy CS */
+    u64 jc_limit;               /* of CS; ~0 in 64-bit mode */
     struct block *block;        /* the one that runs */
     struct { u64 place, n; } written[2]; /* what an instruction writes that may be code: soft_code_written_later */
     u64 stack_floor;            /* below it no block follows another without the run loop */
