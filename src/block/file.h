@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file.h - an image's file, for file.c and lock.c.
+ * file.h - an image's file, for file.c, file_open.c and lock.c.
  */
 #ifndef LODGE_BLOCK_FILE_H
 #define LODGE_BLOCK_FILE_H
@@ -8,6 +8,8 @@
 #include <sys/stat.h>
 
 #include "block/aio.h"
+
+enum { PAGE = 4096 };
 
 struct file {
     struct aio *aio;
@@ -28,7 +30,7 @@ struct file {
 /* lock.c: takes the locks of a writer, or of a reader. On failure says who has the image. */
 int must_check file_lock(struct file *f, bool writer, struct error *err);
 
-/* file.c */
+/* file_open.c */
 u32 file_alignment(const struct file *f); /* for block.alignment */
 
 #endif
