@@ -10,7 +10,7 @@
  * GUEST is counter.elf, or KERNEL,INITRD of a Linux whose init prints what is always the same and then "END".
  *
  * With LODGE_STATE_MACHINE=pc or micro in the environment the Linux has a disk, empty at the start of its run, a network
- * card without a cable, and a random number generator.
+ * card without a cable, and a random number generator; on a pc a graphics adapter, too.
  *
  * and, started by itself:  --run | --save | --restore  MOMENT GUEST ENGINE AMOUNT DIR OUT
  */
@@ -122,6 +122,7 @@ static int one(const char *how, const char *moment, char **argv)
         if (fd < 0 || ftruncate(fd, 16 << 20) || close(fd))
             return STATUS_BROKEN;
         c.micro = !strcmp(machine, "micro");
+        c.vga = c.micro ? CONFIG_VGA_NONE : CONFIG_VGA_STD;
         c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw" };
         c.net[c.nnets++] = "none,mac=52:54:00:12:34:56";
         c.rng = true;
