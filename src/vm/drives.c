@@ -112,6 +112,16 @@ static int make_ahci(struct drives *d, struct machine *m, struct error *err)
     return machine_add_part(m, &(struct machine_part){ d->ahci, on_reset, on_settle, on_resume }, err);
 }
 
+/* On AHCI the last places are the CD drives', in their order. */
+static u32 first_cd(const struct drives *d)
+{
+    u32 n = AHCI_PORTS;
+
+    for (u32 i = 0; i < d->c.config->ncdroms; i++)
+        n -= d->c.config->cdrom[i].bus == DRIVE_AHCI;
+    return n;
+}
+
 static int place(struct drives *d, struct machine *m, enum config_drive_bus bus, struct ata_drive_config *c,
                  struct ata_drive **out, struct error *err)
 {
@@ -122,7 +132,7 @@ static int place(struct drives *d, struct machine *m, enum config_drive_bus bus,
     int rc = ide ? make_ide(d, m, err) : make_ahci(d, m, err);
 
     for (u32 i = 0; i < places && !rc; i++) {
-        const u32 n = !c->cdrom ? i : ide ? cd_ide[i] : places - 1 - i;
+        const u32 n = !c->cdrom ? i : ide ? cd_ide[i] : (first_cd(d) + i) % places;
         if (ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n))
             continue;
         if (!c->serial) {
