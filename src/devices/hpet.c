@@ -6,19 +6,23 @@
 
 enum { GCAP_ID = 0x000, GEN_CONF = 0x010, GINTR_STA = 0x020, MAIN_CNT = 0x0f0, TIMER_FIRST = 0x100, TIMER_SIZE = 0x20,
        TIM_CONF = 0x00, TIM_COMP = 0x08 };
-enum { CONF_ENABLE = 1 << 0 };
+enum { CONF_ENABLE = 1 << 0, CONF_LEG_RT = 1 << 1 };
 enum { TIM_LEVEL = 1 << 1, TIM_INT_ENB = 1 << 2, TIM_PERIODIC = 1 << 3, TIM_PER_CAP = 1 << 4, TIM_SIZE_CAP = 1 << 5,
        TIM_VAL_SET = 1 << 6, TIM_32MODE = 1 << 8, TIM_ROUTE_SHIFT = 9, TIM_ROUTE = 0x1f << TIM_ROUTE_SHIFT };
 
 #define ROUTES 0x00f00000ull
 #define TIM_WRITABLE ((u64)(TIM_LEVEL | TIM_INT_ENB | TIM_PERIODIC | TIM_VAL_SET | TIM_32MODE | TIM_ROUTE))
 #define TIM_FIXED (ROUTES << 32 | TIM_PER_CAP | TIM_SIZE_CAP)
-/* No timer interrupts more often than this, whatever the guest asks for. */
-enum { MIN_INTERVAL_NS = 50000 };
 
 static bool running(const struct hpet *h)
 {
     return h->config & CONF_ENABLE;
+}
+
+/* Both bits are needed (2.3.5). */
+static bool replaces(const struct hpet *h)
+{
+    return (h->config & (CONF_ENABLE | CONF_LEG_RT)) == (CONF_ENABLE | CONF_LEG_RT);
 }
 
 static u64 counter(const struct hpet *h)
@@ -34,6 +38,8 @@ static u64 next_match(const struct hpet_timer *t)
     return t->comparator > t->seen ? t->comparator : UINT64_MAX; /* 64 bits do not wrap: 5,800 years */
 }
 
+static const u32 legacy_irq[2] = { 0, 8 };
+
 static void drive(struct hpet_timer *t, bool level)
 {
     struct irq_line line = t->hpet->gsi;
@@ -41,13 +47,49 @@ static void drive(struct hpet_timer *t, bool level)
     if (level == t->line)
         return;
     if (level) {
-        t->line_gsi = (u32)(t->config >> TIM_ROUTE_SHIFT & 0x1f);
-        if (!(ROUTES >> t->line_gsi & 1))
+        const unsigned n = (unsigned)(t - t->hpet->t);
+        const bool legacy = n < 2 && replaces(t->hpet);
+        t->line_gsi = legacy ? legacy_irq[n] : (u32)(t->config >> TIM_ROUTE_SHIFT & 0x1f);
+        if (!legacy && !(ROUTES >> t->line_gsi & 1))
             return; /* not connected */
     }
     t->line = level;
     line.pin = t->line_gsi;
     irq_set(&line, level);
+}
+
+/* The line is as GINTR_STA and the configuration have it: after one of them changed. */
+static void drive_status(struct hpet_timer *t)
+{
+    struct hpet *h = t->hpet;
+
+    drive(t, false);
+    if (running(h) && (h->status >> (t - h->t) & 1) && (t->config & TIM_LEVEL) && (t->config & TIM_INT_ENB))
+        drive(t, true);
+}
+
+/* IRQ 0 and 8 change hands. */
+static void pass_legacy(struct hpet *h)
+{
+    struct irq_line line = h->gsi;
+
+    for (unsigned n = 0; n < 2 && h->legacy; n++) {
+        line.pin = legacy_irq[n];
+        irq_set(&line, !replaces(h) && h->legacy_in[n]);
+    }
+}
+
+void hpet_input(void *hpet, u32 n, bool level)
+{
+    struct hpet *h = hpet;
+    struct irq_line line = h->gsi;
+
+    pthread_mutex_lock(&h->lock);
+    h->legacy_in[n] = level;
+    line.pin = legacy_irq[n];
+    if (!replaces(h))
+        irq_set(&line, level);
+    pthread_mutex_unlock(&h->lock);
 }
 
 static void arm(struct hpet_timer *t, u64 now_count)
@@ -105,11 +147,16 @@ static void timer_fired(struct timer *timer)
     sync(h);
     arm(t, counter(h));
     if (timer->armed)
-        timer_arm(timer, MAX(timer->deadline, clock_ns() + MIN_INTERVAL_NS));
+        timer_arm(timer, MAX(timer->deadline, clock_ns() + HPET_MIN_INTERVAL_NS));
     pthread_mutex_unlock(&h->lock);
 }
 
 /* ---- registers, 64 bits each ---- */
+
+u32 hpet_id(const struct hpet *h)
+{
+    return HPET_ID | (h->legacy ? (u32)HPET_LEG_RT_CAP : 0);
+}
 
 static u64 read_register(struct hpet *h, u64 r)
 {
@@ -117,7 +164,7 @@ static u64 read_register(struct hpet *h, u64 r)
 
     switch (r) {
     case GCAP_ID:
-        return (u64)HPET_TICK_NS * 1000000 << 32 | HPET_ID; /* the period is in femtoseconds */
+        return (u64)HPET_TICK_NS * 1000000 << 32 | hpet_id(h); /* the period is in femtoseconds */
     case GEN_CONF:
         return h->config;
     case GINTR_STA:
@@ -136,15 +183,24 @@ static u64 read_register(struct hpet *h, u64 r)
 
 static void write_config(struct hpet *h, u64 value)
 {
-    u64 now = counter(h);
+    const u64 now = counter(h), changed = (value ^ h->config) & (CONF_ENABLE | (h->legacy ? CONF_LEG_RT : 0));
+    const bool replaced = replaces(h);
 
-    if ((value ^ h->config) & CONF_ENABLE) {
-        h->config ^= CONF_ENABLE;
+    if (!changed)
+        return;
+    for (unsigned i = 0; i < HPET_TIMERS; i++)
+        drive(&h->t[i], false);
+    h->config ^= changed;
+    if (changed & CONF_ENABLE) {
         h->counter = now;
         h->start = clock_ns();
         for (unsigned i = 0; i < HPET_TIMERS; i++)
             h->t[i].seen = now;
     }
+    if (replaced != replaces(h))
+        pass_legacy(h);
+    for (unsigned i = 0; i < HPET_TIMERS; i++)
+        drive_status(&h->t[i]);
 }
 
 static void write_timer(struct hpet_timer *t, u64 offset, u64 value)
@@ -153,8 +209,7 @@ static void write_timer(struct hpet_timer *t, u64 offset, u64 value)
         t->config = value & TIM_WRITABLE;
         if (t->config & TIM_32MODE)
             t->comparator = (u32)t->comparator;
-        if (!(t->config & TIM_INT_ENB) || !(t->config & TIM_LEVEL))
-            drive(t, false);
+        drive_status(t); /* also by another route */
     } else if (offset == TIM_COMP) {
         if (t->config & TIM_32MODE)
             value = (u32)value;
@@ -179,7 +234,7 @@ static void write_register(struct hpet *h, u64 r, u64 value)
         h->status &= ~value;
         for (unsigned n = 0; n < HPET_TIMERS; n++)
             if (value >> n & 1)
-                drive(&h->t[n], false);
+                drive_status(&h->t[n]);
         return;
     case MAIN_CNT:
         if (running(h))
@@ -233,11 +288,15 @@ const struct bus_ops hpet_ops = { .read = hpet_read, .write = hpet_write, .min_s
 void hpet_reset(struct hpet *h)
 {
     pthread_mutex_lock(&h->lock);
+    const bool replaced = replaces(h);
+    for (unsigned i = 0; i < HPET_TIMERS; i++)
+        drive(&h->t[i], false);
     h->config = h->status = h->counter = 0;
+    if (replaced)
+        pass_legacy(h);
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
         struct hpet_timer *t = &h->t[i];
 
-        drive(t, false);
         timer_disarm(&t->timer);
         t->config = t->period = t->seen = 0;
         t->comparator = UINT64_MAX;
@@ -245,11 +304,12 @@ void hpet_reset(struct hpet *h)
     pthread_mutex_unlock(&h->lock);
 }
 
-void hpet_init(struct hpet *h, struct loop *loop, const struct irq_line *gsi)
+void hpet_init(struct hpet *h, struct loop *loop, const struct irq_line *gsi, bool legacy)
 {
     memset(h, 0, sizeof(*h));
     pthread_mutex_init(&h->lock, NULL);
     h->gsi = *gsi;
+    h->legacy = legacy;
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
         h->t[i].hpet = h;
         timer_init(&h->t[i].timer, loop, timer_fired);
@@ -281,13 +341,13 @@ static int loaded(void *obj, struct error *err)
     struct hpet *h = obj;
 
     pthread_mutex_lock(&h->lock);
-    h->config &= CONF_ENABLE;
+    h->config &= CONF_ENABLE | (h->legacy ? CONF_LEG_RT : 0);
     h->status &= (1u << HPET_TIMERS) - 1;
     h->start = clock_ns();
     for (unsigned i = 0; i < HPET_TIMERS; i++) {
         h->t[i].config &= TIM_WRITABLE;
         h->t[i].line_gsi &= 0x1f;
-        h->t[i].line &= ROUTES >> h->t[i].line_gsi & 1;
+        h->t[i].line &= (ROUTES >> h->t[i].line_gsi & 1) || (i < 2 && h->t[i].line_gsi == legacy_irq[i] && replaces(h));
         h->t[i].seen = MIN(h->t[i].seen, h->counter);
     }
     arm_all(h);
@@ -306,6 +366,7 @@ static const struct state_field fields[] = {
     STATE_FIELD(struct hpet, status, 1),
     STATE_FIELD(struct hpet, counter, 1),
     STATE_STRUCTS(struct hpet, t, 1, timer_fields),
+    STATE_ARRAY(struct hpet, legacy_in, 2),
     STATE_END,
 };
-const struct state_desc hpet_state = { "hpet", 1, fields, saving, loaded };
+const struct state_desc hpet_state = { "hpet", 2, fields, saving, loaded };

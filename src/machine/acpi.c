@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "devices/acpi_pm.h"
+#include "devices/hpet.h"
 #include "irq/ioapic.h"
 #include "irq/lapic.h"
 #include "machine/micro.h"
@@ -17,7 +18,7 @@
 #include "dsdt.hex"  /* dsdt_aml_code, by iasl */
 #include "micro.hex" /* micro_aml_code */
 
-enum { HEADER = 36, RSDP_SIZE = ACPI_RSDP_SIZE, FADT_SIZE = 268, FACS_SIZE = 64, MCFG_SIZE = 60, GAS_IO = 1 };
+enum { HEADER = 36, RSDP_SIZE = ACPI_RSDP_SIZE, FADT_SIZE = 268, FACS_SIZE = 64, MCFG_SIZE = 60, HPET_TABLE_SIZE = 56, GAS_IO = 1 };
 
 struct table {
     u8 *data; /* in the blob */
@@ -165,6 +166,17 @@ static u32 build_mcfg(struct acpi_tables *b, u64 ecam)
     return emit(b, &t);
 }
 
+/* IA-PC HPET 1.0a, 3.2.4 */
+static u32 build_hpet(struct acpi_tables *b, u32 id)
+{
+    struct table t = header(b, "HPET", 1, HPET_TABLE_SIZE);
+    put(t.data + 36, id, 4);
+    t.data[41] = 64; /* in memory */
+    put(t.data + 44, HPET_BASE, 8);
+    put(t.data + 53, HPET_MIN_INTERVAL_NS / HPET_TICK_NS, 2);
+    return emit(b, &t);
+}
+
 /* Fills in Name (WHAT, 0x11223344). */
 static int patch(struct table *t, const char *what, u64 v, struct error *err)
 {
@@ -203,7 +215,7 @@ static u32 build_root(struct acpi_tables *b, const u32 *tables, u32 n, u8 entry)
 
 int acpi_build(struct acpi_tables *b, const struct acpi_config *c, struct error *err)
 {
-    u32 facs = 0, dsdt, tables[4], n = 0;
+    u32 facs = 0, dsdt, tables[5], n = 0;
     int rc;
 
     memset(b, 0, sizeof *b);
@@ -225,6 +237,8 @@ int acpi_build(struct acpi_tables *b, const struct acpi_config *c, struct error 
         memset(t.data, 0, HEADER);
     if (c->ecam)
         tables[n++] = build_mcfg(b, c->ecam);
+    if (c->hpet)
+        tables[n++] = build_hpet(b, c->hpet);
     b->xsdt = build_root(b, tables, n, 8);
     b->rsdt = build_root(b, tables, n, 4);
     return 0;

@@ -84,6 +84,14 @@ DefinitionBlock ("dsdt.aml", "DSDT", 2, "LODGE ", "LODGEPC ", 1)
                         Memory32Fixed (ReadWrite, 0xFEE00000, 0x1000)
                     })
                 }
+                Device (HPET)
+                {
+                    Name (_HID, EisaId ("PNP0103"))
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        Memory32Fixed (ReadOnly, 0xFED00000, 0x00000400)
+                    })
+                }
                 Device (PIC)
                 {
                     Name (_HID, EisaId ("PNP0000"))

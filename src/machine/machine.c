@@ -297,7 +297,7 @@ int machine_ports(struct machine *m, u16 port, u16 n, const struct bus_ops *ops,
 
 static int build_pic_and_pit(struct machine *m)
 {
-    struct irq_line irq0 = machine_line(m, 0);
+    struct irq_line irq0 = { hpet_input, &m->hpet, 0 };
     int rc;
 
     pic_init(&m->pic, pic_output, m);
@@ -422,6 +422,9 @@ struct machine *machine_new(const struct machine_config *c, struct error *err)
     pvclock_init(&m->pvclock, m->memory, c->cpuid, tsc_now, m);
     if ((rc = state_add(m->state, &pvclock_state, 0, &m->pvclock)))
         goto fail;
+    const struct irq_line gsi = machine_line(m, 0);
+    if (c->kind == MACHINE_PC) /* an engine's PIT does not let itself be replaced */
+        hpet_init(&m->hpet, c->loop, &gsi, !c->kernel_irqchip);
     if (!c->kernel_irqchip && (rc = build_irqchip(m)))
         goto fail;
     if ((rc = build_serial(m)) || (rc = c->kind == MACHINE_PC ? pc_build(m, err) : micro_build(m)) ||

@@ -62,7 +62,7 @@ static void a20(void *p, bool open)
 
 int pc_build(struct machine *m, struct error *err)
 {
-    struct irq_line irq8 = machine_line(m, 8), gsi = machine_line(m, 0);
+    struct irq_line irq8 = m->c.kernel_irqchip ? machine_line(m, 8) : (struct irq_line){ hpet_input, &m->hpet, 1 };
     struct i8042_config kc = {
         .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
     };
@@ -77,7 +77,6 @@ int pc_build(struct machine *m, struct error *err)
     i8042_init(&m->i8042, &kc);
     port92_init(&m->port92, a20, machine_request_reset, m);
     acpi_pm_init(&m->pm, &pc);
-    hpet_init(&m->hpet, m->c.loop, &gsi);
     fw_cfg_init(&m->fw_cfg, m->c.firmware ? m->memory : NULL);
     m->built = true;
     if ((rc = machine_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||

@@ -101,15 +101,16 @@ static struct machine *build(void)
 
     bench_open(&m->irq);
     uart_init(&m->uart, &uart);
+    hpet_init(&m->hpet, NULL, &line, true);
+    line = (struct irq_line){ hpet_input, &m->hpet, 0 };
     i8254_init(&m->pit, NULL, &line);
-    line.pin = 8;
+    line.pin = 1;
     mc146818_init(&m->rtc, NULL, &line);
     m->rtc.wall_ns = wall;
     port92_init(&m->port92, NULL, reset, NULL);
     i8042_init(&m->kbd, &kbd);
     acpi_pm_init(&m->pm, &pm);
     testdev_init(&m->testdev, &td);
-    hpet_init(&m->hpet, NULL, &line);
     i8237_init(&m->dma, memory());
     fdc_init(&m->fdc, &(struct fdc_config){ NULL, &m->dma, { gsi_set, &m->irq.gsi, 6 } });
     for (u32 i = 0; i < FDC_DRIVES; i++) {

@@ -18,7 +18,7 @@ static void setup(struct hpet *h)
 
     memset(level, 0, sizeof(level));
     memset(edges, 0, sizeof(edges));
-    hpet_init(h, NULL, &line);
+    hpet_init(h, NULL, &line, true);
 }
 static u64 in(struct hpet *h, u64 r) { return hpet_ops.read(h, r, 8); }
 static void out(struct hpet *h, u64 r, u64 v) { hpet_ops.write(h, r, 8, v); }
@@ -38,6 +38,10 @@ TEST(registers)
     out(&h, 0x100, UINT64_MAX);
     CHECK_EQ(in(&h, 0x100), 0x00f0000000003f7e);
     CHECK_EQ(in(&h, 0x160), 0);
+    out(&h, 0x10, UINT64_MAX);
+    CHECK_EQ(in(&h, 0x10), 3);
+    hpet_init(&h, NULL, &h.gsi, false);
+    CHECK_EQ(in(&h, 0), 0x0098968080862201);
     out(&h, 0x10, UINT64_MAX);
     CHECK_EQ(in(&h, 0x10), 1); /* no legacy routing */
     hpet_destroy(&h);
@@ -168,4 +172,68 @@ TEST(state_survives)
     state_list_free(la);
     state_list_free(lb);
     hpet_destroy(&b);
+}
+
+/* 2.3.5: timers 0 and 1 take IRQ 0 and 8 from the PIT and the RTC, when both bits are set. */
+TEST(legacy_replacement)
+{
+    struct hpet h;
+
+    setup(&h);
+    hpet_input(&h, 0, true);
+    hpet_input(&h, 1, true);
+    CHECK(level[0] && level[8]);
+    out(&h, 0x10, 2); /* not enabled yet */
+    CHECK(level[0] && level[8]);
+    out(&h, 0x10, 3);
+    CHECK(!level[0] && !level[8]);
+    hpet_input(&h, 0, false);
+    hpet_input(&h, 0, true);
+    CHECK(!level[0]);
+    edges[0] = edges[8] = 0;
+    out(&h, 0x100, ENABLE | PERIODIC | SET | ROUTE(20));
+    out(&h, 0x108, 100000);
+    out(&h, 0x120, ENABLE | ROUTE(3)); /* a route it cannot have, and needs not */
+    out(&h, 0x128, in(&h, 0xf0) + 1000);
+    out(&h, 0x140, ENABLE | ROUTE(21));
+    out(&h, 0x148, in(&h, 0xf0) + 1000);
+    fake_advance(10000000);
+    CHECK_EQ(edges[0], 10);
+    CHECK_EQ(edges[8], 1);
+    CHECK_EQ(edges[20], 0);
+    CHECK_EQ(edges[21], 1);
+    out(&h, 0x10, 1);
+    CHECK(level[0] && level[8]);
+    fake_advance(1000000);
+    CHECK_EQ(edges[20], 1);
+    out(&h, 0x10, 3);
+    hpet_reset(&h);
+    CHECK(level[0] && level[8]);
+    hpet_destroy(&h);
+}
+
+/* A level follows its status bit, the enable bits and the route. */
+TEST(level_follows_the_registers)
+{
+    struct hpet h;
+
+    setup(&h);
+    out(&h, 0x10, 1);
+    out(&h, 0x100, LEVEL | ROUTE(20));
+    out(&h, 0x108, 1000);
+    fake_advance(20000);
+    CHECK_EQ(in(&h, 0x20), 1);
+    CHECK(!level[20]);
+    out(&h, 0x100, LEVEL | ENABLE | ROUTE(20));
+    CHECK(level[20]);
+    out(&h, 0x100, LEVEL | ENABLE | ROUTE(22));
+    CHECK(!level[20] && level[22]);
+    out(&h, 0x10, 0); /* halted: the status stays */
+    CHECK(!level[22]);
+    CHECK_EQ(in(&h, 0x20), 1);
+    out(&h, 0x10, 1);
+    CHECK(level[22]);
+    out(&h, 0x20, 1);
+    CHECK(!level[22]);
+    hpet_destroy(&h);
 }
