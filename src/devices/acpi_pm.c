@@ -232,6 +232,14 @@ bool acpi_pm_power_button(struct acpi_pm *p)
     return heard;
 }
 
+void acpi_pm_rtc(struct acpi_pm *p)
+{
+    pthread_mutex_lock(&p->lock);
+    p->pm1_sts |= PM1_RTC;
+    update(p);
+    pthread_mutex_unlock(&p->lock);
+}
+
 void acpi_pm_gpe(struct acpi_pm *p, unsigned event)
 {
     pthread_mutex_lock(&p->lock);

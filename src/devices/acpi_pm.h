@@ -59,6 +59,8 @@ void acpi_pm_reset(struct acpi_pm *p);
 
 /* Presses the power button. False: the guest has not enabled it and will not notice. Any thread. */
 bool acpi_pm_power_button(struct acpi_pm *p);
+/* The RTC's interrupt rises: RTC_STS, by which an ACPI system has its alarms where the HPET has taken IRQ 8. Any thread. */
+void acpi_pm_rtc(struct acpi_pm *p);
 /* A general-purpose event (0-15) happens. Any thread. */
 void acpi_pm_gpe(struct acpi_pm *p, unsigned event);
 

@@ -60,9 +60,23 @@ static void a20(void *p, bool open)
         m->engine->a20(m->vm, open);
 }
 
+/* IRQ 8, unless the HPET has it; and an ACPI event (PIIX4, 7.2.1). */
+static void rtc_line(void *p, u32 pin, bool level)
+{
+    struct machine *m = p;
+    const struct irq_line irq8 = machine_line(m, 8);
+
+    if (level && m->built)
+        acpi_pm_rtc(&m->pm);
+    if (m->c.kernel_irqchip)
+        irq_set(&irq8, level);
+    else
+        hpet_input(&m->hpet, 1, level);
+}
+
 int pc_build(struct machine *m, struct error *err)
 {
-    struct irq_line irq8 = m->c.kernel_irqchip ? machine_line(m, 8) : (struct irq_line){ hpet_input, &m->hpet, 1 };
+    struct irq_line irq8 = { rtc_line, m, 0 };
     struct i8042_config kc = {
         .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
     };

@@ -125,6 +125,10 @@ static int one(const char *how, const char *moment, char **argv)
         c.vga = c.micro ? CONFIG_VGA_NONE : CONFIG_VGA_STD;
         c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw" };
         c.net[c.nnets++] = "none,mac=52:54:00:12:34:56";
+        if (!c.micro) {
+            c.net[c.nnets++] = "none,mac=52:54:00:12:34:57,model=e1000";
+            c.usb_tablet = true;
+        }
         c.rng = true;
     }
     c.testdev = !c.micro;

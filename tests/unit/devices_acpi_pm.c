@@ -108,6 +108,13 @@ TEST(general_purpose_events)
     out(&p, 0xc, 4, 0x00080008);
     CHECK(!sci);
     CHECK_EQ(in(&p, 0xc, 4), 0x00080000);
+    acpi_pm_rtc(&p);
+    CHECK_EQ(in(&p, 0, 2), 0x400);
+    CHECK(!sci);
+    out(&p, 2, 2, 0x400);
+    CHECK(sci);
+    out(&p, 0, 2, 0x400);
+    CHECK(!sci);
     acpi_pm_destroy(&p);
 }
 
