@@ -71,6 +71,7 @@ _lodge()
         --net) compopt -o nospace 2>/dev/null; _lodge_offer user tap: switch: none ;;
         --serial | --console | --parallel) compopt -o nospace 2>/dev/null; _lodge_offer stdio null file: unix: ;;
         --trace) _lodge_offer exec exceptions io mmio jit ;;
+        --usb) compopt -o nospace 2>/dev/null; _lodge_offer tablet ;;
         --display) compopt -o nospace 2>/dev/null; _lodge_offer none vnc: vnc:127.0.0.1: vnc:unix: ;;
         --kernel | --initrd | --disk | --cdrom | --floppy | --share | --vsock | --api-socket) _lodge_files ;;
         --append | --balloon | --boot | --code-cache | --cpu | --cpus | --disk-size | --memory | --ssh-port) ;;
