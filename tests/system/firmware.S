@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * firmware.S - a boot sector that resets the machine by all ways there are, one after the other, and counts in CMOS how
- * often it was started; each start is a digit on COM1.  The last way is the 80286's: CMOS tells the firmware to go on at
+ * often it was started; each start is a digit on COM1 and COM2.  The last way is the 80286's: CMOS tells the firmware to go on at
  * 0040:0067, with memory as it was: "R".  Then it powers off.
  */
         .code16
@@ -91,8 +91,10 @@ resumed:
         outw %ax, %dx
         jmp wait
 
-putc:   movw $0x3fd, %dx
-        movb %al, %ah
+putc:   movb %al, %ah
+        movw $0x3fd, %dx
+        call 1f
+        movw $0x2fd, %dx
 1:      inb %dx, %al
         testb $0x20, %al
         jz 1b
@@ -104,3 +106,4 @@ none:   .word 0
         .long 0
         .org 510
         .word 0xaa55
+        .org 0x100000                   /* a disk of more than a cylinder */
