@@ -3,6 +3,7 @@
  * machine_pc.c - the board with an engine that runs nothing: reset, what answers where, interrupts on their way to a
  * processor, the events that end a run, and random accesses everywhere.
  */
+#define RIG_VGA true
 #include "machine_rig.h"
 
 TEST(reset_state)
@@ -54,6 +55,37 @@ TEST(what_answers_where)
     CHECK_EQ(ops->mmio_read(r.m, 0, 0xfec00010, 4) >> 16, 23); /* I/O APIC: redirection entries less one */
     CHECK_EQ(ops->mmio_read(r.m, 0, 0xd0000000, 8), UINT64_MAX);
     CHECK_EQ(ops->mmio_read(r.m, 0, UINT64_MAX - 3, 4), 0xffffffff);
+    rig_free(&r);
+}
+
+/* The graphics adapter: its legacy ports and window, its BARs where they were put; memory where that is a plain view. */
+TEST(vga)
+{
+    struct rig r;
+    struct memory_region region;
+    rig_new(&r);
+    struct memory *memory = machine_memory(r.m);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xe0010000, 4), 0x11111234);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xe0010004, 2) & 3, 3);
+    const u64 vram = ops->mmio_read(r.m, 0, 0xe0010010, 4) & ~15ull, mmio = ops->mmio_read(r.m, 0, 0xe0010018, 4);
+    CHECK(memory_lookup(memory, vram, &region) && region.gpa == vram && region.size == MiB(16) && !region.readonly);
+    CHECK_EQ(ops->mmio_read(r.m, 0, mmio + 0x500, 2), 0xb0c5);
+    CHECK(!memory_lookup(memory, 0xa0000, &region));
+    out(&r, 0x1ce, 2, 3), out(&r, 0x1cf, 2, 32); /* 32 bits, any size, bank 2 */
+    out(&r, 0x1ce, 2, 4), out(&r, 0x1cf, 2, 1);
+    out(&r, 0x1ce, 2, 5), out(&r, 0x1cf, 2, 2);
+    out(&r, 0x3c2, 1, 0x63);
+    CHECK_EQ(in(&r, 0x3cc, 1), 0x63);
+    u32 v = 0x12345678;
+    CHECK_EQ(memory_write(memory, 0xa0010, &v, 4), 0);
+    v = 0;
+    CHECK_EQ(memory_read(memory, vram + 0x20010, &v, 4), 0);
+    CHECK_EQ(v, 0x12345678);
+    struct error err;
+    CHECK_EQ(machine_reset(r.m, r.boot, &err), 0);
+    CHECK(!memory_lookup(memory, 0xa0000, &region));
+    CHECK_EQ(memory_read(memory, vram + 0x20010, &v, 4), 0);
+    CHECK_EQ(v, 0);
     rig_free(&r);
 }
 

@@ -45,6 +45,10 @@ static const struct engine_ops fake = {
     .name = "fake", .get_state = get_state, .set_state = set_state, .signal = signal_vcpu, .tsc_offset = tsc_offset
 };
 
+#ifndef RIG_VGA /* a graphics adapter in slot 2 */
+#define RIG_VGA false
+#endif
+
 struct rig {
     struct loop *loop;
     struct cpuid_table cpuid;
@@ -84,7 +88,7 @@ static inline void rig_new_firmware(struct rig *r, enum machine_kind kind, struc
     r->cpuid = (struct cpuid_table){ .cpus = 2, .tsc_khz = 2000000, .phys_bits = 40, .lin_bits = 48 };
     struct machine_config c = {
         .kind = kind, .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r,
-        .firmware = fw, .boot = { .n = 2, .what = { MACHINE_BOOT_CDROM, MACHINE_BOOT_DISK } },
+        .vga = RIG_VGA && kind == MACHINE_PC, .firmware = fw, .boot = { .n = 2, .what = { MACHINE_BOOT_CDROM, MACHINE_BOOT_DISK } },
     };
     r->m = machine_new(&c, &err);
     for (int i = 0; i < 2; i++)
