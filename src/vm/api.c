@@ -28,11 +28,20 @@ struct api {
     bool closing;
 };
 
+static unsigned connections(struct api *a)
+{
+    return MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
+}
+
 static void run(struct api *a)
 {
     MHD_UNSIGNED_LONG_LONG ms;
+    unsigned before;
 
-    MHD_run(a->daemon);
+    do { /* full, it looks for who knocks only as it begins: once more if there is room now */
+        before = connections(a);
+        MHD_run(a->daemon);
+    } while (connections(a) < before);
     if (MHD_get_timeout(a->daemon, &ms) == MHD_YES)
         timer_arm(&a->timer, clock_ns() + ms * 1000000);
     else

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/eventfd.h>
@@ -81,6 +82,31 @@ static void switch_(bool landlock)
     neither();
 }
 
+/* What displayd becomes, and what each viewer's process does then. */
+static void screen(bool landlock)
+{
+    char *const argv[] = { (char *)"true", NULL };
+    struct error err;
+    int pair[2], status;
+
+    CHECK(socket(AF_INET, SOCK_STREAM, 0) < 0 && errno == EPERM);
+    CHECK(open("/etc/passwd", O_RDONLY) < 0);
+    CHECK(execv("/bin/true", argv) && errno == EPERM);
+    CHECK(!socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair));
+    fflush(NULL);
+    const pid_t pid = fork();
+    if (!pid) {
+        CHECK_EQ(sandbox_enter(SANDBOX_VIEWER, NULL, &err), 0);
+        CHECK(open("/etc/passwd", O_RDONLY) < 0);
+        CHECK(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) < 0 && errno == EPERM);
+        CHECK(accept(pair[0], NULL, NULL) < 0 && errno == EPERM);
+        CHECK(write(pair[0], "x", 1) == 1 && poll(NULL, 0, 0) == 0);
+        neither();
+        _exit(test_status());
+    }
+    CHECK(waitpid(pid, &status, 0) == pid && !status);
+}
+
 TEST(sandboxes)
 {
     char path[64];
@@ -91,6 +117,7 @@ TEST(sandboxes)
     close(open("/tmp/lodge-sandbox-other", O_WRONLY | O_CREAT, 0600));
     in_sandbox(SANDBOX_USER, user);
     in_sandbox(SANDBOX_SWITCH, switch_);
+    in_sandbox(SANDBOX_SCREEN, screen);
     unlink("/tmp/lodge-sandbox-other");
     CHECK(!rmdir(dir));
 }
