@@ -95,7 +95,7 @@ int must_check image_machine_start(const struct image_machine_options *o, struct
 /* After the run: gives up the lock, and removes a throw-away. */
 void image_machine_end(struct image_machine *m);
 
-/* As it is, without starting it (lodge ssh). -ENOENT. */
+/* As it is, without starting it (lodge ssh). -ENOENT, also for a throw-away whose process was killed. */
 int must_check image_machine_find(const char *name, struct image_machine *m, struct error *err);
 int image_machine_each(int (*each)(void *to, const struct image_machine *m), void *to, struct error *err);
 int must_check image_machine_remove(const char *name, struct error *err); /* -EBUSY: it runs */
