@@ -509,13 +509,12 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     c->rng = true;
     c->name = m->name;
     if (!c->api_socket) {
-        char dir[PATH_MAX];
-        char *path;
-        if ((r = api_path(m->name, dir, err)))
-            return r;
-        if (!(path = strdup(dir)))
+        char path[PATH_MAX];
+        c->api_optional = true; /* a machine of this name may run from another folder of images */
+        if (api_path(m->name, path, err))
+            log_warn("%s; the machine goes without it", err->text);
+        else if (!(c->api_socket = strdup(path)))
             return error_set(err, ENOMEM, "out of memory");
-        c->api_socket = path;
     }
     if (!o->memory_given)
         c->memory = GiB(1);

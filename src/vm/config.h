@@ -111,6 +111,7 @@ struct vm_config {
 
     const char *display;    /* --display vnc:..., without "vnc:"; NULL: none */
     const char *api_socket; /* the control socket's path; NULL: none */
+    bool api_optional;      /* without it, if it cannot be had */
     const char *name;       /* the machine's, for its screen's title; NULL: it has none */
 
     bool testdev;   /* --device testdev */

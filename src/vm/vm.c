@@ -322,6 +322,9 @@ int vm_build(struct vm *v, struct error *err)
 
     if (c->micro && c->vga == CONFIG_VGA_STD)
         return error_set(err, EINVAL, "the machine micro has no place for a graphics adapter: use --machine pc, or leave --vga out");
+    if (c->display && (c->micro || c->vga == CONFIG_VGA_NONE))
+        return error_set(err, EINVAL, "%s has no graphics adapter: there is nothing for --display to show",
+                         c->micro ? "--machine micro" : "a machine with --vga none");
     if (!(v->engine = engine_choose(c->engine, &v->engine_why, err)))
         return -ENODEV;
     if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)) ||
@@ -363,9 +366,8 @@ int vm_build(struct vm *v, struct error *err)
     mc.display = v->display;
     mc.input = v->input;
     devices_machine(v->devices, &mc);
-    if (c->display && (!v->display || !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input,
-                                                         v->loop, err))))
-        return v->display ? -EINVAL : error_set(err, EINVAL, "the machine micro has no screen: leave --display out, or use --machine pc");
+    if (c->display && !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input, v->loop, err)))
+        return -EINVAL;
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
     if ((rc = devices_plug(v->devices, v->machine, err)))
@@ -393,8 +395,12 @@ int vm_build(struct vm *v, struct error *err)
         v->engine_vcpus[i] = vcpus_engine(v->vcpus, i);
     rc = machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
     timing_phase(v, "processors made");
-    if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err)))
-        rc = -EINVAL;
+    if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err))) {
+        if (!c->api_optional)
+            return -EINVAL;
+        log_warn("%s; the machine goes without its control socket", err->text);
+        err->text[0] = 0;
+    }
     return rc;
 }
 
