@@ -223,6 +223,24 @@ static void finish(struct i8042 *k, const struct effects *e)
         k->c.reset(k->c.ctx, RESET_INIT);
 }
 
+/* Bytes of the keyboard's that the guest has not read. */
+static u32 unread(const struct i8042 *k)
+{
+    return k->keyboard.out.count + ((k->status & (STATUS_OBF | STATUS_AUX)) == STATUS_OBF);
+}
+
+/* A key that is held repeats, first after the delay. */
+static void arm(struct i8042 *k, u64 after)
+{
+    k->repeat_waits = false;
+    if (k->keyboard.repeating) {
+        k->repeat_at = clock_ns() + after;
+        timer_arm(&k->repeat, k->repeat_at);
+    } else {
+        timer_disarm(&k->repeat);
+    }
+}
+
 static u64 data_read(void *dev, u64 offset, unsigned size)
 {
     struct i8042 *k = dev;
@@ -234,6 +252,8 @@ static u64 data_read(void *dev, u64 offset, unsigned size)
         k->status &= (u8)~(STATUS_OBF | STATUS_AUX);
         update_irqs(k);
         refill(k);
+        if (k->repeat_waits && !unread(k))
+            arm(k, ps2_keyboard_delay(&k->keyboard));
     }
     pthread_mutex_unlock(&k->lock);
     return v;
@@ -276,23 +296,16 @@ const struct bus_ops i8042_command_ops = { .read = status_read, .write = command
 
 /* ---- input ---- */
 
-/* A key that is held repeats, first after the delay. */
-static void arm(struct i8042 *k, u64 after)
-{
-    if (k->keyboard.repeating) {
-        k->repeat_at = clock_ns() + after;
-        timer_arm(&k->repeat, k->repeat_at);
-    } else {
-        timer_disarm(&k->repeat);
-    }
-}
-
+/* A guest that has not read what was sent is not sent more: it would take a key that was pressed once, and is up again by
+   now on its way here, for one that was held. The delay begins anew when it has read. */
 static void repeat(struct timer *t)
 {
     struct i8042 *k = container_of(t, struct i8042, repeat);
 
     pthread_mutex_lock(&k->lock);
-    if (k->keyboard.repeating && clock_ns() >= k->repeat_at) {
+    if (k->keyboard.repeating && unread(k)) {
+        k->repeat_waits = true;
+    } else if (k->keyboard.repeating && clock_ns() >= k->repeat_at) {
         ps2_keyboard_repeat(&k->keyboard);
         refill(k);
         arm(k, ps2_keyboard_period(&k->keyboard));
@@ -328,7 +341,7 @@ static u32 waiting(void *dev)
     struct i8042 *k = dev;
 
     pthread_mutex_lock(&k->lock);
-    u32 n = k->keyboard.out.count + ((k->status & (STATUS_OBF | STATUS_AUX)) == STATUS_OBF);
+    u32 n = unread(k);
     pthread_mutex_unlock(&k->lock);
     return n;
 }

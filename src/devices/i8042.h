@@ -45,6 +45,7 @@ struct i8042 {
 
     struct input_sink sink;
     struct timer repeat; /* of a key that is held */
+    bool repeat_waits;   /* for the guest to read what was sent; not saved: the timer finds out */
     u64 repeat_at, repeat_left; /* clock_ns(); ns, filled to save */
 };
 

@@ -220,7 +220,7 @@ void ps2_keyboard_key(struct ps2_keyboard *k, u16 code, bool down)
 
 void ps2_keyboard_repeat(struct ps2_keyboard *k)
 {
-    if (k->repeating && k->scanning && !k->out.count) /* a guest that does not read is not told again */
+    if (k->repeating && k->scanning)
         make(k, k->repeating, true);
 }
 

@@ -2,7 +2,7 @@
 /*
  * oldpc.c - runs in the guests of "ps2" and "floppy":
  *
- *   oldpc events DEVICE NAME CODE    prints an input device's keys and movements as "NAME TYPE CODE VALUE", until the key
+ *   oldpc events DEVICE NAME CODE    says "NAME ready", then prints an input device's keys and movements as "NAME TYPE CODE VALUE", until the key
  *                                    CODE has been released
  *   oldpc format DEVICE              formats a floppy disk, track by track (fd(4))
  *   oldpc beep DEVICE                a tone of 20 ms from the speaker's event device
@@ -20,6 +20,8 @@ static int events(int fd, const char *name, int last)
 {
     struct input_event e;
 
+    printf("%s ready\n", name);
+    fflush(stdout);
     while (read(fd, &e, sizeof e) == sizeof e) {
         if (e.type != EV_KEY && e.type != EV_REL)
             continue;

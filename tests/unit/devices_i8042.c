@@ -336,10 +336,13 @@ TEST(typematic)
         n += next(&k) == 0x11e;
     }
     CHECK_EQ(n, 10);
-    fake_advance(1000000000); /* nobody reads: one waits, not ten */
-    CHECK_EQ(next(&k), 0x11e);
+    fake_advance(1000000000); /* nobody reads: one waits, not ten, and it begins anew */
     CHECK_EQ(next(&k), 0x11e);
     CHECK_EQ(next(&k), 0);
+    fake_advance(490000000);
+    CHECK_EQ(next(&k), 0);
+    fake_advance(20000000);
+    CHECK_EQ(next(&k), 0x11e);
     data(&k, 0xf3); /* 250 ms, 30 a second */
     CHECK_EQ(next(&k), 0x1fa);
     data(&k, 0x00);
