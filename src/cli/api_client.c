@@ -25,7 +25,8 @@ int api_path(const char *machine, char path[PATH_MAX], struct error *err)
         return 0;
     }
     if (!image_name_valid(machine))
-        return error_set(err, EINVAL, "\"%.80s\" is no machine's name; a socket's path has a slash in it: ./%.80s", machine, machine);
+        return error_set(err, EINVAL, "\"%.80s\" is no machine's name; a socket's path has a slash in it: ./%.80s",
+                         machine, machine);
     const int r = runtime_dir("the machine's control socket", dir, err);
     if (!r)
         snprintf(path, PATH_MAX, "%s/%s.sock", dir, machine);
@@ -81,7 +82,8 @@ static int refused(const struct api_answer *a, struct error *err)
     return -EPROTO;
 }
 
-int api_call(const char *machine, const char *method, const char *name, json_t *in, struct api_answer *a, struct error *err)
+int api_call(const char *machine, const char *method, const char *name, json_t *in, struct api_answer *a,
+             struct error *err)
 {
     char path[PATH_MAX], head[512];
     char *body = in ? json_dumps(in, JSON_COMPACT) : strdup(""), *end;
@@ -103,8 +105,9 @@ int api_call(const char *machine, const char *method, const char *name, json_t *
             error_set(err, -r, "%s: %s", path, strerror(-r));
         goto out;
     }
-    snprintf(head, sizeof head, "%s /api/v1/%s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n",
-             method, name, strlen(body));
+    snprintf(head, sizeof head,
+             "%s /api/v1/%s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", method, name,
+             strlen(body));
     if ((r = send_all(fd, head, strlen(head))) || (r = send_all(fd, body, strlen(body))) ||
         (r = receive_all(fd, &a->body, &a->size))) {
         error_set(err, -r, "%s: %s", path, strerror(-r));
@@ -112,7 +115,8 @@ int api_call(const char *machine, const char *method, const char *name, json_t *
     }
     end = strstr(a->body, "\r\n\r\n");
     if (!end || sscanf(a->body, "HTTP/1.%*d %d", &a->status) != 1) {
-        r = error_set(err, EIO, "%s", a->size ? "the machine's answer is no HTTP" : "the machine ended before it answered");
+        r = error_set(err, EIO, "%s",
+                      a->size ? "the machine's answer is no HTTP" : "the machine ended before it answered");
         goto out;
     }
     a->size -= (size_t)(end + 4 - a->body);

@@ -12,8 +12,8 @@
 void help_media(void)
 {
     puts("Usage: lodge media NAME|SOCKET DRIVE FILE|none [--force] [--readonly]\n\n"
-         "Puts another disc into a drive of a running machine, or takes it out.  DRIVE is cdrom0 to cdrom3, floppy0 or\n"
-         "floppy1, in the order of --cdrom and --floppy.  NAME is that of \"lodge run\", SOCKET the path given to\n"
+         "Puts another disc into a drive of a running machine, or takes it out.  DRIVE is cdrom0 to cdrom3, floppy0\n"
+         "or floppy1, in the order of --cdrom and --floppy.  NAME is that of \"lodge run\", SOCKET the path given to\n"
          "--api-socket, with a slash in it.\n\n"
          "  --force     also if the guest has locked the drive\n"
          "  --readonly  a floppy disk that is write-protected");
@@ -45,7 +45,8 @@ int cli_media(int argc, char **argv)
         log_error("%s: %s", word[2], strerror(errno));
         return STATUS_USAGE;
     }
-    json_t *in = json_pack("{s:s, s:s?, s:b, s:b}", "device", word[1], "path", path, "readonly", readonly, "force", force);
+    json_t *in =
+        json_pack("{s:s, s:s?, s:b, s:b}", "device", word[1], "path", path, "readonly", readonly, "force", force);
     free(path);
     if (!in)
         return usage_error("media: %s is no UTF-8", word[2]);

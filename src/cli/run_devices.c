@@ -127,11 +127,13 @@ static int cdrom_bus(void *to, const char *value, struct error *err)
 static int cdrom_format(void *to, const char *value, struct error *err)
 {
     struct config_cdrom *d = to;
+    if (strcmp(value, "raw"))
+        return error_set(err, EINVAL, "--cdrom: format=%s: there is only raw, which takes a file that is no CD image as one", value);
     d->raw = true;
     return 0;
 }
 static const struct option_def cdrom_keys[] = {
-    { "bus", "ide|ahci", NULL, cdrom_bus }, { "format", "raw|", NULL, cdrom_format }, { NULL, NULL, NULL, NULL },
+    { "bus", "ide|ahci", NULL, cdrom_bus }, { "format", "raw", NULL, cdrom_format }, { NULL, NULL, NULL, NULL },
 };
 
 int run_set_cdrom(void *to, const char *value, struct error *err)

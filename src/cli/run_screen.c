@@ -17,7 +17,8 @@ int run_set_display(void *to, const char *value, struct error *err)
         return 0;
     }
     if (strncmp(value, "vnc:", 4) || !value[4])
-        return error_set(err, EINVAL, "--display %s: it is none, vnc:HOST:PORT (vnc:127.0.0.1:5900) or vnc:unix:PATH", value);
+        return error_set(err, EINVAL, "--display %s: it is none, vnc:HOST:PORT (vnc:127.0.0.1:5900) or vnc:unix:PATH",
+                         value);
     o->config.display = value + 4;
     return 0;
 }

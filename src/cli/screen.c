@@ -59,9 +59,10 @@ static const struct option_def options[] = {
 
 void help_screen(void)
 {
-    puts("Usage: lodge screen NAME|SOCKET [OPTIONS]\n\n"
-         "Prints what the machine's screen says.  A screen of graphics has no characters: \"lodge screenshot\" has its\n"
-         "picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
+    puts(
+        "Usage: lodge screen NAME|SOCKET [OPTIONS]\n\n"
+        "Prints what the machine's screen says.  A screen of graphics has no characters: \"lodge screenshot\" has its\n"
+        "picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
     options_help(options);
     puts("\n  lodge screen vm --wait 'login:' --timeout 120 && lodge type vm --enter root");
 }
@@ -113,8 +114,8 @@ int cli_screen(int argc, char **argv)
     if (o.pattern)
         regfree(&pattern);
     if (!r)
-        log_error("the screen of %s did not show \"%s\" in %llu s%s%s", o.machine, o.pattern, (unsigned long long)o.timeout,
-                  err.text[0] ? ": " : "", err.text);
+        log_error("the screen of %s did not show \"%s\" in %llu s%s%s", o.machine, o.pattern,
+                  (unsigned long long)o.timeout, err.text[0] ? ": " : "", err.text);
     else if (r < 0)
         log_error("%s", err.text);
     return r > 0 ? STATUS_OK : STATUS_FAILED;

@@ -13,8 +13,8 @@
 void help_screenshot(void)
 {
     puts("Usage: lodge screenshot NAME|SOCKET FILE.png\n\n"
-         "Writes what the machine's screen shows as a PNG picture.  NAME is that of \"lodge run\", SOCKET the path given\n"
-         "to --api-socket, with a slash in it.  FILE.png - is standard output.");
+         "Writes what the machine's screen shows as a PNG picture.  NAME is that of \"lodge run\", SOCKET the path\n"
+         "given to --api-socket, with a slash in it.  FILE.png - is standard output.");
 }
 
 int cli_screenshot(int argc, char **argv)

@@ -10,13 +10,14 @@
 void help_sendkey(void)
 {
     puts("Usage: lodge sendkey NAME|SOCKET KEY...\n\n"
-         "Presses keys on the machine's keyboard, one after the other, as fast as the guest takes them; those joined by -\n"
-         "together: ctrl-alt-delete.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash\n"
-         "in it.\n\n"
-         "Keys: a to z, 0 to 9, f1 to f12, ret, esc, tab, spc, backspace, delete, insert, home, end, pgup, pgdn, up, down,\n"
-         "left, right, shift, ctrl, alt (shift_r, ctrl_r, alt_r), meta_l, menu, caps_lock, num_lock, scroll_lock, print,\n"
-         "pause, minus, equal, comma, dot, slash, backslash, semicolon, apostrophe, grave_accent, bracket_left,\n"
-         "bracket_right, less, kp_0 to kp_9, kp_add, kp_subtract, kp_multiply, kp_divide, kp_decimal, kp_enter.");
+         "Presses keys on the machine's keyboard, one after the other, as fast as the guest takes them; those joined\n"
+         "by - together: ctrl-alt-delete.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a\n"
+         "slash in it.\n\n"
+         "Keys: a to z, 0 to 9, f1 to f12, ret, esc, tab, spc, backspace, delete, insert, home, end, pgup, pgdn, up,\n"
+         "down, left, right, shift, ctrl, alt (shift_r, ctrl_r, alt_r), meta_l, menu, caps_lock, num_lock,\n"
+         "scroll_lock, print, pause, minus, equal, comma, dot, slash, backslash, semicolon, apostrophe, grave_accent,\n"
+         "bracket_left, bracket_right, less, kp_0 to kp_9, kp_add, kp_subtract, kp_multiply, kp_divide, kp_decimal,\n"
+         "kp_enter.");
 }
 
 int cli_sendkey(int argc, char **argv)
@@ -25,7 +26,8 @@ int cli_sendkey(int argc, char **argv)
     struct error err;
 
     if (argc < 3 || argv[1][0] == '-')
-        return usage_error("it is \"lodge sendkey NAME|SOCKET KEY...\", for example \"lodge sendkey vm ctrl-alt-delete\"");
+        return usage_error(
+            "it is \"lodge sendkey NAME|SOCKET KEY...\", for example \"lodge sendkey vm ctrl-alt-delete\"");
     json_t *keys = json_array();
     for (int i = 2; i < argc; i++)
         json_array_append_new(keys, json_string(argv[i]));

@@ -12,9 +12,9 @@
 void help_type(void)
 {
     puts("Usage: lodge type NAME|SOCKET [--enter] [--] TEXT...\n\n"
-         "Types the words, with blanks between them, on the machine's US keyboard, as fast as the guest takes the keys.\n"
-         "NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.  TEXT - is read from\n"
-         "standard input.\n\n"
+         "Types the words, with blanks between them, on the machine's US keyboard, as fast as the guest takes the\n"
+         "keys.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.  TEXT - is\n"
+         "read from standard input.\n\n"
          "  --enter  the return key after it");
 }
 

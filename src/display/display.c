@@ -165,7 +165,8 @@ struct display *display_new(struct loop *loop, struct error *err)
     }
     d->pixels = MAP_FAILED;
     d->memfd = memfd_create("lodge-picture", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    if (d->memfd >= 0 && !ftruncate(d->memfd, DISPLAY_BYTES) && !fcntl(d->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
+    if (d->memfd >= 0 && !ftruncate(d->memfd, DISPLAY_BYTES) &&
+        !fcntl(d->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
         d->pixels = mmap(NULL, DISPLAY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, d->memfd, 0);
     if (d->pixels == MAP_FAILED) {
         error_set(err, errno, "no memory for the screen: %s", strerror(errno));

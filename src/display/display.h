@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * display.h - the screen: one picture, drawn by one device (VGA) and looked at by any number of viewers (VNC, screenshots).
+ * display.h - the screen: one picture, drawn by one device (VGA), looked at by any number of viewers (VNC, screenshots).
  *
  * The picture is XRGB8888 (a u32 a pixel: 0x00RRGGBB; the top byte counts for nothing), lines of width pixels one after
  * the other from the top, in a memfd of fixed size: another process can map it and nothing else.  What is read while
@@ -84,7 +84,8 @@ struct display_viewer {
     void (*changed)(struct display_viewer *v, const struct display_rect *r, u32 n, bool resized);
     struct display_viewer *next; /* private */
 };
-void display_look(struct display *d, struct display_viewer *v); /* from now on; what it sees first is its own business */
+/* From now on; what it sees first is its own business. */
+void display_look(struct display *d, struct display_viewer *v);
 void display_look_away(struct display *d, struct display_viewer *v);
 
 #endif

@@ -62,7 +62,9 @@ static void forget(struct client *c)
 
 static void flush(struct client *c)
 {
-    const struct vnc_message m = { .type = c->resized ? VNC_SIZE : VNC_CHANGED, .x = c->x, .y = c->y, .w = c->w, .h = c->h };
+    const struct vnc_message m = {
+        .type = c->resized ? VNC_SIZE : VNC_CHANGED, .x = c->x, .y = c->y, .w = c->w, .h = c->h
+    };
     if (c->behind && send(c->sock, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof m)
         c->behind = c->resized = false;
 }
@@ -175,7 +177,8 @@ static void serve(void)
         for (u32 i = 0; i < VNC_MAX_VIEWERS; i++) {
             struct client *c = &client[i];
             struct vnc_message m;
-            if (p[2 + i].revents & POLLIN && recv(c->sock, &m, sizeof m, MSG_DONTWAIT) == sizeof m && m.type == VNC_READY)
+            if (p[2 + i].revents & POLLIN && recv(c->sock, &m, sizeof m, MSG_DONTWAIT) == sizeof m &&
+                m.type == VNC_READY)
                 c->ready = true;
             else if (p[2 + i].revents & (POLLIN | POLLHUP | POLLERR))
                 forget(c);

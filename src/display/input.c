@@ -28,7 +28,9 @@ static struct input_sink *best(struct input *in, enum kind k)
 {
     struct input_sink *found = NULL;
     for (struct input_sink *s = in->sinks; s; s = s->next) {
-        const bool can = k == KEYBOARD ? s->ops->key != NULL : k == RELATIVE ? s->ops->relative != NULL : s->ops->absolute != NULL;
+        const bool can = k == KEYBOARD   ? s->ops->key != NULL
+                         : k == RELATIVE ? s->ops->relative != NULL
+                                         : s->ops->absolute != NULL;
         if (can && (!found || s->rank > found->rank) && active(s))
             found = s;
     }

@@ -15,7 +15,8 @@
 
 enum { INPUT_KEYS = 256 };      /* codes are below: linux/input-event-codes.h's KEY_ */
 enum { INPUT_ABS_MAX = 32767 }; /* an absolute position is 0 (left, top) to this (right, bottom) */
-enum { INPUT_LEFT = 1, INPUT_RIGHT = 2, INPUT_MIDDLE = 4, INPUT_SIDE = 8, INPUT_EXTRA = 16 }; /* buttons that are down */
+/* Buttons that are down. */
+enum { INPUT_LEFT = 1, INPUT_RIGHT = 2, INPUT_MIDDLE = 4, INPUT_SIDE = 8, INPUT_EXTRA = 16 };
 enum input_rank { INPUT_PS2, INPUT_USB, INPUT_VIRTIO };
 
 struct input_sink_ops { /* any may be NULL: a device without it */

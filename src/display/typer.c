@@ -108,7 +108,8 @@ int typer_text(struct typer *t, const char *text, typer_done *done, void *ctx, s
         const u16 key = keys_character((u8)*c, &shifted);
         if (!key) {
             job_free(j);
-            return error_set(err, EINVAL, "character %zu of the text is on no key of a US keyboard", (size_t)(c - text) + 1);
+            return error_set(err, EINVAL, "character %zu of the text is on no key of a US keyboard",
+                             (size_t)(c - text) + 1);
         }
         if (shifted != shift)
             ok = add(j, KEY_LEFTSHIFT, shifted);

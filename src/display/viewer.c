@@ -41,7 +41,9 @@ static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
 {
     const int pressed = mask & ~buttons;
-    struct vnc_message m = { .type = VNC_POINTER, .x = (u32)MAX(x, 0), .y = (u32)MAX(y, 0), .w = self->width, .h = self->height };
+    struct vnc_message m = {
+        .type = VNC_POINTER, .x = (u32)MAX(x, 0), .y = (u32)MAX(y, 0), .w = self->width, .h = self->height
+    };
 
     m.buttons = (u16)((mask & 1 ? INPUT_LEFT : 0) | (mask & 2 ? INPUT_MIDDLE : 0) | (mask & 4 ? INPUT_RIGHT : 0));
     m.wheel = (s16)((pressed & WHEEL_UP ? 1 : 0) - (pressed & WHEEL_DOWN ? 1 : 0));

@@ -67,7 +67,9 @@ static void gone(struct vnc *v)
 
 static void flush(struct vnc *v)
 {
-    const struct vnc_message m = { v->resized ? VNC_SIZE : VNC_CHANGED, v->rect.x, v->rect.y, v->rect.w, v->rect.h, 0, 0 };
+    const struct vnc_message m = {
+        v->resized ? VNC_SIZE : VNC_CHANGED, v->rect.x, v->rect.y, v->rect.w, v->rect.h, 0, 0
+    };
     if (v->behind && send(v->sock.fd, &m, sizeof m, MSG_NOSIGNAL | MSG_DONTWAIT) == sizeof m)
         v->behind = v->resized = false;
     watch(v);
@@ -181,8 +183,8 @@ static int parse(const char *spec, struct options *o, char *words, struct error 
         else if (!strncmp(word, "tls-creds=", 10) && word[10])
             o->tls = word + 10;
         else
-            return error_set(err, EINVAL, "--display vnc:%s: unknown \"%s\"; it takes password=FILE and tls-creds=DIR", spec,
-                             word);
+            return error_set(err, EINVAL, "--display vnc:%s: unknown \"%s\"; it takes password=FILE and tls-creds=DIR",
+                             spec, word);
     }
     return 0;
 }
@@ -222,7 +224,8 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
 
     if (!colon || colon == o->where || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
         atol(colon + 1) > 65535)
-        return error_set(err, EINVAL, "--display vnc:%s: it is vnc:HOST:PORT, for example vnc:127.0.0.1:5900, or vnc:unix:PATH",
+        return error_set(err, EINVAL,
+                         "--display vnc:%s: it is vnc:HOST:PORT, for example vnc:127.0.0.1:5900, or vnc:unix:PATH",
                          o->where);
     snprintf(host, sizeof host, "%.*s", (int)(colon - o->where), o->where);
     char *h = host;
@@ -236,8 +239,10 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     const bool open = !is_loopback(a->ai_addr);
     if (open && !o->password) {
         freeaddrinfo(a);
-        return error_set(err, EPERM, "--display vnc:%s: everybody who can reach this address could use the machine; add "
-                         ",password=FILE, or listen on 127.0.0.1 or a unix socket", o->where);
+        return error_set(err, EPERM,
+                         "--display vnc:%s: everybody who can reach this address could use the machine; add "
+                         ",password=FILE, or listen on 127.0.0.1 or a unix socket",
+                         o->where);
     }
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, code = 0;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) || bind(fd, a->ai_addr, a->ai_addrlen) ||
@@ -251,7 +256,8 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     }
     if (open && !o->tls)
         log_warn("--display vnc:%s: without tls-creds=DIR the picture and the keys can be read on their way", o->where);
-    if (getnameinfo((struct sockaddr *)&bound, len, text, sizeof text, port, sizeof port, NI_NUMERICHOST | NI_NUMERICSERV))
+    if (getnameinfo((struct sockaddr *)&bound, len, text, sizeof text, port, sizeof port,
+                    NI_NUMERICHOST | NI_NUMERICSERV))
         strcpy(text, "?"), strcpy(port, "?");
     snprintf(v->address, sizeof v->address, strchr(text, ':') ? "[%.120s]:%.8s" : "%.120s:%.8s", text, port);
     return fd;
@@ -288,7 +294,11 @@ static struct vnc *vnc_new(struct display *d, struct input *in, struct loop *loo
     struct vnc *v = calloc(1, sizeof *v);
     if (!v)
         return NULL;
-    *v = (struct vnc){ .display = d, .input = in, .loop = loop, .look = { .changed = changed }, .sock = { -1, EPOLLIN, ready },
+    *v = (struct vnc){ .display = d,
+                       .input = in,
+                       .loop = loop,
+                       .look = { .changed = changed },
+                       .sock = { -1, EPOLLIN, ready },
                        .unix_ = { .fd = -1 } };
     timer_init(&v->again, loop, read_on);
     return v;

@@ -43,7 +43,8 @@ struct vnc_tls *vnc_tls_load(const char *dir, struct error *err)
         r = gnutls_certificate_set_x509_key_file(t->credentials, cert, key, GNUTLS_X509_FMT_PEM);
     if (!r)
         return t;
-    error_set(err, EINVAL, "tls-creds=%s: server-cert.pem and server-key.pem there cannot be used: %s", dir, gnutls_strerror(r));
+    error_set(err, EINVAL, "tls-creds=%s: server-cert.pem and server-key.pem there cannot be used: %s", dir,
+              gnutls_strerror(r));
     free(t);
     return NULL;
 }
@@ -185,7 +186,8 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
         _exit(1);
 
     struct pollfd p = { v->client, POLLIN, 0 };
-    const bool websocket = poll(&p, 1, TLS_WAIT_MS) == 1 && recv(v->client, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE;
+    const bool websocket =
+        poll(&p, 1, TLS_WAIT_MS) == 1 && recv(v->client, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE;
     if (!websocket)
         choose_vencrypt(v->client, *v->password ? X509_VNC : X509_NONE);
     if (gnutls_init(&session, GNUTLS_SERVER) || gnutls_priority_set(session, t->priority) ||

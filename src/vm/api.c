@@ -126,7 +126,8 @@ void api_handle(struct api_call *c, const char *url, const char *method)
 
     c->route = find(url, method, &other_method);
     if (!c->route) {
-        api_fail(c, other_method ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND, "%s %.100s: there is no such call", method, url);
+        api_fail(c, other_method ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND, "%s %.100s: there is no such call",
+                 method, url);
         return;
     }
     if (c->too_long) {

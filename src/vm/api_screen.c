@@ -17,7 +17,8 @@ static bool has_screen(struct api_call *c)
 {
     if (c->vm->display && display_plugged(c->vm->display))
         return true;
-    api_fail(c, MHD_HTTP_CONFLICT, "this machine has no screen; \"lodge run\" gives it one with --vga std or --display");
+    api_fail(c, MHD_HTTP_CONFLICT,
+             "this machine has no screen; \"lodge run\" gives it one with --vga std or --display");
     return false;
 }
 
@@ -123,7 +124,8 @@ static void screen_text(struct api_call *c)
     }
     json_t *o = json_pack("{s:i, s:i, s:s}", "columns", (int)t->columns, "rows", (int)t->rows, "text", text);
     if (o && t->cursor)
-        json_object_set_new(o, "cursor", json_pack("{s:i, s:i}", "column", (int)t->cursor_column, "row", (int)t->cursor_row));
+        json_object_set_new(o, "cursor",
+                            json_pack("{s:i, s:i}", "column", (int)t->cursor_column, "row", (int)t->cursor_row));
     free(text);
     free(t);
     api_json(c, o);
@@ -169,7 +171,8 @@ static void send_key(struct api_call *c)
             api_fail(c, MHD_HTTP_BAD_REQUEST, "keys are strings");
             return;
         }
-    const int r = chord ? typer_chords(c->typer, chord, (u32)n, typed, c, &err) : error_set(&err, ENOMEM, "out of memory");
+    const int r =
+        chord ? typer_chords(c->typer, chord, (u32)n, typed, c, &err) : error_set(&err, ENOMEM, "out of memory");
     free(chord);
     if (r)
         api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
@@ -197,27 +200,31 @@ static void change_media(struct api_call *c)
 {
     const char *device = json_string_value(json_object_get(c->in, "device")), *path = NULL;
     const json_t *p = json_object_get(c->in, "path");
-    const bool readonly = json_is_true(json_object_get(c->in, "readonly")), force = json_is_true(json_object_get(c->in, "force"));
+    const bool readonly = json_is_true(json_object_get(c->in, "readonly")),
+               force = json_is_true(json_object_get(c->in, "force"));
     const struct vm_config *k = c->vm->config;
     struct error err = { "" };
     const bool cdrom = device && !strncmp(device, "cdrom", 5), floppy = device && !strncmp(device, "floppy", 6);
     const char *number = cdrom ? device + 5 : floppy ? device + 6 : "";
     const u32 n = *number ? (u32)(*number - '0') : 0;
 
-    if ((!cdrom && !floppy) || n > 9 || (*number && number[1]) || (!json_is_null(p) && !(path = json_string_value(p)))) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST, "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out; "
+    if ((!cdrom && !floppy) || n > 9 || (*number && number[1]) ||
+        (!json_is_null(p) && !(path = json_string_value(p)))) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST,
+                 "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out; "
                  "devices are cdrom0 to cdrom3, floppy0 and floppy1");
         return;
     }
     if (n >= (cdrom ? k->ncdroms : k->nfloppies)) {
-        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; --%s none gives it an empty one", cdrom ? "cdrom" : "floppy", n,
-                 cdrom ? "cdrom" : "floppy");
+        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; --%s none gives it an empty one",
+                 cdrom ? "cdrom" : "floppy", n, cdrom ? "cdrom" : "floppy");
         return;
     }
     const int r = cdrom ? devices_cdrom(c->vm->devices, n, path, force, &err)
                         : devices_floppy(c->vm->devices, c->vm->machine, n, path, readonly, &err);
     if (r)
-        api_fail(c, r == -EBUSY ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, "%s", err.text[0] ? err.text : strerror(-r));
+        api_fail(c, r == -EBUSY ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, "%s",
+                 err.text[0] ? err.text : strerror(-r));
     else
         api_done(c, MHD_HTTP_NO_CONTENT);
 }

@@ -12,8 +12,8 @@
 
 static void ping(struct api_call *c)
 {
-    api_json(c, json_pack("{s:s, s:s, s:i, s:[]}", "build_version", "lodge-" LODGE_VERSION, "version", LODGE_VERSION, "pid",
-                          (int)getpid(), "features"));
+    api_json(c, json_pack("{s:s, s:s, s:i, s:[]}", "build_version", "lodge-" LODGE_VERSION, "version", LODGE_VERSION,
+                          "pid", (int)getpid(), "features"));
 }
 
 /* VmInfo; of VmConfig what this machine has. Paths that are no UTF-8 are left out. */
@@ -29,12 +29,13 @@ static void info(struct api_call *c)
     if (k->append && *k->append)
         json_object_set_new(payload, "cmdline", json_string(k->append));
     for (u32 i = 0; i < k->ndisks; i++)
-        json_array_append_new(disks, json_pack("{s:s*, s:b}", "path", k->disk[i].file, "readonly", k->disk[i].readonly));
+        json_array_append_new(disks,
+                              json_pack("{s:s*, s:b}", "path", k->disk[i].file, "readonly", k->disk[i].readonly));
     for (u32 i = 0; i < k->nnets; i++)
         json_array_append_new(nets, json_pack("{s:s*}", "id", k->net[i]));
-    json_t *config = json_pack("{s:{s:i, s:i}, s:{s:I}, s:o, s:o, s:o}", "cpus", "boot_vcpus", (int)k->cpus, "max_vcpus",
-                               (int)k->cpus, "memory", "size", (json_int_t)k->memory, "payload", payload, "disks", disks,
-                               "net", nets);
+    json_t *config = json_pack("{s:{s:i, s:i}, s:{s:I}, s:o, s:o, s:o}", "cpus", "boot_vcpus", (int)k->cpus,
+                               "max_vcpus", (int)k->cpus, "memory", "size", (json_int_t)k->memory, "payload", payload,
+                               "disks", disks, "net", nets);
     if (k->rng)
         json_object_set_new(config, "rng", json_pack("{s:s}", "src", "/dev/urandom"));
     if (k->balloon)
@@ -62,7 +63,8 @@ static void resume(struct api_call *c)
 static void power_button(struct api_call *c)
 {
     if (!machine_power_button(c->vm->machine))
-        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the guest does not listen to the power button (ACPI); vm.shutdown turns it off");
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED,
+                 "the guest does not listen to the power button (ACPI); vm.shutdown turns it off");
     else
         api_done(c, MHD_HTTP_NO_CONTENT);
 }

@@ -57,7 +57,9 @@ static void messages(struct loop *l, struct display *d, struct input *in, const 
 
 static void call(struct loop *l, struct display *d, struct input *in, const uint8_t *data, size_t size)
 {
-    static const char *const url[] = { "vm.type", "vm.send-key", "vm.change-media", "vm.screen-text", "vm.type?x", "../x", "" };
+    static const char *const url[] = {
+        "vm.type", "vm.send-key", "vm.change-media", "vm.screen-text", "vm.type?x", "../x", ""
+    };
     const struct vm_config config = { .ncdroms = 0 };
     struct vm vm = { .config = &config, .display = d, .input = in, .loop = l };
     struct api_call c = { .vm = &vm, .typer = typer_new(l, in), .body = malloc(size + 1), .size = size };
@@ -105,8 +107,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
 {
     static const char *const bodies[] = {
-        "\2\7{\"text\":\"Hello, World\\n\"}", "\2\1{\"keys\":[\"ctrl-alt-delete\",\"ret\",\"kp_0\"]}",
-        "\2\2{\"device\":\"cdrom0\",\"path\":null,\"force\":true}", "\2\3{}", "\2\2{\"device\":\"floppy1\",\"path\":\"/x\"}",
+        "\2\7{\"text\":\"Hello, World\\n\"}",
+        "\2\1{\"keys\":[\"ctrl-alt-delete\",\"ret\",\"kp_0\"]}",
+        "\2\2{\"device\":\"cdrom0\",\"path\":null,\"force\":true}",
+        "\2\3{}",
+        "\2\2{\"device\":\"floppy1\",\"path\":\"/x\"}",
     };
     if (i < ARRAY_SIZE(bodies)) {
         const size_t n = strlen(bodies[i]);
@@ -116,8 +121,10 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
     if (i > ARRAY_SIZE(bodies) || cap < 200)
         return 0;
     const struct vnc_message m[] = {
-        { .type = VNC_VIEWERS, .x = 1 }, { .type = VNC_KEY, .x = 30, .y = 1 },
-        { .type = VNC_POINTER, .x = 10, .y = 20, .w = 640, .h = 480, .wheel = 1, .buttons = 1 }, { .type = VNC_VIEWERS },
+        { .type = VNC_VIEWERS, .x = 1 },
+        { .type = VNC_KEY, .x = 30, .y = 1 },
+        { .type = VNC_POINTER, .x = 10, .y = 20, .w = 640, .h = 480, .wheel = 1, .buttons = 1 },
+        { .type = VNC_VIEWERS },
     };
     buf[0] = 1;
     memcpy(buf + 1, m, sizeof m);

@@ -197,7 +197,8 @@ static const struct input_sink_ops keyboard_ops = { .key = key, .active = active
 TEST(who_gets_it)
 {
     struct input *in = input_new();
-    struct sink ps2 = { .s = { &ps2_ops, &ps2, INPUT_PS2, NULL } }, tablet = { .s = { &tablet_ops, &tablet, INPUT_USB, NULL } };
+    struct sink ps2 = { .s = { &ps2_ops, &ps2, INPUT_PS2, NULL } },
+                tablet = { .s = { &tablet_ops, &tablet, INPUT_USB, NULL } };
     struct sink keyboard = { .s = { &keyboard_ops, &keyboard, INPUT_VIRTIO, NULL } };
     REQUIRE(in);
     input_key(in, KEY_A, true); /* nobody there */

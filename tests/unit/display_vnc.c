@@ -227,9 +227,12 @@ static bool begin(struct client *c)
     } init;
     char name[64];
     const u8 format[20] = { 0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0 };
-    const u8 encodings[16] = { 2, 0, 0, 3, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xff, 0xff, 0xfe, 0xfe }; /* raw, size, keys */
+    const u8 encodings[16] = {
+        2, 0, 0, 3, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xff, 0xff, 0xfe, 0xfe
+    }; /* raw, size, keys */
 
-    if (!put(c, "\1", 1) || !get(c, &init, sizeof init) || ntohl(init.name) >= sizeof name || !get(c, name, ntohl(init.name)))
+    if (!put(c, "\1", 1) || !get(c, &init, sizeof init) || ntohl(init.name) >= sizeof name ||
+        !get(c, name, ntohl(init.name)))
         return false;
     c->w = ntohs(init.w);
     c->h = ntohs(init.h);
@@ -241,7 +244,8 @@ static bool enter(struct client *c, const char *password)
 {
     char version[12];
     *c = (struct client){ .fd = dial() };
-    return get(c, version, 12) && !memcmp(version, "RFB 003.008\n", 12) && put(c, version, 12) && log_in(c, password) && begin(c);
+    return get(c, version, 12) && !memcmp(version, "RFB 003.008\n", 12) && put(c, version, 12) && log_in(c, password) &&
+           begin(c);
 }
 
 static void leave(struct client *c)
@@ -330,9 +334,10 @@ static void point(struct client *c, u32 x, u32 y, u8 buttons)
 /* A WebSocket's beginning; true: it is taken, and RFB begins in it. */
 static bool web_socket(void)
 {
-    static const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
-                                  "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: binary\r\n"
-                                  "Sec-WebSocket-Version: 13\r\n\r\n";
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nOrigin: http://x\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Protocol: binary\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n";
     struct client c = { .fd = dial() };
     char answer[1024] = "";
     size_t n = 0;
@@ -524,14 +529,17 @@ static bool make_certificate(const char *dir)
     gnutls_datum_t out;
     char path[128];
     bool ok;
-    if (gnutls_x509_privkey_init(&key) || gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, 256, 0) || gnutls_x509_crt_init(&crt))
+    if (gnutls_x509_privkey_init(&key) || gnutls_x509_privkey_generate(key, GNUTLS_PK_ECDSA, 256, 0) ||
+        gnutls_x509_crt_init(&crt))
         return false;
-    ok = !gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, "lodge", 5) && !gnutls_x509_crt_set_key(crt, key) &&
-         !gnutls_x509_crt_set_version(crt, 3) && !gnutls_x509_crt_set_serial(crt, "\1", 1) &&
-         !gnutls_x509_crt_set_activation_time(crt, time(NULL) - 100) &&
-         !gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 1000) && !gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
+    ok = !gnutls_x509_crt_set_dn_by_oid(crt, GNUTLS_OID_X520_COMMON_NAME, 0, "lodge", 5) &&
+         !gnutls_x509_crt_set_key(crt, key) && !gnutls_x509_crt_set_version(crt, 3) &&
+         !gnutls_x509_crt_set_serial(crt, "\1", 1) && !gnutls_x509_crt_set_activation_time(crt, time(NULL) - 100) &&
+         !gnutls_x509_crt_set_expiration_time(crt, time(NULL) + 1000) &&
+         !gnutls_x509_crt_sign2(crt, crt, key, GNUTLS_DIG_SHA256, 0);
     for (int i = 0; i < 2 && ok; i++) {
-        ok = !(i ? gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &out) : gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &out));
+        ok = !(i ? gnutls_x509_privkey_export2(key, GNUTLS_X509_FMT_PEM, &out)
+                 : gnutls_x509_crt_export2(crt, GNUTLS_X509_FMT_PEM, &out));
         snprintf(path, sizeof path, "%s/server-%s.pem", dir, i ? "key" : "cert");
         FILE *f = ok ? fopen(path, "w") : NULL;
         ok = f && fwrite(out.data, 1, out.size, f) == out.size && !fclose(f);
@@ -548,9 +556,9 @@ static bool enter_tls(struct client *c, u32 subtype, gnutls_certificate_credenti
     u8 b[16];
     const u32 wanted = htonl(subtype);
     *c = (struct client){ .fd = dial() };
-    if (!get(c, b, 12) || !put(c, "RFB 003.008\n", 12) || !get(c, b, 2) || b[0] != 1 || b[1] != 19 || !put(c, "\x13", 1) ||
-        !get(c, b, 2) || !put(c, "\0\2", 2) || !get(c, b, 1) || b[0] || !get(c, b, 5) || b[0] != 1 || !put(c, &wanted, 4) ||
-        !get(c, b, 1) || b[0] != 1)
+    if (!get(c, b, 12) || !put(c, "RFB 003.008\n", 12) || !get(c, b, 2) || b[0] != 1 || b[1] != 19 ||
+        !put(c, "\x13", 1) || !get(c, b, 2) || !put(c, "\0\2", 2) || !get(c, b, 1) || b[0] || !get(c, b, 5) ||
+        b[0] != 1 || !put(c, &wanted, 4) || !get(c, b, 1) || b[0] != 1)
         return false;
     gnutls_init(&c->tls, GNUTLS_CLIENT);
     gnutls_set_default_priority(c->tls);

@@ -67,7 +67,10 @@ static int dial(void)
     return fd;
 }
 
-static int send_text(int fd, const char *text) { return (int)send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT); }
+static int send_text(int fd, const char *text)
+{
+    return (int)send(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT);
+}
 
 static bool answers(const char *request, const char *wanted)
 {
