@@ -46,7 +46,8 @@ static void result(struct fdc *f, const u8 *bytes, u8 n)
 
 void fdc_finish(struct fdc *f, u8 st0, u8 st1, u8 st2)
 {
-    const u8 bytes[FINISHED] = { st0 | (u8)(f->side << 2) | (f->command[1] & 3), st1, st2, f->cylinder, f->head, f->sector, f->size };
+    const u8 bytes[FINISHED] = { st0 | (u8)(f->side << 2) | (f->command[1] & 3), st1, st2, f->cylinder, f->head, f->sector,
+                                 f->size };
 
     result(f, bytes, sizeof bytes);
     fdc_interrupt(f, true);
@@ -452,7 +453,8 @@ static int loaded(void *obj, struct error *err)
     u8 name, length = f->ncommand ? decode(f->command[0], &name) : 1;
 
     if (f->phase > PHASE_RESULT || f->rate > RATE_MASK || f->ncommand >= length || f->sense > 0xf ||
-        (f->phase == PHASE_RESULT && (f->nresult > sizeof f->result || f->result_at >= f->nresult)) || !fdc_transfer_valid(f))
+        (f->phase == PHASE_RESULT && (f->nresult > sizeof f->result || f->result_at >= f->nresult)) ||
+        !fdc_transfer_valid(f))
         return error_set(err, EINVAL, "the saved state of the floppy controller (82077AA) is not possible");
     f->tdr &= 3;
     pthread_mutex_lock(&f->lock);

@@ -130,8 +130,8 @@ static void io(struct fdc *f)
 
     f->io_drive = f->command[AT_DRIVE] & 3;
     f->iov = (struct iovec){ scans(f) ? f->disk : f->data, FDC_SECTOR };
-    f->rq = (struct block_request){ .op = writes(f) ? BLOCK_WRITE : BLOCK_READ, .offset = lba * FDC_SECTOR, .len = FDC_SECTOR,
-                                    .iov = &f->iov, .niov = 1 };
+    f->rq = (struct block_request){ .op = writes(f) ? BLOCK_WRITE : BLOCK_READ, .offset = lba * FDC_SECTOR,
+                                    .len = FDC_SECTOR, .iov = &f->iov, .niov = 1 };
     d->dirty |= writes(f);
     f->busy = f->wanted = true;
     loop_kick(&f->kick);

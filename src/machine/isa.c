@@ -38,8 +38,8 @@ static int build_drives(struct machine *m, struct error *err)
             continue;
         const enum fdc_drive_type type = f->disk ? fdc_drive_for(block_size(f->disk)) : FDC_1440K;
         if (type == FDC_NO_DRIVE)
-            return error_set(err, EINVAL, "%s has %llu bytes: a floppy disk has 160, 180, 320, 360, 720, 1200, 1440, 1680 or "
-                             "2880 KiB", block_path(f->disk), (unsigned long long)block_size(f->disk));
+            return error_set(err, EINVAL, "%s has %llu bytes: a floppy disk has 160, 180, 320, 360, 720, 1200, 1440, 1680 "
+                             "or 2880 KiB", block_path(f->disk), (unsigned long long)block_size(f->disk));
         fdc_plug(&s->fdc, i, type);
         if (f->disk && fdc_insert(&s->fdc, i, f->disk, err))
             return -EINVAL;

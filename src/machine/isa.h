@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* isa.h - of the board "pc": the DMA controllers, the floppy controller with its drives, the parallel port; inside machine/. */
+/* isa.h - of the board "pc": DMA controllers, floppy controller with its drives, parallel port; inside machine/ only. */
 #ifndef LODGE_MACHINE_ISA_H
 #define LODGE_MACHINE_ISA_H
 

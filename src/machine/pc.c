@@ -2,8 +2,8 @@
 /*
  * pc.c - the board "pc": which chip answers where, which line goes where.
  *
- *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 6 floppy, 7 parallel, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse; GSI = IRQ but for 0,
- *              which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
+ *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 6 floppy, 7 parallel, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse,
+ *              14 15 IDE; GSI = IRQ but for 0, which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
  */
 #include "machine/internal.h"
 #include "machine/tables.h"
@@ -78,7 +78,8 @@ int pc_build(struct machine *m, struct error *err)
 {
     struct irq_line irq8 = { rtc_line, m, 0 };
     struct i8042_config kc = {
-        .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1), .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
+        .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1),
+        .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
     };
     struct acpi_pm_config pc = {
         .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m
