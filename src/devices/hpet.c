@@ -324,12 +324,13 @@ void hpet_destroy(struct hpet *h)
     pthread_mutex_destroy(&h->lock);
 }
 
+/* What has matched since the last look is acted on later, here or after loading: the interrupt controllers may be saved
+   already, and would not know of it. */
 static int saving(void *obj)
 {
     struct hpet *h = obj;
 
     pthread_mutex_lock(&h->lock);
-    sync(h);
     h->counter = counter(h);
     h->start = clock_ns();
     pthread_mutex_unlock(&h->lock);

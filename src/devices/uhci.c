@@ -411,13 +411,13 @@ void uhci_reset(void *dev)
     pthread_mutex_unlock(&u->lock);
 }
 
+/* Nothing is done now: interrupt controllers and memory may be saved already. */
 static int saving(void *obj)
 {
     struct uhci *u = obj;
 
     pthread_mutex_lock(&u->lock);
-    if (running(u))
-        run_frames(u);
+    u->elapsed = running(u) ? clock_ns() - u->started : 0;
     pthread_mutex_unlock(&u->lock);
     return 0;
 }
@@ -437,7 +437,7 @@ static int loaded(void *obj, struct error *err)
     for (u32 i = 0; i < UHCI_PORTS; i++)
         u->port[i] = (u16)((u->port[i] & (PORT_WRITABLE | PORT_W1C)) | PORT_ONE | (i ? 0 : PORT_CCS));
     usb_tablet_sanitize(&u->tablet);
-    u->started = clock_ns();
+    u->started = clock_ns() - MIN(u->elapsed, FRAMES_MAX * FRAME_NS);
     timer_disarm(&u->timer);
     busy(u);
     pthread_mutex_unlock(&u->lock);
@@ -447,7 +447,7 @@ static int loaded(void *obj, struct error *err)
 static const struct state_field fields[] = {
     STATE_FIELD(struct uhci, cmd, 1),    STATE_FIELD(struct uhci, sts, 1),  STATE_FIELD(struct uhci, intr, 1),
     STATE_FIELD(struct uhci, frnum, 1),  STATE_FIELD(struct uhci, frbase, 1), STATE_FIELD(struct uhci, sofmod, 1),
-    STATE_ARRAY(struct uhci, port, 1),   STATE_FIELD(struct uhci, why, 1),
+    STATE_ARRAY(struct uhci, port, 1),   STATE_FIELD(struct uhci, why, 1),  STATE_FIELD(struct uhci, elapsed, 1),
     STATE_STRUCT(struct uhci, tablet, 1, usb_tablet_fields), STATE_END,
 };
 static const struct state_desc state = { "uhci", 1, fields, saving, loaded };

@@ -37,6 +37,7 @@ struct uhci {
     u16 port[UHCI_PORTS];
     u8 why;      /* of STS.USBINT: a TD with IOC, a short packet */
     u64 started; /* clock_ns() at which frame frnum began; while running */
+    u64 elapsed; /* what is saved of it */
     u32 quiet;   /* frames since something happened */
     struct usb_tablet tablet;
 

@@ -160,9 +160,9 @@ TEST(state_survives)
     CHECK_EQ(state_add(lb, &hpet_state, 0, &b), 0);
     fake_now += 5555555555;
     CHECK_EQ(state_load(lb, one.data, one.len, &err), 0);
-    CHECK_EQ(in(&b, 0xf0), 400);
     CHECK_EQ(state_save(lb, &two, &err), 0);
     CHECK(one.len == two.len && memcmp(one.data, two.data, one.len) == 0);
+    CHECK_EQ(in(&b, 0xf0), 400);
     fake_advance(5999);
     CHECK_EQ(edges[20], 0);
     fake_advance(1);
@@ -236,4 +236,32 @@ TEST(level_follows_the_registers)
     out(&h, 0x20, 1);
     CHECK(!level[22]);
     hpet_destroy(&h);
+}
+
+/* A match between the last look and the save is the restored machine's. */
+TEST(saved_when_due)
+{
+    struct hpet a, b;
+    struct state_list *l = state_list_new(), *m = state_list_new();
+    struct state_buf s = { 0 };
+
+    setup(&a);
+    out(&a, 0x10, 1);
+    out(&a, 0x100, ENABLE | ROUTE(20));
+    out(&a, 0x108, 1000);
+    fake_now += 20000;
+    CHECK_EQ(state_add(l, &hpet_state, 0, &a), 0);
+    CHECK_EQ(state_save(l, &s, NULL), 0);
+    CHECK_EQ(edges[20], 0);
+    hpet_destroy(&a);
+    setup(&b);
+    CHECK_EQ(state_add(m, &hpet_state, 0, &b), 0);
+    CHECK_EQ(state_load(m, s.data, s.len, NULL), 0);
+    fake_advance(0);
+    CHECK_EQ(edges[20], 1);
+    CHECK_EQ(in(&b, 0xf0), 2000);
+    hpet_destroy(&b);
+    state_list_free(l);
+    state_list_free(m);
+    state_buf_free(&s);
 }
