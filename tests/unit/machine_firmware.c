@@ -238,7 +238,7 @@ TEST(table_loader)
     const u8 *xsdt = tables->data + (*(u64 *)(root->data + 24) - tables->at);
     CHECK_EQ(memcmp(xsdt, "XSDT", 4), 0);
     const u32 n = (*(u32 *)(xsdt + 4) - 36) / 8;
-    CHECK_EQ(n, 4);
+    CHECK(n >= 4 && n <= 8); /* FADT, MADT, SSDT, MCFG at least */
     for (u32 i = 0; i < n; i++) {
         u64 at;
         char name[5] = "";
