@@ -10,7 +10,8 @@
  * GUEST is counter.elf, or bios:DISK, which SeaBIOS boots from, or KERNEL,INITRD of a Linux whose init prints what is always the same and then "END".
  *
  * With LODGE_STATE_MACHINE=pc or micro in the environment the Linux has a disk, empty at the start of its run, a network
- * card without a cable, and a random number generator; on a pc a graphics adapter, too.
+ * card without a cable, and a random number generator; on a pc a graphics adapter, too. With ide or ahci it is a pc whose
+ * disk is there, and a CD drive with the disc that LODGE_STATE_CDROM names.
  *
  * and, started by itself:  --run | --save | --restore  MOMENT GUEST ENGINE AMOUNT DIR OUT
  */
@@ -123,7 +124,10 @@ static int one(const char *how, const char *moment, char **argv)
             return STATUS_BROKEN;
         c.micro = !strcmp(machine, "micro");
         c.vga = c.micro ? CONFIG_VGA_NONE : CONFIG_VGA_STD;
-        c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw" };
+        const enum config_drive_bus bus = !strcmp(machine, "ide") ? DRIVE_IDE : !strcmp(machine, "ahci") ? DRIVE_AHCI : DRIVE_VIRTIO;
+        c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw", .bus = bus };
+        if (bus != DRIVE_VIRTIO)
+            c.cdrom[c.ncdroms++] = (struct config_cdrom){ .file = getenv("LODGE_STATE_CDROM"), .raw = true, .bus = bus };
         c.net[c.nnets++] = "none,mac=52:54:00:12:34:56";
         if (!c.micro) {
             c.net[c.nnets++] = "none,mac=52:54:00:12:34:57,model=e1000";
@@ -243,7 +247,10 @@ int main(int argc, char **argv)
     }
     static const char *const small[] = { "1", "7", "23", "64", "110", "150", "210", "290", "350", NULL };
     static const char *const large[] = { "900", "1b", "700b", "1500b", NULL };
-    for (const char *const *m = big ? large : small; *m && !failures; m++) {
+    static const char *const drives[] = { "1b", "300b", NULL };
+    const char *machine = getenv("LODGE_STATE_MACHINE");
+    const bool few = machine && (!strcmp(machine, "ide") || !strcmp(machine, "ahci"));
+    for (const char *const *m = few ? drives : big ? large : small; *m && !failures; m++) {
         status = spawn(self, "--save", *m, guest, first, amount, snap, out);
         if (status == STATUS_OK)
             continue; /* it was over before */
