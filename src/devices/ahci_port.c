@@ -241,7 +241,7 @@ static bool move_block(struct ahci_port *p, bool in)
             const u32 n = (u32)sg->iov[i].iov_len;
             memcpy(in ? sg->iov[i].iov_base : block + done, in ? block + done : sg->iov[i].iov_base, n);
             if (in)
-                memory_written(memory(p), sg->gpa[i], n);
+                memory_place_written(memory(p), sg->place[i], n);
             done += n;
             p->moved += n;
         }

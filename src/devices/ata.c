@@ -83,7 +83,7 @@ static void copy(struct ata_drive *d)
                 memcpy(d->buffer + d->buffer_pos, sg->iov[i].iov_base, n);
             } else {
                 memcpy(sg->iov[i].iov_base, d->buffer + d->buffer_pos, n);
-                memory_written(d->c.memory, sg->gpa[i], n);
+                memory_place_written(d->c.memory, sg->place[i], n);
             }
             d->buffer_pos += n;
             d->moved += n;

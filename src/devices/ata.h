@@ -59,9 +59,9 @@ struct ata_tf {
     u8 feature[2], count[2], lba_low[2], lba_mid[2], lba_high[2], device;
 };
 
-struct ata_sg { /* guest memory, where it is in this process and in the guest */
+struct ata_sg { /* guest memory: where it is in this process, and its places (memory.h), which do not move */
     struct iovec iov[ATA_SG];
-    u64 gpa[ATA_SG];
+    u64 place[ATA_SG];
     u32 n;
     u64 len;
 };

@@ -19,22 +19,19 @@
 bool ata_sg_add(struct ata_sg *sg, struct memory *m, u64 gpa, u64 len, bool write)
 {
     while (len && sg->n < ATA_SG) {
-        u64 n = len;
-        u8 *p = memory_ptr(m, gpa, n, write);
         const u32 last = sg->n - 1;
+        struct memory_region r;
 
-        if (!p) { /* does it reach from one region into the next? */
-            n = MIN(len, GUEST_PAGE_SIZE - gpa % GUEST_PAGE_SIZE);
-            p = memory_ptr(m, gpa, n, write);
-        }
-        if (!p)
+        if (!memory_find(m, gpa, &r) || (write && r.readonly))
             return false;
+        const u64 n = MIN(len, r.gpa + r.size - gpa), place = r.place + (gpa - r.gpa);
+        u8 *p = r.host + (gpa - r.gpa);
         if (sg->n && (u8 *)sg->iov[last].iov_base + sg->iov[last].iov_len == p &&
-            sg->gpa[last] + sg->iov[last].iov_len == gpa) {
+            sg->place[last] + sg->iov[last].iov_len == place) {
             sg->iov[last].iov_len += n;
         } else {
             sg->iov[sg->n] = (struct iovec){ p, n };
-            sg->gpa[sg->n++] = gpa;
+            sg->place[sg->n++] = place;
         }
         sg->len += n;
         gpa += n;
@@ -277,7 +274,7 @@ static void done(struct block_request *rq, int result)
     d->busy--;
     if (rq->op == BLOCK_READ && rq->iov == io->sg.iov)
         for (u32 i = 0; i < io->sg.n; i++)
-            memory_written(d->c.memory, io->sg.gpa[i], io->sg.iov[i].iov_len);
+            memory_place_written(d->c.memory, io->sg.place[i], io->sg.iov[i].iov_len);
     if (io->op)
         chunk_done(io, result);
     else if (!d->busy)
