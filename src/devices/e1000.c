@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* e1000.c - see e1000.h: registers, interrupts, statistics, and its life. */
+/* e1000.c - see e1000.h: registers, the cable, and its life. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +8,6 @@
 #include "net/frame.h"
 
 enum { MMIO_SIZE = 0x20000, IO_SIZE = 8, IOADDR = 0, IODATA = 4, MMIO_BAR = 0, IO_BAR = 2 };
-enum { ITR_UNIT_NS = 256, DELAY_UNIT_NS = 1024 };
 #define RAH_WRITABLE 0x8003ffffu
 
 /* What software can write, of registers that do nothing at once; others read as zero. */
@@ -28,128 +27,6 @@ static const struct {
     { WUC, WUC, 0xf }, { WUFC, WUFC, 0xf00ff }, { MANC, MANC, 0x0073e7ff }, { IPAV, IPAV, 0x1000f },
 };
 
-/* ---- interrupts ---------------------------------------------------------- */
-
-static void set_line(struct e1000 *e, bool level)
-{
-    if (level != e->line)
-        pci_set_intx(&e->f, e->line = level);
-}
-
-/* ITR keeps interrupts apart; what is asked for meanwhile comes with the next one (13.4.18). */
-static void interrupts(struct e1000 *e)
-{
-    if (!(REG(ICR) & REG(IMS))) {
-        set_line(e, false);
-        timer_disarm(&e->itr);
-        return;
-    }
-    if (e->line)
-        return;
-    u64 now = REG(ITR) ? clock_ns() : 0;
-    if (now < e->next_interrupt && REG(ITR)) {
-        timer_arm(&e->itr, e->next_interrupt);
-        return;
-    }
-    e->next_interrupt = now + REG(ITR) * (u64)ITR_UNIT_NS;
-    set_line(e, true);
-}
-
-static void itr_fired(struct timer *t)
-{
-    struct e1000 *e = container_of(t, struct e1000, itr);
-
-    pthread_mutex_lock(&e->lock);
-    interrupts(e);
-    pthread_mutex_unlock(&e->lock);
-}
-
-void e1000_cause(struct e1000 *e, u32 causes)
-{
-    REG(ICR) |= causes;
-    interrupts(e);
-}
-
-void e1000_delay(struct e1000_delay *d, u32 wait, u32 limit)
-{
-    u64 now = clock_ns();
-
-    if (limit && !d->limit)
-        d->limit = now + limit * (u64)DELAY_UNIT_NS;
-    d->at = now + wait * (u64)DELAY_UNIT_NS;
-    if (d->limit)
-        d->at = MIN(d->at, d->limit);
-    timer_arm(&d->timer, d->at);
-}
-
-static void delay_stop(struct e1000_delay *d)
-{
-    d->at = d->limit = 0;
-    timer_disarm(&d->timer);
-}
-
-static void delay_over(struct e1000 *e, struct e1000_delay *d, u32 cause)
-{
-    if (!d->at)
-        return;
-    delay_stop(d);
-    e1000_cause(e, cause);
-}
-
-static void rx_delay_fired(struct timer *t)
-{
-    struct e1000 *e = container_of(t, struct e1000, rx_delay.timer);
-
-    pthread_mutex_lock(&e->lock);
-    if (clock_ns() >= e->rx_delay.at)
-        delay_over(e, &e->rx_delay, RXT0);
-    pthread_mutex_unlock(&e->lock);
-}
-
-static void tx_delay_fired(struct timer *t)
-{
-    struct e1000 *e = container_of(t, struct e1000, tx_delay.timer);
-
-    pthread_mutex_lock(&e->lock);
-    if (clock_ns() >= e->tx_delay.at)
-        delay_over(e, &e->tx_delay, TXDW);
-    pthread_mutex_unlock(&e->lock);
-}
-
-/* ---- link, statistics, rings --------------------------------------------- */
-
-bool e1000_link(const struct e1000 *e)
-{
-    return (e->cable || (e->phy[PHY_CTRL] & PHY_CTRL_LOOPBACK)) && (e->reg[CTRL / 4] & CTRL_SLU) &&
-           !(e->phy[PHY_CTRL] & PHY_CTRL_POWER_DOWN);
-}
-
-void e1000_link_changed(struct e1000 *e)
-{
-    e1000_cause(e, LSC);
-}
-
-void e1000_count(struct e1000 *e, u32 stat, u64 n)
-{
-    u64 low = REG(stat) + n;
-
-    if (stat == GORCL || stat == GOTCL || stat == TORL || stat == TOTL) {
-        REG(stat) = (u32)low;
-        REG(stat + 4) += (u32)(low >> 32);
-    } else {
-        REG(stat) = (u32)MIN(low, UINT32_MAX);
-    }
-}
-
-bool e1000_ring(struct e1000 *e, u32 bal, struct e1000_ring *r)
-{
-    r->base = REG(bal) | (u64)REG(bal + 4) << 32;
-    r->n = REG(bal + 8) / 16;
-    r->head = REG(bal + 0x10);
-    r->tail = REG(bal + 0x18);
-    return r->head < r->n && r->tail < r->n && pci_bus_master(&e->f);
-}
-
 /* ---- registers ------------------------------------------------------------ */
 
 /* CTRL.RST: all but configuration space, the EEPROM and the PHY (4.6, 14.4). */
@@ -161,9 +38,9 @@ static void reset_mac(struct e1000 *e)
     e->cut = e->io_addr = 0;
     e->tx_waits = e->rx_some = false;
     e->next_interrupt = 0;
-    delay_stop(&e->rx_delay);
-    delay_stop(&e->tx_delay);
-    interrupts(e);
+    e1000_delay_stop(&e->rx_delay);
+    e1000_delay_stop(&e->tx_delay);
+    e1000_interrupts(e);
     REG(CTRL) = CTRL_FD | CTRL_SLU | CTRL_SPEED_1000;
     REG(VET) = 0x8100;
     REG(LEDCTL) = 0x07068302;
@@ -189,7 +66,7 @@ static u32 read_register(struct e1000 *e, u32 at)
         return e1000_eeprom_lines(e);
     case ICR:
         REG(ICR) = 0;
-        interrupts(e);
+        e1000_interrupts(e);
         return v;
     case ICS:
         return REG(ICR);
@@ -268,12 +145,12 @@ static void write_register(struct e1000 *e, u32 at, u32 value)
     case RDTR:
         REG(RDTR) = value & 0xffff;
         if (value & DELAY_FPD)
-            delay_over(e, &e->rx_delay, RXT0);
+            e1000_delay_over(e, &e->rx_delay, RXT0);
         return;
     case TIDV:
         REG(TIDV) = value & 0xffff;
         if (value & DELAY_FPD)
-            delay_over(e, &e->tx_delay, TXDW);
+            e1000_delay_over(e, &e->tx_delay, TXDW);
         return;
     case RDT:
         REG(RDT) = value & 0xffff;
@@ -306,7 +183,7 @@ static void write_register(struct e1000 *e, u32 at, u32 value)
         write_plain(e, at, value);
         return;
     }
-    interrupts(e);
+    e1000_interrupts(e);
 }
 
 static u64 mmio_read(void *dev, u64 offset, unsigned size)
@@ -487,10 +364,10 @@ static int saving(void *obj)
 
 static void delay_loaded(struct e1000_delay *d)
 {
-    delay_stop(d);
+    e1000_delay_stop(d);
     if (!d->left)
         return;
-    d->at = d->limit = clock_ns() + MIN(d->left, 0xffffull * DELAY_UNIT_NS);
+    d->at = d->limit = clock_ns() + MIN(d->left, 0xffffull * E1000_DELAY_UNIT_NS);
     timer_arm(&d->timer, d->at);
 }
 
@@ -510,10 +387,10 @@ static int loaded(void *obj, struct error *err)
     e->wire.nin = MIN(e->wire.nin, 32), e->wire.nout = MIN(e->wire.nout, 16);
     delay_loaded(&e->rx_delay);
     delay_loaded(&e->tx_delay);
-    e->next_interrupt = clock_ns() + MIN(e->next_left, 0xffffull * ITR_UNIT_NS);
+    e->next_interrupt = clock_ns() + MIN(e->next_left, 0xffffull * E1000_ITR_UNIT_NS);
     e->line = e->f.intx;
     e->rx_some = e->tx_waits = false;
-    interrupts(e);
+    e1000_interrupts(e);
     pthread_mutex_unlock(&e->lock);
     return 0;
 }
@@ -571,9 +448,7 @@ struct e1000 *e1000_new(struct net *net, struct memory *m, struct loop *loop, st
     pthread_mutex_init(&e->lock, &recursive);
     pthread_mutexattr_destroy(&recursive);
     loop_kick_init(&e->kick, loop, on_kick);
-    timer_init(&e->rx_delay.timer, loop, rx_delay_fired);
-    timer_init(&e->tx_delay.timer, loop, tx_delay_fired);
-    timer_init(&e->itr, loop, itr_fired);
+    e1000_timers_init(e, loop);
 
     pci_function_init(&e->f, "e1000", 0x8086, 0x100e, 2, 0x020000, 0x8086, 0x001e);
     pci_use_intx(&e->f);

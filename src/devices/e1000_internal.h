@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* e1000_internal.h - registers of the 82540EM, and what e1000.c, _nvm.c (EEPROM, PHY), _tx.c and _rx.c share. */
+/* e1000_internal.h - registers of the 82540EM, and what e1000.c, _irq.c, _nvm.c (EEPROM, PHY), _tx.c and _rx.c share. */
 #ifndef LODGE_DEVICES_E1000_INTERNAL_H
 #define LODGE_DEVICES_E1000_INTERNAL_H
 
@@ -101,7 +101,13 @@ struct e1000_ring {
 /* False: not one that can be worked on: empty, or head or tail outside of it. */
 bool e1000_ring(struct e1000 *e, u32 bal, struct e1000_ring *r);
 
-/* e1000.c */
+enum { E1000_ITR_UNIT_NS = 256, E1000_DELAY_UNIT_NS = 1024 };
+
+/* e1000_irq.c */
+void e1000_timers_init(struct e1000 *e, struct loop *loop);
+void e1000_interrupts(struct e1000 *e); /* after ICR or IMS changed */
+void e1000_delay_stop(struct e1000_delay *d);
+void e1000_delay_over(struct e1000 *e, struct e1000_delay *d, u32 cause); /* if it runs */
 void e1000_cause(struct e1000 *e, u32 causes);
 void e1000_delay(struct e1000_delay *d, u32 wait, u32 limit); /* in units of 1.024 us */
 void e1000_count(struct e1000 *e, u32 stat, u64 n);           /* saturates; GORC, GOTC, TOR and TOT are of 64 bits */
