@@ -191,7 +191,7 @@ static int loaded(void *obj, struct error *err)
     return 0;
 }
 
-static const struct state_desc ioapic_state = { "ioapic", IOAPIC_STATE_VERSION, ioapic_record_fields, saving, loaded };
+static const struct state_desc ioapic_state = { "ioapic", IOAPIC_STATE_VERSION, ioapic_record_fields, saving, loaded, true };
 
 int ioapic_add_state(struct ioapic *a, struct state_list *list)
 {

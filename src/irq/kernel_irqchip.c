@@ -88,7 +88,7 @@ static const struct state_field pic_fields[] = {
     STATE_STRUCTS(struct kernel_pic, chip, 1, irqchip_pic_fields),
     STATE_END,
 };
-static const struct state_desc kernel_pic_state = { "pic", PIC_STATE_VERSION, pic_fields, pic_saving, pic_loaded };
+static const struct state_desc kernel_pic_state = { "pic", PIC_STATE_VERSION, pic_fields, pic_saving, pic_loaded, true };
 
 /* ---- ioapic ---- */
 
@@ -113,7 +113,7 @@ static int ioapic_loaded(void *obj, struct error *err)
 }
 
 static const struct state_desc kernel_ioapic_state = { "ioapic", IOAPIC_STATE_VERSION, ioapic_record_fields,
-                                                       ioapic_saving, ioapic_loaded };
+                                                       ioapic_saving, ioapic_loaded, true };
 
 /* ---- i8254 ---- */
 
@@ -220,7 +220,7 @@ static int lapic_loaded(void *obj, struct error *err)
 }
 
 static const struct state_desc kernel_lapic_state = { "lapic", LAPIC_STATE_VERSION, lapic_record_fields, lapic_saving,
-                                                      lapic_loaded };
+                                                      lapic_loaded, true };
 
 /* ---- the whole ---- */
 

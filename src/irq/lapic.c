@@ -564,7 +564,7 @@ static int loaded(void *obj, struct error *err)
     return 0;
 }
 
-static const struct state_desc lapic_state = { "lapic", LAPIC_STATE_VERSION, lapic_record_fields, saving, loaded };
+static const struct state_desc lapic_state = { "lapic", LAPIC_STATE_VERSION, lapic_record_fields, saving, loaded, true };
 
 int lapic_add_state(struct lapic_set *set, struct state_list *list)
 {

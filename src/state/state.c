@@ -180,10 +180,13 @@ int state_save(const struct state_list *l, struct state_buf *out, struct error *
     out->len = 0;
     if ((r = put(out, magic, sizeof(magic))) || (r = put_int(out, FORMAT, 4)) || (r = put_int(out, l->n, 4)))
         return error_set(err, -r, "no memory for the saved state");
+    for (u32 i = 0; i < 2 * l->n; i++) { /* all before any is written: one may change another's */
+        const struct entry *e = &l->entry[i % l->n];
+        if (e->desc->pre_save && e->desc->pre_save_last == (i >= l->n) && (r = e->desc->pre_save(e->obj)))
+            return error_set(err, -r, "cannot read the state of %s.%u: %s", e->desc->name, e->instance, strerror(-r));
+    }
     for (u32 i = 0; i < l->n; i++) {
         const struct entry *e = &l->entry[i];
-        if (e->desc->pre_save && (r = e->desc->pre_save(e->obj)))
-            return error_set(err, -r, "cannot read the state of %s.%u: %s", e->desc->name, e->instance, strerror(-r));
         if ((r = put_name(out, e->desc->name)) || (r = put_int(out, e->instance, 4)) ||
             (r = put_int(out, e->desc->version, 2)) || (r = put_int(out, 0, 1)) || (r = put_length_begin(out, &at)) ||
             (r = save_fields(out, e->desc->fields, e->obj)) || (r = put_length_end(out, at)))

@@ -43,6 +43,7 @@ struct state_desc {
        Called while no vCPU runs. */
     int (*pre_save)(void *obj);
     int (*post_load)(void *obj, struct error *err);
+    bool pre_save_last; /* of interrupt controllers: what a device's pre_save finds due is theirs to know */
 };
 
 #define STATE_BOOLEAN_(x) _Generic((x), bool: true, default: false)

@@ -223,6 +223,43 @@ TEST(post_load_may_refuse)
     state_buf_free(&b);
 }
 
+/* A device that finds an interrupt due as it is saved; the controller, wherever it is in the list, must have it. */
+static struct channel raised, latched;
+
+static int raises(void *obj)
+{
+    raised.count = 7;
+    return 0;
+}
+
+static int latches(void *obj)
+{
+    latched.count = raised.count;
+    return 0;
+}
+
+TEST(controllers_are_saved_last)
+{
+    static const struct state_desc device = { "device", 1, channel_fields, raises, NULL };
+    static const struct state_desc controller = { "controller", 1, channel_fields, latches, NULL, true };
+    static struct channel dev;
+
+    for (int first = 0; first < 2; first++) {
+        struct state_list *l = state_list_new();
+        struct state_buf buf = { 0 };
+        struct error err;
+        raised.count = latched.count = 0;
+        CHECK_EQ(state_add(l, first ? &controller : &device, 0, first ? &latched : &dev), 0);
+        CHECK_EQ(state_add(l, first ? &device : &controller, 0, first ? &dev : &latched), 0);
+        CHECK_EQ(state_save(l, &buf, &err), 0);
+        latched.count = 0;
+        CHECK_EQ(state_load(l, buf.data, buf.len, &err), 0);
+        CHECK_EQ(latched.count, 7);
+        state_buf_free(&buf);
+        state_list_free(l);
+    }
+}
+
 TEST(optional_records_are_skipped)
 {
     struct state_buf b = saved(&chip_v2);
