@@ -169,6 +169,7 @@ int main(int argc, char **argv)
         close(master);
         int fd = dup(slave);
         close(slave);
+        signal(SIGHUP, SIG_DFL); /* a terminal of its own, which may hang up: whatever nohup did to ours */
         login_tty(fd);
         execvp(argv[3], argv + 3);
         perror(argv[3]);
