@@ -10,6 +10,7 @@
 #   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
+#   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
 #   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
 #                   (docs/benchmarks.md);
@@ -72,6 +73,10 @@ soak-boot: all
 	@tools/guest $(BUILD)/guest linux
 	@tests/soak $(BUILD) $(SECONDS)
 
+soak-devices: SECONDS = 600
+soak-devices: all
+	@tests/guest/every_device $(BUILD) $$(date +%s) $(SECONDS)
+
 programs: all
 	@LODGE_BOOT_SECONDS=3600 tests/system/programs $(BUILD) $(PROGRAMS_OPTS)
 
@@ -86,4 +91,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-boot programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-boot programs bench install clean

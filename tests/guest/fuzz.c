@@ -58,11 +58,34 @@ static int deadly(u32 port, u32 size)
     return 0;
 }
 
+/* What PCI functions have their registers at, as firmware or Lodge placed them. */
+static u64 bars[64];
+static u16 io_bars[32];
+static u32 nbars, nio_bars;
+
+static void find_bars(void)
+{
+    for (u32 devfn = 0; devfn < 256; devfn++)
+        for (u32 at = 0x80000000 | devfn << 8 | 0x10; outl(0xcf8, 0x80000000 | devfn << 8), inl(0xcfc) != ~0u && (at & 0xff) < 0x28;
+             at += 4) {
+            outl(0xcf8, at);
+            const u32 bar = inl(0xcfc);
+            if (bar & 1 && nio_bars < ARRAY_SIZE(io_bars))
+                io_bars[nio_bars++] = bar & 0xfffc;
+            else if (!(bar & 1) && bar >> 12 && nbars < ARRAY_SIZE(bars))
+                bars[nbars++] = bar & ~0xfu;
+            outl(0xcf8, 0x80000000 | devfn << 8 | 4);
+            outl(0xcfc, inl(0xcfc) | 7); /* decoded, and a bus master */
+        }
+}
+
 static u32 some_port(void)
 {
     static const u16 known[] = { 0x00, 0x20, 0x21, 0x40, 0x41, 0x42, 0x43, 0x60, 0x61, 0x70, 0x71, 0x80, 0xa0, 0xa1, 0xc0,
                                  0xe0, 0xe8, 0x1f0, 0x2e8, 0x2f8, 0x3b0, 0x3c0, 0x3e8, 0x3f0, 0x3f8, 0x4d0, 0x4d1, 0x510,
                                  0x511, 0x514, 0x518, 0xcf8, 0xcfc, 0x2000, 0xb000, 0xc000, 0xffff };
+    if (nio_bars && !rnd_below(4))
+        return io_bars[rnd_below(nio_bars)] + (u32)rnd_below(32);
     u32 p = rnd_below(3) ? known[rnd_below(ARRAY_SIZE(known))] + (u32)rnd_below(8) : (u32)rnd_below(0x10000);
     return p & 0xffff;
 }
@@ -104,6 +127,8 @@ static u64 some_address(int big)
     static const u64 known[] = { 0xa0000, 0xb8000, 0xc0000, 0xe0000, 0xfffff, 0xe0000000, 0xfec00000, 0xfec00010, 0xfed00000,
                                  0xfee00000, 0xfee00080, 0xfee000b0, 0xfee000f0, 0xfee00320, 0xfee00350, 0xfee00380,
                                  0xfffc0000, 0xfffffff0 };
+    if (nbars && rnd_below(2))
+        return bars[rnd_below(nbars)] + rnd_below(1 << rnd_below(15));
     switch (rnd_below(4)) {
     case 0: return 0xfee00000 + (rnd() & 0xfff);
     case 1: return 0xc0000000 + (rnd() & 0x3fffffff);
@@ -160,6 +185,7 @@ static void hammer(u64 rounds, u32 step) /* step: 1 for every port */
         for (u64 i = 4; i < 512; i++)
             pdpt[i] = i << 30 | 0x83;
     }
+    find_bars();
     for (u32 p = 0; p < 0x10000; p += step) { /* each port at least once each way */
         if (!deadly(p, 1)) {
             outb((u16)p, (u8)rnd());
