@@ -71,6 +71,8 @@ int must_check options_parse(const struct option_def *table, int argc, char **ar
    lists the values there are. Values given to set() are never freed. */
 int must_check options_keys(const struct option_def *table, const char *option, const char *text, void *to,
                             struct error *err);
+/* The next of "a,b=c,d", cut out in place, with ",," for a comma within; *rest moves on, to NULL at the end. NULL then. */
+char *options_word(char **rest);
 void options_help(const struct option_def *table);
 
 /* The candidate nearest to word if it can be meant, else NULL. Ends with NULL. */

@@ -115,8 +115,7 @@ int options_parse(const struct option_def *table, int argc, char **argv, void *t
     return 0;
 }
 
-/* The next of "a,b=c,d", with ",," for a comma within; *rest moves on. NULL at the end. */
-static char *next_key(char **rest)
+char *options_word(char **rest)
 {
     char *start = *rest, *to = start, *p = start;
     if (!start)
@@ -146,7 +145,7 @@ int options_keys(const struct option_def *table, const char *option, const char 
     char *rest = strdup(text); /* the values live on with the configuration */
     if (!rest)
         return error_set(err, ENOMEM, "out of memory");
-    for (char *word; (word = next_key(&rest));) {
+    for (char *word; (word = options_word(&rest));) {
         const struct option_def *o = table;
         char *value = strchr(word, '=');
         const size_t n = value ? (size_t)(value - word) : strlen(word);

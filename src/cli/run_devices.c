@@ -13,17 +13,9 @@
 /* "FILE,rest" with ",," for a comma in it: FILE, allocated, and where rest begins (NULL: none). */
 static char *first_word(const char *value, const char **rest)
 {
-    char *word = strdup(value), *to = word;
-    if (!word)
-        return NULL;
-    const char *p = value;
-    for (; *p && (*p != ',' || p[1] == ','); p++) {
-        if (*p == ',')
-            p++;
-        *to++ = *p;
-    }
-    *to = 0;
-    *rest = *p ? p + 1 : NULL;
+    char *copy = strdup(value);
+    char *word = copy ? options_word(&copy) : NULL;
+    *rest = copy;
     return word;
 }
 

@@ -105,8 +105,8 @@ void ata_dma_start(struct ata_drive *d)
         loop_kick(&d->kick);
 }
 
-/* The buffer has buffer_len bytes for the host. */
-static void give(struct ata_drive *d)
+/* buffer_len bytes go to the host (ATA_PIO_IN) or come from it (ATA_PIO_OUT), by DMA or in blocks. */
+static void begin(struct ata_drive *d, enum ata_phase pio, bool quiet)
 {
     d->buffer_pos = d->block_end = 0;
     if (d->dma) {
@@ -114,9 +114,14 @@ static void give(struct ata_drive *d)
         d->status = ATA_BSY;
         ata_dma_start(d);
     } else {
-        d->phase = ATA_PIO_IN;
-        next_block(d, false);
+        d->phase = pio;
+        next_block(d, quiet);
     }
+}
+
+static void give(struct ata_drive *d)
+{
+    begin(d, ATA_PIO_IN, false);
 }
 
 void ata_send(struct ata_drive *d, u32 len)
@@ -133,15 +138,7 @@ void ata_send(struct ata_drive *d, u32 len)
 
 static void take(struct ata_drive *d, bool quiet)
 {
-    d->buffer_pos = d->block_end = 0;
-    if (d->dma) {
-        d->phase = ATA_DMA;
-        d->status = ATA_BSY;
-        ata_dma_start(d);
-    } else {
-        d->phase = ATA_PIO_OUT;
-        next_block(d, quiet);
-    }
+    begin(d, ATA_PIO_OUT, quiet);
 }
 
 void ata_receive(struct ata_drive *d, u32 len)

@@ -82,9 +82,17 @@ static void fire(struct timer *timer)
         timer_arm(&t->timer, now + TYPER_GAP_NS);
 }
 
-static void start(struct typer *t, struct job *j)
+/* Behind those that wait; frees it unless it is whole (ok). */
+static int start(struct typer *t, bool ok, struct job *j, typer_done *done, void *ctx, struct error *err)
 {
     struct job **p = &t->jobs;
+    if (!ok) {
+        if (j)
+            job_free(j);
+        return error_set(err, ENOMEM, "out of memory");
+    }
+    j->done = done;
+    j->ctx = ctx;
     if (!t->jobs) {
         t->last = clock_ns();
         timer_arm(&t->timer, t->last);
@@ -92,6 +100,7 @@ static void start(struct typer *t, struct job *j)
     while (*p)
         p = &(*p)->next;
     *p = j;
+    return 0;
 }
 
 int typer_text(struct typer *t, const char *text, typer_done *done, void *ctx, struct error *err)
@@ -118,15 +127,7 @@ int typer_text(struct typer *t, const char *text, typer_done *done, void *ctx, s
     }
     if (ok && shift)
         ok = add(j, KEY_LEFTSHIFT, false);
-    if (!ok) {
-        if (j)
-            job_free(j);
-        return error_set(err, ENOMEM, "out of memory");
-    }
-    j->done = done;
-    j->ctx = ctx;
-    start(t, j);
-    return 0;
+    return start(t, ok, j, done, ctx, err);
 }
 
 int typer_chords(struct typer *t, const char *const *chord, u32 n, typer_done *done, void *ctx, struct error *err)
@@ -146,15 +147,7 @@ int typer_chords(struct typer *t, const char *const *chord, u32 n, typer_done *d
         for (int k = keys; k-- && ok;)
             ok = add(j, key[k], false);
     }
-    if (!ok) {
-        if (j)
-            job_free(j);
-        return error_set(err, ENOMEM, "out of memory");
-    }
-    j->done = done;
-    j->ctx = ctx;
-    start(t, j);
-    return 0;
+    return start(t, ok, j, done, ctx, err);
 }
 
 struct typer *typer_new(struct loop *loop, struct input *in)

@@ -85,8 +85,7 @@ TEST(hammer)
     struct error err;
     u32 accepted = 0, refused = 0;
 
-    if (getenv("HAMMER_SEED"))
-        seed = strtoull(getenv("HAMMER_SEED"), NULL, 0) | 1;
+    seed = test_seed(seed);
     for (u32 i = 0; i < rounds; i++) {
         struct state_buf one = { 0 }, two = { 0 };
         steps(h, 400);

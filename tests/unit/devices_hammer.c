@@ -311,8 +311,7 @@ TEST(hammer)
     struct error err;
     unsigned accepted = 0, refused = 0;
 
-    if (getenv("HAMMER_SEED"))
-        seed = strtoull(getenv("HAMMER_SEED"), NULL, 0) | 1;
+    seed = test_seed(seed);
     for (unsigned i = 0; i < STEPS; i++) {
         struct state_buf one = { 0 }, two = { 0 };
 

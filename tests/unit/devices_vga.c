@@ -773,8 +773,7 @@ TEST(hammer)
     pthread_t thread;
     u32 drawn = 0;
 
-    if (getenv("HAMMER_SEED"))
-        seed = strtoull(getenv("HAMMER_SEED"), NULL, 0) | 1;
+    seed = test_seed(seed);
     hammering = true;
     if (pthread_create(&thread, NULL, hammer, g))
         return;

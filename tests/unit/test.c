@@ -29,6 +29,12 @@ int test_status(void)
     return __atomic_load_n(&failures, __ATOMIC_RELAXED) != 0;
 }
 
+u64 test_seed(u64 otherwise)
+{
+    const char *seed = getenv("HAMMER_SEED");
+    return seed ? strtoull(seed, NULL, 0) | 1 : otherwise;
+}
+
 /* Weak: a program may bring its own. */
 __attribute__((weak)) int main(int argc, char **argv)
 {

@@ -63,4 +63,7 @@ enum { TEST_SKIP = 77 };
             test_fail(__FILE__, __LINE__, "%s is \"%s\", not \"%s\"", #got, got_, want_);                        \
     } while (0)
 
+/* For random tests: HAMMER_SEED of the environment, made odd, or what the test has by itself. */
+u64 test_seed(u64 otherwise);
+
 #endif
