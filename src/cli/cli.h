@@ -30,6 +30,7 @@ int cli_displayd(int argc, char **argv); /* the same */
 int cli_screenshot(int argc, char **argv);
 int cli_screen(int argc, char **argv);
 int cli_sendkey(int argc, char **argv);
+int cli_nmi(int argc, char **argv);
 int cli_type(int argc, char **argv);
 int cli_media(int argc, char **argv);
 int cli_image(int argc, char **argv);
@@ -41,6 +42,7 @@ void help_cp(void);
 void help_screenshot(void);
 void help_screen(void);
 void help_sendkey(void);
+void help_nmi(void);
 void help_type(void);
 void help_media(void);
 void help_run(void);
@@ -68,11 +70,20 @@ struct option_def {
 /* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name. */
 int must_check options_parse(const struct option_def *table, int argc, char **argv, void *to, struct error *err);
 /* The comma-separated keys of an option's value, "key=value" or "key"; ",," is a comma within. A table's arg with "|" in it
-   lists the values there are. Values given to set() are never freed. */
-int must_check options_keys(const struct option_def *table, const char *option, const char *text, void *to,
-                            struct error *err);
+   lists the values there are. text is cut in place; values given to set() are parts of it. */
+int must_check options_keys(const struct option_def *table, const char *option, char *text, void *to, struct error *err);
 /* The next of "a,b=c,d", cut out in place, with ",," for a comma within; *rest moves on, to NULL at the end. NULL then. */
 char *options_word(char **rest);
+
+/* Texts that live as long as what was made of the options: NULL at first, freed by options_free. */
+struct option_text {
+    struct option_text *next;
+    char text[];
+};
+/* A new one, or NULL: out of memory. */
+char *options_text(struct option_text **list, const char *fmt, ...) printf_like(2, 3);
+void options_free(struct option_text **list);
+
 void options_help(const struct option_def *table);
 
 /* The candidate nearest to word if it can be meant, else NULL. Ends with NULL. */

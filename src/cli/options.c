@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,12 +141,33 @@ static bool is_choice(const char *choices, const char *value)
     return false;
 }
 
-int options_keys(const struct option_def *table, const char *option, const char *text, void *to, struct error *err)
+char *options_text(struct option_text **list, const char *fmt, ...)
 {
-    char *rest = strdup(text); /* the values live on with the configuration */
-    if (!rest)
-        return error_set(err, ENOMEM, "out of memory");
-    for (char *word; (word = options_word(&rest));) {
+    va_list ap;
+
+    va_start(ap, fmt);
+    const int n = vsnprintf(NULL, 0, fmt, ap);
+    va_end(ap);
+    struct option_text *t = n < 0 ? NULL : malloc(sizeof *t + (size_t)n + 1);
+    if (!t)
+        return NULL;
+    va_start(ap, fmt);
+    vsnprintf(t->text, (size_t)n + 1, fmt, ap);
+    va_end(ap);
+    t->next = *list;
+    *list = t;
+    return t->text;
+}
+
+void options_free(struct option_text **list)
+{
+    for (struct option_text *t; (t = *list); free(t))
+        *list = t->next;
+}
+
+int options_keys(const struct option_def *table, const char *option, char *text, void *to, struct error *err)
+{
+    for (char *word, *rest = text; (word = options_word(&rest));) {
         const struct option_def *o = table;
         char *value = strchr(word, '=');
         const size_t n = value ? (size_t)(value - word) : strlen(word);

@@ -135,7 +135,7 @@ static int set_firmware(void *to, const char *value, struct error *err)
     if (!*value || *value == ',' || (comma && strncmp(comma, ",vars=", 6)) || (comma && !comma[6]))
         return error_set(err, EINVAL, "--firmware %s: it is bios, uefi or a file; uefi keeps its variables by ,vars=FILE", value);
     o->config.firmware_vars = comma ? comma + 6 : NULL;
-    if (!(o->config.firmware = comma ? strndup(value, (size_t)(comma - value)) : value))
+    if (!(o->config.firmware = comma ? options_text(&o->texts, "%.*s", (int)(comma - value), value) : value))
         return error_set(err, ENOMEM, "out of memory");
     return 0;
 }
@@ -478,20 +478,16 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         return r;
     if (!c->kernel && !c->firmware && !image->kernel[0])
         c->firmware = "bios";
-    if (c->firmware && !strcmp(c->firmware, "uefi") && !c->firmware_vars && m->keep) {
-        char *vars;
-        if (asprintf(&vars, "%s/uefi.vars", m->dir) < 0)
-            return error_set(err, ENOMEM, "out of memory");
-        c->firmware_vars = vars;
-    }
+    if (c->firmware && !strcmp(c->firmware, "uefi") && !c->firmware_vars && m->keep &&
+        !(c->firmware_vars = options_text(&o->texts, "%s/uefi.vars", m->dir)))
+        return error_set(err, ENOMEM, "out of memory");
     if (!c->kernel && !c->firmware) {
         c->kernel = image->kernel;
         c->initrd = c->initrd ? c->initrd : image->initrd[0] ? image->initrd : NULL;
-        char *append, size[32]; /* append and net: as argv, for as long as the process */
+        char size[32];
         terminal_size(c, size);
-        if (asprintf(&append, "%s console=ttyS0%s %s", image->cmdline, size, c->append) < 0)
+        if (!(c->append = options_text(&o->texts, "%s console=ttyS0%s %s", image->cmdline, size, c->append)))
             return error_set(err, ENOMEM, "out of memory");
-        c->append = append;
     }
     if (c->ndisks + 2 > CONFIG_MAX_DISKS || c->nnets == CONFIG_MAX_NETS)
         return error_set(err, EINVAL, "an image's machine takes at most %d disks and %d network cards more",
@@ -500,8 +496,9 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     c->ndisks += 2;
     c->disk[0] = (struct config_disk){ .file = m->disk, .format = "qcow2" };
     c->disk[1] = (struct config_disk){ .file = m->seed, .format = "raw", .readonly = true };
-    char *net;
-    if (asprintf(&net, "user,seed=%s.0,hostname=%s,hostfwd=tcp:127.0.0.1:%u-:22", m->name, m->name, m->ssh_port) < 0)
+    const char *net = options_text(&o->texts, "user,seed=%s.0,hostname=%s,hostfwd=tcp:127.0.0.1:%u-:22", m->name, m->name,
+                                   m->ssh_port);
+    if (!net)
         return error_set(err, ENOMEM, "out of memory");
     memmove(&c->net[1], &c->net[0], c->nnets * sizeof c->net[0]);
     c->nnets++;
@@ -513,7 +510,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         c->api_optional = true; /* a machine of this name may run from another folder of images */
         if (api_path(m->name, path, err))
             log_warn("%s; the machine goes without it", err->text);
-        else if (!(c->api_socket = strdup(path)))
+        else if (!(c->api_socket = options_text(&o->texts, "%s", path)))
             return error_set(err, ENOMEM, "out of memory");
     }
     if (!o->memory_given)
@@ -548,49 +545,48 @@ static void hold_signals(sigset_t *before)
     sigprocmask(SIG_BLOCK, &set, before);
 }
 
-int cli_run(int argc, char **argv)
+static int run(int argc, char **argv, struct run_options *o)
 {
-    struct run_options o = { 0 };
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
     sigset_t before;
     int r = 0;
 
-    config_defaults(&o.config);
-    o.config.started = clock_ns();
+    config_defaults(&o->config);
+    o->config.started = clock_ns();
     raise_descriptor_limit();
-    if (options_parse(options, argc, argv, &o, &err))
+    if (options_parse(options, argc, argv, o, &err))
         return usage_error("%s", err.text);
-    if (!o.config.kernel && !o.image && !o.keep && !o.config.firmware) {
-        if (!o.config.ndisks && !o.config.ncdroms && !o.config.nfloppies)
+    if (!o->config.kernel && !o->image && !o->keep && !o->config.firmware) {
+        if (!o->config.ndisks && !o->config.ncdroms && !o->config.nfloppies)
             return usage_error("an image's name, --kernel FILE or --disk FILE is needed; see \"lodge help run\"");
-        o.config.firmware = "bios";
+        o->config.firmware = "bios";
     }
-    if (o.config.firmware && o.config.kernel)
-        return usage_error("--kernel boots without firmware; --firmware %s boots from a disk", o.config.firmware);
-    if (o.config.firmware && o.config.micro)
+    if (o->config.firmware && o->config.kernel)
+        return usage_error("--kernel boots without firmware; --firmware %s boots from a disk", o->config.firmware);
+    if (o->config.firmware && o->config.micro)
         return usage_error("--machine micro has no firmware; it boots a --kernel");
-    if (o.config.firmware && (o.config.initrd || *o.config.append))
+    if (o->config.firmware && (o->config.initrd || *o->config.append))
         return usage_error("--initrd and --append are for a --kernel; a firmware's system brings its own");
-    if (o.disk_size && !o.image && !o.keep)
+    if (o->disk_size && !o->image && !o->keep)
         return usage_error("--disk-size is for an image's machine; others: lodge disk resize");
-    if (o.ssh_port && !o.image && !o.keep)
+    if (o->ssh_port && !o->image && !o->keep)
         return usage_error("--ssh-port is for an image's machine; for others --net user,hostfwd=tcp:127.0.0.1:%u-:22",
-                           o.ssh_port);
-    for (u32 i = 0; i < o.config.ntrace; i++)
-        if (o.config.trace[i].what == TRACE_JIT && !o.config.code_cache)
+                           o->ssh_port);
+    for (u32 i = 0; i < o->config.ntrace; i++)
+        if (o->config.trace[i].what == TRACE_JIT && !o->config.code_cache)
             return usage_error("--trace jit: with --code-cache 0 nothing is translated");
-    if (o.config.perf_map && !o.config.code_cache)
+    if (o->config.perf_map && !o->config.code_cache)
         return usage_error("--perf-map: with --code-cache 0 nothing is translated");
-    if (o.config.quiet)
+    if (o->config.quiet)
         log_set_level(LOG_ERROR);
 
     hold_signals(&before);
-    if (o.image || o.keep)
-        r = configure_image(&o, &image, &machine, &err);
+    if (o->image || o->keep)
+        r = configure_image(o, &image, &machine, &err);
     if (!r)
-        r = vm_run(&o.config, &err);
+        r = vm_run(&o->config, &err);
     image_machine_end(&machine);
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (r >= 0)
@@ -599,4 +595,13 @@ int cli_run(int argc, char **argv)
         error_set(&err, -r, "the machine could not be started: %s", strerror(-r));
     log_error("%s", err.text);
     return status_of(-r);
+}
+
+int cli_run(int argc, char **argv)
+{
+    struct run_options o = { 0 };
+    const int status = run(argc, argv, &o);
+
+    options_free(&o.texts);
+    return status;
 }

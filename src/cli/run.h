@@ -8,6 +8,7 @@
 
 struct run_options {
     struct vm_config config;
+    struct option_text *texts; /* that config points to, besides argv's */
     bool serial_given; /* the first one replaces the default */
     bool memory_given, cpus_given, append_given;
     const char *image; /* the plain word: an image's name, or NULL */

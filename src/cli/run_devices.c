@@ -3,20 +3,17 @@
  * run_devices.c - the options of "lodge run" that plug something in: disks, networks, shared folders, the small ones.
  */
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "chardev/chardev.h"
 #include "cli/cli.h"
 #include "cli/run.h"
 
-/* "FILE,rest" with ",," for a comma in it: FILE, allocated, and where rest begins (NULL: none). */
-static char *first_word(const char *value, const char **rest)
+/* "FILE,rest" with ",," for a comma in it: FILE, in o's texts, and where rest begins (NULL: none). */
+static char *first_word(struct run_options *o, const char *value, char **rest)
 {
-    char *copy = strdup(value);
-    char *word = copy ? options_word(&copy) : NULL;
-    *rest = copy;
-    return word;
+    *rest = options_text(&o->texts, "%s", value);
+    return options_word(rest);
 }
 
 /* ---- disks ---------------------------------------------------------------- */
@@ -99,9 +96,9 @@ int run_set_disk(void *to, const char *value, struct error *err)
     if (c->ndisks == CONFIG_MAX_DISKS)
         return error_set(err, EINVAL, "--disk %s: a machine has at most %d disks", value, CONFIG_MAX_DISKS);
     struct config_disk *d = &c->disk[c->ndisks++];
-    const char *keys;
+    char *keys;
     *d = (struct config_disk){ 0 };
-    if (!(d->file = first_word(value, &keys)))
+    if (!(d->file = first_word(to, value, &keys)))
         return error_set(err, ENOMEM, "out of memory");
     if (!*d->file)
         return error_set(err, EINVAL, "--disk needs the name of an image");
@@ -134,9 +131,9 @@ int run_set_cdrom(void *to, const char *value, struct error *err)
     if (c->ncdroms == CONFIG_MAX_CDROMS)
         return error_set(err, EINVAL, "--cdrom %s: a machine has at most %d CD drives", value, CONFIG_MAX_CDROMS);
     struct config_cdrom *d = &c->cdrom[c->ncdroms++];
-    const char *keys;
+    char *keys;
     *d = (struct config_cdrom){ .bus = DRIVE_IDE };
-    if (!(d->file = first_word(value, &keys)))
+    if (!(d->file = first_word(to, value, &keys)))
         return error_set(err, ENOMEM, "out of memory");
     if (!*d->file || !strcmp(d->file, "none"))
         d->file = NULL;
@@ -159,9 +156,9 @@ int run_set_floppy(void *to, const char *value, struct error *err)
     if (c->nfloppies == CONFIG_MAX_FLOPPIES)
         return error_set(err, EINVAL, "--floppy %s: a machine has at most %d floppy drives", value, CONFIG_MAX_FLOPPIES);
     struct config_floppy *f = &c->floppy[c->nfloppies++];
-    const char *keys;
+    char *keys;
     *f = (struct config_floppy){ 0 };
-    if (!(f->file = first_word(value, &keys)))
+    if (!(f->file = first_word(to, value, &keys)))
         return error_set(err, ENOMEM, "out of memory");
     if (!*f->file)
         return error_set(err, EINVAL, "--floppy needs the name of an image, or none for an empty drive");
@@ -199,8 +196,8 @@ int run_set_share(void *to, const char *value, struct error *err)
     if (c->nshares == CONFIG_MAX_SHARES)
         return error_set(err, EINVAL, "--share %s: a machine has at most %d shared folders", value, CONFIG_MAX_SHARES);
     struct config_share *s = &c->share[c->nshares++];
-    const char *keys;
-    char *path = first_word(value, &keys);
+    char *keys;
+    char *path = first_word(to, value, &keys);
     if (!path)
         return error_set(err, ENOMEM, "out of memory");
     *s = (struct config_share){ .path = path };
@@ -301,8 +298,8 @@ static const struct option_def vsock_keys[] = { { "cid", "N", NULL, vsock_cid },
 int run_set_vsock(void *to, const char *value, struct error *err)
 {
     struct vm_config *c = &((struct run_options *)to)->config;
-    const char *keys;
-    if (!(c->vsock = first_word(value, &keys)))
+    char *keys;
+    if (!(c->vsock = first_word(to, value, &keys)))
         return error_set(err, ENOMEM, "out of memory");
     if (!*c->vsock)
         return error_set(err, EINVAL, "--vsock needs the path of its socket");
