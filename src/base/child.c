@@ -30,6 +30,7 @@ int spawn_lodge(char *const argv[], const int *fd, int n, pid_t *pid)
     posix_spawnattr_init(&attr);
     for (int i = 0; i < made; i++)
         posix_spawn_file_actions_adddup2(&actions, copy[i], CHILD_FIRST_FD + i);
+    posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_FIRST_FD + made); /* what we were started with is not its */
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);

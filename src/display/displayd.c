@@ -20,7 +20,7 @@
 #include "base/sandbox.h"
 #include "display/display.h"
 
-enum { MAX_PROCESSES = 3 * VNC_MAX_VIEWERS, REAP_MS = 500 };
+enum { MAX_PROCESSES = 3 * VNC_MAX_VIEWERS, REAP_MS = 500, FIRST_SIZE_MS = 1000 };
 
 struct client {
     pid_t pid; /* 0: none */
@@ -39,11 +39,17 @@ static struct client client[VNC_MAX_VIEWERS];
 static u64 came;
 static u32 processes; /* of clients, also of those forgotten that have not ended yet */
 
-static void tell_machine(void)
+static u32 viewers(void)
 {
-    struct vnc_message m = { .type = VNC_VIEWERS };
+    u32 n = 0;
     for (u32 i = 0; i < VNC_MAX_VIEWERS; i++)
-        m.x += client[i].pid != 0;
+        n += client[i].pid != 0;
+    return n;
+}
+
+static void tell_machine(u32 n)
+{
+    const struct vnc_message m = { .type = VNC_VIEWERS, .x = n };
     /* The machine reads, or is gone. */
     while (send(VNC_FD_MACHINE, &m, sizeof m, MSG_NOSIGNAL) < 0)
         if (errno != EINTR)
@@ -57,7 +63,7 @@ static void forget(struct client *c)
     close(c->stranger);
     close(c->sock);
     c->pid = 0;
-    tell_machine();
+    tell_machine(viewers());
 }
 
 static void flush(struct client *c)
@@ -85,13 +91,13 @@ static void changed(struct client *c, const struct vnc_message *m)
     flush(c);
 }
 
-static void hear_machine(void)
+static enum vnc_type hear_machine(void)
 {
     struct vnc_message m;
     const ssize_t n = recv(VNC_FD_MACHINE, &m, sizeof m, MSG_DONTWAIT);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
+        return VNC_READY; /* it says nothing */
     if (n != sizeof m)
         _exit(0); /* the viewers' processes find their sockets closed */
     if (m.type == VNC_SIZE) {
@@ -101,6 +107,17 @@ static void hear_machine(void)
     for (u32 i = 0; i < VNC_MAX_VIEWERS; i++)
         if (client[i].pid)
             changed(&client[i], &m);
+    return m.type;
+}
+
+/* While nobody looks the machine says nothing: the size that the first is told must be that of now. */
+static void ask_size(void)
+{
+    struct pollfd p = { VNC_FD_MACHINE, POLLIN, 0 };
+
+    tell_machine(1);
+    while (poll(&p, 1, FIRST_SIZE_MS) == 1 && hear_machine() != VNC_SIZE)
+        ;
 }
 
 static void start(struct client *c, int stranger)
@@ -111,6 +128,8 @@ static void start(struct client *c, int stranger)
         close(stranger);
         return;
     }
+    if (!viewers())
+        ask_size();
     const pid_t pid = fork();
     if (!pid) {
         struct viewer v = { stranger, pair[1], VNC_FD_MACHINE, picture, width, height, hello.title, hello.password };
@@ -129,11 +148,12 @@ static void start(struct client *c, int stranger)
     if (pid < 0) {
         close(pair[0]);
         close(stranger);
+        tell_machine(viewers());
         return;
     }
     processes++;
     *c = (struct client){ .pid = pid, .sock = pair[0], .stranger = stranger, .since = ++came };
-    tell_machine();
+    tell_machine(viewers());
 }
 
 /* One more: if there is no room, the one goes that has been trying to get in for longest. */

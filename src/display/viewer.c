@@ -3,7 +3,10 @@
  * viewer.c - one viewer's process: libvncserver on a connected socket, the picture read where the machine draws it.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <netinet/tcp.h>
 #include <rfb/rfb.h>
+#include <rfb/rfbregion.h>
 #include <signal.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -118,18 +121,24 @@ static void set_format(rfbScreenInfoPtr s)
     s->serverFormat.blueShift = 0;
 }
 
-static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl, u32 width, u32 height)
+static u32 new_width, new_height;
+
+static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl)
 {
-    if (width == self->width && height == self->height)
+    if (new_width == self->width && new_height == self->height)
         return;
-    self->width = width;
-    self->height = height;
-    rfbNewFramebuffer(s, s->frameBuffer, (int)width, (int)height, 8, 3, 4);
+    /* One that does not know of sizes that change comes again and finds the new one. But what it knows it may not have
+       said yet: SetEncodings comes after ServerInit, and before the first picture is asked for. */
+    if (cl->state == RFB_NORMAL && !cl->useNewFBSize) {
+        if (cl->preferredEncoding == -1 && sraRgnEmpty(cl->requestedRegion))
+            return;
+        _exit(0);
+    }
+    self->width = new_width;
+    self->height = new_height;
+    rfbNewFramebuffer(s, s->frameBuffer, (int)new_width, (int)new_height, 8, 3, 4);
     set_format(s);
     s->setTranslateFunction(cl);
-    /* One that does not know of sizes that change comes again and finds the new one. */
-    if (cl->state == RFB_NORMAL && !cl->useNewFBSize)
-        _exit(0);
 }
 
 static void read_messages(rfbScreenInfoPtr s, rfbClientPtr cl)
@@ -139,12 +148,14 @@ static void read_messages(rfbScreenInfoPtr s, rfbClientPtr cl)
 
     while ((n = recv(self->displayd, &m, sizeof m, MSG_DONTWAIT)) == sizeof m) {
         if (m.type == VNC_SIZE)
-            set_size(s, cl, m.w, m.h);
+            new_width = m.w, new_height = m.h;
+        set_size(s, cl);
         if (m.type == VNC_SIZE || m.type == VNC_CHANGED)
             rfbMarkRectAsModified(s, (int)m.x, (int)m.y, (int)(m.x + m.w), (int)(m.y + m.h));
     }
     if (!n || (n < 0 && errno != EAGAIN && errno != EINTR))
         _exit(0);
+    set_size(s, cl);
 }
 
 static void gone(rfbClientPtr cl)
@@ -158,15 +169,43 @@ static enum rfbNewClientAction came(rfbClientPtr cl)
     return RFB_CLIENT_ACCEPT;
 }
 
+/* libvncserver gives every viewer 100 ms to begin as a WebSocket does, and a plain one waits to be spoken to.  Where no
+   WebSocket is taken it is shown the beginning of a plain one, whose place the stranger then takes. */
+static rfbClientPtr new_plain(rfbScreenInfoPtr s, int stranger, const int pair[2])
+{
+    static const char version[] = "RFB 003.008\n";
+    char said[sizeof version - 1];
+    const int one = 1;
+    rfbClientPtr cl = NULL;
+
+    if (send(pair[1], version, sizeof said, MSG_NOSIGNAL) == sizeof said)
+        cl = rfbNewClient(s, pair[0]);
+    if (!cl || cl->sock != pair[0] || recv(pair[1], said, sizeof said, MSG_WAITALL) != sizeof said)
+        _exit(1);
+    close(pair[1]);
+    close(pair[0]);
+    setsockopt(stranger, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not on a unix socket */
+    if (fcntl(stranger, F_DUPFD_CLOEXEC, pair[0]) != pair[0] || fcntl(pair[0], F_SETFL, O_NONBLOCK))
+        _exit(1);
+    close(stranger);
+    if (send(pair[0], said, sizeof said, MSG_NOSIGNAL) != sizeof said)
+        _exit(0);
+    return cl;
+}
+
 void viewer_serve(struct viewer *v)
 {
     struct error err;
     char *no_password = NULL;
     bool ready = false;
+    int pair[2];
 
     self = v;
+    new_width = v->width, new_height = v->height;
     signal(SIGPIPE, SIG_IGN);
     alarm(VIEWER_LOGIN_S);
+    if (!*v->password && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        _exit(1);
     if (sandbox_enter(SANDBOX_VIEWER, NULL, &err))
         _exit(1);
     rfbLogEnable(FALSE);
@@ -188,11 +227,9 @@ void viewer_serve(struct viewer *v)
         s->authPasswdData = &no_password;
         s->passwordCheck = check_password;
     }
-    rfbClientPtr cl = rfbNewClient(s, v->client);
-    if (!cl || cl->sock < 0)
-        _exit(0);
     /* Any page in a browser on this host can open a WebSocket to loopback: not without a password. */
-    if (cl->wsctx && !*v->password)
+    rfbClientPtr cl = *v->password ? rfbNewClient(s, v->client) : new_plain(s, v->client, pair);
+    if (!cl || cl->sock < 0)
         _exit(0);
     /* What libvncserver waits for. */
     FD_SET(v->displayd, &s->allFds);

@@ -186,8 +186,8 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
         _exit(1);
 
     struct pollfd p = { v->client, POLLIN, 0 };
-    const bool websocket =
-        poll(&p, 1, TLS_WAIT_MS) == 1 && recv(v->client, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE;
+    const bool websocket = /* none is taken without a password */
+        *v->password && poll(&p, 1, TLS_WAIT_MS) == 1 && recv(v->client, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE;
     if (!websocket)
         choose_vencrypt(v->client, *v->password ? X509_VNC : X509_NONE);
     if (gnutls_init(&session, GNUTLS_SERVER) || gnutls_priority_set(session, t->priority) ||

@@ -8,6 +8,7 @@
 #include "test.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <gnutls/gnutls.h>
@@ -17,6 +18,7 @@
 #include <pthread.h>
 #include <rfb/rfb.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -66,6 +68,13 @@ static void refresh(void *dev)
     pthread_mutex_unlock(&lock);
 }
 static const struct display_ops ops = { .refresh = refresh };
+
+static void set_mode(u32 w, u32 h)
+{
+    pthread_mutex_lock(&lock);
+    want_w = w, want_h = h;
+    pthread_mutex_unlock(&lock);
+}
 
 static void draw(u32 x, u32 y, u32 w, u32 h, u32 colour)
 {
@@ -217,7 +226,15 @@ static bool log_in(struct client *c, const char *password)
     return get(c, &result, 4) && !result;
 }
 
-/* ClientInit, the formats; the picture is asked for. */
+static bool set_encodings(struct client *c)
+{
+    static const u8 encodings[16] = {
+        2, 0, 0, 3, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xff, 0xff, 0xfe, 0xfe
+    }; /* raw, size, keys */
+    return put(c, encodings, sizeof encodings);
+}
+
+/* ClientInit, the format. */
 static bool begin(struct client *c)
 {
     struct __attribute__((packed)) {
@@ -227,9 +244,6 @@ static bool begin(struct client *c)
     } init;
     char name[64];
     const u8 format[20] = { 0, 0, 0, 0, 32, 24, 0, 1, 0, 255, 0, 255, 0, 255, 16, 8, 0 };
-    const u8 encodings[16] = {
-        2, 0, 0, 3, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0x21, 0xff, 0xff, 0xfe, 0xfe
-    }; /* raw, size, keys */
 
     if (!put(c, "\1", 1) || !get(c, &init, sizeof init) || ntohl(init.name) >= sizeof name ||
         !get(c, name, ntohl(init.name)))
@@ -237,16 +251,19 @@ static bool begin(struct client *c)
     c->w = ntohs(init.w);
     c->h = ntohs(init.h);
     c->pixel = calloc(c->w * c->h, 4);
-    return put(c, format, sizeof format) && put(c, encodings, sizeof encodings);
+    return put(c, format, sizeof format);
 }
 
-static bool enter(struct client *c, const char *password)
+/* It has not said what it knows yet. */
+static bool come(struct client *c, const char *password)
 {
     char version[12];
     *c = (struct client){ .fd = dial() };
     return get(c, version, 12) && !memcmp(version, "RFB 003.008\n", 12) && put(c, version, 12) && log_in(c, password) &&
            begin(c);
 }
+
+static bool enter(struct client *c, const char *password) { return come(c, password) && set_encodings(c); }
 
 static void leave(struct client *c)
 {
@@ -364,15 +381,14 @@ TEST(picture_and_keys)
     CHECK(!web_socket());
     draw(0, 0, 320, 200, 0x123456);
     REQUIRE(enter(&c, NULL));
+    CHECK(c.w == 320 && c.h == 200); /* nothing was drawn while nobody looked, but its size is known at once */
     CHECK(sees_it(&c));
     const u64 all = c.pixels;
     draw(100, 50, 16, 8, 0xff00ff);
     CHECK(sees_it(&c));
     CHECK(c.pixels - all >= 16 * 8 && c.pixels - all <= 32 * 32); /* what changed, and little more */
 
-    pthread_mutex_lock(&lock);
-    want_w = 720, want_h = 400;
-    pthread_mutex_unlock(&lock);
+    set_mode(720, 400);
     draw(0, 390, 720, 10, 0x00ff00);
     CHECK(sees_it(&c));
     CHECK(c.w == 720 && c.h == 400 && c.extended);
@@ -408,6 +424,92 @@ TEST(picture_and_keys)
     usleep(200000);
     CHECK(refreshes <= before + 1);
     stop();
+}
+
+/* The size changes under one that knows of that and has not said so yet, and under one that does not. */
+TEST(sizes)
+{
+    struct client c, late, old;
+    const u8 raw[8] = { 2, 0, 0, 1 };
+    u8 b[4];
+    REQUIRE(start("127.0.0.1:0"));
+    REQUIRE(enter(&c, NULL) && come(&late, NULL) && come(&old, NULL) && put(&old, raw, sizeof raw) && sees_it(&old));
+    CHECK(late.w == 320 && old.w == 320);
+    set_mode(800, 600);
+    CHECK(sees_it(&c));
+    while (ask(&old, true) && get(&old, b, 1)) /* shown the door */
+        ;
+    leave(&old);
+    CHECK(set_encodings(&late) && sees_it(&late) && late.w == 800);
+    REQUIRE(come(&old, NULL) && put(&old, raw, sizeof raw));
+    CHECK(old.w == 800 && sees_it(&old));
+    leave(&old);
+    leave(&late);
+    leave(&c);
+    stop();
+}
+
+/* Who meets strangers has the picture, to read, and nothing else of the machine. */
+TEST(isolation)
+{
+    struct client c;
+    char path[320], line[512];
+    u32 processes = 0;
+    const int guest = memfd_create("guest-memory", MFD_CLOEXEC);
+    REQUIRE(guest >= 0 && !ftruncate(guest, 65536));
+    void *ram = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_SHARED, guest, 0);
+    REQUIRE(ram != MAP_FAILED && start("127.0.0.1:0") && enter(&c, NULL) && sees_it(&c));
+    DIR *proc = opendir("/proc");
+    for (struct dirent *e; (e = readdir(proc));) {
+        u32 pictures = 0, closed = 0;
+        snprintf(path, sizeof path, "/proc/%s/stat", e->d_name);
+        FILE *f = fopen(path, "re");
+        int session = 0, parent = 0;
+        const bool child = f && fscanf(f, "%*d (lodge-screen) %*c %d %*d %d", &parent, &session) == 2;
+        if (f)
+            fclose(f);
+        if (!child || (parent != getpid() && getpgid(parent) != session))
+            continue;
+        snprintf(path, sizeof path, "/proc/%d/stat", session); /* displayd itself: a session of its own, and our child */
+        f = fopen(path, "re");
+        const bool ours = f && fscanf(f, "%*d (lodge-screen) %*c %d", &parent) == 1 && parent == getpid();
+        if (f)
+            fclose(f);
+        if (!ours)
+            continue;
+        processes++;
+        snprintf(path, sizeof path, "/proc/%s/maps", e->d_name);
+        REQUIRE((f = fopen(path, "re")));
+        while (fgets(line, sizeof line, f))
+            if (strstr(line, "memfd:")) {
+                CHECK(strstr(line, " r--s ") && strstr(line, "memfd:lodge-picture"));
+                pictures++;
+            }
+        fclose(f);
+        CHECK_EQ(pictures, 1);
+        snprintf(path, sizeof path, "/proc/%s/status", e->d_name);
+        REQUIRE((f = fopen(path, "re")));
+        while (fgets(line, sizeof line, f))
+            closed += !strcmp(line, "NoNewPrivs:\t1\n") || !strcmp(line, "Seccomp:\t2\n");
+        fclose(f);
+        CHECK_EQ(closed, 2);
+        snprintf(path, sizeof path, "/proc/%s/fd", e->d_name);
+        DIR *fds = opendir(path);
+        REQUIRE(fds);
+        for (struct dirent *d; (d = readdir(fds));) {
+            const ssize_t n = atoi(d->d_name) > 2 ? readlinkat(dirfd(fds), d->d_name, line, sizeof line - 1) : 0;
+            line[MAX(n, 0)] = 0;
+            if (n > 0 && strncmp(line, "socket:", 7))
+                test_fail(__FILE__, __LINE__, "%s has %s open", e->d_name, line);
+        }
+        closedir(fds);
+    }
+    closedir(proc);
+    CHECK_EQ(processes, 2); /* displayd, and the viewer's */
+    leave(&c);
+    stop();
+    munmap(ram, 65536);
+    close(guest);
 }
 
 TEST(password)
@@ -564,7 +666,7 @@ static bool enter_tls(struct client *c, u32 subtype, gnutls_certificate_credenti
     gnutls_set_default_priority(c->tls);
     gnutls_credentials_set(c->tls, GNUTLS_CRD_CERTIFICATE, cred);
     gnutls_transport_set_int(c->tls, c->fd);
-    return !gnutls_handshake(c->tls) && log_in(c, password) && begin(c);
+    return !gnutls_handshake(c->tls) && log_in(c, password) && begin(c) && set_encodings(c);
 }
 
 TEST(tls)
