@@ -268,6 +268,11 @@ int main(int argc, char **argv)
                same ? "the same" : "DIFFERENT");
         if (status != STATUS_OK || !same) {
             fprintf(stderr, "saved at %s: the restored process ended with %d\n", *m, status);
+            size_t at = 0;
+            while (at < want_len && at < len + len2 && want[at] == (at < len ? a[at] : b[at - len]))
+                at++;
+            fprintf(stderr, "from byte %zu of %zu on: \"%.80s\", not \"%.80s\"\n", at, want_len, at < len ? a + at : b + (at - len),
+                    want + at);
             failures++;
         }
         free(a);
