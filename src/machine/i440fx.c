@@ -128,20 +128,14 @@ void i440fx_destroy(struct i440fx *x)
     pthread_mutex_destroy(&x->lock);
 }
 
-void i440fx_all_ram(struct i440fx *x)
-{
-    x->host.config[I440FX_PAM0] = 0x30;
-    memset(x->host.config + I440FX_PAM0 + 1, 0x33, I440FX_PAMS - 1);
-    x->shadow(x->ctx);
-}
-
 void i440fx_reset(struct i440fx *x, bool firmware)
 {
     static const u8 irq[PCI_INTX_LINES] = { 10, 11, 10, 11 }; /* of the bus's lines */
 
     pci_reset(x->bus);
     if (!firmware) {
-        i440fx_all_ram(x);
+        x->host.config[I440FX_PAM0] = 0x30;
+        memset(x->host.config + I440FX_PAM0 + 1, 0x33, I440FX_PAMS - 1);
         for (u32 i = 0; i < PCI_INTX_LINES; i++)
             x->isa.config[PIRQRC + i] = irq[(i + I440FX_ISA_SLOT) % PCI_INTX_LINES];
     }

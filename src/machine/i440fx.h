@@ -35,8 +35,6 @@ void i440fx_destroy(struct i440fx *x); /* after the functions others plugged in 
 /* Power-on; then, for a machine without one, what firmware does: shadow RAM, PIRQs routed to IRQ 10 and 11, BARs given
    their addresses. */
 void i440fx_reset(struct i440fx *x, bool firmware);
-/* C0000h-FFFFFh is RAM. While no vCPU runs. */
-void i440fx_all_ram(struct i440fx *x);
 /* After loading state. */
 void i440fx_after_load(struct i440fx *x);
 

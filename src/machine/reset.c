@@ -101,8 +101,8 @@ static int reset_irqchip(struct machine *m)
     return 0;
 }
 
-/* Devices before the interrupt controllers, which then stand as their lines say: no edge of the time before is left. */
-static int reset_chips(struct machine *m)
+/* What they have under way, such as a disk's reading into memory, ends here. */
+static void reset_devices(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_reset(m->virtio[i]);
@@ -118,7 +118,6 @@ static int reset_chips(struct machine *m)
     if (m->testdev)
         testdev_reset(m->testdev);
     pvclock_reset(&m->pvclock);
-    return reset_irqchip(m);
 }
 
 struct acpi_config machine_acpi_config(const struct machine *m)
@@ -150,8 +149,6 @@ static int load_kernel(struct machine *m, struct boot *boot, struct error *err)
     const struct smbios_config smbios = machine_smbios_config(m);
     int rc;
 
-    if (pc)
-        i440fx_all_ram(&m->i440fx);
     env.text_mode = m->vga_font;
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
@@ -167,20 +164,23 @@ static int load_kernel(struct machine *m, struct boot *boot, struct error *err)
     return 0;
 }
 
+/* Devices before the kernel, into which they would read, and before the interrupt controllers, which then stand as their
+   lines say: no edge of the time before is left. */
 int machine_reset(struct machine *m, struct boot *boot, struct error *err)
 {
-    int rc = boot ? load_kernel(m, boot, err) : 0;
+    int rc;
 
-    if (rc)
-        return rc;
+    reset_devices(m);
     if (!boot)
         firmware_reset(m);
+    else if ((rc = load_kernel(m, boot, err)))
+        return rc;
     for (u32 i = 0; i < m->cpus; i++) {
         if ((rc = m->engine->set_state(m->vcpus[i], &m->cpu[i])))
             return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name,
                              strerror(-rc));
     }
-    if ((rc = reset_chips(m)) || (boot && ((rc = firmware_pic(m)) || (rc = firmware_apic(m)))))
+    if ((rc = reset_irqchip(m)) || (boot && ((rc = firmware_pic(m)) || (rc = firmware_apic(m)))))
         return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name,
                          strerror(-rc));
     if (m->engine->reset_caches)

@@ -89,6 +89,28 @@ TEST(vga)
     rig_free(&r);
 }
 
+/* A device that is reset ends first what it has under way, which may be a read to where the kernel will be. */
+static void late_dma(void *rig)
+{
+    struct rig *r = rig;
+    CHECK_EQ(memory_write(machine_memory(r->m), 0x100000, "late data", 9), 0);
+}
+
+static void plug_late_dma(struct rig *r)
+{
+    CHECK_EQ(machine_add_part(r->m, &(struct machine_part){ r, late_dma, NULL, NULL }, NULL), 0);
+}
+
+TEST(kernel_after_devices_dma)
+{
+    struct rig r;
+    u32 first = 0;
+    rig_new_kind(&r, MACHINE_PC, plug_late_dma);
+    CHECK_EQ(memory_read(machine_memory(r.m), 0x100000, &first, sizeof first), 0);
+    CHECK_EQ(first, 0x1badb002);
+    rig_free(&r);
+}
+
 TEST(events)
 {
     struct rig r;
