@@ -79,7 +79,7 @@ static void gas(u8 *p, u64 port, unsigned bytes)
     put(p + 4, port, 8);
 }
 
-static u32 build_fadt(struct acpi_tables *b, u32 facs, u32 dsdt)
+static u32 build_fadt(struct acpi_tables *b, const struct acpi_config *c, u32 facs, u32 dsdt)
 {
     enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2 };
     enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10 };
@@ -99,7 +99,7 @@ static u32 build_fadt(struct acpi_tables *b, u32 facs, u32 dsdt)
     p[88] = 4, p[89] = 2, p[91] = 4, p[92] = ACPI_GPE0_LEN;
     put(p + 96, 0xfff, 2), put(p + 98, 0xfff, 2); /* no C2, no C3 */
     p[108] = 0x32; /* century in CMOS */
-    put(p + 109, LEGACY_DEVICES | I8042 | NO_VGA, 2);
+    put(p + 109, LEGACY_DEVICES | I8042 | (c->vga ? 0 : NO_VGA), 2);
     put(p + 112, WBINVD | PROC_C1 | SLP_BUTTON | TMR_VAL_EXT | RESET_REG_SUP, 4); /* the power button is a fixed one */
     gas(p + 116, ACPI_RESET_PORT, 1);
     p[128] = ACPI_RESET_VALUE;
@@ -227,7 +227,7 @@ int acpi_build(struct acpi_tables *b, const struct acpi_config *c, struct error 
     }
     if ((rc = build_dsdt(b, c, &dsdt, err)))
         return rc;
-    tables[n++] = c->reduced ? build_reduced_fadt(b, dsdt) : build_fadt(b, facs, dsdt);
+    tables[n++] = c->reduced ? build_reduced_fadt(b, dsdt) : build_fadt(b, c, facs, dsdt);
     tables[n++] = build_madt(b, c);
     struct table t = header(b, "SSDT", 2, HEADER);
     t.len += acpi_ssdt(t.data + HEADER, 8192, c);

@@ -56,7 +56,6 @@ int mp_write_table(struct memory *m, u32 cpus, struct error *err)
     p[0] = ENTRY_BUS, p[1] = ISA_BUS, memcpy(p + 2, "ISA   ", 6), p += 8, entries++;
     p[0] = ENTRY_IOAPIC, p[1] = 0, p[2] = 0x11, p[3] = 1;
     put(p + 4, IOAPIC_DEFAULT_BASE, 4), p += 8, entries++;
-    p = interrupt(p, ENTRY_IOINT, EXTINT, 0, ISA_BUS, 0, 0, 0), entries++;
     for (u8 irq = 0; irq < 16; irq++) {
         if (irq == 2)
             continue; /* the cascade */

@@ -20,6 +20,7 @@ struct acpi_config {
     u64 mmio32;              /* where the window below 4 GiB begins: above RAM */
     u64 mmio64, mmio64_size; /* window above RAM, whole GiB; size 0: none */
     u32 isa;                 /* devices that are not always there: bit 0 floppy drives, bit 1 the printer */
+    bool vga;                /* a graphics adapter: systems may look for it where VGA always was */
     u32 hpet;                /* its GCAP_ID, bits 31-0; 0: none */
     u32 virtio_mmio;         /* devices, of MICRO_VIRTIO_SIZE each from MICRO_VIRTIO_BASE on, GSIs from MICRO_VIRTIO_GSI on */
 };

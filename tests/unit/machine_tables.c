@@ -88,11 +88,20 @@ TEST(acpi)
                                        "W64B, 0x0*20)", "W64S, 0x0*20)", "W32B, 0x0*C0000000)", NULL });
     disassemble(m, ssdt, "ssdt", (const char *const[]){ "C002", "ACPI0007", "_UID, 0x02", NULL });
     disassemble(m, fadt, "facp",
-                (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009",
+                (const char *const[]){ "PM Timer Block Address : 00000608", "SCI Interrupt : 0009", "VGA Not Present (V4) : 1",
                                        "Value to cause reset : 06", NULL });
     disassemble(
         m, madt, "apic",
         (const char *const[]){ "Local Apic ID : 02", "I/O APIC", "Interrupt : 00000002", "Local APIC NMI", NULL });
+    memory_free(m);
+}
+
+TEST(acpi_with_vga)
+{
+    struct memory *m = low_memory();
+    u64 rsdp;
+    CHECK_EQ(acpi_write_tables(m, &(struct acpi_config){ .cpus = 1, .vga = true }, &rsdp, NULL), 0);
+    disassemble(m, get(m, get(m, rsdp + 24, 8) + 36, 8), "facp", (const char *const[]){ "VGA Not Present (V4) : 0", NULL });
     memory_free(m);
 }
 
@@ -139,6 +148,7 @@ TEST(mp)
         u64 type = get(m, at, 1);
         cpus += type == 0;
         pci += type == 3 && get(m, at + 4, 1) == 0; /* interrupts of bus 0 */
+        CHECK(type != 3 || get(m, at + 1, 1) != 3); /* no 8259A at the I/O APIC (ExtINT): none is wired there */
         at += type == 0 ? 20 : 8;
     }
     CHECK_EQ(at, table + len);
