@@ -82,9 +82,10 @@ static int refused(const struct api_answer *a, struct error *err)
     return -EPROTO;
 }
 
-int api_call(const char *machine, const char *method, const char *name, json_t *in, struct api_answer *a,
-             struct error *err)
+int api_call(const char *machine, const char *method, const char *name, json_t *in, u32 patience,
+             struct api_answer *a, struct error *err)
 {
+    const struct timeval limit = { .tv_sec = (time_t)patience };
     char path[PATH_MAX], head[512];
     char *body = in ? json_dumps(in, JSON_COMPACT) : strdup(""), *end;
     int fd = -1, r;
@@ -98,19 +99,21 @@ int api_call(const char *machine, const char *method, const char *name, json_t *
     fd = unix_socket_connect(path);
     if (fd < 0) {
         r = fd;
-        if (r == -ENOENT || r == -ECONNREFUSED)
+        if (api_nobody(r))
             error_set(err, -r, strchr(machine, '/') ? "nobody listens on %s; \"lodge run --api-socket PATH\" does"
                                                     : "the machine %s does not run; \"lodge run\" starts it", machine);
         else
             error_set(err, -r, "%s: %s", path, strerror(-r));
         goto out;
     }
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &limit, sizeof limit);
     snprintf(head, sizeof head,
              "%s /api/v1/%s HTTP/1.0\r\nContent-Type: application/json\r\nContent-Length: %zu\r\n\r\n", method, name,
              strlen(body));
     if ((r = send_all(fd, head, strlen(head))) || (r = send_all(fd, body, strlen(body))) ||
         (r = receive_all(fd, &a->body, &a->size))) {
-        error_set(err, -r, "%s: %s", path, strerror(-r));
+        error_set(err, -r, "%s: %s", path, r == -EAGAIN ? "the machine does not answer" : strerror(-r));
         goto out;
     }
     end = strstr(a->body, "\r\n\r\n");

@@ -50,7 +50,7 @@ int cli_media(int argc, char **argv)
     free(path);
     if (!in)
         return usage_error("media: %s is no UTF-8", word[2]);
-    if (api_call(word[0], "PUT", "vm.change-media", in, &a, &err)) {
+    if (api_call(word[0], "PUT", "vm.change-media", in, API_PATIENCE_S, &a, &err)) {
         log_error("%s", err.text);
         return a.status == 400 ? STATUS_USAGE : STATUS_FAILED;
     }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * screen.c - "lodge screen": what a machine's screen says in a text mode, at once or when a pattern comes up.
+ * screen.c - "lodge screen": what a machine's screen says in a text mode, at once or when a pattern comes up.  A machine
+ * that is about to start is waited for too: a script starts both at once.
  */
 #include <errno.h>
 #include <regex.h>
@@ -52,7 +53,7 @@ static const struct option_def options[] = {
     { "", NULL, NULL, set_machine },
     { "text", NULL, "the characters of a text mode, in UTF-8 (the default)", set_text },
     { "json", NULL, "the same with the screen's size and the cursor", set_json },
-    { "wait", "PATTERN", "until the screen has a line that matches the extended\nregular expression", set_wait },
+    { "wait", "PATTERN", "until the machine is there and its screen has a line that\nmatches the extended regular expression", set_wait },
     { "timeout", "SECONDS", "how long to wait (60); status 1 then", set_timeout },
     { NULL, NULL, NULL, NULL },
 };
@@ -61,8 +62,8 @@ void help_screen(void)
 {
     puts(
         "Usage: lodge screen NAME|SOCKET [OPTIONS]\n\n"
-        "Prints what the machine's screen says.  A screen of graphics has no characters: \"lodge screenshot\" has its\n"
-        "picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
+        "Prints what the machine's screen says in a text mode.  A screen of graphics has no characters, though there\n"
+        "may be some to see: \"lodge screenshot\" has its picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
     options_help(options);
     puts("\n  lodge screen vm --wait 'login:' --timeout 120 && lodge type vm --enter root");
 }
@@ -75,14 +76,20 @@ static void print(const struct screen_options *o, const struct api_answer *a, js
         fputs(json_string_value(json_object_get(screen, "text")), stdout);
 }
 
-/* 1: shown and printed, 0: not yet, or -errno. */
-static int look(const struct screen_options *o, const regex_t *pattern, struct error *err)
+/* 1: shown and printed, 0: not yet, perhaps with the reason in err, or -errno. there: it has answered before. */
+static int look(const struct screen_options *o, const regex_t *pattern, bool *there, u64 end, struct error *err)
 {
+    const u64 now = clock_ns();
+    const u32 left = now < end ? (u32)((end - now) / 1000000000) : 0;
     struct api_answer a;
-    const int r = api_call(o->machine, "GET", "vm.screen-text", NULL, &a, err);
 
-    if (r) /* graphics: perhaps text later */
-        return o->pattern && a.status == 409 ? 0 : r;
+    err->text[0] = 0;
+    const int r = api_call(o->machine, "GET", "vm.screen-text", NULL, MIN(left + 1, (u32)API_PATIENCE_S), &a, err);
+    if (r && *there && !a.status && r != -EAGAIN)
+        return error_set(err, EPIPE, "the machine has ended");
+    if (r) /* about to start; or graphics, perhaps text later */
+        return o->pattern && (a.status == 409 || api_nobody(r)) ? 0 : r;
+    *there = true;
     json_t *screen = json_loads(a.body, 0, NULL);
     const char *text = json_string_value(json_object_get(screen, "text"));
     int shown = text ? 1 : error_set(err, EIO, "the machine's answer is no screen");
@@ -99,6 +106,7 @@ int cli_screen(int argc, char **argv)
 {
     struct screen_options o = { .timeout = TIMEOUT_S };
     struct error err = { "" };
+    bool there = false;
     regex_t pattern;
     int r;
 
@@ -109,13 +117,15 @@ int cli_screen(int argc, char **argv)
     if (o.pattern && regcomp(&pattern, o.pattern, REG_EXTENDED | REG_NOSUB | REG_NEWLINE))
         return usage_error("--wait %s: no regular expression", o.pattern);
     const u64 end = clock_ns() + o.timeout * 1000000000ull;
-    while (!(r = look(&o, &pattern, &err)) && clock_ns() < end)
+    while (!(r = look(&o, &pattern, &there, end, &err)) && clock_ns() < end)
         usleep(LOOK_MS * 1000);
     if (o.pattern)
         regfree(&pattern);
     if (!r)
         log_error("the screen of %s did not show \"%s\" in %llu s%s%s", o.machine, o.pattern,
                   (unsigned long long)o.timeout, err.text[0] ? ": " : "", err.text);
+    else if (r < 0 && there)
+        log_error("the screen of %s never showed \"%s\": %s", o.machine, o.pattern, err.text);
     else if (r < 0)
         log_error("%s", err.text);
     return r > 0 ? STATUS_OK : STATUS_FAILED;

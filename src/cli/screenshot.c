@@ -24,7 +24,7 @@ int cli_screenshot(int argc, char **argv)
 
     if (argc != 3 || (argv[1][0] == '-' && argv[1][1]) || (argv[2][0] == '-' && argv[2][1]))
         return usage_error("it is \"lodge screenshot NAME|SOCKET FILE.png\"");
-    if (api_call(argv[1], "GET", "vm.screenshot", NULL, &a, &err)) {
+    if (api_call(argv[1], "GET", "vm.screenshot", NULL, API_PATIENCE_S, &a, &err)) {
         log_error("%s", err.text);
         return STATUS_FAILED;
     }

@@ -31,7 +31,7 @@ int cli_sendkey(int argc, char **argv)
     json_t *keys = json_array();
     for (int i = 2; i < argc; i++)
         json_array_append_new(keys, json_string(argv[i]));
-    if (api_call(argv[1], "PUT", "vm.send-key", json_pack("{s:o}", "keys", keys), &a, &err)) {
+    if (api_call(argv[1], "PUT", "vm.send-key", json_pack("{s:o}", "keys", keys), 0, &a, &err)) {
         log_error("%s", err.text);
         return a.status == 400 ? STATUS_USAGE : STATUS_FAILED;
     }

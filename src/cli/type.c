@@ -59,7 +59,7 @@ int cli_type(int argc, char **argv)
     if (i == argc && !enter)
         return usage_error("type: what? \"lodge type NAME|SOCKET [--enter] TEXT...\"");
     char *text = gather(argv + i, argc - i, enter);
-    const int r = text ? api_call(argv[1], "PUT", "vm.type", json_pack("{s:s}", "text", text), &a, &err)
+    const int r = text ? api_call(argv[1], "PUT", "vm.type", json_pack("{s:s}", "text", text), 0, &a, &err)
                        : error_set(&err, ENOMEM, "out of memory");
     free(text);
     if (r) {

@@ -2,7 +2,7 @@
 /*
  * api.h - a machine's control socket: HTTP and JSON on a unix socket (libmicrohttpd, jansson), under /api/v1/.
  * What Cloud Hypervisor has (vmm.*, vm.info, vm.pause ...) has its paths, methods and status codes; what it has not
- * (vm.screenshot, vm.screen-text, vm.send-key, vm.type, vm.change-media) is Lodge's own.  docs/api.md.
+ * (vm.screenshot, vm.screen-text, vm.send-key, vm.type, vm.change-media) is Lodge's own.  docs/screen.md.
  *
  * Requests are served on the loop's thread.  Whoever may open the socket may do all of this: it is this user's alone.
  */

@@ -17,7 +17,7 @@ static bool has_screen(struct api_call *c)
 {
     if (c->vm->display && display_plugged(c->vm->display))
         return true;
-    api_fail(c, MHD_HTTP_CONFLICT,
+    api_fail(c, MHD_HTTP_NOT_FOUND,
              "this machine has no screen; \"lodge run\" gives it one with --vga std or --display");
     return false;
 }
@@ -114,7 +114,8 @@ static void screen_text(struct api_call *c)
     t = calloc(1, sizeof *t);
     if (t && !display_text(c->vm->display, t)) {
         free(t);
-        api_fail(c, MHD_HTTP_CONFLICT, "the screen shows graphics, not text; vm.screenshot has them");
+        api_fail(c, MHD_HTTP_CONFLICT, "the screen shows graphics, in which there are no characters to read; "
+                 "\"lodge screenshot\" (vm.screenshot) has the picture");
         return;
     }
     if (!t || !(text = picture_text(t))) {
@@ -148,7 +149,10 @@ static bool can_type(struct api_call *c)
 {
     if (c->typer && !c->vm->paused)
         return true;
-    api_fail(c, MHD_HTTP_CONFLICT, c->typer ? "the machine is paused" : "this machine has no keyboard");
+    if (c->typer)
+        api_fail(c, MHD_HTTP_CONFLICT, "the machine is paused; vm.resume lets it go on");
+    else
+        api_fail(c, MHD_HTTP_NOT_FOUND, "this machine has no keyboard: the board micro has none");
     return false;
 }
 
