@@ -48,7 +48,7 @@ _lodge()
         *:rm) _lodge_offer "$(_lodge_names images vms)" --force --kept ;;
         esac
         ;;
-    ssh | screenshot | screen | sendkey | type)
+    nmi | ssh | screenshot | screen | sendkey | type)
         [ "$COMP_CWORD" = 2 ] && _lodge_offer "$(_lodge_names vms)" || _lodge_offer "$(_lodge_words "$verb")"
         ;;
     media)

@@ -24,6 +24,7 @@ const struct verb verbs[] = {
     { "sendkey", "press keys on its keyboard", cli_sendkey, help_sendkey },
     { "type", "type text on it", cli_type, help_type },
     { "media", "change its CD or floppy disk", cli_media, help_media },
+    { "nmi", "press its NMI button", cli_nmi, help_nmi },
     { "help", "explain a command", cli_help, help_help },
     { "version", "print the version", cli_version, help_version },
     { NULL, NULL, NULL, NULL },

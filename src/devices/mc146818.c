@@ -404,6 +404,24 @@ static u64 rtc_read(void *dev, u64 offset, unsigned size)
     return v;
 }
 
+static void pulse_nmi(struct mc146818 *r)
+{
+    r->nmi_waits = false;
+    irq_set(&r->nmi, true);
+    irq_set(&r->nmi, false);
+}
+
+bool mc146818_nmi(struct mc146818 *r)
+{
+    pthread_mutex_lock(&r->lock);
+    const bool open = !r->nmi_masked;
+    r->nmi_waits = true;
+    if (open)
+        pulse_nmi(r);
+    pthread_mutex_unlock(&r->lock);
+    return open;
+}
+
 static void rtc_write(void *dev, u64 offset, unsigned size, u64 value)
 {
     struct mc146818 *r = dev;
@@ -413,6 +431,8 @@ static void rtc_write(void *dev, u64 offset, unsigned size, u64 value)
     if (offset == 0) {
         r->index = v & 0x7f;
         r->nmi_masked = v & 0x80;
+        if (r->nmi_waits && !r->nmi_masked)
+            pulse_nmi(r);
     } else if (offset == 1) {
         write_register(r, r->index, v);
     } else if (offset == 2) {
@@ -472,7 +492,7 @@ void mc146818_reset(struct mc146818 *r)
 {
     pthread_mutex_lock(&r->lock);
     r->index = r->index2 = 0;
-    r->nmi_masked = false;
+    r->nmi_masked = r->nmi_waits = false; /* set by RESET# (PIIX4), cleared by firmware */
     /* Data sheet, RESET: PIE, AIE, UIE, SQWE and the flags of C are cleared; time and memory stay. */
     sync(r);
     r->cmos[RTC_B] &= (u8)~(B_PIE | B_AIE | B_UIE | B_SQWE);
@@ -537,7 +557,7 @@ static const struct state_field fields[] = {
     STATE_FIELD(struct mc146818, index2, 1),      STATE_FIELD(struct mc146818, nmi_masked, 1),
     STATE_FIELD(struct mc146818, offset, 1),      STATE_FIELD(struct mc146818, held, 1),
     STATE_FIELD(struct mc146818, stopped, 1),     STATE_FIELD(struct mc146818, weekday_shift, 1),
-    STATE_FIELD(struct mc146818, synced, 1),
+    STATE_FIELD(struct mc146818, synced, 1),      STATE_FIELD(struct mc146818, nmi_waits, 2),
     STATE_END,
 };
-const struct state_desc mc146818_state = { "mc146818", 1, fields, saving, loaded };
+const struct state_desc mc146818_state = { "mc146818", 2, fields, saving, loaded };

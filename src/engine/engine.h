@@ -119,7 +119,7 @@ enum run_result {
 
 enum engine_signal {
     SIGNAL_INTR, /* arg: level of the INTR pin (1 asserted); answered by interrupt_ack */
-    SIGNAL_NMI,
+    SIGNAL_NMI,  /* with an irqchip: a pulse on the processor's LINT1, which its APIC may mask */
     SIGNAL_INIT,
     SIGNAL_SIPI, /* arg: vector */
 };

@@ -115,6 +115,7 @@ struct irq_line machine_line(struct machine *m, u32 gsi);      /* of the one dev
 struct irq_line machine_pirq_line(struct machine *m, u32 irq); /* of PCI interrupts routed to an ISA IRQ */
 void machine_msi(void *m, u64 address, u32 data);
 void machine_power_off(void *m);
+void machine_nmi_line(void *m, u32 pin, bool level);
 void machine_request_reset(void *m, enum reset_kind kind);
 int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bus_ops *ops, void *dev, const char *name);
 

@@ -224,6 +224,25 @@ bool machine_power_button(struct machine *m)
     return m->c.kind == MACHINE_PC && acpi_pm_power_button(&m->pm);
 }
 
+void machine_nmi_line(void *p, u32 pin, bool level)
+{
+    struct machine *m = p;
+    if (!m->kernel)
+        lapic_lint1(m->lapic, level);
+    else if (level)
+        for (u32 i = 0; i < m->cpus; i++)
+            signal_vcpu(m, i, SIGNAL_NMI, 0);
+}
+
+bool machine_nmi(struct machine *m)
+{
+    if (m->c.kind == MACHINE_PC)
+        return mc146818_nmi(&m->rtc);
+    machine_nmi_line(m, 0, true);
+    machine_nmi_line(m, 0, false);
+    return true;
+}
+
 void machine_power_off(void *p)
 {
     struct machine *m = p;

@@ -139,6 +139,10 @@ bool machine_shutdown(struct machine *m);
 /* Presses the power button. False: there is none, or the guest does not listen to it. Any thread. */
 bool machine_power_button(struct machine *m);
 
+/* Presses the NMI button: a pulse on LINT1 of all processors, which may mask it. False: the guest masks NMIs at port 70h,
+   and gets this one when it lifts that. Any thread. */
+bool machine_nmi(struct machine *m);
+
 /* Snapshot: fetches the processors' state and flushes what chips have buffered, so that the list can be saved ... */
 int must_check machine_before_save(struct machine *m, struct error *err);
 /* ... then the machine may run on ... */

@@ -87,6 +87,7 @@ int pc_build(struct machine *m, struct error *err)
     int rc;
 
     mc146818_init(&m->rtc, m->c.loop, &irq8);
+    m->rtc.nmi = (struct irq_line){ machine_nmi_line, m, 0 };
     mc146818_set_memory(&m->rtc, m->low_ram, m->c.ram - m->low_ram);
     mc146818_set(&m->rtc, 0x5f, (u8)(m->cpus - 1)); /* where SeaBIOS and its guests look for the number of CPUs */
     i8042_init(&m->i8042, &kc);

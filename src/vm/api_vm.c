@@ -69,6 +69,12 @@ static void power_button(struct api_call *c)
         api_done(c, MHD_HTTP_NO_CONTENT);
 }
 
+/* 202: the guest masks it for the time being. */
+static void nmi(struct api_call *c)
+{
+    api_done(c, machine_nmi(c->vm->machine) ? MHD_HTTP_NO_CONTENT : MHD_HTTP_ACCEPTED);
+}
+
 static void reboot(struct api_call *c)
 {
     vm_ask(c->vm, MACHINE_RESET);
@@ -88,6 +94,7 @@ const struct api_route api_vm_routes[] = {
     { "PUT", "vm.pause", false, pause_ },
     { "PUT", "vm.resume", false, resume },
     { "PUT", "vm.power-button", false, power_button },
+    { "PUT", "vm.nmi", false, nmi },
     { "PUT", "vm.reboot", false, reboot },
     { "PUT", "vm.shutdown", false, shut_down },
     { NULL, NULL, false, NULL },

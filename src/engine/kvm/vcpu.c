@@ -273,6 +273,18 @@ static enum run_result internal_error(struct engine_vcpu *v, struct error *err)
     return RUN_ERROR;
 }
 
+/* KVM_NMI reaches the processor whatever the APIC in the kernel thinks of it (linux/Documentation/virt/kvm/api.rst). */
+static bool lint1_is_nmi(struct engine_vcpu *v)
+{
+    enum { APIC_ENABLE = 1 << 11, LVT_LINT1 = 0x36, DELIVERY = 7 << 8, DELIVERY_NMI = 4 << 8, MASKED = 1 << 16 };
+    struct irqchip_lapic l;
+    struct kvm_sregs s;
+
+    if (kvm_vm_ioctl(v->fd, KVM_GET_SREGS, &s) >= 0 && !(s.apic_base & APIC_ENABLE))
+        return v->id == 0;
+    return kvm_lapic_get(v, &l) || (l.reg[LVT_LINT1] & (DELIVERY | MASKED)) == DELIVERY_NMI;
+}
+
 /* What others asked this vCPU for, done on its own thread while it is outside KVM_RUN. */
 static int do_requests(struct engine_vcpu *v)
 {
@@ -317,7 +329,7 @@ static int do_requests(struct engine_vcpu *v)
         if (r < 0)
             return r;
     }
-    if (rq & KVM_DO_NMI)
+    if (rq & KVM_DO_NMI && lint1_is_nmi(v))
         return kvm_vm_ioctl(v->fd, KVM_NMI, NULL);
     return 0;
 }
