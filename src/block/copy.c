@@ -96,15 +96,14 @@ static int copy_zero(struct copy *c, u64 offset, u64 len)
     return send_off(c, take(c), BLOCK_WRITE_ZEROES, offset, NULL, len);
 }
 
-static int copy_end(struct copy *c)
+/* r: what the copying said so far, which had its sentence if it failed; a write may have failed unheard since. */
+static int copy_end(struct copy *c, int r)
 {
-    int r = c->result;
-
     while (c->to->under_way)
         aio_wait(c->to->aio);
     for (u32 i = 0; i < SLOTS; i++)
         free(c->slots[i].buf);
-    return !r && c->result ? write_failed(c) : 0;
+    return r || !c->result ? r : write_failed(c);
 }
 
 static bool is_zero(const u8 *p, u64 len)
@@ -216,9 +215,8 @@ int block_convert(struct block *src, const struct block_create *asked, struct bl
         r = copy_begin(&c, dst, src->size, p, err);
         if (!r)
             r = copy_all(src, &c, !device || o.format == BLOCK_QCOW2);
-        int e = copy_end(&c);
-        r = r ? r : e;
-        e = block_close(dst, &close_err);
+        r = copy_end(&c, r);
+        int e = block_close(dst, &close_err);
         if (!r && e) {
             r = e;
             *err = close_err;
@@ -275,8 +273,7 @@ int block_commit(struct block *b, struct block_progress *p, struct error *err)
     r = copy_begin(&c, b->backing, b->size, p, err);
     if (!r)
         r = commit_all(b, &c);
-    int e = copy_end(&c);
-    r = r ? r : e;
+    r = copy_end(&c, r);
     /* Only when the backing file has it for good may it go from here. */
     if (!r && (r = block_sync(b->backing, BLOCK_FLUSH, 0, NULL, 0)))
         error_set(err, -r, "%s: %s", b->backing->path, strerror(-r));
@@ -345,8 +342,7 @@ int block_rebase(struct block *b, const char *backing, const char *format, bool 
         other = malloc(PIECE);
         if (!r)
             r = other ? rebase_all(b, below, &c, other) : error_set(err, ENOMEM, "no memory for copying");
-        int e = copy_end(&c);
-        r = r ? r : e;
+        r = copy_end(&c, r);
         if (!r && (r = block_sync(b, BLOCK_FLUSH, 0, NULL, 0)))
             error_set(err, -r, "%s: %s", b->path, strerror(-r));
     }

@@ -246,3 +246,48 @@ TEST(the_ring_is_refused)
     CHECK(WIFEXITED(status) && (WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == TEST_SKIP));
     clean();
 }
+
+/* Refuses the first write of data to `over`. */
+static int refuse_once(struct block_hook *h, const struct file_event *e)
+{
+    static int refused; /* by the threads of the one test */
+
+    if (e->op != FILE_WRITE || e->len < 65536 || strcmp(file_path(e->file), over) || __atomic_exchange_n(&refused, 1, __ATOMIC_RELAXED))
+        return 0;
+    return -ENOSPC;
+}
+
+/* A write that fails while what follows need not be copied: the image may not get its new backing file. */
+TEST(rebase_says_what_failed)
+{
+    struct block_hook hook = { .before = refuse_once };
+    struct error err = { "" };
+    struct block_info info;
+    char other[96], name[96];
+
+    fresh(MiB(16));
+    snprintf(other, sizeof(other), "%s/other.raw", dir);
+    snprintf(name, sizeof(name), "%s", base);
+    CHECK_EQ(rename(base, other), 0);
+    fresh(MiB(16));
+    int fd = open(other, O_WRONLY);
+    for (off_t at = 0; at < (off_t)MiB(1); at += 65536) /* the rest is the same */
+        CHECK_EQ(pwrite(fd, "other", 5, at), 5);
+    close(fd);
+    CHECK_EQ(block_create(&(struct block_create){ .path = over, .format = "qcow2", .backing = base, .backing_format = "raw" },
+                          &err), 0);
+    struct block *b = block_open_hooked(&(struct block_options){ .path = over }, NULL, &hook, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_rebase(b, other, "raw", false, NULL, &err), -ENOSPC);
+    CHECK(strstr(err.text, "disk is full"));
+    CHECK_EQ(block_info(b, &info, &err), 0);
+    CHECK(!strcmp(info.backing, name));
+    block_info_free(&info);
+    CHECK_EQ(block_rebase(b, other, "raw", false, NULL, &err), 0);
+    u8 sector[512];
+    CHECK_EQ(block_sync(b, BLOCK_READ, 0, sector, 512), 0);
+    CHECK_EQ(sector[0], 1);
+    CHECK_EQ(block_close(b, NULL), 0);
+    unlink(other);
+    clean();
+}
