@@ -574,9 +574,12 @@ static bool on_medium(const struct ata_drive *d)
 /* What this code relies on; that the registers mean nothing harms nobody but the guest. */
 static bool consistent(const struct ata_drive *d)
 {
-    if (d->phase > ATA_IO || d->buffer_len > ATA_BUFFER || d->block_end > d->buffer_len || d->buffer_pos > d->block_end ||
-        !d->now_heads || !d->now_sectors || d->multiple > 16 || d->sector_out > 2352 + 4 || d->range > ATA_BUFFER ||
-        d->moved > BIT(32) || (d->phase == ATA_PACKET && (!d->c.cdrom || d->block_end != ATA_CDB)))
+    const bool blocks = d->phase >= ATA_PACKET && d->phase <= ATA_PIO_OUT;
+
+    if (d->phase > ATA_IO || d->buffer_len > ATA_BUFFER || d->block_end > d->buffer_len ||
+        d->buffer_pos > (blocks ? d->block_end : d->buffer_len) || !d->now_heads || !d->now_sectors || d->multiple > 16 ||
+        d->sector_out > 2352 + 4 || d->range > ATA_BUFFER || d->moved > BIT(32) ||
+        (d->phase == ATA_PACKET && (!d->c.cdrom || d->block_end != ATA_CDB)))
         return false;
     if (d->phase >= ATA_PIO_IN && d->phase <= ATA_PIO_OUT && (d->block_end == d->buffer_pos || !d->block))
         return false;

@@ -362,6 +362,27 @@ static void packet(const u8 *cdb, bool dma, u32 len)
 }
 #define PACKET(dma, len, ...) packet((const u8[12]){ __VA_ARGS__ }, dma, len)
 
+static void save_and_load(void)
+{
+    struct state_buf b = { 0 };
+    struct error err = { "" };
+    u8 *memory = malloc(RAM);
+    struct block *d = disk, *c = disc;
+
+    ahci_settle(ahci);
+    CHECK_EQ(state_save(r.state, &b, &err), 0);
+    memcpy(memory, ram(&r, 0, RAM), RAM);
+    scrap();
+    disk = d, disc = c;
+    build();
+    memcpy(ram(&r, 0, RAM), memory, RAM);
+    CHECK_EQ(state_load(r.state, b.data, b.len, &err), 0);
+    CHECK_STR(err.text, "");
+    ahci_resume(ahci);
+    state_buf_free(&b);
+    free(memory);
+}
+
 TEST(packets)
 {
     struct block *other = disk_new(2 << 20);
@@ -386,6 +407,7 @@ TEST(packets)
         PACKET(dma, 36, 0x12, 0, 0, 0, 36);
         CHECK_EQ(rd(CI), 0);
         CHECK_EQ(ram(&r, DATA, 36)[8], 'L');
+        save_and_load();
         PACKET(dma, 40 * 2352, 0xbe, 0, 0, 0, 0, 16, 0, 0, 40, 0xf8);
         CHECK_EQ(transferred(0), 40 * 2352);
         CHECK(!memcmp(ram(&r, DATA, 1) + 39 * 2352 + 16, disc->data + 55 * 2048, 2048));
@@ -395,27 +417,6 @@ TEST(packets)
     CHECK_EQ(rd(TFD), 0x6451);
     end();
     disk_free(other);
-}
-
-static void save_and_load(void)
-{
-    struct state_buf b = { 0 };
-    struct error err = { "" };
-    u8 *memory = malloc(RAM);
-    struct block *d = disk, *c = disc;
-
-    ahci_settle(ahci);
-    CHECK_EQ(state_save(r.state, &b, &err), 0);
-    memcpy(memory, ram(&r, 0, RAM), RAM);
-    scrap();
-    disk = d, disc = c;
-    build();
-    memcpy(ram(&r, 0, RAM), memory, RAM);
-    CHECK_EQ(state_load(r.state, b.data, b.len, &err), 0);
-    CHECK_STR(err.text, "");
-    ahci_resume(ahci);
-    state_buf_free(&b);
-    free(memory);
 }
 
 TEST(saved_at_any_moment)
