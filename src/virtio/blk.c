@@ -21,6 +21,7 @@
 #include "base/log.h"
 
 /* 5.2.3 Feature bits */
+#define VIRTIO_BLK_F_SIZE_MAX BIT(1)
 #define VIRTIO_BLK_F_SEG_MAX BIT(2)
 #define VIRTIO_BLK_F_GEOMETRY BIT(4)
 #define VIRTIO_BLK_F_RO BIT(5)
@@ -67,6 +68,11 @@ _Static_assert(offsetof(struct virtio_blk_layout, writeback) == 32 && sizeof(str
 enum {
     QUEUE_SIZE = 256,
     SEG_MAX = QUEUE_SIZE - 2,
+    SEG_BYTES = 1 << 20,
+    REQUEST_MAX = SEG_MAX * SEG_BYTES, /* bytes */
+    /* Bytes under way when the last request is begun. The block layer may have to copy them, and a driver can name the same
+       memory in all of its buffers. */
+    BUSY_MAX = 64 << 20,
     PIECES = QUEUE_SIZE + MEMORY_MAX_REGIONS, /* a buffer may reach over the end of each region */
     MAX_RANGES = 64,                          /* of a discard */
     MAX_RANGE_SECTORS = 1 << 21,
@@ -80,6 +86,7 @@ struct request {
     struct request *next;   /* free, parked or deferred */
     u32 type;               /* VIRTIO_BLK_T_ */
     u32 range;              /* the next one of a discard */
+    u64 bytes;              /* of its buffers */
     bool flushing, retried;
     u8 *status;
     struct iovec *trimmed;  /* the piece whose last byte, the status, is hidden from the block layer */
@@ -102,6 +109,7 @@ struct virtio_blk {
     struct request *requests, *free;
     u32 nrequests, fresh; /* requests[fresh...] have never been used */
     u32 busy, queue_busy[VIRTIO_BLK_MAX_QUEUES];
+    u64 busy_bytes;
     u32 queue_resetting, starved, to_notify; /* a bit a queue */
     bool submitted, flush_wanted, draining, batch_armed;
     struct list deferred; /* to be submitted, but the block layer is drained */
@@ -151,6 +159,8 @@ static struct request *take(struct virtio_blk *b, struct virtio_queue *q)
 {
     struct request *r = b->free;
 
+    if (b->busy_bytes >= BUSY_MAX)
+        return NULL;
     if (r)
         b->free = r->next;
     else if (b->fresh < b->nrequests)
@@ -160,6 +170,7 @@ static struct request *take(struct virtio_blk *b, struct virtio_queue *q)
     r->b = b;
     r->q = q;
     r->range = 0;
+    r->bytes = 0;
     r->flushing = r->retried = false;
     r->status = NULL;
     r->trimmed = NULL;
@@ -174,6 +185,7 @@ static void release(struct request *r)
     struct virtio_blk *b = r->b;
 
     b->busy--;
+    b->busy_bytes -= r->bytes;
     if (r->q)
         b->queue_busy[r->q->index]--;
     r->next = b->free;
@@ -352,7 +364,8 @@ static void read_or_write(struct request *r, u64 sector)
         r->trimmed = &end[-1];
         end -= --r->trimmed->iov_len == 0;
     }
-    if (len % BLOCK_SECTOR || !in_range(b, sector, len / BLOCK_SECTOR) || (write && b->offered & VIRTIO_BLK_F_RO))
+    if (len % BLOCK_SECTOR || len > REQUEST_MAX || !in_range(b, sector, len / BLOCK_SECTOR) ||
+        (write && b->offered & VIRTIO_BLK_F_RO))
         return complete(r, VIRTIO_BLK_S_IOERR);
     if (!len)
         return complete(r, VIRTIO_BLK_S_OK);
@@ -386,6 +399,8 @@ static void begin(struct request *r)
     r->status = (u8 *)last->iov_base + last->iov_len - 1;
     r->type = h.type;
     r->rq.len = 0;
+    r->bytes = c->out_len + c->in_len;
+    b->busy_bytes += r->bytes;
     switch (h.type) {
     case VIRTIO_BLK_T_IN:
     case VIRTIO_BLK_T_OUT:
@@ -522,6 +537,7 @@ static void config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
     u64 cylinders = b->capacity / (16 * 63);
     struct virtio_blk_layout l = {
         .capacity = b->capacity,
+        .size_max = SEG_BYTES,
         .seg_max = SEG_MAX,
         .cylinders = (u16)MIN(cylinders, 0xffff),
         .heads = 16,
@@ -691,8 +707,8 @@ struct virtio_blk *virtio_blk_new(const struct virtio_blk_config *c, struct erro
     list_init(&b->parked);
     timer_init(&b->batch, c->loop, batch);
     timer_init(&b->retry, c->loop, retry);
-    b->offered = VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_GEOMETRY | VIRTIO_BLK_F_BLK_SIZE | VIRTIO_BLK_F_FLUSH |
-                 VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_CONFIG_WCE;
+    b->offered = VIRTIO_BLK_F_SIZE_MAX | VIRTIO_BLK_F_SEG_MAX | VIRTIO_BLK_F_GEOMETRY | VIRTIO_BLK_F_BLK_SIZE |
+                 VIRTIO_BLK_F_FLUSH | VIRTIO_BLK_F_TOPOLOGY | VIRTIO_BLK_F_CONFIG_WCE;
     if (c->queues > 1)
         b->offered |= VIRTIO_BLK_F_MQ;
     if (block_readonly(c->block))

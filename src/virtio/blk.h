@@ -4,7 +4,8 @@
  *
  * A request is carried out once, whole, by the block layer; what is under way together may happen in any order.  With
  * the write cache off (by configuration, by the driver, or because it cannot flush) a write is done once it has been
- * flushed.  Requests that lie outside the disk, are no multiple of 512 bytes, or write to a read-only one get IOERR.
+ * flushed.  Requests that lie outside the disk, are no multiple of 512 bytes, have more than 254 MiB, or write to a
+ * read-only one get IOERR.  Of those under way at most 64 MiB and one more are begun; the others wait in their queue.
  *
  * Where the host fails, the policy for reads and that for writes say what happens: the guest is told (REPORT), or the
  * request is kept, stop() is called, and it is tried again each second until it succeeds, then go() (STOP); ENOSPC

@@ -183,6 +183,7 @@ TEST(configuration)
     setup();
     CHECK_EQ(drv.d->ops->id, 2);
     CHECK_EQ(config(0, 4), DISK / 512);
+    CHECK_EQ(config(8, 4), MiB(1));
     CHECK_EQ(config(12, 4), 254);
     CHECK_EQ(config(16, 2), DISK / 512 / 16 / 63);
     CHECK_EQ(config(18, 1), 16);
@@ -312,6 +313,36 @@ TEST(what_is_refused)
     CHECK_EQ(carry_out(T_OUT, 0, data, 512), IOERR);
     CHECK_EQ(carry_out(T_IN, 0, data, 512), OK);
     CHECK_EQ(carry_out(T_FLUSH, 0, 0, 0), OK);
+    end();
+}
+
+/* A driver that names one piece of memory in many requests does not make the host hold as many copies of it. */
+TEST(not_too_much_at_once)
+{
+    enum { N = 80 };
+    u64 status[N];
+
+    setup();
+    u64 data = alloc(MiB(1));
+    for (u32 i = 0; i < N; i++)
+        request(0, T_IN, 0, data, MiB(1), &status[i]);
+    kick(0);
+    CHECK_EQ(disk.n, 64);
+    while (disk.n)
+        finish_all();
+    for (u32 i = 0; i < N; i++)
+        CHECK_EQ(byte(status[i]), OK);
+
+    struct piece p[256] = { { header(T_IN, 0), 16 } };
+    for (u32 i = 1; i < 255; i++)
+        p[i] = (struct piece){ data, (u32)MiB(1) + (i == 1 ? 512 : 0) };
+    p[255] = (struct piece){ status[0] = status_byte(), 1 };
+    disk.size = GiB(1);
+    virtio_blk_resized(blk);
+    add(0, p, 1, 255);
+    kick(0);
+    CHECK_EQ(disk.n, 0);
+    CHECK_EQ(byte(status[0]), IOERR);
     end();
 }
 
