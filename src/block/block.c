@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "block/file.h"
@@ -200,7 +201,13 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     }
     b0.path = (char *)(uintptr_t)fo.path; /* copied */
     b0.readonly = false;
-    return open_one(b0, BLOCK_QCOW2, f, err);
+    b = open_one(b0, BLOCK_QCOW2, f, err);
+    if (!b && !unnamed) { /* or the next try would find it there */
+        r = errno;
+        unlink(o->overlay);
+        errno = r;
+    }
+    return b;
 }
 
 static struct block *open_chain(const struct block_options *o, u32 how, struct loop *loop, struct block_hook *hook,

@@ -50,7 +50,7 @@ struct block_driver {
     int (*map)(struct block *b, u64 offset, u64 *len, enum block_map *what);
     int (*info)(struct block *b, struct block_info *info, struct error *err);
     int (*check)(struct block *b, enum block_repair repair, struct block_check *c, struct error *err);
-    int (*resize)(struct block *b, u64 size, struct error *err); /* sets b->size */
+    int (*resize)(struct block *b, u64 size, struct error *err); /* sets b->size; what is new reads as zeroes */
     int (*snapshot)(struct block *b, enum block_snapshot_op op, const char *name, struct error *err);
     /* Only the name in the header; backing NULL: none. */
     int (*set_backing)(struct block *b, const char *backing, const char *format, struct error *err);

@@ -28,7 +28,7 @@ int qcow2_corrupt(struct qcow2 *q, const char *fmt, ...)
     if (!q->b->readonly && q->version == 3) {
         q->incompatible |= INCOMPATIBLE_CORRUPT;
         put64(q->header + H_INCOMPATIBLE, q->incompatible);
-        if (!file_pwrite(q->file, 0, q->header, 512) && file_flush(q->file))
+        if (file_pwrite(q->file, 0, q->header, 512) || file_flush(q->file))
             log_warn("%s: could not be marked as damaged", q->b->path);
     }
     return -EIO;

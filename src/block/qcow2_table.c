@@ -370,6 +370,10 @@ static int flush_now(struct qcow2 *q)
     if (!r && b.header) {
         pthread_mutex_lock(&q->op);
         memcpy(q->header, b.header, 512);
+        if (q->broken && q->version > 2) { /* since the copy was made: the mark stays */
+            put64(q->header + H_INCOMPATIBLE, q->incompatible);
+            r = file_pwrite(q->file, 0, q->header, 512);
+        }
         q->reftable.unnamed = q->reftable.offset != get64(q->header + H_REFTABLE_OFFSET);
         pthread_mutex_unlock(&q->op);
     }

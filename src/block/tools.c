@@ -130,23 +130,15 @@ int block_map(struct block *b, u64 offset, u64 *len, enum block_map *what)
 
 int block_resize(struct block *b, u64 size, bool shrink, struct error *err)
 {
-    u64 old = b->size;
-
     if (size > (u64)INT64_MAX - BLOCK_SECTOR)
         return error_set(err, EFBIG, "%s: no image can be larger than 8 EiB", b->path);
     size = align_up(size, BLOCK_SECTOR);
     if (!b->driver->resize)
         return no_such_thing(b, "has the size that its server gives it", err);
-    if (size < old && !shrink)
+    if (size < b->size && !shrink)
         return error_set(err, EINVAL, "%s would lose what lies beyond %llu bytes; if the guest's file system ends before "
                          "that, say --shrink", b->path, (unsigned long long)size);
-    int r = b->driver->resize(b, size, err);
-    if (r || size <= old || !b->backing || b->backing->size <= old)
-        return r;
-    /* What is new is zero, not what the backing file has there. */
-    for (u64 at = old, end = MIN(size, b->backing->size); !r && at < end; at += GiB(1))
-        r = block_sync(b, BLOCK_WRITE_ZEROES, at, NULL, MIN(end - at, GiB(1)));
-    return r ? error_set(err, -r, "%s: %s", b->path, strerror(-r)) : 0;
+    return b->driver->resize(b, size, err);
 }
 
 int block_snapshot(struct block *b, enum block_snapshot_op op, const char *name, struct error *err)
