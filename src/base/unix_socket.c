@@ -32,11 +32,15 @@ int unix_socket_listen(struct unix_socket *s, const char *what, const char *path
     struct stat st;
 
     s->fd = -1;
+    if (!*path) /* Linux would take a name that is no file's, and whose socket is everybody's */
+        return error_set(err, EINVAL, "%s: a path is needed", what);
     if (strlen(path) >= sizeof sa.sun_path)
-        return error_set(err, ENAMETOOLONG, "%s %s: a socket's path has at most %zu characters", what, path,
+        return error_set(err, ENAMETOOLONG, "%s%s: a socket's path has at most %zu characters", what, path,
                          sizeof sa.sun_path - 1);
     strcpy(sa.sun_path, path);
-    if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
+    if (!lstat(path, &st)) {
+        if (!S_ISSOCK(st.st_mode))
+            return error_set(err, EADDRINUSE, "%s%s: there is a file or folder of this name, which is no socket", what, path);
         const int fd = unix_socket_connect(path);
         if (fd == -ECONNREFUSED)
             unlink(path);
@@ -50,7 +54,7 @@ int unix_socket_listen(struct unix_socket *s, const char *what, const char *path
         if (s->fd >= 0)
             close(s->fd);
         s->fd = -1;
-        return error_set(err, code, "%s %s: %s", what, path, strerror(code));
+        return error_set(err, code, "%s%s: %s", what, path, strerror(code));
     }
     strcpy(s->path, path);
     if (!lstat(path, &st)) {
@@ -61,7 +65,7 @@ int unix_socket_listen(struct unix_socket *s, const char *what, const char *path
         return 0;
     const int code = errno;
     unix_socket_close(s);
-    return error_set(err, code, "%s %s: %s", what, path, strerror(code));
+    return error_set(err, code, "%s%s: %s", what, path, strerror(code));
 }
 
 void unix_socket_close(struct unix_socket *s)

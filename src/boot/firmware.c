@@ -33,8 +33,8 @@ static u8 *read_file(const char *path, const char *what, u32 min, u32 max, int f
     } else if (!S_ISREG(st.st_mode)) {
         error_set(err, EINVAL, "the %s %s is not a regular file", what, path);
     } else if ((u64)st.st_size < min || (u64)st.st_size > max || st.st_size % PAGE) {
-        error_set(err, EINVAL, "the %s %s has %lld bytes; it must have whole 4 KiB, %u to %u of them", what, path,
-                  (long long)st.st_size, min / PAGE, max / PAGE);
+        error_set(err, EINVAL, "the %s %s has %lld bytes; it must have %u to %u KiB, and whole 4 KiB", what, path,
+                  (long long)st.st_size, min >> 10, max >> 10);
     } else if (!(data = malloc((size_t)st.st_size))) {
         error_set(err, ENOMEM, "out of memory");
     } else {

@@ -179,6 +179,8 @@ static int set_boot(void *to, const char *value, struct error *err)
         seen |= 1u << kind;
         b->what[n++] = (enum machine_boot)kind;
     }
+    if (!*value)
+        return error_set(err, EINVAL, "--boot needs one of disk, cdrom, floppy, net");
     if (n)
         b->n = n;
     return 0;
@@ -560,7 +562,8 @@ static int run(int argc, char **argv, struct run_options *o)
         return usage_error("%s", err.text);
     if (!o->config.kernel && !o->image && !o->keep && !o->config.firmware) {
         if (!o->config.ndisks && !o->config.ncdroms && !o->config.nfloppies)
-            return usage_error("an image's name, --kernel FILE or --disk FILE is needed; see \"lodge help run\"");
+            return usage_error("what? An image's name, or --kernel, --disk, --cdrom or --floppy FILE, or --firmware is needed; "
+                               "see \"lodge help run\"");
         o->config.firmware = "bios";
     }
     if (o->config.firmware && o->config.kernel)

@@ -135,7 +135,9 @@ int run_set_cdrom(void *to, const char *value, struct error *err)
     *d = (struct config_cdrom){ .bus = DRIVE_IDE };
     if (!(d->file = first_word(to, value, &keys)))
         return error_set(err, ENOMEM, "out of memory");
-    if (!*d->file || !strcmp(d->file, "none"))
+    if (!*d->file)
+        return error_set(err, EINVAL, "--cdrom needs the name of an image, or none for an empty drive");
+    if (!strcmp(d->file, "none"))
         d->file = NULL;
     return keys ? options_keys(cdrom_keys, "cdrom", keys, d, err) : 0;
 }

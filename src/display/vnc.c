@@ -194,14 +194,17 @@ static int read_password(const char *file, char password[9], struct error *err)
     char line[128] = "";
     FILE *f = fopen(file, "re");
     if (!f)
-        return error_set(err, errno, "password=%s: %s", file, strerror(errno));
+        return error_set(err, errno, "--display vnc: password=%s: %s", file, strerror(errno));
     const bool got = fgets(line, sizeof line, f) != NULL;
+    const int code = ferror(f) ? errno : 0;
     fclose(f);
+    if (code)
+        return error_set(err, code, "--display vnc: password=%s: %s", file, strerror(code));
     line[strcspn(line, "\r\n")] = 0;
     if (!got || !*line)
-        return error_set(err, EINVAL, "password=%s: its first line is empty", file);
+        return error_set(err, EINVAL, "--display vnc: password=%s: its first line is empty", file);
     if (strlen(line) > 8)
-        log_warn("password=%s: VNC uses the first 8 characters of a password", file);
+        log_warn("--display vnc: password=%s: VNC uses the first 8 characters of a password", file);
     snprintf(password, 9, "%.8s", line);
     return 0;
 }
@@ -252,7 +255,9 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     if (code) {
         if (fd >= 0)
             close(fd);
-        return error_set(err, code, "--display vnc:%s: %s", o->where, strerror(code));
+        return error_set(err, code, "--display vnc:%s: %s%s", o->where, strerror(code),
+                         code == EACCES         ? "; low ports are root's: take one from 1024 on"
+                         : code == EADDRINUSE ? "; port 0 takes one that is free, and says which" : "");
     }
     if (open && !o->tls)
         log_warn("--display vnc:%s: without tls-creds=DIR the picture and the keys can be read on their way", o->where);
@@ -267,7 +272,7 @@ static int listen_somewhere(struct vnc *v, const struct options *o, struct error
 {
     if (strncmp(o->where, "unix:", 5))
         return listen_tcp(v, o, err);
-    const int r = unix_socket_listen(&v->unix_, "--display vnc:unix", o->where + 5, err);
+    const int r = unix_socket_listen(&v->unix_, "--display vnc:unix:", o->where + 5, err);
     snprintf(v->address, sizeof v->address, "%s", o->where);
     return r ? r : v->unix_.fd;
 }

@@ -36,6 +36,14 @@ struct vnc_tls *vnc_tls_load(const char *dir, struct error *err)
 
     snprintf(cert, sizeof cert, "%s/server-cert.pem", dir);
     snprintf(key, sizeof key, "%s/server-key.pem", dir);
+    for (int i = 0; i < 2; i++) {
+        const char *file = i ? key : cert;
+        if (access(file, R_OK)) {
+            error_set(err, errno, "tls-creds=%s: %s: %s", dir, file, strerror(errno));
+            free(t);
+            return NULL;
+        }
+    }
     int r = t ? gnutls_certificate_allocate_credentials(&t->credentials) : GNUTLS_E_MEMORY_ERROR;
     if (!r)
         r = gnutls_priority_init(&t->priority, NULL, NULL);

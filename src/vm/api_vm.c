@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lodge_config.h"
+#include "display/vnc.h"
 #include "vm/api_internal.h"
 
 static void ping(struct api_call *c)
@@ -40,8 +41,9 @@ static void info(struct api_call *c)
         json_object_set_new(config, "rng", json_pack("{s:s}", "src", "/dev/urandom"));
     if (k->balloon)
         json_object_set_new(config, "balloon", json_pack("{s:I}", "size", (json_int_t)k->balloon_target));
-    api_json(c, json_pack("{s:o, s:s, s:I, s:s}", "config", config, "state", c->vm->paused ? "Paused" : "Running",
-                          "memory_actual_size", (json_int_t)k->memory, "engine", c->vm->engine->name));
+    api_json(c, json_pack("{s:o, s:s, s:I, s:s, s:s*}", "config", config, "state", c->vm->paused ? "Paused" : "Running",
+                          "memory_actual_size", (json_int_t)k->memory, "engine", c->vm->engine->name, "vnc",
+                          c->vm->vnc ? vnc_address(c->vm->vnc) : NULL));
 }
 
 static void pause_(struct api_call *c)

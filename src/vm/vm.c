@@ -368,6 +368,8 @@ int vm_build(struct vm *v, struct error *err)
     devices_machine(v->devices, &mc);
     if (c->display && !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input, v->loop, err)))
         return -EINVAL;
+    if (v->vnc)
+        log_info("the screen is at vnc:%s", vnc_address(v->vnc));
     if (!(v->machine = machine_new(&mc, err)))
         return -EINVAL;
     if ((rc = devices_plug(v->devices, v->machine, err)))
