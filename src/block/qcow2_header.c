@@ -310,9 +310,11 @@ int qcow2_rename_backing(struct qcow2 *q, const char *backing, const char *forma
         u32 n = backing ? (u32)strlen(backing) : 0, old_n = get32(q->header + H_BACKING_SIZE);
         u64 behind = MAX(old + old_n, 512);
         if (n && old && old < at + n && at < old + old_n && behind + n <= q->header_size) {
+            u64 kept = MAX(MAX(old, at), 512); /* what is before goes with the fields, or is the new extensions' */
             memmove(buf + behind, buf + at, n);
             put64(buf + H_BACKING_OFFSET, behind);
-            memcpy(buf + old, q->header + old, old_n);
+            if (kept < old + old_n)
+                memcpy(buf + kept, q->header + kept, old + old_n - kept);
         }
         r = q->header_size > 512 ? file_pwrite(q->file, 512, buf + 512, q->header_size - 512) : 0;
         r = r ? r : file_flush(q->file);

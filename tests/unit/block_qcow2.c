@@ -206,6 +206,38 @@ TEST(kept_and_cleared)
     unlink(path);
 }
 
+/* Names of any length one after the other, with and without a format before them: the extensions have their end, and it
+   is before the name. */
+TEST(backing_names)
+{
+    static const u16 lengths[] = { 8, 150, 200, 230, 260, 300, 999 };
+    struct error err = { "" };
+    u8 h[4096];
+
+    for (u32 i = 0; i < 2 * ARRAY_SIZE(lengths) * ARRAY_SIZE(lengths); i++) {
+        char name[2][1024] = { "", "" };
+        fresh(MiB(1), 4096, false, NULL);
+        struct block *b = open_it(false, &err);
+        REQUIRE(b);
+        for (u32 k = 0; k < 2; k++) {
+            memset(name[k], 'a' + (int)k, lengths[(k ? i : i / ARRAY_SIZE(lengths)) % ARRAY_SIZE(lengths)]);
+            const bool first = i < ARRAY_SIZE(lengths) * ARRAY_SIZE(lengths);
+            CHECK_EQ(qcow2_set_backing(b, name[k], first == (k == 0) ? NULL : "raw", &err), 0);
+        }
+        CHECK_EQ(block_close(b, NULL), 0);
+        int fd = open(path, O_RDONLY);
+        CHECK(pread(fd, h, sizeof(h), 0) == sizeof(h));
+        close(fd);
+        u64 at = get32(h + H_LENGTH), end = get64(h + H_BACKING_OFFSET);
+        while (at + 8 <= end && get32(h + at))
+            at += 8 + align_up(get32(h + at + 4), 8);
+        CHECK(at + 8 <= end && !get64(h + at));
+        CHECK_EQ(get32(h + H_BACKING_SIZE), strlen(name[1]));
+        CHECK(!memcmp(h + end, name[1], strlen(name[1])));
+    }
+    unlink(path);
+}
+
 static void zero_refcounts(void)
 {
     u8 zeroes[4096] = { 0 };
