@@ -129,15 +129,15 @@ int qcow2_create(struct file *f, const struct block_create *t, struct error *err
 
 /* ---- changes ---- */
 
-/* What of the backing file would come into sight between the old and the new end is covered by zeroes, and what is left
-   of the last cluster behind the old end. */
+/* Between the old and the new end all is zero: what the backing file has there, what is left of the last cluster, and of a
+   shrinking that was cut short. */
 static int cover(struct qcow2 *q, u64 from, u64 to)
 {
-    u64 old = q->b->size;
+    u64 old = q->b->size, at = MIN(align_up(from, q->cluster_size), to);
+    u64 end = MAX(q->b->backing ? q->b->backing->size : 0, align_up(from, BIT(l1_shift(q))));
 
     q->b->size = to;
-    int r = qcow2_zero(q, from, MIN(align_up(from, q->cluster_size), to) - from, true);
-    u64 at = MIN(align_up(from, q->cluster_size), to), end = q->b->backing ? MIN(to, q->b->backing->size) : 0;
+    int r = qcow2_zero(q, from, at - from, true);
     if (!r && end > at)
         r = qcow2_zero(q, at, MIN(align_up(end, q->cluster_size), to) - at, true);
     q->b->size = old;
@@ -169,16 +169,13 @@ int qcow2_resize(struct block *b, u64 size, struct error *err)
         if (!r && (r = cover(q, b->size, size)))
             error_set(err, -r, "cannot resize %s: %s", b->path, strerror(-r));
     } else if (size < b->size) {
-        /* Clusters behind the end go; the header forgets the L1 entries there. */
-        u64 end = clusters_for(q, size), per_l2 = BIT(q->l2_bits), n = MIN(clusters_for(q, q->size) - end,
-                                                                           need * per_l2 - end);
-        r = n ? qcow2_forget(q, end, n) : 0;
+        /* The header forgets the L1 entries behind the end; then those of the last L2 table go, which nobody sees. */
+        u64 end = clusters_for(q, size), n = MIN(clusters_for(q, q->size), need * BIT(q->l2_bits)) - end;
         memcpy(l1, q->l1.entry, (size_t)need * 8);
         t.size = size;
-        if (r)
-            error_set(err, -r, "cannot resize %s: %s", b->path, strerror(-r));
-        else
-            r = qcow2_switch(q, &t, "resize", err);
+        r = qcow2_switch(q, &t, "resize", err);
+        if (!r && n && (r = qcow2_forget(q, end, n)))
+            error_set(err, -r, "%s is smaller, but its space was not given back: %s", b->path, strerror(-r));
     }
     free(l1);
     if (!r && q->size != size) {
@@ -191,8 +188,7 @@ int qcow2_resize(struct block *b, u64 size, struct error *err)
             error_set(err, -r, "cannot write the header of %s: %s", b->path, strerror(-r));
         }
     }
-    if (!r)
-        b->size = size;
+    b->size = align_down(q->size, BLOCK_SECTOR);
     return r;
 }
 

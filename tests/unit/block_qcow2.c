@@ -238,6 +238,34 @@ TEST(backing_names)
     unlink(path);
 }
 
+/* As a shrinking leaves it whose process was killed at its end: what is behind the end is not seen again. */
+TEST(grown_is_zero)
+{
+    struct error err = { "" };
+    static u8 data[MiB(1)];
+
+    for (int v2 = 0; v2 < 2; v2++) {
+        fresh(MiB(1), 4096, v2, NULL);
+        struct block *b = open_it(false, &err);
+        REQUIRE(b);
+        memset(data, 0x5a, sizeof(data));
+        CHECK_EQ(block_sync(b, BLOCK_WRITE, 0, data, sizeof(data)), 0);
+        block_close(b, NULL);
+        poke64(H_SIZE, KiB(514));
+        b = open_it(false, &err);
+        REQUIRE(b);
+        CHECK_EQ(block_resize(b, MiB(1), false, &err), 0);
+        CHECK_EQ(block_sync(b, BLOCK_READ, 0, data, sizeof(data)), 0);
+        u32 wrong = 0;
+        for (u32 i = 0; i < sizeof(data); i++)
+            wrong += data[i] != (i < KiB(514) ? 0x5a : 0);
+        CHECK_EQ(wrong, 0);
+        block_close(b, NULL);
+        sound("after it has grown");
+    }
+    unlink(path);
+}
+
 static void zero_refcounts(void)
 {
     u8 zeroes[4096] = { 0 };

@@ -1000,10 +1000,6 @@ static void whole(void)
     case RESIZE:
         unfinished.size = (1 + below(one_in(2) ? SECTORS : top.size / SECTOR + 200)) * SECTOR;
         unfinished.size = MIN(unfinished.size, DISK_MAX);
-        for (u64 i = unfinished.size / SECTOR; i < top.size / SECTOR; i++) {
-            add_write(i, 0, now); /* while it shrinks, the end may be gone already */
-            add_write(i, i < base_size / SECTOR ? base_tags[i] : 0, now);
-        }
         r = block_qcow2.resize(&top, unfinished.size, &err);
         break;
     case RENAME:
