@@ -38,16 +38,21 @@ int unix_socket_listen(struct unix_socket *s, const char *what, const char *path
         return error_set(err, ENAMETOOLONG, "%s%s: a socket's path has at most %zu characters", what, path,
                          sizeof sa.sun_path - 1);
     strcpy(sa.sun_path, path);
-    if (!lstat(path, &st)) {
-        if (!S_ISSOCK(st.st_mode))
-            return error_set(err, EADDRINUSE, "%s%s: there is a file or folder of this name, which is no socket", what, path);
-        const int fd = unix_socket_connect(path);
-        if (fd == -ECONNREFUSED)
-            unlink(path);
-        else if (fd >= 0)
-            close(fd);
-    }
     s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (s->fd >= 0 && !lstat(path, &st)) {
+        const char *why = NULL;
+        if (!S_ISSOCK(st.st_mode))
+            why = "there is a file or folder of this name, which is no socket";
+        else if (!connect(s->fd, (const struct sockaddr *)&sa, sizeof sa) || errno == EAGAIN) /* its queue is full */
+            why = "it is in use by another program";
+        else if (errno == ECONNREFUSED)
+            unlink(path);
+        if (why) {
+            close(s->fd);
+            s->fd = -1;
+            return error_set(err, EADDRINUSE, "%s%s: %s", what, path, why);
+        }
+    }
     /* bind() makes the name with the mode that the socket has. */
     if (s->fd < 0 || fchmod(s->fd, 0600) || bind(s->fd, (const struct sockaddr *)&sa, sizeof sa)) {
         const int code = errno;

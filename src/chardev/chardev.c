@@ -12,13 +12,11 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/listener.h"
 #include "base/log.h"
+#include "base/unix_socket.h"
 #include "chardev/output.h"
 #include "chardev/terminal.h"
 
@@ -39,11 +37,9 @@ struct chardev {
 
     struct loop_fd input; /* stdin or the client; fd -1: none */
     struct listener listen;
-    int own_fd; /* the file, closed at the end; or -1 */
+    int own_fd; /* the file; or -1 */
+    struct unix_socket sock;
     bool tty, escape, watched, half_closed;
-    bool bound;
-    dev_t sock_dev; /* the socket we bound, to remove that one and no other */
-    ino_t sock_ino;
 
     u8 pending[INPUT]; /* input that the device has not taken */
     size_t npending;
@@ -239,53 +235,13 @@ static void input_ended(struct chardev *c)
         log_warn("%s: cannot watch for the next client", c->name);
 }
 
-/* A socket nobody listens on was left by a VM that died: take its place. One in use, or a file, is not ours. */
-static void remove_stale(const struct sockaddr_un *sa)
-{
-    struct stat st;
-    int fd;
-
-    if (lstat(sa->sun_path, &st) || !S_ISSOCK(st.st_mode))
-        return;
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return;
-    if (connect(fd, (const struct sockaddr *)sa, sizeof(*sa)) && errno == ECONNREFUSED)
-        unlink(sa->sun_path);
-    close(fd);
-}
-
 static int open_unix(struct chardev *c, struct error *err)
 {
-    struct sockaddr_un sa = { .sun_family = AF_UNIX };
-    struct stat st;
-    int fd, r;
+    int r = unix_socket_listen(&c->sock, "--serial unix:", c->path, err);
 
-    if (strlen(c->path) >= sizeof(sa.sun_path))
-        return error_set(err, ENAMETOOLONG, "--serial unix:%s: a socket's path has at most %zu characters", c->path,
-                         sizeof(sa.sun_path) - 1);
-    strcpy(sa.sun_path, c->path);
-    fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd < 0)
-        return error_set(err, errno, "cannot make a socket: %s", strerror(errno));
-    remove_stale(&sa);
-    if (bind(fd, (const struct sockaddr *)&sa, sizeof(sa))) {
-        r = error_set(err, errno, "--serial unix:%s: %s", c->path, strerror(errno));
-        close(fd);
-        return r;
-    }
-    c->own_fd = fd;
-    c->bound = true;
-    if (!lstat(c->path, &st)) {
-        c->sock_dev = st.st_dev;
-        c->sock_ino = st.st_ino;
-    }
-    if (listen(fd, 4))
-        return error_set(err, errno, "--serial unix:%s: %s", c->path, strerror(errno));
-    r = listener_add(&c->listen, c->loop, fd, accept_client);
-    if (r)
-        return error_set(err, -r, "--serial unix:%s: %s", c->path, strerror(-r));
-    return 0;
+    if (!r && (r = listener_add(&c->listen, c->loop, c->sock.fd, accept_client)))
+        error_set(err, -r, "--serial unix:%s: %s", c->path, strerror(-r));
+    return r;
 }
 
 /* ---- open and close ---- */
@@ -332,7 +288,7 @@ struct chardev *chardev_open(const char *spec, struct loop *loop, struct error *
         return NULL;
     }
     c->loop = loop;
-    c->own_fd = c->input.fd = c->listen.watch.fd = -1;
+    c->own_fd = c->input.fd = c->listen.watch.fd = c->sock.fd = -1;
     if (!parse(spec, &c->kind, &c->path)) {
         error_set(err, EINVAL, "--serial %s: it is one of stdio, null, file:PATH, unix:PATH", spec);
         free(c);
@@ -370,8 +326,6 @@ size_t chardev_write(struct chardev *c, const u8 *buf, size_t len)
 
 void chardev_close(struct chardev *c)
 {
-    struct stat st;
-
     if (!c)
         return;
     output_close(c->out);
@@ -383,8 +337,7 @@ void chardev_close(struct chardev *c)
         listener_remove(&c->listen);
     if (c->own_fd >= 0)
         close(c->own_fd);
-    if (c->bound && !lstat(c->path, &st) && st.st_dev == c->sock_dev && st.st_ino == c->sock_ino)
-        unlink(c->path);
+    unix_socket_close(&c->sock);
     if (c->kind == KIND_STDIO)
         terminal_restore();
     free(c);

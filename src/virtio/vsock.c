@@ -17,14 +17,15 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "base/listener.h"
+#include "base/unix_socket.h"
 
 enum { RX, TX, EVENT, QUEUES };
 enum { QUEUE_SIZE = 256, MAX_CONNECTIONS = 1024, BUFFER = 65536, MAX_ORPHANS = 64, GREETING = 32, MAX_PACKET = 65536, MAX_ROUNDS = 64 };
+enum { MAX_PATH = 90 }; /* bytes: with a port behind it, it is a host program's */
 enum { HOST_CID = 2, TYPE_STREAM = 1, EVENT_TRANSPORT_RESET = 0 };
 enum op { OP_REQUEST = 1, OP_RESPONSE, OP_RST, OP_SHUTDOWN, OP_RW, OP_CREDIT_UPDATE, OP_CREDIT_REQUEST };
 enum { SHUTDOWN_RCV = 1, SHUTDOWN_SEND = 2 };
@@ -71,7 +72,7 @@ struct connection {
 struct virtio_vsock {
     struct virtio_device dev;
     u64 cid;
-    char path[96];
+    struct unix_socket sock;
     struct listener listener;
     struct loop_kick later; /* serve() is wanted */
     struct connection *first;
@@ -395,7 +396,7 @@ static void on_request(struct virtio_vsock *s, const struct header *h)
     const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct connection *c = NULL;
 
-    snprintf(a.sun_path, sizeof a.sun_path, "%s_%u", s->path, h->dst_port);
+    snprintf(a.sun_path, sizeof a.sun_path, "%.*s_%u", MAX_PATH, s->sock.path, h->dst_port);
     if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof a))
         c = connection_new(s, fd);
     else if (fd >= 0)
@@ -560,32 +561,13 @@ static void on_listener(struct loop_fd *w, u32 events)
 
 static int listen_on(struct virtio_vsock *s, const char *path, struct error *err)
 {
-    struct sockaddr_un a = { .sun_family = AF_UNIX };
-    struct stat st;
-
-    if (strlen(path) > 90)
-        return error_set(err, EINVAL, "--vsock %s: the path of a socket has at most 90 bytes here", path);
-    strcpy(a.sun_path, path);
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return error_set(err, errno, "--vsock %s: %s", path, strerror(errno));
-    s->listener.watch.fd = fd;
-    if (!lstat(path, &st) && S_ISSOCK(st.st_mode)) {
-        if (!connect(fd, (struct sockaddr *)&a, sizeof a) || errno == EAGAIN)
-            return error_set(err, EADDRINUSE, "--vsock %s: another program listens there", path);
-        if (errno == ECONNREFUSED)
-            unlink(path); /* left by one that is gone */
-    }
-    const mode_t old = umask(0077);
-    const int rc = bind(fd, (struct sockaddr *)&a, sizeof a) ? -errno : 0;
-    umask(old);
-    if (rc)
-        return error_set(err, -rc, "--vsock %s: %s", path, strerror(-rc));
-    strcpy(s->path, path); /* from here on ours to remove */
-    if (listen(fd, 64))
-        return error_set(err, errno, "--vsock %s: %s", path, strerror(errno));
-    const int added = listener_add(&s->listener, s->dev.loop, fd, on_listener);
-    return added ? error_set(err, -added, "--vsock %s: %s", path, strerror(-added)) : 0;
+    if (strlen(path) > MAX_PATH)
+        return error_set(err, EINVAL, "--vsock %s: the path of a socket has at most %d bytes here", path,
+                         MAX_PATH);
+    int r = unix_socket_listen(&s->sock, "--vsock ", path, err);
+    if (!r && (r = listener_add(&s->listener, s->dev.loop, s->sock.fd, on_listener)))
+        error_set(err, -r, "--vsock %s: %s", path, strerror(-r));
+    return r;
 }
 
 /* ---- the device --------------------------------------------------------- */
@@ -664,7 +646,7 @@ struct virtio_vsock *virtio_vsock_new(const struct virtio_vsock_config *c, struc
     }
     s->cid = c->cid;
     s->next_port = FIRST_HOST_PORT;
-    s->listener.watch.fd = -1;
+    s->sock.fd = -1;
     loop_kick_init(&s->later, c->loop, serve_later);
     virtio_init(&s->dev, &ops, c->memory, c->loop, 0, QUEUES, sizes);
     if (listen_on(s, c->path, err)) {
@@ -680,13 +662,9 @@ void virtio_vsock_free(struct virtio_vsock *s)
         return;
     loop_kick_remove(&s->later);
     drop_all(s);
-    if (s->listener.watch.fd >= 0) {
-        if (s->listener.watch.ready)
-            listener_remove(&s->listener);
-        close(s->listener.watch.fd);
-        if (s->path[0])
-            unlink(s->path);
-    }
+    if (s->listener.watch.ready)
+        listener_remove(&s->listener);
+    unix_socket_close(&s->sock);
     virtio_destroy(&s->dev);
     free(s);
 }
