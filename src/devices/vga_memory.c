@@ -179,12 +179,10 @@ void vga_window_map(struct vga *v)
     v->mapped_from = from;
 }
 
-static u64 window_read(void *dev, u64 offset, unsigned size)
+static u64 read_bytes(struct vga *v, u64 offset, unsigned size)
 {
-    struct vga *v = dev;
     u64 value = 0;
 
-    pthread_mutex_lock(&v->lock);
     for (unsigned i = 0; i < size; i++) {
         u32 a = (u32)offset + i;
         u8 b = 0xff;
@@ -192,16 +190,14 @@ static u64 window_read(void *dev, u64 offset, unsigned size)
             b = banked(v) ? v->vram[(bank(v) + a) & (v->vram_size - 1)] : read_byte(v, a);
         value |= (u64)b << i * 8;
     }
-    pthread_mutex_unlock(&v->lock);
     return value;
 }
 
-static void window_write(void *dev, u64 offset, unsigned size, u64 value)
-{
-    struct vga *v = dev;
-    u32 first = UINT32_MAX, last = 0;
+struct written { u32 first, last; }; /* bytes of video memory; of four planes together */
+#define NOTHING_WRITTEN { UINT32_MAX, 0 }
 
-    pthread_mutex_lock(&v->lock);
+static void write_bytes(struct vga *v, u64 offset, unsigned size, u64 value, struct written *w)
+{
     for (unsigned i = 0; i < size; i++, value >>= 8) {
         u32 a = (u32)offset + i, at;
         if (!map(v, &a))
@@ -210,12 +206,69 @@ static void window_write(void *dev, u64 offset, unsigned size, u64 value)
             v->vram[at = (bank(v) + a) & (v->vram_size - 1)] = (u8)value;
         else
             at = write_byte(v, a, (u8)value);
-        first = MIN(first, at);
-        last = MAX(last, at);
+        w->first = MIN(w->first, at);
+        w->last = MAX(w->last, at);
     }
-    if (v->memory && first <= last)
-        memory_place_written(v->memory, v->vram_piece->place + first, MIN(last + 4, v->vram_size) - first);
+}
+
+static void tell_written(struct vga *v, const struct written *w)
+{
+    if (v->memory && w->first <= w->last)
+        memory_place_written(v->memory, v->vram_piece->place + w->first, MIN(w->last + 4, v->vram_size) - w->first);
+}
+
+static u64 window_read(void *dev, u64 offset, unsigned size)
+{
+    struct vga *v = dev;
+
+    pthread_mutex_lock(&v->lock);
+    u64 value = read_bytes(v, offset, size);
+    pthread_mutex_unlock(&v->lock);
+    return value;
+}
+
+static void window_write(void *dev, u64 offset, unsigned size, u64 value)
+{
+    struct vga *v = dev;
+    struct written w = NOTHING_WRITTEN;
+
+    pthread_mutex_lock(&v->lock);
+    write_bytes(v, offset, size, value, &w);
+    tell_written(v, &w);
     pthread_mutex_unlock(&v->lock);
 }
 
-const struct bus_ops vga_window_ops = { .read = window_read, .write = window_write, .min_size = 1, .max_size = 8 };
+static inline __attribute__((always_inline)) void run(struct vga *v, const struct bus_run *r, unsigned size, struct written *w)
+{
+    s64 at = 0;
+
+    for (u32 k = 0; k < r->count; k++, at += r->down ? -(s64)size : size) {
+        u64 value = r->value;
+        if (r->from_host)
+            memcpy(&value, r->from_host + at, size);
+        else if (!r->fill)
+            value = read_bytes(v, r->from + (u64)at, size);
+        if (r->to_host)
+            memcpy(r->to_host + at, &value, size);
+        else
+            write_bytes(v, r->to + (u64)at, size, value, w);
+    }
+}
+
+static void window_run(void *dev, const struct bus_run *r)
+{
+    struct vga *v = dev;
+    struct written w = NOTHING_WRITTEN;
+
+    pthread_mutex_lock(&v->lock);
+    switch (r->size) {
+    case 1: run(v, r, 1, &w); break;
+    case 2: run(v, r, 2, &w); break;
+    case 4: run(v, r, 4, &w); break;
+    default: run(v, r, 8, &w);
+    }
+    tell_written(v, &w);
+    pthread_mutex_unlock(&v->lock);
+}
+
+const struct bus_ops vga_window_ops = { .read = window_read, .write = window_write, .run = window_run, .min_size = 1, .max_size = 8 };

@@ -18,6 +18,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "engine/irqchip.h"
+#include "memory/bus.h"
 #include "memory/memory.h"
 
 struct engine_vm;   /* an engine's own */
@@ -39,6 +40,8 @@ struct engine_machine {
     /* A KVM hypercall from ring 0 (linux/Documentation/virt/kvm/x86/hypercalls.rst); arguments truncated to 32 bits
        outside 64-bit mode. Its result, -1000 (KVM_ENOSYS) for one not offered. NULL: none is. */
     s64 (*hypercall)(void *m, u32 vcpu, u64 number, const u64 arg[4], bool long_mode);
+    /* Many accesses at once (bus.h); false, and nothing was done: one at a time, then. NULL: always so. */
+    bool (*mmio_run)(void *m, u32 vcpu, const struct bus_run *r);
 };
 
 /* Host code that stands for guest code. Pointers are good during the call. */

@@ -61,6 +61,14 @@ static void mmio_write(void *p, u32 vcpu, u64 gpa, unsigned size, u64 value)
         bus_write(m->mmio, gpa, size, value);
 }
 
+static bool mmio_run(void *p, u32 vcpu, const struct bus_run *r)
+{
+    struct machine *m = p;
+    if (m->trace.mmio || (m->lapic && (lapic_decodes(m->lapic, vcpu, r->to) || lapic_decodes(m->lapic, vcpu, r->from))))
+        return false;
+    return bus_run(m->mmio, r);
+}
+
 static int interrupt_ack(void *p, u32 vcpu)
 {
     struct machine *m = p;
@@ -116,6 +124,7 @@ static s64 hypercall(void *p, u32 vcpu, u64 number, const u64 arg[4], bool long_
 
 const struct engine_machine machine_engine_ops = {
     port_read, port_write, mmio_read, mmio_write, interrupt_ack, cr8_read, cr8_write, msr_read, msr_write, hypercall,
+    mmio_run,
 };
 
 /* ---- lines and signals -------------------------------------------------- */

@@ -212,8 +212,8 @@ static unsigned piece(const struct bus_range *r, u64 addr, unsigned n, u64 *offs
     n = (unsigned)MIN((u64)MIN(n, max), left);
     n = 1u << (31 - __builtin_clz(n));
     *size = n;
-    if (n < min || *offset % min) {
-        *shift = *offset % min;
+    if (n < min || (*offset & (min - 1))) {
+        *shift = *offset & (min - 1);
         *offset -= *shift;
         *size = min;
         n = MIN(n, min - *shift);
@@ -261,6 +261,31 @@ void bus_write(struct bus *b, u64 addr, unsigned size, u64 value)
         }
         done += n;
     }
+}
+
+/* Does all of a run that begins at addr lie in the range? */
+static bool holds(const struct bus_range *r, const struct bus_run *run, u64 addr)
+{
+    const u64 before = run->down ? (u64)(run->count - 1) * run->size : 0, after = (u64)run->size * run->count - before;
+    return addr >= r->base && addr - r->base >= before && addr - r->base < r->size && after <= r->base + r->size - addr;
+}
+
+bool bus_run(struct bus *b, const struct bus_run *run)
+{
+    const bool to = !run->to_host, from = !run->from_host && !run->fill;
+    const struct bus_range r = lookup(b, to ? run->to : run->from);
+
+    if (!r.size || !r.ops->run || (to && !holds(&r, run, run->to)) || (from && !holds(&r, run, run->from)))
+        return false;
+    struct bus_run at = *run;
+    at.to -= r.base;
+    at.from -= r.base;
+    if (r.lock)
+        pthread_mutex_lock(r.lock);
+    r.ops->run(r.dev, &at);
+    if (r.lock)
+        pthread_mutex_unlock(r.lock);
+    return true;
 }
 
 const char *bus_name(struct bus *b, u64 addr)

@@ -111,6 +111,27 @@ static void mmio_write(void *m, u32 vcpu, u64 gpa, unsigned size, u64 value)
     memcpy(g->device + (gpa - DEVICE_GPA), &value, size);
     prod(g);
 }
+/* Pieces of string instructions. */
+static bool mmio_run(void *m, u32 vcpu, const struct bus_run *r)
+{
+    struct guest *g = m;
+    if (!chance(&g->rng, 50))
+        return false;
+    const u64 before = r->down ? (u64)(r->count - 1) * r->size : 0, n = (u64)r->count * r->size;
+    const u64 to = r->to - before - DEVICE_GPA, from = r->from - before - DEVICE_GPA;
+    if ((!r->to_host && (to >= DEVICE_SIZE || to + n > DEVICE_SIZE)) ||
+        (!r->from_host && !r->fill && (from >= DEVICE_SIZE || from + n > DEVICE_SIZE)))
+        return false;
+    for (u32 k = 0; k < r->count; k++) {
+        const s64 at = r->down ? -(s64)k * r->size : (s64)k * r->size;
+        u64 value = r->value;
+        if (!r->fill)
+            memcpy(&value, (r->from_host ? r->from_host : g->device + (r->from - DEVICE_GPA)) + at, r->size);
+        memcpy((r->to_host ? r->to_host : g->device + (r->to - DEVICE_GPA)) + at, &value, r->size);
+    }
+    prod(g);
+    return true;
+}
 static int interrupt_ack(void *m, u32 vcpu)
 {
     struct guest *g = m;
@@ -126,6 +147,7 @@ static int msr_write(void *m, u32 vcpu, u32 msr, u64 value) { return -1; }
 
 static const struct engine_machine machine = {
     port_read, port_write, mmio_read, mmio_write, interrupt_ack, cr8_read, cr8_write, msr_read, msr_write,
+    .mmio_run = mmio_run,
 };
 
 static void put(struct guest *g, u64 gpa, u64 value) { memcpy(g->ram + gpa, &value, 8); }

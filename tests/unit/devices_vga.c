@@ -177,6 +177,41 @@ static void mem_read(struct rig *g, u32 a, unsigned size)
     CHECK_EQ(vga_window_ops.read(&g->v, a, size), want);
 }
 
+/* A run of count elements (bus.h), against as many single accesses: what a string instruction makes of memory, or of the window. */
+static void mem_run(struct rig *g)
+{
+    enum { RAM = 512 };
+    u8 ram[RAM], want[RAM], size = (u8)(1u << rnd() % 4);
+    u32 count = 1 + rnd() % (RAM / 8 - 1), kind = rnd() % 4, room = 0x20000 - count * size;
+    bool down = rnd() % 3 == 0;
+    u32 first = down ? (count - 1) * size : 0;
+    struct bus_run r = { .to = rnd() % room + first, .from = rnd() % room + first, .size = size, .count = count, .down = down,
+                         .value = (u64)rnd() << 32 | rnd(), .fill = kind == 0 };
+
+    for (u32 i = 0; i < RAM; i++)
+        want[i] = ram[i] = (u8)rnd();
+    if (kind == 1)
+        r.from_host = ram + first;
+    else if (kind == 2)
+        r.to_host = ram + first;
+    else if (kind == 3 && rnd() & 1) /* they overlap */
+        r.from = r.to < 0x1ff00 - (u64)count * size ? r.to + rnd() % 64 : r.to;
+    vga_window_ops.run(&g->v, &r);
+    for (u32 k = 0; k < count; k++)
+        for (u32 i = 0; i < size; i++) { /* an element is read whole before it is written */
+            u32 at = down ? first - k * size : k * size;
+            static u8 element[8];
+            if (i == 0)
+                for (u32 n = 0; n < size; n++)
+                    element[n] = kind == 0 ? (u8)(r.value >> n * 8) : kind == 1 ? ram[at + n] : model_read(g, (u32)r.from - first + at + n);
+            if (kind == 2)
+                want[at + i] = element[i];
+            else
+                model_write(g, (u32)r.to - first + at + i, element[i]);
+        }
+    CHECK(!memcmp(ram, want, RAM));
+}
+
 /* ---- the model: the picture ---- */
 
 static u32 rgb(const struct rig *g, u32 index)
@@ -297,7 +332,9 @@ static void random_memory(struct rig *g, u32 n)
     for (u32 i = 0; i < n; i++) {
         unsigned size = 1u << rnd() % 4;
         u32 a = rnd() % (0x20000 - size + 1);
-        if (rnd() % 3)
+        if (rnd() % 16 == 0)
+            mem_run(g);
+        else if (rnd() % 3)
             mem_write(g, a, size, (u64)rnd() << 32 | rnd());
         else
             mem_read(g, a, size);

@@ -90,6 +90,35 @@ TEST(splits_and_widens)
     bus_free(b);
 }
 
+static struct bus_run given;
+static unsigned runs;
+static void chip_run(void *dev, const struct bus_run *r) { given = *r, runs++; }
+static const struct bus_ops strings = { .read = chip_read, .write = chip_write, .run = chip_run };
+
+TEST(runs_lie_in_one_device)
+{
+    struct bus *b = bus_new(0x10000);
+    struct chip c = { { 0 }, 0, 0 };
+    u8 ram[16];
+    CHECK_EQ(add(b, 0x100, 16, &strings, &c), 0);
+    CHECK_EQ(add(b, 0x110, 16, &any, &c), 0);
+    CHECK(bus_run(b, &(struct bus_run){ .to = 0x108, .fill = true, .value = 7, .size = 4, .count = 2 }));
+    CHECK_EQ(given.to, 8);
+    CHECK(bus_run(b, &(struct bus_run){ .to = 0x10c, .from = 0x10e, .size = 2, .count = 7, .down = true }));
+    CHECK(given.to == 12 && given.from == 14);
+    CHECK(bus_run(b, &(struct bus_run){ .to_host = ram, .from = 0x100, .size = 8, .count = 2 }));
+    CHECK(bus_run(b, &(struct bus_run){ .to = 0x100, .from_host = ram, .size = 1, .count = 16 }));
+    runs = 0;
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x108, .fill = true, .size = 4, .count = 3 }));              /* past its end */
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x104, .fill = true, .size = 4, .count = 3, .down = true })); /* before it */
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x104, .from = 0xfe, .size = 2, .count = 1 }));
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x104, .from = 0x10e, .size = 2, .count = 2 }));
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x110, .fill = true, .size = 1, .count = 1 })); /* cannot */
+    CHECK(!bus_run(b, &(struct bus_run){ .to = 0x200, .fill = true, .size = 1, .count = 1 })); /* nobody */
+    CHECK_EQ(runs, 0);
+    bus_free(b);
+}
+
 static void *reader(void *arg)
 {
     struct bus *b = arg;

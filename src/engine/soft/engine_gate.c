@@ -409,10 +409,14 @@ u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size)
 {
     u64 x = 0;
     soft_vec_save(v);
-    if (!memory_read(v->vm->cfg.memory, gpa, &x, size)) /* the PAE directory pointers lie in RAM */
-        return x;
+    return memory_read(v->vm->cfg.memory, gpa, &x, size) ? soft_register_load(v, gpa, size) : x;
+}
+
+u64 soft_register_load(struct soft_vcpu *v, u64 gpa, unsigned size)
+{
+    soft_vec_save(v);
     v->stat.mmio_read++;
-    x = v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
+    const u64 x = v->vm->cfg.ops->mmio_read(v->vm->cfg.machine, v->id, gpa, size);
     soft_settle_map(v);
     return x;
 }
@@ -423,6 +427,18 @@ void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value)
     v->stat.mmio_write++;
     v->vm->cfg.ops->mmio_write(v->vm->cfg.machine, v->id, gpa, size, value);
     soft_settle_map(v);
+}
+
+bool soft_phys_run(struct soft_vcpu *v, const struct bus_run *r)
+{
+    const struct engine_machine *ops = v->vm->cfg.ops;
+    soft_vec_save(v);
+    if (!ops->mmio_run || !ops->mmio_run(v->vm->cfg.machine, v->id, r))
+        return false;
+    v->stat.mmio_write += r->to_host ? 0 : r->count;
+    v->stat.mmio_read += r->from_host || r->fill ? 0 : r->count;
+    soft_settle_map(v);
+    return true;
 }
 
 /* ---- traces ------------------------------------------------------------- */

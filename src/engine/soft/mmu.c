@@ -74,8 +74,14 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     *p = (struct page){ .gpa = w.gpa | (lin & 0xfff) };
     struct memory *m = v->vm->cfg.memory;
     struct memory_region r;
-    if (!memory_lookup(m, w.gpa, &r))
+    const u32 generation = memory_generation(m);
+    if (v->mmu.hole == w.gpa && v->mmu.hole_generation == generation)
         return true;
+    if (!memory_lookup(m, w.gpa, &r)) {
+        v->mmu.hole = w.gpa;
+        v->mmu.hole_generation = generation;
+        return true;
+    }
     u8 *host = r.host + (w.gpa - r.gpa);
     const u64 place = r.place + (w.gpa - r.gpa);
     p->host = host + (lin & 0xfff);
@@ -118,6 +124,13 @@ bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a)
     if (v->long_mode ? !canonical(lin) : (lin = (u32)lin, false))
         return false;
     return translate(v, lin, a, &p, &fault);
+}
+
+bool soft_registers(struct soft_vcpu *v, const struct insn *i, u64 lin, enum access a, u64 *gpa)
+{
+    const struct page p = reach(v, i, lin, a);
+    *gpa = p.gpa;
+    return !p.host;
 }
 
 void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a)
@@ -179,7 +192,7 @@ static void page_read(struct soft_vcpu *v, const struct page *p, u8 *buf, unsign
     }
     for (unsigned k = 0; k < n;) {
         unsigned c = n - k >= 8 ? 8 : n - k >= 4 ? 4 : n - k >= 2 ? 2 : 1;
-        u64 x = soft_phys_load(v, p->gpa + k, c);
+        u64 x = soft_register_load(v, p->gpa + k, c);
         copy_bytes(buf + k, &x, c);
         k += c;
     }
@@ -216,7 +229,7 @@ u64 soft_load_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned 
     struct page p = reach(v, i, lin, a);
     unsigned first = 4096 - (lin & 0xfff);
     if (likely(size <= first))
-        return p.host ? host_load(p.host, size) : soft_phys_load(v, p.gpa, size);
+        return p.host ? host_load(p.host, size) : soft_register_load(v, p.gpa, size);
     v->stat.crossing++;
     struct page q = reach(v, i, lin + first, a);
     u8 buf[8] = {0};

@@ -4,8 +4,8 @@
  *
  * REP MOVS, STOS, CMPS and SCAS work in pieces that stay inside one page of source and destination,
  * by the host's own instruction of the same element size and direction, so that overlapping operands give what the
- * processor gives. After every piece RSI, RDI and RCX are as if the instruction had been
- * interrupted there (SDM vol. 2 REP), and requests are looked at.
+ * processor gives. MOVS and STOS hand such a piece of registers to their device, if it takes pieces. After every piece
+ * RSI, RDI and RCX are as if the instruction had been interrupted there (SDM vol. 2 REP), and requests are looked at.
  */
 #include "engine/soft/block.h"
 
@@ -194,7 +194,18 @@ static inline void *direct(struct soft_vcpu *v, const struct insn *i, u64 lin, e
     return (void *)(e->host + lin);
 }
 
-/* As many elements as lie in one page of RAM each, by the host's instruction; 0: take the slow way for one. */
+/* n elements of which one side at least is no memory (s or d NULL), by the device. */
+static bool by_device(struct soft_vcpu *v, const struct insn *i, u64 n, u64 from, const void *s, u64 to, void *d, bool down)
+{
+    struct bus_run r = { .to_host = d, .from_host = s, .fill = i->aux == OPS_STOS, .value = v->gpr[RAX],
+                         .size = i->size, .count = (u32)n, .down = down };
+    if (v->watch_access || (!r.fill && !s && !soft_registers(v, i, from, ACCESS_READ, &r.from)) ||
+        (!d && !soft_registers(v, i, to, ACCESS_WRITE, &r.to)))
+        return false; /* ROM, watched code, or every access is looked at */
+    return soft_phys_run(v, &r);
+}
+
+/* As many elements as lie in one page each, by the host's instruction or a device; 0: take the slow way for one. */
 static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, const struct insn *i, unsigned op, u64 count,
                                                        bool down)
 {
@@ -204,25 +215,28 @@ static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, cons
     const u64 m = amask(i);
     /* The source faults first, by segment or by page. */
     const void *s = NULL;
-    u64 n = MIN(count, before_wrap(v->gpr[RDI] & m, m, shift, down));
+    u64 from = 0, n = MIN(count, before_wrap(v->gpr[RDI] & m, m, shift, down));
     n = MIN(n, in_segment(v, i->aux3, a & ACCESS_WRITE, v->gpr[RDI] & m, shift, down));
     if (source) {
         n = MIN(n, before_wrap(v->gpr[RSI] & m, m, shift, down));
         n = MIN(n, in_segment(v, i->aux2, false, v->gpr[RSI] & m, shift, down));
-        const u64 from = n ? src(v, i) : 0;
+        from = n ? src(v, i) : 0;
         n = MIN(n, in_page(from, shift, down));
-        if (!n || !(s = direct(v, i, from, ACCESS_READ)))
+        if (!n || (!(s = direct(v, i, from, ACCESS_READ)) && op != OPS_MOVS))
             return 0;
     }
     if (!n)
         return 0;
     const u64 to = dst(v, i, a);
     n = MIN(n, in_page(to, shift, down));
-    void *d = n ? direct(v, i, to, a) : NULL;
-    if (!d)
+    if (!n)
         return 0;
+    void *d = direct(v, i, to, a);
     u64 flags = 0;
-    n = host_string(i, op, d, s, v->gpr[RAX], n, down, &flags);
+    if (likely(d && (s || !source)))
+        n = host_string(i, op, d, s, v->gpr[RAX], n, down, &flags);
+    else if (!(a & ACCESS_WRITE) || !by_device(v, i, n, from, s, to, d, down))
+        return 0;
     if (!(a & ACCESS_WRITE))
         v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | (flags & RFLAGS_ARITH);
     const s64 step = (s64)(n << shift);

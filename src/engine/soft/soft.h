@@ -381,6 +381,8 @@ void soft_check_alignment(struct soft_vcpu *v, const struct insn *i, u64 lin, un
 
 /* Checks that size bytes at lin may be accessed, raising the fault if not; no other effect but A/D bits. */
 void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, enum access a);
+/* Is the byte at lin no memory but registers, at *gpa? May raise. */
+bool soft_registers(struct soft_vcpu *v, const struct insn *i, u64 lin, enum access a, u64 *gpa);
 /* As soft_probe for one page but answers instead of raising. */
 bool soft_accessible(struct soft_vcpu *v, u64 lin, enum access a);
 
@@ -403,9 +405,12 @@ void soft_update_tlb_ctx(struct soft_vcpu *v); /* only CPL or AC or SMAP changed
 void soft_update_fpu(struct soft_vcpu *v);     /* CR0.EM/TS/MP, CR4.OSFXSR/OSXSAVE, XCR0 changed */
 void soft_update_slow(struct soft_vcpu *v);    /* TF, DR7 changed */
 
-/* Guest-physical access for MMIO and page tables: gate. size 1, 2, 4, 8. */
+/* Guest-physical access: gate. size 1, 2, 4, 8. Of page tables, wherever they are; the others of registers. */
 u64 soft_phys_load(struct soft_vcpu *v, u64 gpa, unsigned size);
+u64 soft_register_load(struct soft_vcpu *v, u64 gpa, unsigned size);
 void soft_phys_store(struct soft_vcpu *v, u64 gpa, unsigned size, u64 value);
+/* Many at once, or false: none was done. */
+bool soft_phys_run(struct soft_vcpu *v, const struct bus_run *r);
 
 /* ---- flags -------------------------------------------------------------- */
 

@@ -80,6 +80,8 @@ struct tlb_space {
 };
 
 struct soft_mmu {
+    u64 hole;                      /* no memory is at this guest-physical page while memory's generation is that */
+    u32 hole_generation;
     struct tlb_index index[TLB_EMPTY];
     struct psc_entry psc[PSC_SIZE];
     struct xtlb_entry xtlb[2][XTLB_SIZE]; /* [cpl == 3] */
