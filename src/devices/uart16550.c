@@ -124,7 +124,7 @@ static u8 read_lsr(struct uart *u)
 
 void uart_flush(struct uart *u)
 {
-    u8 data[UART_TX_BUFFER];
+    u8 data[sizeof u->tx_buffer];
     u32 n;
 
     pthread_mutex_lock(&u->tx_lock);
@@ -134,6 +134,8 @@ void uart_flush(struct uart *u)
     memcpy(data, u->tx_buffer, n);
     u->tx_count = 0;
     pthread_mutex_unlock(&u->lock);
+    if (n >= UART_TX_BUFFER && u->vcpus)
+        loop_done(u->vcpus, &u->room);
     if (n && u->tx)
         u->tx(u->ctx, data, n);
     pthread_mutex_unlock(&u->tx_lock);
@@ -144,14 +146,26 @@ static void flush_posted(void *arg)
     uart_flush(arg);
 }
 
+/* The buffer is full, and to be handed on. Called with the lock held, drops it. False: the machine pauses. */
+static bool wait_for_room(struct uart *u)
+{
+    __atomic_store_n(&u->room, false, __ATOMIC_RELAXED);
+    pthread_mutex_unlock(&u->lock);
+    if (u->vcpus)
+        loop_wait(u->vcpus, &u->room);
+    else
+        uart_flush(u);
+    pthread_mutex_lock(&u->lock);
+    return !u->vcpus || __atomic_load_n(&u->room, __ATOMIC_RELAXED);
+}
+
 /* Called with the lock held; drops it while the buffer is full. */
 static void transmit(struct uart *u, u8 byte)
 {
-    while (u->tx_count == UART_TX_BUFFER) {
-        pthread_mutex_unlock(&u->lock);
-        uart_flush(u);
-        pthread_mutex_lock(&u->lock);
-    }
+    while (u->tx_count >= UART_TX_BUFFER && wait_for_room(u))
+        ;
+    if (u->tx_count == sizeof u->tx_buffer) /* by a string instruction that the pause did not interrupt */
+        return;
     u->tx_buffer[u->tx_count++] = byte;
     if (u->loop && !u->flush_posted && loop_post(u->loop, flush_posted, u) == 0)
         u->flush_posted = true;
@@ -340,6 +354,7 @@ void uart_init(struct uart *u, const struct uart_config *c)
     pthread_mutex_init(&u->tx_lock, NULL);
     u->irq = c->irq;
     u->loop = c->loop;
+    u->vcpus = c->vcpus;
     u->tx = c->tx;
     u->can_receive = c->can_receive;
     u->ctx = c->ctx;

@@ -4,7 +4,8 @@
  *
  * Nothing is paced by the baud rate: a byte written is sent at once.  What the
  * guest sends gathers in a buffer that the I/O thread hands on, so that a line of
- * text costs one call, not one a byte; a full buffer is handed on by the vCPU itself.
+ * text costs one call, not one a byte.  While it is full the vCPU waits, so that nothing is lost however slow the reader
+ * is; but a pause of the machine lets it go (loop_wait), its byte finds room in a reserve.
  *
  * As on a PC, the interrupt reaches its line only while MCR.OUT2 is set.
  *
@@ -22,12 +23,13 @@
 #include "memory/bus.h"
 #include "state/state.h"
 
-enum { UART_PORTS = 8, UART_FIFO = 16, UART_TX_BUFFER = 4096 };
+enum { UART_PORTS = 8, UART_FIFO = 16, UART_TX_BUFFER = 4096, UART_TX_RESERVE = 4096 };
 
 struct uart {
     pthread_mutex_t lock;
     struct irq_line irq;
     struct loop *loop;                                  /* NULL: each byte is handed on at once */
+    struct loop *vcpus;                                 /* NULL: a vCPU hands a full buffer on itself */
     void (*tx)(void *ctx, const u8 *data, size_t len);  /* or NULL */
     void (*can_receive)(void *ctx);                     /* room again after uart_receive took less; or NULL */
     void *ctx;
@@ -41,15 +43,17 @@ struct uart {
 
     /* not state: flushed before saving */
     pthread_mutex_t tx_lock; /* held across tx(); before lock */
-    u8 tx_buffer[UART_TX_BUFFER];
+    u8 tx_buffer[UART_TX_BUFFER + UART_TX_RESERVE];
     u32 tx_count;
     bool flush_posted;
+    bool room; /* in the buffer; for loop_wait */
     bool irq_level;
 };
 
 struct uart_config {
     struct irq_line irq;
-    struct loop *loop;
+    struct loop *loop;  /* on whose thread tx() may wait for the reader */
+    struct loop *vcpus; /* that of vcpus_config, for loop_wait */
     void (*tx)(void *ctx, const u8 *data, size_t len);
     void (*can_receive)(void *ctx);
     void *ctx;

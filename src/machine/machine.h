@@ -143,7 +143,8 @@ bool machine_power_button(struct machine *m);
    and gets this one when it lifts that. Any thread. */
 bool machine_nmi(struct machine *m);
 
-/* Snapshot: fetches the processors' state and flushes what chips have buffered, so that the list can be saved ... */
+/* Snapshot: fetches the processors' state and flushes what chips have buffered (what the reader of a serial port does not
+   take for two seconds is lost), so that the list can be saved ... */
 int must_check machine_before_save(struct machine *m, struct error *err);
 /* ... then the machine may run on ... */
 void machine_after_save(struct machine *m);

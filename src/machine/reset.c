@@ -16,6 +16,7 @@ enum {
     LVT_EXTINT = 0x700,
     LVT_NMI = 0x400
 };
+#define SAVE_PATIENCE_NS 2000000000ull /* with a reader of a serial port that takes nothing */
 enum { MTRR_ENABLED = 1 << 11, MTRR_WB = 6, MTRR_UC = 0, MTRR_VALID = 1 << 11 };
 
 void shared_irq_set(void *chip, u32 pin, bool level)
@@ -109,10 +110,8 @@ static void reset_devices(struct machine *m)
     for (u32 i = 0; i < m->nparts; i++)
         if (m->part[i].reset)
             m->part[i].reset(m->part[i].dev);
-    for (u32 i = 0; i < m->nserial; i++) {
-        uart_flush(&m->serial[i].uart);
+    for (u32 i = 0; i < m->nserial; i++)
         uart_reset(&m->serial[i].uart);
-    }
     if (m->c.kind == MACHINE_PC)
         pc_reset(m);
     if (m->testdev)
@@ -225,8 +224,10 @@ int machine_before_save(struct machine *m, struct error *err)
     for (u32 i = 0; i < m->nparts; i++)
         if (m->part[i].settle)
             m->part[i].settle(m->part[i].dev);
+    machine_drain_serial(m, SAVE_PATIENCE_NS);
     for (u32 i = 0; i < m->nserial; i++)
         uart_flush(&m->serial[i].uart);
+    machine_drain_serial(m, UINT64_MAX);
     for (u32 i = 0; i < m->cpus; i++) {
         int rc = m->engine->get_state(m->vcpus[i], &m->cpu[i]);
         if (rc)

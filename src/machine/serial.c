@@ -67,7 +67,7 @@ static void *output_thread(void *arg)
     return NULL;
 }
 
-int serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq)
+int serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq, struct loop *vcpus)
 {
     static const struct chardev_user user = { receive, writable };
     struct uart_config u = { .irq = *irq };
@@ -87,7 +87,7 @@ int serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq)
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         if (!s->started)
             return -EAGAIN;
-        u = (struct uart_config){ .irq = *irq, .loop = s->loop, .tx = tx, .can_receive = can_receive, .ctx = s };
+        u = (struct uart_config){ .irq = *irq, .loop = s->loop, .vcpus = vcpus, .tx = tx, .can_receive = can_receive, .ctx = s };
     }
     uart_init(&s->uart, &u);
     if (c)

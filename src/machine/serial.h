@@ -25,7 +25,8 @@ struct serial {
     u64 patience; /* ns without progress after which output is dropped; UINT64_MAX: never */
 };
 
-int must_check serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq);
+/* vcpus: as uart_config has it. */
+int must_check serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq, struct loop *vcpus);
 void serial_destroy(struct serial *s); /* hands on what is buffered */
 void serial_patience(struct serial *s, u64 ns);
 

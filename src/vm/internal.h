@@ -76,6 +76,7 @@ struct vm {
     bool ended;
 
     int status; /* loop thread */
+    bool left;  /* the user has ended it */
 };
 
 struct vm *vm_new(const struct vm_config *config);

@@ -192,9 +192,7 @@ static void serve(void *arg)
     why = v->request_error;
     pthread_mutex_unlock(&v->lock);
 
-    /* A reader that takes nothing more must not keep us: not at all when the user left, a moment otherwise. */
-    bool leaving = what == REQUEST_QUIT || what == REQUEST_SIGNAL;
-    machine_drain_serial(v->machine, leaving ? 0 : SERIAL_PATIENCE_NS);
+    v->left = what == REQUEST_QUIT || what == REQUEST_SIGNAL;
     vcpus_pause(v->vcpus);
     pthread_mutex_lock(&v->lock);
     v->request = REQUEST_NONE;
@@ -206,10 +204,7 @@ static void serve(void *arg)
     case REQUEST_QUIT: end(v, VM_EXIT_OK); break;
     case REQUEST_EXIT: end(v, status); break;
     case REQUEST_SIGNAL: end(v, 128 + status); break;
-    case REQUEST_RESET:
-        machine_drain_serial(v->machine, UINT64_MAX);
-        reboot(v);
-        break;
+    case REQUEST_RESET: reboot(v); break;
     case REQUEST_INIT:
         if (machine_init_cpus(v->machine)) {
             log_error("the machine could not be reset: the %s engine refuses the processors' state", v->engine->name);
@@ -471,8 +466,9 @@ int vm_run(const struct vm_config *config, struct error *err)
         else
             rc = v->status;
     }
+    /* A reader that takes nothing more must not keep us: not at all when the user left, a moment otherwise. */
     if (v->machine)
-        machine_drain_serial(v->machine, rc < 0 ? 0 : SERIAL_PATIENCE_NS);
+        machine_drain_serial(v->machine, rc < 0 || v->left ? 0 : SERIAL_PATIENCE_NS);
     if (rc >= 0)
         stats_print(v->stats, v->engine, v->engine_vm);
     if (rc >= 0)

@@ -4,6 +4,7 @@
  *
  *   o power-off   e debug exit 21   t triple fault   h halts for ever   l loops for ever
  *   c k n p       resets by CF9h, the 8042, port 92h, the ACPI reset register; the second time round it powers off
+ *   w             writes to COM1 for ever
  */
     .code32
     .text
@@ -29,6 +30,8 @@ _start:
     je halt
     cmpb $'l', %bl
     je loop_for_ever
+    cmpb $'w', %bl
+    je write_for_ever
 
     cmpb $1, loaded                 /* the kernel is loaded anew, whatever was done to it */
     jne broken
@@ -91,6 +94,10 @@ loop_for_ever:
     movl $halting, %esi
     call print
 1:  jmp 1b
+write_for_ever:
+    movw $0x3f8, %dx
+1:  outb %al, %dx
+    jmp 1b
 
 print:
     movw $0x3f8, %dx

@@ -92,7 +92,7 @@ static struct machine *build(void)
 {
     struct machine *m = calloc(1, sizeof(*m));
     struct irq_line line = { gsi_set, &m->irq.gsi, 0 };
-    struct uart_config uart = { { gsi_set, &m->irq.gsi, 4 }, (struct loop *)m, tx, nothing, NULL };
+    struct uart_config uart = { .irq = { gsi_set, &m->irq.gsi, 4 }, .loop = (struct loop *)m, .tx = tx, .can_receive = nothing };
     struct i8042_config kbd = { .irq_keyboard = { gsi_set, &m->irq.gsi, 1 }, .irq_mouse = { gsi_set, &m->irq.gsi, 12 },
                                 .a20 = port92_keyboard_a20, .reset = reset, .ctx = &m->port92 };
     struct acpi_pm_config pm = { NULL, { gsi_set, &m->irq.gsi, 9 }, nothing, reset, NULL };

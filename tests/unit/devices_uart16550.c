@@ -7,7 +7,7 @@
 
 static bool irq;
 static unsigned irq_edges, tx_calls, resumed;
-static u8 sent[16384];
+static u8 sent[32768];
 static size_t sent_len;
 
 static void set_irq(void *chip, u32 pin, bool level)
@@ -92,6 +92,31 @@ TEST(sending_is_gathered)
     for (unsigned i = 0; i < 10000; i++)
         if (sent[100 + i] != (u8)i)
             CHECK(!"order");
+    uart_destroy(&u);
+}
+
+/* A vCPU waits for a slow reader; a pause of the machine lets it go (as the fake's loop_wait does), and nothing is lost. */
+TEST(a_pause_lets_go)
+{
+    struct uart u;
+
+    setup(&u);
+    u.vcpus = (struct loop *)&irq;
+    fake_waits = 0;
+    for (unsigned i = 0; i < UART_TX_BUFFER + 20; i++)
+        out(&u, 0, (u8)i);
+    CHECK_EQ(fake_waits, 20);
+    CHECK_EQ(sent_len, 0);
+    fake_run_posts();
+    CHECK(u.room);
+    CHECK_EQ(sent_len, UART_TX_BUFFER + 20);
+    for (unsigned i = 0; i < sent_len; i++)
+        if (sent[i] != (u8)i)
+            CHECK(!"order");
+    for (unsigned i = 0; i < 3 * UART_TX_BUFFER; i++) /* no pause lets so many pass, but if one does */
+        out(&u, 0, 1);
+    fake_run_posts();
+    CHECK_EQ(sent_len, UART_TX_BUFFER + 20 + UART_TX_BUFFER + UART_TX_RESERVE);
     uart_destroy(&u);
 }
 
