@@ -542,6 +542,8 @@ static void prepare(struct build *b, const struct form *f)
             gen_set_register(b, RSI, (u32)place(b, 8, false));
             gen_set_register(b, RDI, (u32)place(b, 8, false));
         }
+        if (!b->calm && !b->q->segmented && chance(r, 10)) /* over the ends of the device, where nothing is */
+            gen_set_register(b, chance(r, 50) ? RSI : RDI, DEVICE_BASE + (chance(r, 50) ? DEVICE_SIZE - 1 - rng_below(r, 64) : rng_below(r, 64)));
         bool io = o->gpr_read & 1u << RDX; /* AMD checks the right to I/O for a count of zero too, Intel does not say */
         if (f->rep && io)
             gen_set_register(b, RCX, 1 + rng_below(r, 9));
