@@ -14,12 +14,12 @@ static bool gate(const struct port92 *p)
 /* Called with the lock held, returns without it. */
 static void finish(struct port92 *p, bool init)
 {
-    bool now = gate(p), changed = now != p->told;
+    bool now = gate(p);
 
+    if (now != p->told && p->a20)
+        p->a20(p->ctx, now);
     p->told = now;
     pthread_mutex_unlock(&p->lock);
-    if (changed && p->a20)
-        p->a20(p->ctx, now);
     if (init && p->reset)
         p->reset(p->ctx, RESET_INIT);
 }

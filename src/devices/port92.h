@@ -4,7 +4,7 @@
  * keyboard controller: the address line is free if either says so.  82371AB (PIIX4)
  * data sheet, 4.2.6.5.
  *
- * Locks itself: map its range (1 port) with no lock.  Callbacks run with no lock held.
+ * Locks itself: map its range (1 port) with no lock.  a20() is called with the lock held, reset() with none.
  */
 #ifndef LODGE_DEVICES_PORT92_H
 #define LODGE_DEVICES_PORT92_H

@@ -385,7 +385,9 @@ static int loaded(void *obj, struct error *err)
     u->mcr &= 0x1f;
     u->lsr &= LSR_ERRORS;
     u->refused = false;
-    u->irq_level = iir(u) != IIR_NONE && (u->mcr & MCR_OUT2); /* the pin's level is in its controller's record */
+    u->irq_level = iir(u) != IIR_NONE && (u->mcr & MCR_OUT2);
+    if (u->irq_level) /* low it is until somebody says otherwise, and another port may have */
+        irq_set(&u->irq, true);
     pthread_mutex_unlock(&u->lock);
     return 0;
 }
