@@ -10,7 +10,8 @@
 #   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
-#   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600
+#   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600 and until ACCESSES=0 to their registers
+#   make soak-devices-sanitized   the same until ACCESSES=100000000, built with the sanitizers
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
 #   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
 #                   (docs/benchmarks.md);
@@ -74,8 +75,15 @@ soak-boot: all
 	@tests/soak $(BUILD) $(SECONDS)
 
 soak-devices: SECONDS = 600
+soak-devices: ACCESSES = 0
 soak-devices: all
-	@tests/guest/every_device $(BUILD) $$(date +%s) $(SECONDS)
+	@tests/guest/every_device $(BUILD) $$(date +%s) $(SECONDS) $(ACCESSES)
+
+soak-devices-sanitized: SECONDS = 0
+soak-devices-sanitized: ACCESSES = 100000000
+soak-devices-sanitized:
+	@$(MAKE) --no-print-directory soak-devices BUILD=build-sanitized SANITIZE=address,undefined SECONDS=$(SECONDS) \
+	    ACCESSES=$(ACCESSES)
 
 programs: all
 	@LODGE_BOOT_SECONDS=3600 tests/system/programs $(BUILD) $(PROGRAMS_OPTS)
@@ -91,4 +99,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-boot programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-devices-sanitized soak-boot programs bench install clean
