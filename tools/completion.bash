@@ -15,6 +15,11 @@ _lodge_words() # of "lodge help [COMMAND]": what stands at the beginning of its 
     "${COMP_WORDS[0]}" help "$@" 2>/dev/null | sed -n 's/^  \([a-z-][a-z-]*\).*/\1/p'
 }
 
+_lodge_keys()
+{
+    "${COMP_WORDS[0]}" help sendkey 2>/dev/null | sed -n '/^Keys:/,$p' | grep -o '[a-z][a-z0-9_]*' | grep -v '^to$'
+}
+
 _lodge_offer()
 {
     mapfile -t COMPREPLY < <(compgen -W "$*" -- "$cur")
@@ -49,11 +54,17 @@ _lodge()
         esac
         ;;
     nmi | ssh | screenshot | screen | sendkey | type)
-        [ "$COMP_CWORD" = 2 ] && _lodge_offer "$(_lodge_names vms)" || _lodge_offer "$(_lodge_words "$verb")"
+        case $COMP_CWORD:$verb in
+        2:ssh) _lodge_offer "$(_lodge_names vms)" ;;
+        2:*) _lodge_offer "$(_lodge_names vms)" && _lodge_files ;; # or a socket
+        *:screenshot) _lodge_files ;;
+        *:sendkey) _lodge_offer "$(_lodge_keys)" ;;
+        *) _lodge_offer "$(_lodge_words "$verb")" ;;
+        esac
         ;;
     media)
         case $COMP_CWORD in
-        2) _lodge_offer "$(_lodge_names vms)" ;;
+        2) _lodge_offer "$(_lodge_names vms)" && _lodge_files ;;
         3) _lodge_offer cdrom0 cdrom1 cdrom2 cdrom3 floppy0 floppy1 ;;
         *) _lodge_offer none --force --readonly && _lodge_files ;;
         esac
@@ -67,6 +78,11 @@ _lodge()
         case $prev in
         --engine) _lodge_offer auto kvm soft ;;
         --machine) _lodge_offer pc micro ;;
+        --vga) _lodge_offer std none ;;
+        --input) _lodge_offer keyboard tablet ;;
+        --device) _lodge_offer testdev ;;
+        --boot) _lodge_offer disk cdrom floppy net menu ;;
+        --firmware) _lodge_offer bios uefi && _lodge_files ;;
         --keep) _lodge_offer "$(_lodge_names vms)" ;;
         --net) compopt -o nospace 2>/dev/null; _lodge_offer user tap: switch: none ;;
         --serial | --console | --parallel) compopt -o nospace 2>/dev/null; _lodge_offer stdio null file: unix: ;;
@@ -74,7 +90,7 @@ _lodge()
         --usb) compopt -o nospace 2>/dev/null; _lodge_offer tablet ;;
         --display) compopt -o nospace 2>/dev/null; _lodge_offer none vnc: vnc:127.0.0.1: vnc:unix: ;;
         --kernel | --initrd | --disk | --cdrom | --floppy | --share | --vsock | --api-socket) _lodge_files ;;
-        --append | --balloon | --boot | --code-cache | --cpu | --cpus | --disk-size | --memory | --ssh-port) ;;
+        --append | --balloon | --code-cache | --cpu | --cpus | --disk-size | --memory | --ssh-port) ;;
         *) _lodge_offer "$(_lodge_names images)" "$(_lodge_words run)" ;;
         esac
         ;;

@@ -63,7 +63,8 @@ void help_screen(void)
     puts(
         "Usage: lodge screen NAME|SOCKET [OPTIONS]\n\n"
         "Prints what the machine's screen says in a text mode.  A screen of graphics has no characters, though there\n"
-        "may be some to see: \"lodge screenshot\" has its picture.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a slash in it.\n");
+        "may be some to see: \"lodge screenshot\" has its picture.  NAME is that of \"lodge run\", SOCKET the path\n"
+        "given to --api-socket, with a slash in it.\n");
     options_help(options);
     puts("\n  lodge screen vm --wait 'login:' --timeout 120 && lodge type vm --enter root");
 }

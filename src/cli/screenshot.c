@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -31,9 +32,13 @@ int cli_screenshot(int argc, char **argv)
     const bool out = !strcmp(argv[2], "-");
     FILE *f = out ? stdout : fopen(argv[2], "we");
     bool ok = f && fwrite(a.body, 1, a.size, f) == a.size;
+    struct stat st;
+    const bool file = f && !fstat(fileno(f), &st) && S_ISREG(st.st_mode);
     ok = f && !(out ? fflush(f) : fclose(f)) && ok;
     if (!ok)
         log_error("%s: %s", argv[2], strerror(errno));
+    if (!ok && file && !out)
+        unlink(argv[2]); /* half a picture is none */
     free(a.body);
     return ok ? STATUS_OK : STATUS_FAILED;
 }

@@ -14,8 +14,8 @@ void help_sendkey(void)
          "by - together: ctrl-alt-delete.  NAME is that of \"lodge run\", SOCKET the path given to --api-socket, with a\n"
          "slash in it.\n\n"
          "Keys: a to z, 0 to 9, f1 to f12, ret, esc, tab, spc, backspace, delete, insert, home, end, pgup, pgdn, up,\n"
-         "down, left, right, shift, ctrl, alt (shift_r, ctrl_r, alt_r), meta_l, menu, caps_lock, num_lock,\n"
-         "scroll_lock, print, pause, minus, equal, comma, dot, slash, backslash, semicolon, apostrophe, grave_accent,\n"
+         "down, left, right, shift, ctrl, alt (shift_r, ctrl_r, alt_r), meta_l, meta_r, menu, caps_lock,\n"
+         "num_lock, scroll_lock, print, pause, minus, equal, comma, dot, slash, backslash, semicolon, apostrophe, grave_accent,\n"
          "bracket_left, bracket_right, less, kp_0 to kp_9, kp_add, kp_subtract, kp_multiply, kp_divide, kp_decimal,\n"
          "kp_enter.");
 }
@@ -30,7 +30,8 @@ int cli_sendkey(int argc, char **argv)
             "it is \"lodge sendkey NAME|SOCKET KEY...\", for example \"lodge sendkey vm ctrl-alt-delete\"");
     json_t *keys = json_array();
     for (int i = 2; i < argc; i++)
-        json_array_append_new(keys, json_string(argv[i]));
+        if (json_array_append_new(keys, json_string(argv[i])))
+            return usage_error("sendkey: a key's name is no UTF-8");
     if (api_call(argv[1], "PUT", "vm.send-key", json_pack("{s:o}", "keys", keys), 0, &a, &err)) {
         log_error("%s", err.text);
         return a.status == 400 ? STATUS_USAGE : STATUS_FAILED;

@@ -59,8 +59,12 @@ int cli_type(int argc, char **argv)
     if (i == argc && !enter)
         return usage_error("type: what? \"lodge type NAME|SOCKET [--enter] TEXT...\"");
     char *text = gather(argv + i, argc - i, enter);
-    const int r = text ? api_call(argv[1], "PUT", "vm.type", json_pack("{s:s}", "text", text), 0, &a, &err)
-                       : error_set(&err, ENOMEM, "out of memory");
+    json_t *in = text ? json_pack("{s:s}", "text", text) : NULL;
+    if (text && !in) {
+        free(text);
+        return usage_error("type: the text is no UTF-8");
+    }
+    const int r = text ? api_call(argv[1], "PUT", "vm.type", in, 0, &a, &err) : error_set(&err, ENOMEM, "out of memory");
     free(text);
     if (r) {
         log_error("%s", err.text);

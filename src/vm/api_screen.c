@@ -212,11 +212,14 @@ static void change_media(struct api_call *c)
     const char *number = cdrom ? device + 5 : floppy ? device + 6 : "";
     const u32 n = *number ? (u32)(*number - '0') : 0;
 
-    if ((!cdrom && !floppy) || n > 9 || (*number && number[1]) ||
-        (!json_is_null(p) && !(path = json_string_value(p)))) {
+    if (!device || (!json_is_null(p) && !(path = json_string_value(p)))) {
         api_fail(c, MHD_HTTP_BAD_REQUEST,
-                 "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out; "
-                 "devices are cdrom0 to cdrom3, floppy0 and floppy1");
+                 "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out");
+        return;
+    }
+    if ((!cdrom && !floppy) || n > 9 || (*number && number[1])) {
+        api_fail(c, MHD_HTTP_BAD_REQUEST, "%.40s is no drive for discs: those are cdrom0 to cdrom3, floppy0 and floppy1",
+                 device);
         return;
     }
     if (n >= (cdrom ? k->ncdroms : k->nfloppies)) {
