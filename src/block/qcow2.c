@@ -335,8 +335,8 @@ static int prepare_writing(struct qcow2 *q, struct error *err)
     int r = 0;
 
     if (q->incompatible & INCOMPATIBLE_CORRUPT)
-        return error_set(err, EIO, "%s is marked as damaged and can only be read; repair it with lodge disk check --repair "
-                         "all", q->b->path);
+        return error_set(err, EIO, "%s is marked as damaged and can only be read; repair it with lodge disk check -r all",
+                         q->b->path);
     if (q->autoclear) {
         /* What these bits vouch for (dirty bitmaps and things unknown) is not kept up here. */
         q->autoclear = 0;

@@ -24,7 +24,7 @@ int qcow2_corrupt(struct qcow2 *q, const char *fmt, ...)
     va_end(ap);
     q->broken = true;
     if (!q->b->check_only)
-        log_error("%s is damaged: %s; nothing more is written to it (lodge disk check --repair all)", q->b->path, text);
+        log_error("%s is damaged: %s; nothing more is written to it (lodge disk check -r all)", q->b->path, text);
     if (!q->b->readonly && q->version == 3) {
         q->incompatible |= INCOMPATIBLE_CORRUPT;
         put64(q->header + H_INCOMPATIBLE, q->incompatible);

@@ -14,6 +14,7 @@ struct change {
     struct target *t;
     struct scan s;
     u64 next; /* cluster: no single free one is before it */
+    u64 separable; /* tables that separate_l2 still copies */
     u64 l1_offset, reftable_offset, snapshots_offset, snapshots_bytes;
     u32 reftable_n;
 };
@@ -79,13 +80,16 @@ static int renew_l2(struct change *c, u64 *l2, u8 *table)
     return r ? r : file_pwrite(q->file, *l2, table, q->cluster_size);
 }
 
-/* In a repair, an L2 table that shares its place with something else gets one of its own. */
+/* In a repair, an L2 table that shares its place with something else gets one of its own; but not one for each of the
+   million entries that a hostile image may have for it. */
 static int separate_l2(struct change *c, u64 *l2, u8 *table)
 {
     struct qcow2 *q = c->q;
 
     if (counts_get(c->s.counts, cluster_of(q, *l2)) == 1)
         return 0;
+    if (!c->separable--)
+        return -EMLINK;
     int r = file_pread(q->file, *l2, table, q->cluster_size);
     counts_sub(c->s.counts, cluster_of(q, *l2));
     r = r ? r : pick(c, 1, l2);
@@ -253,7 +257,7 @@ static int name_them(struct change *c)
 
 int qcow2_switch(struct qcow2 *q, struct target *t, const char *what, struct error *err)
 {
-    struct change c = { .q = q, .t = t, .s = { .fix = t->fix } };
+    struct change c = { .q = q, .t = t, .s = { .fix = t->fix }, .separable = clusters_for(q, q->file_end) };
     bool named = false;
     int r = 0;
 

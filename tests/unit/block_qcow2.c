@@ -238,6 +238,34 @@ TEST(backing_names)
     unlink(path);
 }
 
+/* A million entries for one refcount block, of 16 million counts each: to look at them all would take years. */
+TEST(a_check_ends)
+{
+    struct block_check c = { 0 };
+    struct error err = { "" };
+    static u8 table[MiB(8)];
+    u8 n[4];
+
+    fresh(MiB(200), 2 << 20, false, NULL);
+    u64 block = peek64(peek64(H_REFTABLE_OFFSET));
+    for (u32 i = 0; i < sizeof(table); i += 8)
+        put64(table + i, block);
+    poke(MiB(100), table, sizeof(table));
+    poke64(H_REFTABLE_OFFSET, MiB(100));
+    put32(n, 4);
+    poke(H_REFTABLE_CLUSTERS, n, 4);
+    put32(n, 0);
+    poke(H_REFCOUNT_ORDER, n, 4);
+    struct block *b = block_open_tool(&(struct block_options){ .path = path }, BLOCK_DAMAGED, &err);
+    REQUIRE(b);
+    CHECK_EQ(block_check(b, BLOCK_REPAIR_NONE, &c, &err), 0);
+    CHECK(c.errors);
+    CHECK_EQ(block_check(b, BLOCK_REPAIR_ALL, &c, &err), 0);
+    CHECK_EQ(block_close(b, NULL), 0);
+    sound("after the repair");
+    unlink(path);
+}
+
 /* As a shrinking leaves it whose process was killed at its end: what is behind the end is not seen again. */
 TEST(grown_is_zero)
 {
