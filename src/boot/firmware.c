@@ -178,7 +178,7 @@ u8 *firmware_rom(const char *file, u32 *size)
             free(rom);
             rom = NULL;
         }
-        *size = (u32)st.st_size;
+        *size = rom ? (u32)st.st_size : 0;
         if (fd >= 0)
             close(fd);
     }

@@ -7,7 +7,7 @@
  *               HOSTPORT 0: a free one; IPv6 addresses in brackets.  restrict=on: the guest reaches nothing outside.
  *               net=CIDR (10.0.2.0/24: host .2, DNS .3, guest .15), ipv6=off, hostname=NAME, mtu=N
  *   tap:IF      an existing tap device that this user may open
- *   switch:NAME the learning switch NAME of this user, started when the first VM plugs in
+ *   switch:NAME the switch NAME of this user, started when the first VM plugs in
  *   none        a cable that leads nowhere: packets are lost, link down
  * and for each: mac=XX:XX:XX:XX:XX:XX, seed=TEXT (the address is made of it), rate=BYTES[:BURST] (a second and at once,
  * each way), pcap=FILE, queues=N.
