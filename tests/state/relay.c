@@ -1,0 +1,235 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * relay.c - a machine at work is handed from process to process: each runs it for a random time, saves it, and ends.
+ *
+ *   relay SAVES DIR KERNEL INITRD APPEND PART...   until the guest powers off; after SAVES saves it is left alone.
+ *
+ * PART: ide=FILE, ahci=FILE (raw disks), cdrom=FILE, floppy=FILE, net=SPEC, and keys=N with mouse or tablet: N steps of
+ * a key that is pressed and released, and (a tablet) the left button changed or (a mouse) a movement of 3 right, 1 down.  A
+ * step waits until the guest is ready and has printed what the one before it did (oldpc.c: "keys 1 CODE VALUE", "pointer 1 CODE VALUE"
+ * or "pointer 2 ..."); in the end the escape key and the middle button.  The first save is some time after the guest's line
+ * "go".  What it prints is in DIR/out.0, out.1 ... LODGE_TEST_SEED repeats the moments.
+ *
+ * and, started by itself:  relay --leg N MOMENT DIR ...   MOMENT: ms, 0 to the end
+ */
+#include <fcntl.h>
+#include <linux/input-event-codes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "net/netd.h"
+#include "vm/internal.h"
+#include "vm/snapshot.h"
+
+enum { SAVED = 40, BROKEN = 41, MEMORY_MIB = 256, TICK_NS = 2000000, END = 2 };
+
+struct leg {
+    struct timer timer;
+    struct vm *vm;
+    const char *dir;
+    u32 n, steps, moment;
+    bool tablet, pointer, going, saved, failed;
+    u64 save_at;
+    u32 step; /* done so far, by this leg and those before it */
+};
+
+/* How many lines of all output begin with it. */
+static u32 printed(const struct leg *g, const char *word)
+{
+    char path[4200], line[300];
+    u32 n = 0;
+
+    for (u32 i = 0; i <= g->n; i++) {
+        snprintf(path, sizeof path, "%s/out.%u", g->dir, i);
+        FILE *f = fopen(path, "re");
+        while (f && fgets(line, sizeof line, f))
+            n += !strncmp(line, word, strlen(word));
+        if (f)
+            fclose(f);
+    }
+    return n;
+}
+
+static void one_step(struct leg *g)
+{
+    struct input *in = g->vm->input;
+    const bool last = g->step == g->steps;
+
+    if (g->step >= g->steps + 1 || input_waiting(in) || !printed(g, "keys ready") || (g->pointer && !printed(g, "pointer ready")) || printed(g, "keys 1 ") < 2 * g->step ||
+        (g->pointer && printed(g, g->tablet ? "pointer 1 " : "pointer 2 0 ") < g->step))
+        return;
+    const u16 code = last ? KEY_ESC : (u16)(KEY_1 + g->step % 10);
+    input_key(in, code, true);
+    input_key(in, code, false);
+    if (g->tablet)
+        input_position(in, g->step % 640, 100, 640, 480, 0, last ? INPUT_MIDDLE : g->step & 1 ? 0 : INPUT_LEFT);
+    else if (g->pointer)
+        input_move(in, 3, 1, 640, 480, 0, last ? INPUT_MIDDLE : 0);
+    if (last && g->tablet)
+        input_position(in, 0, 0, 640, 480, 0, 0);
+    else if (last && g->pointer)
+        input_move(in, 0, 0, 640, 480, 0, 0);
+    g->step++;
+}
+
+static void tick(struct timer *t)
+{
+    struct leg *g = container_of(t, struct leg, timer);
+    struct error err = { "" };
+
+    timer_arm(t, clock_ns() + TICK_NS);
+    if (!g->going && !(g->going = printed(g, "go")))
+        return;
+    if (!g->save_at)
+        g->save_at = clock_ns() + g->moment * 1000000ull;
+    if (g->steps)
+        one_step(g);
+    if (!g->moment || clock_ns() < g->save_at)
+        return;
+    timer_disarm(t);
+    vcpus_pause(g->vm->vcpus);
+    pthread_mutex_lock(&g->vm->lock);
+    const bool ended = g->vm->ended || g->vm->request != REQUEST_NONE;
+    pthread_mutex_unlock(&g->vm->lock);
+    if (ended) {
+        vcpus_resume(g->vm->vcpus);
+        return;
+    }
+    g->saved = vm_save(g->vm, g->dir, &err) == 0;
+    g->failed = !g->saved;
+    if (g->failed)
+        fprintf(stderr, "save: %s\n", err.text);
+    loop_stop(g->vm->loop);
+}
+
+static void part(struct vm_config *c, struct leg *g, char *p)
+{
+    char *value = strchr(p, '=');
+    if (value)
+        *value++ = 0;
+    if (!strcmp(p, "ide") || !strcmp(p, "ahci"))
+        c->disk[c->ndisks++] = (struct config_disk){ .file = value, .format = "raw", .bus = *p == 'i' ? DRIVE_IDE : DRIVE_AHCI };
+    else if (!strcmp(p, "cdrom"))
+        c->cdrom[c->ncdroms++] = (struct config_cdrom){ .file = value, .raw = true, .bus = DRIVE_IDE };
+    else if (!strcmp(p, "floppy"))
+        c->floppy[c->nfloppies++] = (struct config_floppy){ .file = value };
+    else if (!strcmp(p, "net"))
+        c->net[c->nnets++] = value;
+    else if (!strcmp(p, "keys"))
+        g->steps = (u32)atoi(value);
+    else if (!strcmp(p, "mouse"))
+        g->pointer = true;
+    else if (!strcmp(p, "tablet"))
+        g->pointer = g->tablet = c->usb_tablet = true;
+}
+
+/* argv: N MOMENT STEPS-DONE DIR KERNEL ... */
+static int one_leg(char **argv)
+{
+    struct vm_config c;
+    struct error err = { "" };
+    struct leg g = { .n = (u32)atoi(argv[0]), .moment = (u32)atoi(argv[1]), .dir = argv[3], .step = (u32)atoi(argv[2]) };
+    char serial[4200], path[4200];
+
+    snprintf(serial, sizeof serial, "file:%s/out.%u", g.dir, g.n);
+    config_defaults(&c);
+    c.engine = "soft";
+    c.cpus = 2;
+    c.memory = MiB(MEMORY_MIB);
+    c.kernel = argv[4];
+    c.initrd = argv[5];
+    c.append = argv[6];
+    c.serial[0] = serial;
+    for (char **p = argv + 7; *p; p++)
+        part(&c, &g, *p);
+    log_set_level(LOG_WARN);
+    struct vm *v = vm_new(&c);
+    if (!v)
+        return BROKEN;
+    v->restore = g.n ? g.dir : NULL;
+    g.going = g.n != 0;
+    int rc = vm_build(v, &err);
+    if (!rc)
+        rc = g.n ? vm_load(v, g.dir, &err) : machine_reset(v->machine, v->boot, &err);
+    if (rc) {
+        fprintf(stderr, "leg %u: %s\n", g.n, err.text);
+        vm_take_down(v);
+        return BROKEN;
+    }
+    g.vm = v;
+    timer_init(&g.timer, v->loop, tick);
+    timer_arm(&g.timer, clock_ns());
+    vcpus_resume(v->vcpus);
+    rc = loop_run(v->loop) || g.failed ? BROKEN : g.saved ? SAVED : v->status;
+    timer_disarm(&g.timer);
+    vm_take_down(v);
+    snprintf(path, sizeof path, "%s/step", g.dir);
+    FILE *f = fopen(path, "we");
+    if (!f || fprintf(f, "%u", g.step) < 0 || fclose(f))
+        return BROKEN;
+    return rc;
+}
+
+static u32 step_of(const char *dir)
+{
+    char path[4200];
+    u32 n = 0;
+    snprintf(path, sizeof path, "%s/step", dir);
+    FILE *f = fopen(path, "re");
+    if (f && fscanf(f, "%u", &n) != 1)
+        n = 0;
+    if (f)
+        fclose(f);
+    return n;
+}
+
+int main(int argc, char **argv)
+{
+    if (argc > 1 && !strcmp(argv[1], "netd"))
+        _exit(netd_main(argc - 1, argv + 1)); /* a network's process, started by net_open */
+    if (argc > 8 && !strcmp(argv[1], "--leg"))
+        return one_leg(argv + 2);
+    if (argc < 6) {
+        fprintf(stderr, "usage: relay SAVES DIR KERNEL INITRD APPEND PART...\n");
+        return 2;
+    }
+    const u32 saves = (u32)atoi(argv[1]);
+    const char *given = getenv("LODGE_TEST_SEED");
+    u32 seed = given ? (u32)strtoul(given, NULL, 10) : 0;
+    if (!given && getrandom(&seed, sizeof seed, 0) != sizeof seed)
+        return 2;
+    printf("LODGE_TEST_SEED=%u\n", seed);
+    fflush(stdout);
+    srandom(seed);
+    int status = SAVED;
+    u32 n = 0;
+    for (; status == SAVED; n++) {
+        char leg[16], moment[16], step[16];
+        char **a = calloc((size_t)argc + 5, sizeof *a);
+        u32 k = 0;
+        if (!a)
+            return 2;
+        snprintf(leg, sizeof leg, "%u", n);
+        snprintf(moment, sizeof moment, "%ld", n < saves ? 30 + random() % 250 : 0);
+        snprintf(step, sizeof step, "%u", step_of(argv[2]));
+        a[k++] = argv[0], a[k++] = (char *)"--leg", a[k++] = leg, a[k++] = moment, a[k++] = step;
+        for (int i = 2; i < argc; i++)
+            a[k++] = argv[i];
+        const pid_t pid = fork();
+        if (pid == 0) {
+            execv("/proc/self/exe", a);
+            _exit(BROKEN);
+        }
+        if (pid < 0 || waitpid(pid, &status, 0) < 0)
+            return 2;
+        status = WIFEXITED(status) ? WEXITSTATUS(status) : BROKEN;
+        free(a);
+    }
+    printf("saves=%u status=%d\n", n - 1, status);
+    return status;
+}
