@@ -35,7 +35,7 @@ static void reset_mac(struct e1000 *e)
     memset(e->reg, 0, sizeof(e->reg));
     memset(&e->wire, 0, sizeof(e->wire));
     memset(e->context, 0, sizeof(e->context));
-    e->cut = e->io_addr = 0;
+    e->cut = e->io_addr = e->swsm = 0;
     e->tx_waits = e->rx_some = false;
     e->next_interrupt = 0;
     e1000_delay_stop(&e->rx_delay);
@@ -55,7 +55,7 @@ static u32 read_register(struct e1000 *e, u32 at)
     u32 v;
 
     if (at >= REGISTERS_END)
-        return 0;
+        return at == SWSM ? e->swsm : 0;
     v = REG(at);
     switch (at) {
     case CTRL_DUP:
@@ -178,6 +178,9 @@ static void write_register(struct e1000 *e, u32 at, u32 value)
         return;
     case WUS:
         REG(WUS) &= ~value;
+        return;
+    case SWSM:
+        e->swsm = value & 3;
         return;
     default:
         write_plain(e, at, value);
@@ -383,7 +386,7 @@ static int loaded(void *obj, struct error *err)
                 REG(at) &= writable[i].mask;
     REG(RDT) &= 0xffff, REG(TDT) &= 0xffff, REG(RDTR) &= 0xffff, REG(TIDV) &= 0xffff;
     REG(ICR) &= CAUSES, REG(IMS) &= CAUSES;
-    e->io_addr &= MMIO_SIZE - 1;
+    e->io_addr &= MMIO_SIZE - 1, e->swsm &= 3;
     e->wire.nin = MIN(e->wire.nin, 32), e->wire.nout = MIN(e->wire.nout, 16);
     delay_loaded(&e->rx_delay);
     delay_loaded(&e->tx_delay);
@@ -405,6 +408,7 @@ static const struct state_field context_fields[] = {
 static const struct state_field fields[] = {
     STATE_ARRAY(struct e1000, reg, 1),
     STATE_FIELD(struct e1000, io_addr, 1),
+    STATE_FIELD(struct e1000, swsm, 2),
     STATE_ARRAY(struct e1000, phy, 1),
     STATE_ARRAY(struct e1000, eeprom, 1),
     STATE_FIELD(struct e1000, wire.in, 1),
@@ -420,7 +424,7 @@ static const struct state_field fields[] = {
     STATE_FIELD(struct e1000, next_left, 1),
     STATE_END,
 };
-static const struct state_desc state = { "e1000", 1, fields, saving, loaded };
+static const struct state_desc state = { "e1000", 2, fields, saving, loaded };
 
 struct pci_function *e1000_pci(struct e1000 *e)
 {

@@ -20,7 +20,7 @@ enum { /* offsets (13.3) */
     TOTL = 0x40c8, TOTH = 0x40cc, TPR = 0x40d0, TPT = 0x40d4, PTC64 = 0x40d8, MPTC = 0x40f0, BPTC = 0x40f4,
     TSCTC = 0x40f8, STATS_END = 0x4100, RXCSUM = 0x5000, MTA = 0x5200, MTA_END = 0x5400, RA = 0x5400, RA_END = 0x5480,
     VFTA = 0x5600, VFTA_END = 0x5800, WUC = 0x5800, WUFC = 0x5808, WUS = 0x5810, MANC = 0x5820, IPAV = 0x5838,
-    REGISTERS_END = 0x5840,
+    REGISTERS_END = 0x5840, SWSM = 0x5b50,
 };
 enum {
     CTRL_FD = 1 << 0, CTRL_SLU = 1 << 6, CTRL_SPEED_1000 = 2 << 8, CTRL_RST = 1 << 26, CTRL_VME = 1 << 30,
@@ -69,6 +69,7 @@ struct e1000 {
     bool tx_waits;         /* net_send said no */
 
     u32 reg[REGISTERS_END / 4];
+    u32 swsm; /* a semaphore of later chips: U-Boot takes it before it reads any chip's EEPROM */
     u32 io_addr;
     u16 phy[32], eeprom[64];
     struct { /* what the microwire EEPROM is in the middle of (5.3) */

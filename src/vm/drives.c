@@ -64,7 +64,7 @@ static struct block *open_disc(const char *file, bool raw, struct loop *loop, st
 int drives_open(struct drives **out, const struct devices_config *c, struct error *err)
 {
     const struct vm_config *vc = c->config;
-    bool any = vc->ncdroms > 0;
+    bool any = vc->ncdroms > 0 || !vc->kernel; /* firmware expects the PIIX3's IDE: U-Boot takes FFh there for a busy drive */
     struct drives *d;
 
     for (u32 i = 0; i < vc->ndisks; i++)
@@ -150,7 +150,7 @@ static int place(struct drives *d, struct machine *m, enum config_drive_bus bus,
 
 int drives_plug_discs(struct drives *d, struct machine *m, struct error *err)
 {
-    int rc = 0;
+    int rc = d && !d->c.config->kernel ? make_ide(d, m, err) : 0;
 
     for (u32 i = 0; d && i < d->c.config->ncdroms && !rc; i++) {
         struct ata_drive_config c = { .cdrom = true, .block = d->disc[i], .memory = machine_memory(m), .loop = d->c.loop };

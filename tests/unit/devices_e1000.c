@@ -172,7 +172,10 @@ TEST(microwire)
     set(EECD, 0x40), set(EECD, 0x42);
     CHECK_EQ(get(EECD) & 8, 8);
     CHECK_EQ(wire_read(20) >> 16, 0xbeef);
+    set(SWSM, 2); /* U-Boot reads nothing before it has this */
+    CHECK_EQ(get(SWSM), 2);
     e1000_reset(e); /* of the machine: as it came */
+    CHECK_EQ(get(SWSM), 0);
     CHECK_EQ(wire_read(20) >> 16, 0);
     end();
 }
