@@ -11,7 +11,8 @@
 
 const char guest_name[] = "every_device";
 
-enum { POOL = 16 << 20, POOL_SIZE = 1 << 20, KEEP = 46 << 20, MAGIC = 0x6b656570, MAX_RESETS = 200 };
+/* What runs past the end of the pool does not meet the guest. */
+enum { POOL = 60 << 20, POOL_SIZE = 1 << 20, KEEP = 46 << 20, MAGIC = 0x6b656570, MAX_RESETS = 200 };
 
 /* Outlives a reset. */
 static volatile struct { u32 magic, resets; u64 state, left, check; } *const keep = (void *)KEEP;
@@ -786,6 +787,13 @@ static void start_second(void)
     w32(0xfee00300, 0xc4608);
 }
 
+static void remember(void)
+{
+    keep->state = state;
+    keep->check = state ^ keep->left ^ MAGIC;
+    keep->magic = MAGIC;
+}
+
 int main(void)
 {
     const int again = keep->magic == MAGIC && keep->check == (keep->state ^ keep->left ^ MAGIC);
@@ -796,10 +804,10 @@ int main(void)
         keep->left = number("rounds", 100000);
         keep->resets = 0;
     }
+    remember();
     on_interrupt = on_any;
     pool = POOL;
     pool_size = POOL_SIZE;
-    mercy = 5000;
     big = map_big();
     find_functions();
     find_virtio();
@@ -809,13 +817,12 @@ int main(void)
         for (u64 at = POOL; at < POOL + POOL_SIZE; at += 8)
             w64(at, rnd() >> (at & 63));
     }
+    mercy = 5000;
     start_second();
     __builtin_setjmp(loop);
     while (keep->left && keep->resets < MAX_RESETS) {
         keep->left--;
-        keep->state = state;
-        keep->check = state ^ keep->left ^ MAGIC;
-        keep->magic = MAGIC;
+        remember();
         if (rnd_below(3))
             hammer(big);
         else
