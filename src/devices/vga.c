@@ -82,7 +82,7 @@ static u8 dac_bits(const struct vga *v)
 
 static u8 dac_read(struct vga *v)
 {
-    u8 value = v->r.dac[v->dac_index * 3 + v->dac_component];
+    u8 value = v->r.dac[v->dac_index * 3 + v->dac_component] & dac_bits(v);
 
     if (++v->dac_component == 3) {
         v->dac_component = 0;
@@ -165,8 +165,8 @@ u8 vga_port_read(struct vga *v, u32 port)
         return v->r.pel_mask;
     case PORT_DAC_STATE:
         return v->dac_state;
-    case PORT_DAC_INDEX:
-        return v->dac_index;
+    case PORT_DAC_INDEX: /* a colour to be read is fetched ahead (Inmos G171) */
+        return (u8)(v->dac_index + (v->dac_state == DAC_READ));
     case PORT_DAC_DATA:
         return dac_read(v);
     case PORT_FEATURE_READ:

@@ -16,7 +16,10 @@ enum { CURSOR_NS = 114000000, BLINK_NS = 2 * CURSOR_NS };
 
 /* ---- a frame's registers ---- */
 
-static u32 eight_bits(u8 component) { return component << 2 | component >> 4; }
+static u32 eight_bits(u8 component) /* of 6; there may be more, from when the DAC had 8 */
+{
+    return (component & 0x3fu) << 2 | (component & 0x3fu) >> 4;
+}
 
 void vga_view_take(struct vga *v, struct vga_view *w)
 {

@@ -35,7 +35,7 @@ void vga_text_line(const struct vga_view *w, u32 *out, u32 ma, u32 rs, u32 count
         u32 planes = cell_at(w, ma + i, rs), ch = planes & 0xff, attribute = planes >> 8 & 0xff;
         u32 dots = w->vram[(fonts[attribute >> 3 & 1] + ch * 32 + rs) * 4 + 2], back = attribute >> 4;
 
-        if ((control & CONTROL_MONO) && (attribute & 7) == 1 && rs == (r->crtc[CRTC_UNDERLINE] & 0x1fu))
+        if ((attribute & 0x77) == 1 && rs == (r->crtc[CRTC_UNDERLINE] & 0x1fu)) /* of colours, too, if they have such a line */
             dots = 0xff | 0x100; /* through the ninth dot, too */
         dots = (dots & 0xff) << 1 | dots >> 8;
         if ((control & CONTROL_LINE_GRAPHICS) && (ch & 0xe0) == 0xc0)

@@ -2,14 +2,15 @@
 /*
  * vga_vbe.c - the DISPI registers (Bochs VBE extensions), and the adapter as a PCI function (QEMU, docs/specs/standard-vga).
  *
- * Any width will do; a virtual width below the real one is raised to it.  Offsets beyond the end of video memory wrap.
+ * Any width will do; a virtual width below the real one is raised to it, one too wide for the height cut.  Offsets beyond the end of video memory wrap.
  */
 #include <string.h>
 
 #include "devices/vga_private.h"
 
 enum { BAR_VRAM = 0, BAR_MMIO = 2 };
-enum { MMIO_PORTS = 0x400, MMIO_PORTS_END = 0x420, MMIO_VBE = 0x500, MMIO_VBE_END = MMIO_VBE + 2 * VBE_DISPI_COUNT };
+enum { MMIO_PORTS = 0x400, MMIO_PORTS_END = 0x420, MMIO_VBE = 0x500, MMIO_VBE_END = MMIO_VBE + 2 * VBE_DISPI_COUNT,
+       MMIO_EXTENDED = 0x600, MMIO_EXTENDED_SIZE = 8 };
 
 static bool planar(const struct vga_registers *r) { return vbe_bpp(r) == 4; }
 
@@ -33,9 +34,13 @@ static void fix(struct vga *v)
     }
     d[VBE_DISPI_INDEX_XRES] = (u16)MIN(MAX(d[VBE_DISPI_INDEX_XRES], 1), DISPLAY_MAX_WIDTH);
     d[VBE_DISPI_INDEX_YRES] = (u16)MIN(MAX(d[VBE_DISPI_INDEX_YRES], 1), DISPLAY_MAX_HEIGHT);
+    /* All of the lines shown fit into video memory. */
+    u32 plane = planar(&v->r) ? v->vram_size / 4 : v->vram_size, line = plane / d[VBE_DISPI_INDEX_YRES];
+    u32 widest = planar(&v->r) ? line * 8 : line / ((vbe_bpp(&v->r) + 7) / 8);
+    d[VBE_DISPI_INDEX_VIRT_WIDTH] = (u16)MIN(d[VBE_DISPI_INDEX_VIRT_WIDTH], widest);
     d[VBE_DISPI_INDEX_VIRT_WIDTH] = MAX(d[VBE_DISPI_INDEX_VIRT_WIDTH], d[VBE_DISPI_INDEX_XRES]);
     pitch = vbe_pitch(&v->r);
-    d[VBE_DISPI_INDEX_VIRT_HEIGHT] = (u16)MIN((planar(&v->r) ? v->vram_size / 4 : v->vram_size) / pitch, 0xffff);
+    d[VBE_DISPI_INDEX_VIRT_HEIGHT] = (u16)MIN(plane / pitch, 0xffff);
 }
 
 static void enable(struct vga *v, u16 value)
@@ -157,6 +162,10 @@ static u64 mmio_read(void *dev, u64 offset, unsigned size)
             value |= (u64)vga_port_read(v, (u32)(offset - MMIO_PORTS) + 0x3c0 + i) << i * 8;
     } else if (offset >= MMIO_VBE && offset + size <= MMIO_VBE_END) {
         value = (u64)vbe_read(v, (u32)(offset - MMIO_VBE) / 2) >> (offset & 1) * 8;
+    } else if (offset >= MMIO_EXTENDED && offset + size <= MMIO_EXTENDED + MMIO_EXTENDED_SIZE) {
+        static const u8 extended[MMIO_EXTENDED_SIZE] = { MMIO_EXTENDED_SIZE, 0, 0, 0, 0x1e, 0x1e, 0x1e, 0x1e }; /* little-endian, for good */
+        value = 0;
+        memcpy(&value, extended + (offset - MMIO_EXTENDED), size);
     }
     pthread_mutex_unlock(&v->lock);
     return value;

@@ -27,6 +27,7 @@ static void double_scan(void);                   /* half the lines, each twice *
 static void blinking(u32 on);
 static void line_graphics(u32 on);
 static void eight_dots(void);
+static void underline(u32 line);
 static void rom_font(u32 height);
 static void own_font(u32 block);                 /* 8x16, by glyph() */
 static void font_blocks(u32 b, u32 a);           /* for attributes with bit 3 clear, and set */
@@ -75,7 +76,7 @@ static void text(void)
     mode(3), characters(COLOR_TEXT, 2200), show("mode-3", 2);
     blinking(0), show("16-backgrounds", 1);
     line_graphics(0), show("no-line-graphics", 1);
-    line_graphics(1);
+    line_graphics(1), underline(9), show("underline", 1);
     cursor(3, 10, 85, 0), show("cursor", 2);
     cursor(0, 31, 170, 2), show("cursor-skewed", 2);
     cursor(10, 3, 85, 0), show("cursor-upside-down", 1);

@@ -20,7 +20,7 @@ static struct {
     enum kind kind;
     u32 width, height; /* in pixels of the mode; text: of its cells */
     u32 wide, high;    /* how often each is shown */
-    u32 cell_width, cell_height, mono, window;
+    u32 cell_width, cell_height, underline, window;
     u32 blink, line_graphics, first, last, cursor, fonts[2];
     u32 start, row, line_pan, byte_pan, pan, split, below_unpanned;
     u32 palette[16], planes_shown, color_select, p54, dac_mask, dac_8bit;
@@ -95,7 +95,7 @@ static void mode(u16 number)
     memset(memory, 0, sizeof memory);
     m.cell_width = m.cell_height = 1;
     m.map_mask = 15, m.memory_mode = 4, m.gc[GC_BIT_MASK] = 0xff, m.gc[GC_DONT_CARE] = 15;
-    m.split = ~0u, m.planes_shown = 15, m.dac_mask = 0xff, m.first = 32;
+    m.split = m.underline = ~0u, m.planes_shown = 15, m.dac_mask = 0xff, m.first = 32;
     colors_64();
     for (u32 i = 0; i < 16; i++)
         m.palette[i] = i == 6 ? 0x14 : i < 8 ? i : i + 0x30;
@@ -120,9 +120,9 @@ static void mode(u16 number)
         vga_mode(CGA_2, 640, 200, 0);
         m.palette[1] = 0x17;
         break;
-    case 7: /* normal is two thirds, bright all; underlined where the foreground is 1 */
+    case 7: /* normal is two thirds, bright all; foreground 1 on background 0 is underlined */
         colors_mono();
-        m.mono = 1, m.window = MONO_TEXT;
+        m.underline = 13, m.window = MONO_TEXT;
         for (u32 i = 0; i < 16; i++)
             m.palette[i] = (i & 7 ? 8 : 0) + (i & 8 ? 16 : 0);
         break;
@@ -135,7 +135,7 @@ static void mode(u16 number)
     case 0x0f: /* planes 0 and 2: black, normal, blinking (the second phase: bright or black), bright */
         vga_mode(PLANAR, 640, 350, 80);
         colors_mono();
-        m.blink = m.mono = 1, m.planes_shown = 5;
+        m.blink = 1, m.planes_shown = 5;
         memset(m.palette, 0, sizeof m.palette);
         m.palette[1] = m.palette[9] = 8, m.palette[4] = m.palette[5] = m.palette[13] = 0x18;
         break;
@@ -179,6 +179,7 @@ static void double_scan(void) { m.height /= 2, m.high = 2; }
 static void blinking(u32 on) { m.blink = on; }
 static void line_graphics(u32 on) { m.line_graphics = on; }
 static void eight_dots(void) { m.width = m.width / 9 * 8, m.cell_width = 8; }
+static void underline(u32 line) { m.underline = line; }
 static void rom_font(u32 height) /* as many rows as fit into 400 lines */
 {
     m.cell_height = height;
@@ -315,7 +316,7 @@ static u32 text_dot(u32 counter, u32 scan, u32 x, int blink_dark, int cursor_dar
     const u8 *f = fonts[m.fonts[attribute >> 3 & 1]][character];
     int on = x < 8 ? f[scan] >> (7 - x) & 1 : character >= 0xc0 && character <= 0xdf && m.line_graphics && (f[scan] & 1);
 
-    if (m.mono && (attribute & 7) == 1 && scan == 13)
+    if ((attribute & 0x77) == 1 && scan == m.underline)
         on = 1;
     if (m.blink) {
         back &= 7;

@@ -167,7 +167,7 @@ static void mode(u16 number)
         if (number == 7 || number == 15)
             mono_attributes((u8)number);
         if (number == 7)
-            crtc(0x14, 0x1f, 13); /* the underline where IBM's BIOS has it */
+            underline(13); /* where IBM's BIOS has it */
         crtc(0x0a, 0, 0x20);
         return;
     }
@@ -197,6 +197,7 @@ static void double_scan(void) { crtc(9, 0, 0x80); }
 
 static void blinking(u32 on) { bios(0x1003, on, 0, 0); }
 static void line_graphics(u32 on) { att_bit(0x10, 4, on); }
+static void underline(u32 line) { crtc(0x14, 0x1f, (u8)line); }
 static void eight_dots(void) { seq(1, 1), att(0x13, 0); }
 static void rom_font(u32 height)
 {

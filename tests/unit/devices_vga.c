@@ -270,7 +270,7 @@ static u32 model_dot(const struct rig *g, u32 x, u32 y, bool cursor_on, bool bli
         static const u16 font[8] = { 0, 0x4000, 0x8000, 0xc000, 0x2000, 0x6000, 0xa000, 0xe000 };
         u8 bits = g->plane[2][font[n] + ch * 32 + scan];
         bool on = dot < 8 ? bits >> (7 - dot) & 1 : (g->att[0x10] & 4) && ch >= 0xc0 && ch <= 0xdf && (bits & 1);
-        if ((g->att[0x10] & 2) && (attribute & 7) == 1 && scan == (g->crtc[0x14] & 31u))
+        if ((attribute & 0x77) == 1 && scan == (g->crtc[0x14] & 31u))
             on = true;
         if ((g->att[0x10] & 8) && (attribute & 0x80) && !blink_on)
             on = false;
@@ -542,7 +542,9 @@ TEST(vbe_window)
     CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_X_OFFSET), 77);
     b->ops->write(b->dev, 0x40e, 2, 0x0508); /* 3CEh, 3CFh: bit mask 5 */
     CHECK_EQ(inport(g, 0x3cf), 5);
-    CHECK_EQ(b->ops->read(b->dev, 0x600, 2) & 0xffff, 0xffff);
+    CHECK_EQ(b->ops->read(b->dev, 0x600, 2), 8); /* QEMU's: how many bytes, and the byte order */
+    CHECK_EQ(b->ops->read(b->dev, 0x604, 2), 0x1e1e);
+    CHECK_EQ(b->ops->read(b->dev, 0x608, 2) & 0xffff, 0xffff);
     rig_free(g);
 }
 
@@ -643,6 +645,7 @@ TEST(flip_flops)
     CHECK_EQ(inport(g, 0x3c8), 0);
     port(g, 0x3c7, 254);
     CHECK_EQ(inport(g, 0x3c7), 3);
+    CHECK_EQ(inport(g, 0x3c8), 255); /* the next one */
     for (u8 i = 0; i < 9; i++) {
         CHECK_EQ(inport(g, 0x3c9), i < 6 ? i : 0);
         move_to_another(g);
@@ -652,6 +655,9 @@ TEST(flip_flops)
     port(g, 0x3c9, 0xff), port(g, 0x3c9, 0x80), port(g, 0x3c9, 0x7f);
     port(g, 0x3c7, 7);
     CHECK_EQ(inport(g, 0x3c9), 0xff);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, 0); /* of which 6 bits are left */
+    port(g, 0x3c7, 7);
+    CHECK_EQ(inport(g, 0x3c9), 0x3f);
 
     port(g, 0x3d4, 0x11), port(g, 0x3d5, 0x80); /* protects 0 to 7, but for line compare's bit */
     port(g, 0x3d4, 0), port(g, 0x3d5, 0x55);
@@ -674,6 +680,49 @@ TEST(flip_flops)
     CHECK_EQ(vga_window_ops.read(&g->v, 1, 1), 0xff);
     port(g, 0x3c3, 1);
     CHECK_EQ(inport(g, 0x3cc), 0x67);
+    rig_free(g);
+}
+
+/* What the DAC holds of 8 bits a colour shows as 6 once it has no more. */
+TEST(dac_bits)
+{
+    struct rig *g = rig_new();
+
+    set_mode(g, &vga_mode[11]);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_8BIT_DAC);
+    port(g, 0x3c8, 0);
+    port(g, 0x3c9, 0xff), port(g, 0x3c9, 0x80), port(g, 0x3c9, 0x7f);
+    display_refresh(g->d);
+    CHECK_EQ(display_pixels(g->d)[0] & 0xffffff, 0xff807f);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, 0);
+    display_refresh(g->d);
+    CHECK_EQ(display_pixels(g->d)[0] & 0xffffff, 0xff00ff);
+    rig_free(g);
+}
+
+/* A virtual line may be as long as video memory has room for the lines shown. */
+TEST(vbe_limits)
+{
+    struct rig *g = rig_new();
+
+    vbe(g, VBE_DISPI_INDEX_XRES, 1024), vbe(g, VBE_DISPI_INDEX_YRES, 768), vbe(g, VBE_DISPI_INDEX_BPP, 32);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_ENABLED);
+    vbe(g, VBE_DISPI_INDEX_VIRT_WIDTH, 1100);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_WIDTH), 1100);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_HEIGHT), VGA_VRAM_SIZE / 4400);
+    vbe(g, VBE_DISPI_INDEX_VIRT_WIDTH, 0xffff);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_WIDTH), VGA_VRAM_SIZE / 768 / 4);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_HEIGHT), 768);
+    vbe(g, VBE_DISPI_INDEX_VIRT_WIDTH, 5);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_WIDTH), 1024);
+    vbe(g, VBE_DISPI_INDEX_XRES, 0xffff), vbe(g, VBE_DISPI_INDEX_YRES, 0xffff);
+    vbe(g, VBE_DISPI_INDEX_X_OFFSET, 0xffff), vbe(g, VBE_DISPI_INDEX_Y_OFFSET, 0xffff);
+    display_refresh(g->d);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_XRES), DISPLAY_MAX_WIDTH);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_YRES), DISPLAY_MAX_HEIGHT);
+    vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_GETCAPS);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_BPP), 32);
+    CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIDEO_MEMORY_64K), VGA_VRAM_SIZE >> 16);
     rig_free(g);
 }
 
