@@ -27,6 +27,8 @@ struct typer {
     struct timer timer;
     struct job *jobs; /* the first is being typed */
     u64 last;         /* when a key went out */
+    bool taken;       /* it has been seen that the guest took it */
+    u64 pace;         /* how long it takes for that, of late, ns */
 };
 
 static void job_free(struct job *j)
@@ -71,10 +73,19 @@ static void fire(struct timer *timer)
         }
         input_release(t->in);
         finish(t, -ETIMEDOUT);
+        t->taken = true;
+    } else if (!t->taken) {
+        t->taken = true;
+        t->pace = MAX(now - t->last, t->pace - t->pace / 8);
+        timer_arm(&t->timer, MAX(now, t->last + MIN(MAX(TYPER_SLOWNESS * t->pace, TYPER_GAP_NS), TYPER_MAX_GAP_NS)));
+        return;
     } else if (j->at < j->n) {
         input_key(t->in, j->stroke[j->at].key, j->stroke[j->at].down);
         j->at++;
         t->last = now;
+        t->taken = false;
+        timer_arm(&t->timer, now + LOOK_AGAIN_NS);
+        return;
     } else {
         finish(t, 0);
     }
@@ -95,6 +106,7 @@ static int start(struct typer *t, bool ok, struct job *j, typer_done *done, void
     j->ctx = ctx;
     if (!t->jobs) {
         t->last = clock_ns();
+        t->taken = true;
         timer_arm(&t->timer, t->last);
     }
     while (*p)

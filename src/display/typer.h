@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * typer.h - types text and key chords as fast as the guest takes them: the next key comes when the keyboard's queue is
- * empty, and not before TYPER_GAP_NS, which keeps the fifteen keys that a BIOS stores from running over.  Loop thread.
+ * empty, and not before TYPER_GAP_NS, which keeps the fifteen keys that a BIOS stores from running over.  A guest that is
+ * slow to take them (the host has more to do) is given TYPER_SLOWNESS times that, since who reads them is as slow.  Loop
+ * thread.
  */
 #ifndef LODGE_DISPLAY_TYPER_H
 #define LODGE_DISPLAY_TYPER_H
@@ -11,8 +13,9 @@
 #include "display/input.h"
 
 #define TYPER_GAP_NS 10000000ull       /* between a press and a release, a release and a press */
+#define TYPER_MAX_GAP_NS 250000000ull
 #define TYPER_PATIENCE_NS 10000000000ull /* a guest that takes no key for so long will not */
-enum { TYPER_MAX = 16384 };            /* bytes of a text, keys of a list of chords */
+enum { TYPER_SLOWNESS = 4, TYPER_MAX = 16384 }; /* bytes of a text, keys of a list of chords */
 
 struct typer;
 struct typer *typer_new(struct loop *loop, struct input *in); /* NULL: out of memory */

@@ -36,9 +36,24 @@ static void key(u16 code, bool down)
         to_machine(&(struct vnc_message){ .type = VNC_KEY, .x = code, .y = down });
 }
 
+/* A character can change while its key is down: a German shift+7 goes down as / and comes up as 7 if shift was let go
+   first. What comes up and is not down is then the key that went down last. */
 static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
-    key(keys_keysym(keysym), down);
+    static bool held[INPUT_KEYS];
+    static u16 last;
+    u16 code = keys_keysym(keysym);
+
+    if (!down && (!code || !held[code]) && keysym < 0x1000000 && (keysym < 0xfd00 || keysym > 0xffff))
+        code = last;
+    if (!code)
+        return;
+    if (down && keysym < 0xfd00) /* a character, no shift or function key */
+        last = code;
+    else if (!down && code == last)
+        last = 0;
+    held[code] = down;
+    key(code, down);
 }
 
 static void on_pointer(int mask, int x, int y, rfbClientPtr cl)

@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <sys/socket.h>
 
 #include "base/unix_socket.h"
 #include "vm/api_internal.h"
@@ -26,6 +27,10 @@ struct api {
     struct loop_fd watch;
     struct timer timer;
     bool closing;
+    struct api_connection {
+        int fd;    /* -1: none */
+        u64 since; /* when its request or its answer began; 0: the guest is waited for */
+    } connection[API_MAX_CONNECTIONS];
 };
 
 static unsigned connections(struct api *a)
@@ -33,11 +38,46 @@ static unsigned connections(struct api *a)
     return MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
 }
 
+/* MHD drops who is silent, and not who sends or takes a byte now and then: they would have all the places. Whatever they
+   do is what wakes us. */
+static void drop_slow(struct api *a)
+{
+    const u64 now = clock_ns();
+    for (u32 i = 0; i < API_MAX_CONNECTIONS; i++) {
+        struct api_connection *c = &a->connection[i];
+        if (c->fd >= 0 && c->since && now - c->since > API_REQUEST_S * 1000000000ull)
+            shutdown(c->fd, SHUT_RDWR);
+    }
+}
+
+static void on_connection(void *cls, struct MHD_Connection *connection, void **ctx, enum MHD_ConnectionNotificationCode why)
+{
+    struct api *a = cls;
+    struct api_connection *c = *ctx;
+
+    if (why == MHD_CONNECTION_NOTIFY_CLOSED && c)
+        c->fd = -1;
+    for (u32 i = 0; why == MHD_CONNECTION_NOTIFY_STARTED && !*ctx && i < API_MAX_CONNECTIONS; i++)
+        if (a->connection[i].fd < 0) {
+            const int fd = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+            a->connection[i] = (struct api_connection){ fd, clock_ns() };
+            *ctx = &a->connection[i];
+        }
+}
+
+static void set_since(struct MHD_Connection *connection, u64 since)
+{
+    struct api_connection *c = MHD_get_connection_info(connection, MHD_CONNECTION_INFO_SOCKET_CONTEXT)->socket_context;
+    if (c)
+        c->since = since;
+}
+
 static void run(struct api *a)
 {
     MHD_UNSIGNED_LONG_LONG ms;
     unsigned before;
 
+    drop_slow(a);
     do { /* full, it looks for who knocks only as it begins: once more if there is room now */
         before = connections(a);
         MHD_run(a->daemon);
@@ -150,6 +190,7 @@ static enum MHD_Result send_answer(struct api_call *c)
     struct MHD_Response *r = MHD_create_response_from_buffer(c->out_size, c->out, MHD_RESPMEM_MUST_FREE);
     if (!r)
         return MHD_NO;
+    set_since(c->connection, clock_ns());
     c->out = NULL;
     if (c->type)
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, c->type);
@@ -195,6 +236,7 @@ static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, 
         api_handle(c, url, method);
         if (!c->answered) {
             c->suspended = true;
+            set_since(connection, 0);
             MHD_suspend_connection(connection);
             return MHD_YES;
         }
@@ -207,6 +249,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ct
     struct api_call *c = *ctx;
     if (!c)
         return;
+    set_since(connection, clock_ns()); /* the next request, on the same connection */
     json_decref(c->in);
     free(c->body);
     free(c->out);
@@ -225,6 +268,8 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
         return NULL;
     a->vm = v;
     a->watch.fd = -1;
+    for (u32 i = 0; i < API_MAX_CONNECTIONS; i++)
+        a->connection[i].fd = -1;
     if (v->input && !(a->typer = typer_new(v->loop, v->input)))
         r = error_set(err, ENOMEM, "out of memory");
     timer_init(&a->timer, v->loop, on_timer);
@@ -237,7 +282,8 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
                                      MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_MAX_CONNECTIONS,
                                      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_TIMEOUT_S,
                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
-                                     MHD_OPTION_NOTIFY_COMPLETED, on_completed, a, MHD_OPTION_END);
+                                     MHD_OPTION_NOTIFY_COMPLETED, on_completed, a,
+                                     MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
         const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
         if (!info)
             r = error_set(err, EIO, "--api-socket %s: the HTTP server does not start", path);

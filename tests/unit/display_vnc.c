@@ -400,6 +400,11 @@ TEST(picture_and_keys)
     key(&c, 0xff0d, false);
     key(&c, 0x12345, true); /* none */
     CHECK(heard_is("+30 -30 +28 -28 "));
+    key(&c, 0xffe1, true); /* a German keyboard, shift let go first */
+    key(&c, '/', true);
+    key(&c, 0xffe1, false);
+    key(&c, '7', false);
+    CHECK(heard_is("+42 +53 -42 -53 "));
     const u8 extended[12] = { 255, 0, 0, 1, 0, 0, 0, 'y', 0, 0, 0, 0x2c }; /* y where z is */
     CHECK(put(&c, extended, 12));
     CHECK(heard_is("+44 "));
