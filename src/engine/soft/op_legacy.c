@@ -129,7 +129,9 @@ static void op_enter(struct soft_vcpu *v, const struct insn *i)
     SYNC(v, i);
     u64 depth = n;
     stack_poke(v, depth, n, v->gpr[RBP]);
-    const u64 frame = v->gpr[RSP] - n;
+    u64 frame = v->gpr[RSP] - n;
+    if (mask == 0xffff) /* ESP after the push: its upper half stays */
+        frame = (v->gpr[RSP] & ~mask) | (frame & mask);
     for (unsigned k = 1; k < level; k++) {
         /* The word at RBP - k*n, by way of the distance from RSP. */
         u64 x = stack_peek(v, v->gpr[RBP] - k * n - v->gpr[RSP], n);
@@ -138,15 +140,12 @@ static void op_enter(struct soft_vcpu *v, const struct insn *i)
     }
     if (level) {
         depth += n;
-        stack_poke(v, depth, n, frame & mask);
+        stack_poke(v, depth, n, frame);
     }
     const u64 sp = (v->gpr[RSP] - depth - (i->imm & 0xffff)) & mask;
     /* The new top must be writable: a fault here leaves RSP and RBP as they were. */
     soft_probe(v, NULL, soft_linear(v, NULL, soft_seg(v, SS), sp, n, ACCESS_WRITE), n, ACCESS_WRITE);
-    u64 rbp = frame;
-    if (mask == 0xffff && n > 2)
-        rbp = (v->gpr[RSP] & ~0xffffull) | (frame & 0xffff);
-    reg_write(v, REG_OFF(RBP), n, rbp);
+    reg_write(v, REG_OFF(RBP), n, frame);
     sp_set(v, sp);
     NEXT(v, i);
 }

@@ -54,8 +54,8 @@ static void load_image(struct soft_vcpu *v, u64 base, bool tss32, struct task_im
     n->cr3 = (u32)v->s.cr3;
     n->eip = (u32)soft_sys_load(v, base + T16_IP, 2);
     n->eflags = (u32)soft_sys_load(v, base + T16_FLAGS, 2);
-    for (unsigned r = 0; r < 8; r++)
-        n->gpr[r] = (u32)soft_sys_load(v, base + T16_AX + 2 * r, 2);
+    for (unsigned r = 0; r < 8; r++) /* the upper halves stay */
+        n->gpr[r] = ((u32)v->gpr[r] & 0xffff0000) | (u32)soft_sys_load(v, base + T16_AX + 2 * r, 2);
     for (unsigned s = 0; s < 4; s++)
         n->seg[s] = (u16)soft_sys_load(v, base + T16_ES + 2 * s, 2);
     n->seg[FS] = n->seg[GS] = 0;
