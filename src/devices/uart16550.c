@@ -46,7 +46,7 @@ static u8 iir(const struct uart *u)
 
 static void update_irq(struct uart *u)
 {
-    bool level = iir(u) != IIR_NONE && (u->mcr & MCR_OUT2);
+    const bool level = iir(u) != IIR_NONE;
 
     if (level != u->irq_level) {
         u->irq_level = level;
@@ -385,7 +385,7 @@ static int loaded(void *obj, struct error *err)
     u->mcr &= 0x1f;
     u->lsr &= LSR_ERRORS;
     u->refused = false;
-    u->irq_level = iir(u) != IIR_NONE && (u->mcr & MCR_OUT2);
+    u->irq_level = iir(u) != IIR_NONE;
     if (u->irq_level) /* low it is until somebody says otherwise, and another port may have */
         irq_set(&u->irq, true);
     pthread_mutex_unlock(&u->lock);

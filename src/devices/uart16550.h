@@ -7,7 +7,7 @@
  * text costs one call, not one a byte.  While it is full the vCPU waits, so that nothing is lost however slow the reader
  * is; but a pause of the machine lets it go (loop_wait), its byte finds room in a reserve.
  *
- * As on a PC, the interrupt reaches its line only while MCR.OUT2 is set.
+ * MCR.OUT2, the gate of the interrupt on the first PCs' cards, gates nothing: not all systems open it (xv6 does not).
  *
  * Locks itself: map its range (8 ports) with no lock.  tx() and can_receive() are
  * called with no lock of the device held, tx() never by two threads at once.

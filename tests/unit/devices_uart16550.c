@@ -195,7 +195,7 @@ TEST(interrupts_by_priority)
     uart_destroy(&u);
 }
 
-TEST(out2_gates_the_line)
+TEST(out2_gates_nothing)
 {
     struct uart u;
 
@@ -203,8 +203,6 @@ TEST(out2_gates_the_line)
     out(&u, 1, 0x01);
     uart_receive(&u, (const u8 *)"x", 1);
     CHECK_EQ(in(&u, 2), 0x04);
-    CHECK(!irq);
-    out(&u, 4, 0x08);
     CHECK(irq);
     CHECK_EQ(in(&u, 0), 'x');
     CHECK(!irq);

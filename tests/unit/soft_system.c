@@ -142,6 +142,8 @@ struct row {
     X(aam_zero, PM0, 32, 0, 0, ".byte 0xd4, 0") \
     X(pusha_popa, PM0, 32, OK, 0x42, "mov $0x42, %eax; pusha; xor %eax, %eax; popa") \
     X(enter2, PM0, 32, OK, 0x9000, "mov $0x9000, %ebp; movl $0x5555, 0x8ffc; enter $8, $2; cmpl $0x5555, 12(%esp); jne 1f; mov (%ebp), %eax; 1:") \
+    X(enter_ss16, PM0, 32, OK, 0x18ffc, "movl $0xffff, 0x1000+" S(GNULL) "; movl $0x008f9200, 0x1004+" S(GNULL) "; mov $" S(GNULL) ", %eax;" \
+                                        "mov %ax, %ss; mov $0x19000, %esp; enter $8, $1; mov 0x8ff8, %eax") \
     X(arpl, PM0, 32, OK, 0x12, "mov $0x10, %eax; mov $2, %ebx; arpl %bx, %ax") \
     X(lar_gate, PM0, 32, OK, 0xec00, "mov $" S(G3) ", %ebx; lar %ebx, %eax") \
     X(lar_hidden, PM3, 32, OK, 1, "mov $1, %eax; mov $" S(D0) ", %ebx; lar %ebx, %eax") \
@@ -165,6 +167,10 @@ struct row {
     X(mov_cs, PM0, 32, 6, 0, ".byte 0x8e, 0xc8") \
     X(task_jmp, PM0, 32, OK, 0x77, "ljmp $" S(TSSA) ", $0") \
     X(task_call, PM0, 32, OK, 0x1177, "lcall $" S(TG) ", $0; add $0x1100, %ebx; mov %ebx, %eax") \
+    X(task_16bit, PM0, 32, OK, 0xabcd1234, "movb $0x81, 0x1005+" S(TSSA) "; movw $0x8200, 0x680e; movw $2, 0x6810; movw $0xd000, 0x681a;" \
+                                           "movw $0x1234, 0x681e; movw $" S(D0) ", 0x6822; movw $" S(C0) ", 0x6824; movw $" S(D0) ", 0x6826;" \
+                                           "movw $" S(D0) ", 0x6828; movl $0xf4e6f089, 0x8200; movw $0xfeeb, 0x8204;" \
+                                           "mov $0xabcd5678, %esi; ljmp $" S(TSSA) ", $0") \
     X(task_busy, PM0, 32, 13, TSSB, "ljmp $" S(TSSB) ", $0") \
     X(task_absent, PM0, 32, 11, TSSNP, "ljmp $" S(TSSNP) ", $0") \
     X(task_user, PM3, 32, 13, TSSA, "ljmp $" S(TSSA) ", $0") \
