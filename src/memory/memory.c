@@ -36,13 +36,14 @@ struct memory *memory_new(struct error *err)
         error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
+    m->most = host_ram();
     m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
     if (m->fd < 0) {
         error_set(err, errno, "cannot create guest memory (memfd_create): %s", strerror(errno));
         free(m);
         return NULL;
     }
-    m->dirty = mmap(NULL, bitmap_bytes(host_ram()), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+    m->dirty = mmap(NULL, bitmap_bytes(m->most), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
                     -1, 0);
     if (m->dirty == MAP_FAILED) {
         error_set(err, ENOMEM, "cannot map the dirty log of guest memory");
@@ -60,7 +61,7 @@ void memory_free(struct memory *m)
         return;
     for (u32 i = 0; i < m->npieces; i++)
         munmap(m->piece[i].host, m->piece[i].size);
-    munmap(m->dirty, bitmap_bytes(host_ram()));
+    munmap(m->dirty, bitmap_bytes(m->most));
     pthread_mutex_destroy(&m->change);
     close(m->fd);
     free(m);
@@ -74,10 +75,10 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
     if (!size || m->npieces == MEMORY_MAX_PIECES)
         return error_set(err, ENOSPC, "guest memory %s: empty, or more than %d pieces", name, MEMORY_MAX_PIECES);
     size = align_up(MIN(size, UINT64_MAX - GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
-    if (add_overflows(place, size, &end) || end > host_ram())
+    if (add_overflows(place, size, &end) || end > m->most)
         return error_set(err, ENOMEM,
                          "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
-                         (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(host_ram() >> 20));
+                         (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(m->most >> 20));
     if (ftruncate(m->fd, (off_t)end) < 0)
         return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(end >> 20),
                          strerror(errno));

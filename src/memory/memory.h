@@ -55,6 +55,7 @@ struct memory {
     struct memory_piece piece[MEMORY_MAX_PIECES];
     int fd;      /* the memfd */
     u64 fd_size; /* places are below it */
+    u64 most;    /* bytes: what the host had when this was made, and the most that there can be */
     u64 top;     /* first address above all that was ever mapped */
     u64 *dirty;  /* a bit a page, by place; atomic */
     pthread_mutex_t change;
