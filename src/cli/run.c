@@ -230,7 +230,8 @@ static int set_image(void *to, const char *value, struct error *err)
     if (o->image)
         return error_set(err, EINVAL, "\"%s\": only one image can be run, and it is %s", value, o->image);
     if (!image_name_valid(value))
-        return error_set(err, EINVAL, "\"%s\" is no image's name; \"lodge image ls\" lists them, options begin with --", value);
+        return error_set(err, EINVAL, "\"%s\" is no image's name; \"lodge image ls\" lists them, %s", value,
+                         access(value, F_OK) ? "options begin with --" : "a file is a --disk, a --cdrom or a --kernel");
     o->image = value;
     return 0;
 }
