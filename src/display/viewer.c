@@ -42,13 +42,14 @@ static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
     static bool held[INPUT_KEYS];
     static u16 last;
+    const bool character = keysym < 0xfd00 || keysym > 0xffff; /* no shift, function or dead key */
     u16 code = keys_keysym(keysym);
 
-    if (!down && (!code || !held[code]) && keysym < 0x1000000 && (keysym < 0xfd00 || keysym > 0xffff))
+    if (!down && character && (!code || !held[code]))
         code = last;
     if (!code)
         return;
-    if (down && keysym < 0xfd00) /* a character, no shift or function key */
+    if (down && character)
         last = code;
     else if (!down && code == last)
         last = 0;
