@@ -96,7 +96,7 @@ int options_parse(const struct option_def *table, int argc, char **argv, void *t
             return error_set(err, EINVAL, "\"%s\" is not an option; options begin with --", given);
         if (given[1] != '-')
             return unknown(table, given, err);
-        while (o->name && (strlen(o->name) != len - 2 || strncmp(o->name, given + 2, len - 2)))
+        while (o->name && (!*o->name || strlen(o->name) != len - 2 || strncmp(o->name, given + 2, len - 2)))
             o++;
         if (!o->name)
             return unknown(table, given, err);

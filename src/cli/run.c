@@ -102,6 +102,7 @@ static int set_code_cache(void *to, const char *value, struct error *err)
     u64 bytes;
     char size[32];
     const char *comma = strchrnul(value, ',');
+    const bool after = !strncmp(comma, ",after=", 7);
 
     snprintf(size, sizeof size, "%.*s", (int)(comma - value), value);
     if (parse_size(size, &bytes) || (bytes && bytes < CONFIG_MIN_CODE_CACHE) || bytes > CONFIG_MAX_CODE_CACHE)
@@ -109,8 +110,8 @@ static int set_code_cache(void *to, const char *value, struct error *err)
     o->config.code_cache = bytes;
     if (*comma) {
         char *end;
-        const unsigned long n = strtoul(comma + 7, &end, 10);
-        if (strncmp(comma, ",after=", 7) || !isdigit((unsigned char)comma[7]) || *end || n > 1000)
+        const unsigned long n = after ? strtoul(comma + 7, &end, 10) : 0;
+        if (!after || !isdigit((unsigned char)comma[7]) || *end || n > 1000)
             return error_set(err, EINVAL, "--code-cache %s: after=N wants a number from 0 to 1000", value);
         o->config.translate_after = (u32)n;
     }
@@ -548,6 +549,21 @@ static void hold_signals(sigset_t *before)
     sigprocmask(SIG_BLOCK, &set, before);
 }
 
+/* How many things the terminal is to be for. */
+static u32 terminal_users(const struct vm_config *c)
+{
+    u32 n = 0;
+
+    for (u32 i = 0; i < c->nserial; i++)
+        n += !strcmp(c->serial[i], "stdio");
+    for (u32 i = 0; i < c->nconsoles; i++)
+        n += !strcmp(c->console[i], "stdio");
+    for (u32 i = 0; i < c->ninputs; i++)
+        n += c->input[i].from && !strcmp(c->input[i].from, "stdio");
+    n += c->parallel && !strcmp(c->parallel, "stdio");
+    return n + (c->usb_from && !strcmp(c->usb_from, "stdio"));
+}
+
 static int run(int argc, char **argv, struct run_options *o)
 {
     struct error err = { "" };
@@ -567,6 +583,9 @@ static int run(int argc, char **argv, struct run_options *o)
                                "see \"lodge help run\"");
         o->config.firmware = "bios";
     }
+    if (terminal_users(&o->config) > 1)
+        return usage_error("only one can have the terminal (stdio), and the first serial port has it unless --serial says "
+                           "otherwise, as --serial null does");
     if (o->config.firmware && o->config.kernel)
         return usage_error("--kernel boots without firmware; --firmware %s boots from a disk", o->config.firmware);
     if (o->config.firmware && o->config.micro)
