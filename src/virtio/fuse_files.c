@@ -74,22 +74,6 @@ int fuse_op_release(struct op *o)
     return in ? fuse_handle_close(o->s, in->fh) : -EINVAL;
 }
 
-/* The guest's buffers from `skip` bytes into the out (in) pieces, at most len. */
-static u32 pieces(const struct virtio_chain *c, bool in, u64 skip, u64 len, struct iovec *iov, u32 max)
-{
-    const u32 first = in ? c->nout : 0, end = in ? c->nout + c->nin : c->nout;
-    u32 n = 0;
-    for (u32 i = first; i < end && len && n < max; i++) {
-        const u64 cut = MIN(skip, c->iov[i].iov_len), take = MIN(c->iov[i].iov_len - cut, len);
-        skip -= cut;
-        if (!take)
-            continue;
-        iov[n++] = (struct iovec){ (u8 *)c->iov[i].iov_base + cut, take };
-        len -= take;
-    }
-    return n;
-}
-
 int fuse_op_read(struct op *o)
 {
     const struct fuse_read_in *in = fuse_args(o, sizeof *in);
@@ -99,8 +83,8 @@ int fuse_op_read(struct op *o)
     const int fd = fuse_handle_fd(o->s, in->fh);
     if (fd < 0)
         return -EBADF;
-    const u32 n = pieces(o->c, true, sizeof(struct fuse_out_header), MIN(MIN(in->size, o->room), (u32)FUSE_MAX_WRITE), iov,
-                         ARRAY_SIZE(iov));
+    const u32 n = virtio_pieces(o->c, true, sizeof(struct fuse_out_header), MIN(MIN(in->size, o->room), (u32)FUSE_MAX_WRITE),
+                                iov, ARRAY_SIZE(iov));
     const ssize_t got = n ? preadv(fd, iov, (int)n, (off_t)in->offset) : 0;
     if (got < 0)
         return -errno;
@@ -119,7 +103,7 @@ int fuse_op_write(struct op *o)
     if (fd < 0)
         return -EBADF;
     const u64 head = sizeof o->in + sizeof *in;
-    const u32 n = pieces(o->c, false, head, MIN(in->size, (u32)FUSE_MAX_WRITE), iov, ARRAY_SIZE(iov));
+    const u32 n = virtio_pieces(o->c, false, head, MIN(in->size, (u32)FUSE_MAX_WRITE), iov, ARRAY_SIZE(iov));
     const ssize_t put = n ? pwritev(fd, iov, (int)n, (off_t)in->offset) : 0;
     if (put < 0)
         return -errno;

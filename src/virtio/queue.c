@@ -509,3 +509,18 @@ u64 virtio_write(const struct virtio_chain *c, u64 at, const void *from, u64 len
 {
     return copy(c->iov + c->nout, c->nin, at, (void *)from, len, true);
 }
+
+u32 virtio_pieces(const struct virtio_chain *c, bool in, u64 skip, u64 len, struct iovec *iov, u32 max)
+{
+    const u32 first = in ? c->nout : 0, end = in ? c->nout + c->nin : c->nout;
+    u32 n = 0;
+    for (u32 i = first; i < end && len && n < max; i++) {
+        const u64 cut = MIN(skip, c->iov[i].iov_len), take = MIN(c->iov[i].iov_len - cut, len);
+        skip -= cut;
+        if (!take)
+            continue;
+        iov[n++] = (struct iovec){ (u8 *)c->iov[i].iov_base + cut, take };
+        len -= take;
+    }
+    return n;
+}

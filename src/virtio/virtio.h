@@ -189,6 +189,9 @@ bool virtio_queue_live(const struct virtio_queue *q);
 /* Copies between a chain and a buffer, from `at` bytes into the out (in) pieces; returns what was there. */
 u64 virtio_read(const struct virtio_chain *c, u64 at, void *to, u64 len);
 u64 virtio_write(const struct virtio_chain *c, u64 at, const void *from, u64 len);
+/* The out (in) pieces from `skip` bytes on, len bytes of them at most, for readv and writev: how many entries of iov, of
+   which there are max. */
+u32 virtio_pieces(const struct virtio_chain *c, bool in, u64 skip, u64 len, struct iovec *iov, u32 max);
 
 /* ---- for transports; lock held but for virtio_kick ------------------------ */
 

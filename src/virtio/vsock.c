@@ -221,16 +221,7 @@ static struct header header_of(struct connection *c, enum op op, u32 len)
 static bool fill(struct connection *c, struct virtio_chain *chain, struct virtio_queue *q)
 {
     struct iovec iov[16];
-    u64 skip = sizeof(struct header), room = MIN(credit(c), (u32)MAX_PACKET);
-    u32 n = 0;
-    for (u32 i = chain->nout; i < chain->nout + chain->nin && n < ARRAY_SIZE(iov) && room; i++) {
-        const u64 cut = MIN(skip, chain->iov[i].iov_len), len = MIN(chain->iov[i].iov_len - cut, room);
-        skip -= cut;
-        if (!len)
-            continue;
-        iov[n++] = (struct iovec){ (u8 *)chain->iov[i].iov_base + cut, len };
-        room -= len;
-    }
+    const u32 n = virtio_pieces(chain, true, sizeof(struct header), MIN(credit(c), (u32)MAX_PACKET), iov, ARRAY_SIZE(iov));
     const ssize_t got = n ? readv(c->watch.fd, iov, (int)n) : 0;
     if (got < 0) {
         c->readable = false;
