@@ -315,6 +315,8 @@ int vm_build(struct vm *v, struct error *err)
     const struct vm_config *c = v->config;
     int rc;
 
+    if (c->micro && !c->kernel)
+        return error_set(err, EINVAL, "the machine micro has no firmware to start a disk by; it boots a kernel: --kernel FILE");
     if (c->micro && c->vga == CONFIG_VGA_STD)
         return error_set(err, EINVAL, "the machine micro has no place for a graphics adapter: use --machine pc, or leave --vga out");
     if (c->display && (c->micro || c->vga == CONFIG_VGA_NONE))
@@ -404,8 +406,10 @@ int vm_build(struct vm *v, struct error *err)
 int vm_take_down(struct vm *v)
 {
     api_close(v->api);
+    if (v->vcpus)
+        vcpus_pause(v->vcpus);
+    devices_quiet(v->devices); /* what ends now may still interrupt a processor */
     vcpus_free(v->vcpus);
-    devices_quiet(v->devices);
     machine_free(v->machine);
     int rc = devices_close(v->devices);
     if (v->engine_vm)
