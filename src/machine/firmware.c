@@ -287,8 +287,10 @@ void firmware_reset(struct machine *m)
 {
     if (m->flash.piece)
         pflash_reset(&m->flash);
-    for (u32 i = 0; i < m->cpus; i++)
+    for (u32 i = 0; i < m->cpus; i++) {
         cpu_reset(&m->cpu[i], i == 0);
+        m->cpu[i].gpr[RDX] = machine_signature(m);
+    }
 }
 
 void firmware_after_load(struct machine *m)

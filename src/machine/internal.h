@@ -122,6 +122,7 @@ int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bu
 /* reset.c */
 struct acpi_config machine_acpi_config(const struct machine *m);
 struct smbios_config machine_smbios_config(const struct machine *m);
+u32 machine_signature(const struct machine *m); /* CPUID 1: EAX, which a processor has in EDX after RESET and INIT */
 
 /* shadow.c; m: struct machine */
 #define PAM_BASE 0xc0000ull

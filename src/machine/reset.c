@@ -89,6 +89,12 @@ static int firmware_pic(struct machine *m)
     return 0;
 }
 
+u32 machine_signature(const struct machine *m)
+{
+    const struct cpuid_leaf *l = cpuid_leaf_find(m->c.cpuid, 1, 0);
+    return l ? l->eax : 0;
+}
+
 static int reset_irqchip(struct machine *m)
 {
     if (m->kernel)
@@ -133,7 +139,7 @@ struct smbios_config machine_smbios_config(const struct machine *m)
 {
     const struct cpuid_leaf *l = cpuid_leaf_find(m->c.cpuid, 1, 0);
     return (struct smbios_config){
-        .cpus = m->cpus, .cpu_signature = l ? l->eax : 0, .cpu_features = l ? l->edx : 0,
+        .cpus = m->cpus, .cpu_signature = machine_signature(m), .cpu_features = l ? l->edx : 0,
         .mhz = (u32)(m->c.cpuid->tsc_khz / 1000), .low_ram = m->low_ram, .high_ram = m->c.ram - m->low_ram,
     };
 }
@@ -194,6 +200,7 @@ int machine_init_cpus(struct machine *m)
     for (u32 i = 0; i < m->cpus && !rc; i++)
         if (!(rc = m->engine->get_state(m->vcpus[i], &m->cpu[i]))) {
             cpu_init_signal(&m->cpu[i], i == 0);
+            m->cpu[i].gpr[RDX] = machine_signature(m);
             rc = m->engine->set_state(m->vcpus[i], &m->cpu[i]);
         }
     return rc;

@@ -257,6 +257,7 @@ TEST(table_loader)
 
 TEST(resets)
 {
+    struct error err = { "" };
     struct rig r;
     start(&r, NULL);
     out(&r, 0x64, 1, 0xfe);
@@ -274,7 +275,12 @@ TEST(resets)
     CHECK_EQ(r.events[MACHINE_INIT], 3);
     CHECK_EQ(r.events[MACHINE_RESET], 6);
     r.vcpu[0]->state.rip = 0x1234, r.vcpu[0]->state.gpr[0] = 5;
+    cpuid_leaf_add(&r.cpuid, 1, 0, false)->eax = 0x806f8;
     CHECK_EQ(machine_init_cpus(r.m), 0);
     CHECK_EQ(r.vcpu[0]->state.seg[CS].base + r.vcpu[0]->state.rip, 0xfffffff0);
+    CHECK_EQ(r.vcpu[0]->state.gpr[RDX], 0x806f8); /* the processor's signature, as after a reset */
+    r.vcpu[0]->state.gpr[RDX] = 0;
+    CHECK_EQ(machine_reset(r.m, NULL, &err), 0);
+    CHECK_EQ(r.vcpu[0]->state.gpr[RDX], 0x806f8);
     rig_free(&r);
 }
