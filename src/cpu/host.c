@@ -12,6 +12,8 @@
 #include <time.h>
 #include <x86intrin.h>
 
+#include "base/loop.h"
+
 /* ---- CPUID -------------------------------------------------------------- */
 
 static void host_leaf(struct cpuid_table *t, u32 function, u32 index, bool indexed)
@@ -77,13 +79,6 @@ int cpuid_soft_supported(struct cpuid_table *t, struct error *err)
 
 /* ---- TSC ---------------------------------------------------------------- */
 
-static u64 now_ns(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (u64)ts.tv_sec * 1000000000u + (u64)ts.tv_nsec;
-}
-
 /* A pair (TSC, ns) taken as close together as can be: the tightest of several tries. Returns how close, in TSC ticks. */
 static u64 read_pair(u64 *tsc, u64 *ns)
 {
@@ -91,7 +86,7 @@ static u64 read_pair(u64 *tsc, u64 *ns)
 
     *tsc = *ns = 0;
     for (int i = 0; i < 50; i++) {
-        u64 a = __rdtsc(), n = now_ns(), b = __rdtsc();
+        u64 a = __rdtsc(), n = clock_ns(), b = __rdtsc();
         if (b - a < best) {
             best = b - a;
             *tsc = a + (b - a) / 2;

@@ -25,20 +25,6 @@ struct table {
     u32 len;
 };
 
-static void put(u8 *p, u64 v, unsigned n)
-{
-    memcpy(p, &v, n);
-}
-
-/* The bytes of a table sum to zero. */
-static u8 checksum(const u8 *p, u32 len)
-{
-    u8 sum = 0;
-    for (u32 i = 0; i < len; i++)
-        sum = (u8)(sum + p[i]);
-    return (u8)-sum;
-}
-
 /* Begins a table at the next free place. The blob is all zeroes from there on. */
 static struct table header(struct acpi_tables *b, const char *signature, u8 revision, u32 len)
 {

@@ -382,9 +382,9 @@ static int build_serial(struct machine *m)
     for (u32 i = 0; i < (m->c.kind == MACHINE_PC ? MACHINE_SERIAL_PORTS : 1) && !rc; i++) {
         struct irq_line shared = { shared_irq_set, &m->serial_irq[i & 1], i >> 1 };
         m->serial_irq[i & 1].out = machine_line(m, i & 1 ? 3 : 4);
+        m->nserial++; /* serial_destroy takes one that was only begun, too */
         if ((rc = serial_init(&m->serial[i], m->c.serial[i], &shared, m->c.loop)))
             break;
-        m->nserial++;
         if (!(rc = machine_ports(m, port[i], UART_PORTS, &uart_ops, &m->serial[i].uart, name[i])))
             rc = state_add(m->state, &uart_state, i, &m->serial[i].uart);
     }

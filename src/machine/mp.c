@@ -17,19 +17,6 @@ enum { FLOATING_SIZE = 16, HEADER_SIZE = 44, INT = 0, NMI = 1, EXTINT = 3, ALL_A
 enum { PCI_BUS, ISA_BUS }; /* a PCI bus has its number */
 enum { ENTRY_CPU, ENTRY_BUS, ENTRY_IOAPIC, ENTRY_IOINT, ENTRY_LINT };
 
-static void put(u8 *p, u64 v, unsigned n)
-{
-    memcpy(p, &v, n);
-}
-
-static u8 checksum(const u8 *p, u32 len)
-{
-    u8 sum = 0;
-    for (u32 i = 0; i < len; i++)
-        sum = (u8)(sum + p[i]);
-    return (u8)-sum;
-}
-
 static u8 *interrupt(u8 *p, u8 entry, u8 type, u16 flags, u8 bus, u8 irq, u8 apic, u8 pin)
 {
     p[0] = entry, p[1] = type;

@@ -14,11 +14,6 @@ enum { TYPE_BIOS = 0, TYPE_SYSTEM = 1, TYPE_CHASSIS = 3, TYPE_PROCESSOR = 4, TYP
        TYPE_MEMORY_MAP = 19, TYPE_BOOT = 32, TYPE_END = 127 };
 enum { HANDLE_ARRAY = 0x1000, UNKNOWN = 2, SAFE = 3, NONE = 0xfffe };
 
-static void put(u8 *p, u64 v, unsigned n)
-{
-    memcpy(p, &v, n);
-}
-
 /* A structure of len bytes and its strings; a later field names them by number. Returns where it begins. */
 static u8 *structure(struct smbios *s, u8 type, u8 len, u16 handle, const char *const *strings)
 {
@@ -122,14 +117,6 @@ void smbios_build(struct smbios *s, const struct smbios_config *c)
         mapped_range(s, 1, GiB(4), c->high_ram);
     structure(s, TYPE_BOOT, 11, 0x2000, NULL);
     structure(s, TYPE_END, 4, 0x7f00, NULL);
-}
-
-static u8 checksum(const u8 *p, u32 len)
-{
-    u8 sum = 0;
-    for (u32 i = 0; i < len; i++)
-        sum = (u8)(sum + p[i]);
-    return (u8)-sum;
 }
 
 void smbios_anchor(u8 a[SMBIOS_ANCHOR_SIZE], const struct smbios *s, u32 address)

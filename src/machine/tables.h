@@ -6,11 +6,27 @@
 #ifndef LODGE_MACHINE_TABLES_H
 #define LODGE_MACHINE_TABLES_H
 
+#include <string.h>
+
 #include "base/base.h"
 #include "base/error.h"
 #include "memory/memory.h"
 
 enum { ACPI_BASE = 0xe0000, ACPI_LIMIT = 0xf0000, MP_BASE = 0xf0000, MP_LIMIT = 0x100000, EBDA_BASE = 0x9fc00 };
+
+static inline void put(u8 *p, u64 v, unsigned n) /* little-endian, as the host is */
+{
+    memcpy(p, &v, n);
+}
+
+/* What makes the bytes' sum zero. */
+static inline u8 checksum(const u8 *p, u32 len)
+{
+    u8 sum = 0;
+    for (u32 i = 0; i < len; i++)
+        sum = (u8)(sum + p[i]);
+    return (u8)-sum;
+}
 
 /* What of the board is not the same each time. */
 struct acpi_config {

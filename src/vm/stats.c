@@ -7,8 +7,9 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
+
+#include "base/loop.h"
 
 enum { MAX_DEVICES = 64, MAX_FIGURES = 128, MAX_COLUMNS = 8 /* CPUs that get a column of their own */ };
 
@@ -36,13 +37,6 @@ struct stats {
     struct engine_figure vm[MAX_FIGURES];
     u32 at_cpu, at_row; /* being told */
 };
-
-static u64 now_ns(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
-}
 
 /* ---- devices -------------------------------------------------------------- */
 
@@ -219,7 +213,7 @@ void stats_print(struct stats *s, const struct engine_ops *engine, struct engine
 {
     if (!s)
         return;
-    const double seconds = (double)(now_ns() - s->start_ns) / 1e9;
+    const double seconds = (double)(clock_ns() - s->start_ns) / 1e9;
     if (engine->stats) {
         for (s->at_cpu = 0; s->at_cpu < s->cpus; s->at_cpu++) {
             s->at_row = 0;
@@ -256,7 +250,7 @@ int stats_open(struct stats **out, const struct vm_config *c, const struct machi
     s->cpus = c->cpus;
     s->next = next;
     s->machine = (struct machine_trace){ s, on_port, on_mmio, next && next->firmware ? on_firmware : NULL };
-    s->start_ns = now_ns();
+    s->start_ns = clock_ns();
     pthread_mutex_init(&s->lock, NULL);
     *out = s;
     return 0;
