@@ -113,12 +113,11 @@ static int parse_forward(struct user_config *c, const char *text, struct error *
 
 static int parse_hostname(struct user_config *c, const char *text, struct error *err)
 {
-    size_t n = strlen(text);
+    size_t n = 0;
 
-    for (size_t i = 0; i < n; i++)
-        if (!isalnum((unsigned char)text[i]) && text[i] != '-' && text[i] != '.')
-            n = sizeof(c->hostname);
-    if (n >= sizeof(c->hostname))
+    while (isalnum((unsigned char)text[n]) || text[n] == '-' || text[n] == '.')
+        n++;
+    if (text[n] || n >= sizeof(c->hostname))
         return error_set(err, EINVAL, "hostname=%s: at most %zu letters, digits, \"-\" and \".\"", text,
                          sizeof(c->hostname) - 1);
     strcpy(c->hostname, text);

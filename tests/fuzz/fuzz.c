@@ -23,7 +23,10 @@ enum { CAP = 64 * 1024, SEEDS = 64, HANG_S = 20, DEFAULT_INPUTS = 20000 };
 static uint8_t *current; /* for the signal handler */
 static size_t current_size;
 
-static void keep_input(int sig)
+/* A sanitizer ends the process by exit. */
+void __sanitizer_set_death_callback(void (*callback)(void)) __attribute__((weak));
+
+static void write_input(void)
 {
     int fd = open("fuzz-crash.bin", O_WRONLY | O_CREAT | O_TRUNC, 0644);
     ssize_t n = write(fd, current, current_size);
@@ -31,6 +34,11 @@ static void keep_input(int sig)
 
     n += write(STDERR_FILENO, text, sizeof(text) - 1);
     (void)n;
+}
+
+static void keep_input(int sig)
+{
+    write_input();
     signal(sig, SIG_DFL);
     raise(sig);
 }
@@ -134,6 +142,8 @@ int main(int argc, char **argv)
     static const int deadly[] = { SIGSEGV, SIGBUS, SIGABRT, SIGFPE, SIGILL, SIGALRM };
     for (unsigned i = 0; i < sizeof(deadly) / sizeof(deadly[0]); i++)
         signal(deadly[i], keep_input);
+    if (__sanitizer_set_death_callback)
+        __sanitizer_set_death_callback(write_input);
     if (argc > 1)
         return run_files(argc, argv);
 

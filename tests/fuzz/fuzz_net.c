@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fuzz_net.c - everything that looks at packets, fed with any bytes: the check and what follows it, user's frames, what
- * a card gets from a hostile cable, a switch whose clients write what they like into their rings, its first message.
+ * a card gets from a hostile cable, a switch whose clients write what they like into their rings, its first message, and the
+ * options of --net user.
  */
 #include "fuzz.h"
 
@@ -17,7 +18,7 @@
 
 #include "../unit/net_frames.h"
 
-enum { CARD, USER, SWITCH, HELLO, KINDS };
+enum { CARD, USER, SWITCH, HELLO, OPTIONS, KINDS };
 
 static void require(bool ok)
 {
@@ -154,6 +155,26 @@ static void hello(const u8 *p, size_t n)
     close(pair[1]);
 }
 
+/* Each ended by a zero byte. */
+static void options(const u8 *p, size_t n)
+{
+    static struct net_spec spec;
+    struct user_config c;
+    struct error err = { "" };
+    char *text = malloc(n + 1);
+
+    memcpy(text, p, n);
+    text[n] = 0;
+    spec.noptions = 0;
+    for (char *o = text; o < text + n && spec.noptions < ARRAY_SIZE(spec.option); o += strlen(o) + 1)
+        if (strchr(o, '=')) /* net.c sees to that */
+            spec.option[spec.noptions++] = o;
+    const int rc = user_options(&c, &spec, &err);
+    require(!rc == !err.text[0]);
+    require(rc || (c.nforwards <= NET_MAX_FORWARDS && strnlen(c.hostname, sizeof c.hostname) < sizeof c.hostname));
+    free(text);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     if (size < 2 + NET_HDR)
@@ -170,8 +191,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     case SWITCH:
         through_switch(p, n);
         break;
-    default:
+    case HELLO:
         hello(p, n);
+        break;
+    default:
+        options(p, n);
     }
     return 0;
 }
@@ -182,10 +206,16 @@ size_t fuzz_seed(unsigned i, uint8_t *buf, size_t cap)
     u8 *d = buf + 2 + NET_HDR;
     u32 len;
 
-    if (cap < 16384 || i >= 16)
+    if (cap < 16384 || i >= 18)
         return 0;
-    buf[0] = i < 6 ? CARD : i < 12 ? USER : i < 15 ? SWITCH : HELLO;
+    buf[0] = i < 6 ? CARD : i < 12 ? USER : i < 15 ? SWITCH : i < 16 ? HELLO : OPTIONS;
     buf[1] = (u8)(i * 3);
+    if (buf[0] == OPTIONS) {
+        static const char text[2][96] = { "hostfwd=tcp:127.0.0.1:2222-:22\0net=10.1.0.0/16\0hostname=a.b\0mtu=1500\0ipv6=off\0restrict=on",
+                                          "hostfwd=udp:[::1]:53-[fec0::1]:53\0hostfwd=tcp::1-:2\0hostfwd=tcp:10.0.2.2:1-10.0.2.15:2" };
+        memcpy(buf + 2, text[i - 16], sizeof(text[0]));
+        return 2 + sizeof(text[0]);
+    }
     if (buf[0] == HELLO) {
         const struct peer_hello hi = { .magic = PEER_MAGIC, .version = PEER_VERSION };
         memcpy(buf + 2, &hi, sizeof(hi));
