@@ -317,6 +317,8 @@ int boot_load(struct boot *b, const struct boot_env *env, struct cpu_state *bsp,
         rc = multiboot_load(l);
     else if (!rc && elf_recognize(l))
         rc = pvh_load(l);
+    else if (!rc && l->nhead > 2 && l->head[0] == 0x1f && l->head[1] == 0x8b)
+        rc = error_set(err, ENOEXEC, "%s is compressed; use what gunzip makes of it", b->kernel.path);
     else if (!rc)
         rc = error_set(err, ENOEXEC,
                        "%s is no kernel Lodge can boot: neither a Linux bzImage, nor Multiboot, nor ELF with a "

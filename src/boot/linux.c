@@ -143,6 +143,9 @@ int linux_load(struct load *l)
     if (version < 0x202)
         return error_set(l->err, EINVAL, "%s speaks boot protocol %u.%02u; Lodge needs 2.02 (Linux 2.4) or later",
                          b->kernel.path, version >> 8, version & 0xff);
+    if (!get32(h + HDR_CODE32_START)) /* ipxe.lkrn */
+        return error_set(l->err, EINVAL, "%s has no 32-bit entry, only one that calls a BIOS; have GRUB (linux16) or SYSLINUX load it",
+                         b->kernel.path);
     u64 code = (u64)get32(h + HDR_SYSSIZE) * 16;
     if (setup >= b->kernel.size || (code && code - 15 > b->kernel.size - setup))
         return error_set(l->err, EINVAL, "%s is truncated: it has %llu bytes, its header says %llu", b->kernel.path,

@@ -162,6 +162,11 @@ TEST(linux_bad)
     bzimage(k, true);
     p32(k + 0x22c, 0x1000);
     CHECK(!boot(&r, k, n, true, NULL) && strstr(r.err.text, "initrd"));
+    bzimage(k, true);
+    p32(k + 0x214, 0);
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "32-bit entry"));
+    memcpy(k, "\x1f\x8b\x08", 3), k[0x202] = 0;
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "gunzip"));
     rig_free(&r);
 }
 
