@@ -445,6 +445,18 @@ TEST(rules)
     for (unsigned k = 0; k < ARRAY_SIZE(rows); k++)
         run_row(&m, vm, &rows[k]);
     printf("%u rows\n", (unsigned)ARRAY_SIZE(rows));
+    /* An INIT, and the SIPI behind it, that come to a processor which stands still are in its state */
+    static struct cpu_state s;
+    state(&s, &rows[0], m.memory->region[0].host);
+    REQUIRE(!engine_soft.set_state(m.v, &s));
+    engine_soft.signal(m.v, SIGNAL_NMI, 0);
+    engine_soft.signal(m.v, SIGNAL_INIT, 0);
+    engine_soft.signal(m.v, SIGNAL_SIPI, 0x12);
+    REQUIRE(!engine_soft.get_state(m.v, &s));
+    CHECK_EQ(s.seg[CS].base + s.rip, 0xfffffff0);
+    CHECK_EQ(s.cr0 & CR0_PE, 0);
+    CHECK(!s.nmi_pending && s.sipi_pending);
+    CHECK_EQ(s.sipi_vector, 0x12);
     engine_soft.vcpu_destroy(m.v);
     engine_soft.vm_destroy(vm);
     memory_free(m.memory);

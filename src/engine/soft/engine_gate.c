@@ -211,6 +211,13 @@ static void derive(struct soft_vcpu *v)
     soft_update_slow(v);
 }
 
+static void init_signal(const struct soft_vcpu *v, struct cpu_state *s)
+{
+    const struct cpuid_leaf *l = cpuid_leaf_find(v->vm->cfg.cpuid, 1, 0);
+    cpu_init_signal(s, v->id == 0);
+    s->gpr[RDX] = l ? l->eax : 0;
+}
+
 static int get_state(struct engine_vcpu *e, struct cpu_state *s)
 {
     struct soft_vcpu *v = soft_of(e);
@@ -230,6 +237,12 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
     v->s.exception_error = v->fault.error;
     v->s.interrupt_injected = false;
     *s = v->s;
+    if (r & REQ_INIT) { /* came after it stopped; what else waits came after the INIT */
+        init_signal(v, s);
+        s->nmi_pending = v->s.nmi_pending;
+        s->sipi_pending = v->s.sipi_pending;
+        s->sipi_vector = v->s.sipi_vector;
+    }
     return 0;
 }
 
@@ -401,7 +414,7 @@ void soft_init_signal(struct soft_vcpu *v)
     v->vec_live = false;
     memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
     v->s.rflags = v->rflags;
-    cpu_init_signal(&v->s, v->id == 0);
+    init_signal(v, &v->s);
     derive(v);
 }
 
