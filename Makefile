@@ -5,7 +5,7 @@
 #   make run        build, make a Debian 12 (once), run it on this terminal; ARGS="--cpus 4" adds options
 #   make run-kernel the same with Debian's kernel and busybox alone
 #   make test       everything that must pass; the last line counts.  SUITE=unit runs one kind
-#   make test-sanitized   the same, built with -Db_sanitize=address,undefined
+#   make test-sanitized   what docs/testing.md lists, built with -Db_sanitize=address,undefined; SUITE="..." runs others
 #   make fuzz       the fuzzers and the comparison with the host CPU, for SECONDS=600 each
 #   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
@@ -55,7 +55,8 @@ test: $(BUILD)/build.ninja
 	@tests/run $(BUILD) $(SUITE)
 
 test-sanitized:
-	@$(MAKE) --no-print-directory test BUILD=build-sanitized SANITIZE=address,undefined
+	@$(MAKE) --no-print-directory test BUILD=build-sanitized SANITIZE=address,undefined \
+	    SUITE="$(or $(SUITE),unit fuzz guest sanitized)"
 
 fuzz: SECONDS = 600
 fuzz: all
