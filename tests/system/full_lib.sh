@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # full_lib.sh - for tests of the old PC's devices with Linux's own drivers, those of Debian's linux-image-amd64:
-# ". full_lib.sh" instead of lib.sh. Beside what guest_lib.sh has:
+# ". full_lib.sh" instead of lib.sh; $module_options are given to all modules. Beside what guest_lib.sh has:
 #
 #   guest "MODULE..." [OPTION...]   runs $work/script in a guest that has loaded these modules and what they need
 . "$(dirname "$0")/guest_lib.sh"
@@ -12,5 +12,5 @@ guest() {
     files=$("$root/tools/module_order" "$full" $1)
     shift
     for f in $files; do basename "$f"; done >"$work/order"
-    run_script "$full/vmlinuz" 'for m in $(cat /opt/order); do insmod "/opt/$m"; done' "$work/order $files" "$@"
+    run_script "$full/vmlinuz" 'for m in $(cat /opt/order); do insmod "/opt/$m" '"${module_options:-}"'; done' "$work/order $files" "$@"
 }
