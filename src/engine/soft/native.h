@@ -50,6 +50,7 @@ struct soft_native {
     u64 mask;     /* components of the host unit that carry the guest's */
     u32 mxcsr_mask;
     bool fip_if_pending; /* FXSAVE and XSAVE store FIP, FDP, FOP only with an exception pending (AMD) */
+    u8 fip_spare;        /* so many upper bits of FIP and FDP repeat the one below them, where they are loaded (AMD) */
     u32 offset[XCOMP_COUNT], size[XCOMP_COUNT]; /* of components in the standard image; size 0: not on this host */
     u32 aligned;                                /* components whose start the compacted format aligns to 64 */
     bool xgetbv1; /* XGETBV with ECX = 1 */

@@ -27,6 +27,14 @@ static void ask_host(struct soft_native *n)
     u64 fip;
     memcpy(&fip, image + XS_FIP, 8);
     n->fip_if_pending = !fip;
+    /* Bit 47 of a pending exception's address comes back as the sign, or as bit 47 of 57. */
+    fip = 1ull << 47;
+    image[0] = 0x7e;                        /* FCW: invalid operations are not masked, */
+    image[XS_FSW] = 0x81, image[XS_FSW + 1] = 0x80; /* FSW: and there was one */
+    memcpy(image + XS_FIP, &fip, 8);
+    __asm__ volatile("fxrstor64 %0; fxsave64 %0; fninit" : "+m"(image));
+    memcpy(&fip, image + XS_FIP, 8);
+    n->fip_spare = fip >> 63 ? 16 : 7;
     n->size[0] = 160;
     n->size[1] = 256;
     n->offset[1] = XS_XMM;

@@ -95,9 +95,10 @@ static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
         v->x87_fds = IMAGE16(v, XS_FDP + 4);
         IMAGE32(v, XS_FIP + 4) = 0;
         IMAGE32(v, XS_FDP + 4) = 0;
-    } else if (v->native->fip_if_pending) { /* such processors (AMD's) hold 48 bits of the pointers, sign-extended */
-        IMAGE64(v, XS_FIP) = (u64)((s64)(IMAGE64(v, XS_FIP) << 16) >> 16);
-        IMAGE64(v, XS_FDP) = (u64)((s64)(IMAGE64(v, XS_FDP) << 16) >> 16);
+    } else if (v->native->fip_if_pending) { /* such processors hold 48 or 57 bits of the pointers, sign-extended */
+        const u8 spare = v->native->fip_spare;
+        IMAGE64(v, XS_FIP) = (u64)((s64)(IMAGE64(v, XS_FIP) << spare) >> spare);
+        IMAGE64(v, XS_FDP) = (u64)((s64)(IMAGE64(v, XS_FDP) << spare) >> spare);
     }
     for (unsigned k = 0; k < 8; k++) { /* bytes 10-15 of a register are reserved */
         IMAGE16(v, XS_ST + 16 * k + 10) = 0;
