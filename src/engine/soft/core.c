@@ -209,7 +209,7 @@ static void step(struct soft_vcpu *v)
 
 /* ---- the loop ----------------------------------------------------------- */
 
-enum run_result soft_run(struct soft_vcpu *v)
+static __attribute__((noinline)) enum run_result loop(struct soft_vcpu *v)
 {
     u64 sp;
     __asm__("mov %%rsp, %0" : "=r"(sp));
@@ -273,4 +273,12 @@ enum run_result soft_run(struct soft_vcpu *v)
         v->stat.insns += b->n;
         b->insn[0].fn(v, b->insn);
     }
+}
+
+/* Whoever called this is ordinary code: no return of the loop's leaves the guest's vectors in the registers. */
+enum run_result soft_run(struct soft_vcpu *v)
+{
+    const enum run_result r = loop(v);
+    soft_vec_save(v);
+    return r;
 }

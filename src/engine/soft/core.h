@@ -6,6 +6,7 @@
 #include "engine/soft/block.h"
 #include "engine/soft/soft.h"
 
+/* gate: the guest's vectors are saved when it returns */
 enum run_result soft_run(struct soft_vcpu *v);
 
 /* engine_gate.c; each saves the vectors first */

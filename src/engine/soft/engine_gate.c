@@ -301,7 +301,6 @@ static enum run_result run(struct engine_vcpu *e, struct error *err)
     v->stat.run_ns += ns_of(CLOCK_THREAD_CPUTIME_ID) - since;
     soft_jit_thread_end(v);
     soft_jit_idle(v);
-    soft_vec_save(v);
     __atomic_store_n(&v->running, false, __ATOMIC_RELEASE);
     if (r == RUN_ERROR)
         error_set(err, EIO, "the software engine stopped at RIP %#llx: %s", (unsigned long long)v->rip,

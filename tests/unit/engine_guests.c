@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_remap.c - guest memory that is seen elsewhere from one instruction to the next: code and data of a window that a
- * port or a store moves, also by code within it and with another processor that runs there; the same place by two
- * addresses; ROMs, whose writes are the bus's; the A20 gate. On the software engine, interpreted and translated, and on KVM.
+ * engine_guests.c - tiny guests on the engines alone: the software engine, interpreted and translated, and KVM.
+ * Guest memory that is seen elsewhere from one instruction to the next: code and data of a window that a port or a store
+ * moves, also by code within it and with another processor that runs there; the same place by two addresses; ROMs, whose
+ * writes are the bus's; the A20 gate. And a processor that is stopped at any moment, whose registers are as they were.
  */
 #include "test.h"
 
 #include <pthread.h>
+#include <sched.h>
 
 #include "engine/engine.h"
 
@@ -67,8 +69,18 @@ __asm__(".pushsection .rodata\n.code32\n"
         " mov $1, %al; out %al, $0x92; cmpl $0x55, 0x10c014; jne 9f\n"
         " dec %edi; jnz 1b; mov $1, %al; out %al, $0x81; jmp .\n"
         "9: mov $2, %al; out %al, $0x81; jmp 9b\ngate_end:\n"
+
+        /* All vector registers and ST(0) hold values that the loop only looks at, until somebody says enough. */
+        "vectors: fninit; mov $0xa100, %edx\n"
+        ".irp n, 0, 1, 2, 3, 4, 5, 6, 7; movups \\n * 16(%edx), %xmm\\n; .endr; fldl (%edx)\n"
+        "1: .irp n, 0, 1, 2, 3, 4, 5, 6, 7; movups %xmm\\n, 0x100 + \\n * 16(%edx); .endr; fstl 0x180(%edx)\n"
+        " mov %edx, %esi; lea 0x100(%edx), %edi; mov $32, %ecx; repe cmpsl; jne 9f\n"
+        " mov (%edx), %eax; cmp 0x180(%edx), %eax; jne 9f; mov 4(%edx), %eax; cmp 0x184(%edx), %eax; jne 9f\n"
+        " incl 0xa000; cmpl $0, 0xa004; je 1b; mov $1, %al; out %al, $0x81; jmp .\n"
+        "9: mov $2, %al; out %al, $0x81; jmp 9b\nvectors_end:\n"
         ".code64\n.popsection\n");
-extern const u8 win_code[], win_code_end[], moves[], moves_end[], other[], other_end[], roms[], roms_end[], gate[], gate_end[];
+extern const u8 win_code[], win_code_end[], moves[], moves_end[], other[], other_end[], roms[], roms_end[], gate[], gate_end[],
+                vectors[], vectors_end[];
 
 /* ---- the machine ---------------------------------------------------------- */
 
@@ -269,6 +281,46 @@ TEST(a20)
         ram[0x10c014] = 0x55, ram[0x200014] = 0x66;
         run(m.v[0]);
         CHECK_EQ(m.done, 1);
+        down();
+    }
+}
+
+static void *stop_it(void *v)
+{
+    while (!__atomic_load_n(&m.done, __ATOMIC_SEQ_CST)) {
+        m.ops->kick(v);
+        sched_yield();
+    }
+    return NULL;
+}
+
+TEST(stopped_at_any_moment)
+{
+    for (unsigned t = 0; t <= TRANSLATED && up(1, t); t++) {
+        pthread_t thread;
+        static struct cpu_state s;
+        struct error err = { "" };
+        u8 *ram = m.memory->piece[0].host;
+        u32 stops = 0, *rounds = (u32 *)(ram + VARS);
+        put_code(ram + CODE, vectors, vectors_end);
+        for (u32 k = 0; k < 32; k++)
+            memcpy(ram + VARS + 0x100 + 4 * k, &(u32){ 0x3ff01234 * (2 * k + 1) }, 4);
+        CHECK_EQ(m.ops->get_state(m.v[0], &s), 0);
+        s.cr4 |= CR4_OSFXSR;
+        CHECK_EQ(m.ops->set_state(m.v[0], &s), 0);
+        CHECK_EQ(pthread_create(&thread, NULL, stop_it, m.v[0]), 0);
+        while (!m.done && m.ops->run(m.v[0], &err) == RUN_KICKED) {
+            if (++stops > 2000 && __atomic_load_n(&rounds[0], __ATOMIC_RELAXED) > 2000)
+                __atomic_store_n(&rounds[1], 1, __ATOMIC_RELAXED);
+            if (stops % 4)
+                continue;
+            /* And whoever asks for its state, and gives it back, has all of it. */
+            CHECK_EQ(m.ops->get_state(m.v[0], &s), 0);
+            CHECK_EQ(m.ops->set_state(m.v[0], &s), 0);
+        }
+        CHECK_EQ(m.done, 1);
+        __atomic_store_n(&m.done, 1, __ATOMIC_SEQ_CST);
+        pthread_join(thread, NULL);
         down();
     }
 }
