@@ -457,7 +457,6 @@ bool soft_phys_run(struct soft_vcpu *v, const struct bus_run *r)
 
 static void trace_state(struct soft_vcpu *v)
 {
-    soft_vec_save(v);
     memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
     v->s.rip = v->rip;
     v->s.rflags = v->rflags;
@@ -465,6 +464,7 @@ static void trace_state(struct soft_vcpu *v)
 
 void soft_trace_exec(struct soft_vcpu *v, const struct block *b)
 {
+    soft_vec_save(v);
     trace_state(v);
     u8 code[16] = {0};
     unsigned len = b->insn[0].len, here = MIN(len, 4096 - (unsigned)(b->place & 0xfff));
@@ -484,6 +484,7 @@ void soft_trace_exception(struct soft_vcpu *v, unsigned vector, bool has_error, 
     v->stat.vector[vector & 0xff]++;
     if (likely(!t || !t->exception))
         return;
+    soft_vec_save(v);
     trace_state(v);
     t->exception(t->ctx, v->id, vector, has_error, error, &v->s);
 }

@@ -81,6 +81,7 @@ void soft_jit_report_stubs(struct soft_vm *vm)
 
 _Noreturn void soft_jit_check_failed(struct soft_vcpu *v, u64 host, u64 size, bool write)
 {
+    soft_vec_save(v);
     fprintf(stderr, "lodge: translated code of CPU %u was about to %s %llu bytes at %#llx, which is not the guest's memory\n",
             v->id, write ? "write" : "read", (unsigned long long)size, (unsigned long long)host);
     abort();
