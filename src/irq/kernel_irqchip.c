@@ -284,6 +284,24 @@ int kernel_irqchip_reset(struct kernel_irqchip *k)
     return r;
 }
 
+int kernel_irqchip_init(struct kernel_irqchip *k)
+{
+    int r = 0;
+
+    for (u32 i = 0; i < k->cpus && !r; i++) {
+        struct lapic_record *s = &k->lapic[i].s;
+        if ((r = lapic_saving(s)))
+            break;
+        const u64 base = s->apic_base;
+        const u32 id = s->chip.reg[R_ID];
+        lapic_defaults(s, i);
+        s->apic_base = base;
+        s->chip.reg[R_ID] = id;
+        r = push_lapic(&k->lapic[i]);
+    }
+    return r;
+}
+
 struct kernel_irqchip *kernel_irqchip_new(const struct engine_ops *engine, struct engine_vm *vm,
                                           struct engine_vcpu *const *vcpus, u32 cpus)
 {

@@ -25,6 +25,8 @@ void kernel_irqchip_free(struct kernel_irqchip *k);
 int must_check kernel_irqchip_add_state(struct kernel_irqchip *k, struct state_list *list);
 /* Power-on state of all chips (a reset of the machine). */
 int must_check kernel_irqchip_reset(struct kernel_irqchip *k);
+/* The local APICs after INIT#: as at power-on, but for their IDs and APIC_BASE. */
+int must_check kernel_irqchip_init(struct kernel_irqchip *k);
 
 /* irq_line.set; chip is the struct kernel_irqchip, pin the GSI. */
 void kernel_irqchip_line(void *chip, u32 gsi, bool level);

@@ -466,13 +466,23 @@ void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)
     lapic_update(l);
 }
 
-void lapic_reset(struct lapic_set *set)
+static void reset_all(struct lapic_set *set, enum lapic_reset_kind kind)
 {
     for (u32 i = 0; i < set->c.cpus; i++) {
         lapic_lock(&set->apic[i]);
-        lapic_reset_one(&set->apic[i], LAPIC_POWER_ON);
+        lapic_reset_one(&set->apic[i], kind);
         lapic_unlock(&set->apic[i]);
     }
+}
+
+void lapic_reset(struct lapic_set *set)
+{
+    reset_all(set, LAPIC_POWER_ON);
+}
+
+void lapic_init(struct lapic_set *set)
+{
+    reset_all(set, LAPIC_INIT);
 }
 
 struct lapic_set *lapic_set_new(const struct lapic_config *c)

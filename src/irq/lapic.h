@@ -62,6 +62,7 @@ struct lapic_set;
 struct lapic_set *lapic_set_new(const struct lapic_config *c); /* in reset state; NULL: out of memory */
 void lapic_set_free(struct lapic_set *set);
 void lapic_reset(struct lapic_set *set); /* RESET of all; no vCPU runs */
+void lapic_init(struct lapic_set *set);  /* INIT# of all, without ops->init; no vCPU runs */
 /* One record "lapic" a vCPU. */
 int must_check lapic_add_state(struct lapic_set *set, struct state_list *list);
 

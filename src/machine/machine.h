@@ -132,7 +132,7 @@ int must_check machine_connect(struct machine *m, const struct engine_ops *engin
    firmware before its first instruction. */
 int must_check machine_reset(struct machine *m, struct boot *boot, struct error *err);
 
-/* INIT# at all processors: the first begins at FFFFFFF0h, the others wait for a SIPI; nothing else changes. */
+/* INIT# at all processors and their local APICs: the first begins at FFFFFFF0h, the others wait for a SIPI. */
 int must_check machine_init_cpus(struct machine *m);
 /* A processor shut down (triple fault). True: a reset was asked for; false: there is no firmware to start. */
 bool machine_shutdown(struct machine *m);

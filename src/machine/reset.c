@@ -203,6 +203,10 @@ int machine_init_cpus(struct machine *m)
             m->cpu[i].gpr[RDX] = machine_signature(m);
             rc = m->engine->set_state(m->vcpus[i], &m->cpu[i]);
         }
+    if (!rc && m->kernel)
+        return kernel_irqchip_init(m->kernel);
+    if (!rc)
+        lapic_init(m->lapic);
     return rc;
 }
 

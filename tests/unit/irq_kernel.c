@@ -142,6 +142,25 @@ TEST(reset_is_the_same)
     close_twin(&t);
 }
 
+TEST(init_keeps_base_and_id)
+{
+    struct twin t;
+
+    open_twin(&t);
+    t.vcpu[1]->s.apic_base = 0xfee00c00;
+    t.vcpu[1]->lapic.reg[2] = 1;
+    t.vcpu[1]->lapic.reg[0xf] = 0x1ff;
+    t.vcpu[1]->lapic.reg[0x38] = t.vcpu[1]->lapic.reg[0x39] = 1000;
+    t.vcpu[1]->lapic.reg[0x22] = 1;
+    CHECK_EQ(kernel_irqchip_init(t.k), 0);
+    CHECK_EQ(t.vcpu[1]->s.apic_base, 0xfee00c00);
+    CHECK_EQ(t.vcpu[1]->lapic.reg[2], 1);
+    CHECK_EQ(t.vcpu[1]->lapic.reg[0xf], 0xff);
+    CHECK_EQ(t.vcpu[1]->lapic.reg[0x38] | t.vcpu[1]->lapic.reg[0x39] | t.vcpu[1]->lapic.reg[0x22], 0);
+    CHECK_EQ(t.vcpu[0]->lapic.reg[0x35], 0x700);
+    close_twin(&t);
+}
+
 TEST(lines_and_messages)
 {
     struct twin t;

@@ -188,6 +188,29 @@ TEST(nmi_init_sipi)
     bench_close(&b);
 }
 
+TEST(init_pin)
+{
+    struct bench b;
+
+    bench_open(&b);
+    bench_enable_x2apic(&b);
+    CHECK(bench_wrmsr(&b, 1, 0x835, 0x10000 | 0x41));
+    CHECK(bench_wrmsr(&b, 1, 0x832, 0x20050)); /* a periodic timer */
+    CHECK(bench_wrmsr(&b, 1, 0x838, 1000));
+    CHECK(bench_wrmsr(&b, 1, 0x83f, 0x77));
+    CHECK_EQ(bench_pending(&b), 1 << 1);
+    lapic_init(b.lapic);
+    fake_advance(5000);
+    CHECK_EQ(bench_pending(&b), 0);
+    CHECK_EQ(b.init[1], 0); /* who pulled the pin tells the processors */
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x1b) & 0xc00, 0xc00); /* APIC_BASE stays, */
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x802), 1);            /* and the ID */
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x80f), 0xff);
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x832), 0x10000);
+    CHECK_EQ(bench_rdmsr(&b, 1, 0x838), 0);
+    bench_close(&b);
+}
+
 TEST(software_disable)
 {
     struct bench b;

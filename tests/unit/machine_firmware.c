@@ -276,7 +276,11 @@ TEST(resets)
     CHECK_EQ(r.events[MACHINE_RESET], 6);
     r.vcpu[0]->state.rip = 0x1234, r.vcpu[0]->state.gpr[0] = 5;
     cpuid_leaf_add(&r.cpuid, 1, 0, false)->eax = 0x806f8;
+    ops->mmio_write(r.m, 0, 0xfee000f0, 4, 0x1ff);
+    ops->mmio_write(r.m, 0, 0xfee00320, 4, 0x50);
     CHECK_EQ(machine_init_cpus(r.m), 0);
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xfee000f0, 4), 0xff); /* the local APIC, too */
+    CHECK_EQ(ops->mmio_read(r.m, 0, 0xfee00320, 4), 0x10000);
     CHECK_EQ(r.vcpu[0]->state.seg[CS].base + r.vcpu[0]->state.rip, 0xfffffff0);
     CHECK_EQ(r.vcpu[0]->state.gpr[RDX], 0x806f8); /* the processor's signature, as after a reset */
     r.vcpu[0]->state.gpr[RDX] = 0;
