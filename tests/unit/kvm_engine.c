@@ -677,6 +677,42 @@ out:
     free(cpuid);
 }
 
+/* An NMI that comes while the processor stands still is part of its state, and goes with it. */
+static void nmi_waits(const struct engine_ops *ops)
+{
+    static struct cpu_state s;
+    struct engine_caps *caps = calloc(1, sizeof(*caps));
+    struct cpuid_table *cpuid = calloc(1, sizeof(*cpuid));
+    struct cpuid_request rq = { .cpus = 1, .supported = &caps->supported };
+    struct rig r = { .up = false };
+    struct error err;
+
+    if (ops->probe(caps, &err) || cpuid_build(cpuid, &rq, &err) || !rig_up(&r, ops, cpuid))
+        goto out;
+    struct engine_vcpu *v = r.machine.v;
+    build_state(&s, LONG0);
+    s.apic_base = 0; /* without an APIC, LINT1 is the NMI pin */
+    CHECK_EQ(ops->set_state(v, &s), 0);
+    ops->signal(v, SIGNAL_NMI, 0);
+    for (int i = 0; i < 2; i++) { /* the second time from what was set */
+        s.nmi_pending = false;
+        CHECK_EQ(ops->get_state(v, &s), 0);
+        CHECK(s.nmi_pending);
+        CHECK_EQ(ops->set_state(v, &s), 0);
+    }
+    ops->signal(v, SIGNAL_NMI, 0);
+    s.nmi_pending = false;
+    CHECK_EQ(ops->set_state(v, &s), 0);
+    CHECK_EQ(ops->get_state(v, &s), 0);
+    CHECK(!s.nmi_pending); /* it was another state's */
+out:
+    rig_down(&r);
+    free(caps);
+    free(cpuid);
+}
+TEST(nmi_waits_kvm) { nmi_waits(&engine_kvm); }
+TEST(nmi_waits_soft) { nmi_waits(&engine_soft); }
+
 /* TZCNT and LZCNT are BSF and BSR on a processor that has not got them: operands by RIP and with REX included. */
 ASM(bitscan, 64, "movq $0x1000, 97f(%rip); xor %eax, %eax; lzcntq 97f(%rip), %r10; tzcnt %r10, %r11; mov $77, %ecx; tzcnt %eax, %ecx;"
                  "mov %ecx, %eax; shl $16, %eax; mov %r10w, %ax; out %al, $0xf4; 96: jmp 96b; .balign 8; 97: .quad 0")

@@ -64,11 +64,14 @@ void kvm_vcpu_destroy(struct engine_vcpu *v);
 enum run_result kvm_run(struct engine_vcpu *v, struct error *err);
 void kvm_kick(struct engine_vcpu *v);
 void kvm_signal(struct engine_vcpu *v, enum engine_signal sig, u32 arg);
+/* What others asked this vCPU for by kvm_signal, done while it is outside KVM_RUN. */
+int kvm_do_requests(struct engine_vcpu *v);
 
 /* state.c */
 void kvm_find_msrs(struct engine_vcpu *v);
 int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s);
 int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s);
+int kvm_put_state(struct engine_vcpu *v, const struct cpu_state *s); /* what was signalled since still counts */
 int kvm_set_tsc_deadline(struct engine_vcpu *v, u64 deadline);
 
 /* chips.c */

@@ -368,7 +368,9 @@ static int set_debug(struct engine_vcpu *v, const struct cpu_state *s)
 int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s)
 {
     memset(s, 0, sizeof(*s));
-    int r = get_events(v, s);
+    int r = kvm_do_requests(v); /* an NMI that came while it stands still belongs to its state */
+    if (r >= 0)
+        r = get_events(v, s);
     if (r >= 0)
         r = get_regs(v, s);
     if (r >= 0)
@@ -382,7 +384,7 @@ int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s)
     return r < 0 ? r : 0;
 }
 
-int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s)
+int kvm_put_state(struct engine_vcpu *v, const struct cpu_state *s)
 {
     static const struct {
         int (*set)(struct engine_vcpu *v, const struct cpu_state *s);
@@ -400,4 +402,10 @@ int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s)
         }
     }
     return 0;
+}
+
+int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s)
+{
+    __atomic_store_n(&v->request, 0, __ATOMIC_SEQ_CST); /* was meant for the state that ends here */
+    return kvm_put_state(v, s);
 }

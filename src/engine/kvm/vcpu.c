@@ -285,8 +285,7 @@ static bool lint1_is_nmi(struct engine_vcpu *v)
     return kvm_lapic_get(v, &l) || (l.reg[LVT_LINT1] & (DELIVERY | MASKED)) == DELIVERY_NMI;
 }
 
-/* What others asked this vCPU for, done on its own thread while it is outside KVM_RUN. */
-static int do_requests(struct engine_vcpu *v)
+int kvm_do_requests(struct engine_vcpu *v)
 {
     u32 rq = __atomic_exchange_n(&v->request, 0, __ATOMIC_SEQ_CST);
     if (!rq)
@@ -299,7 +298,7 @@ static int do_requests(struct engine_vcpu *v)
             cpuid_query(v->vm->cfg.cpuid, v->id, 0, 1, 0, s->apic_base, 1, 0, signature);
             cpu_init_signal(s, s->apic_base & BIT(8));
             s->gpr[RDX] = signature[0];
-            r = kvm_set_state(v, s);
+            r = kvm_put_state(v, s);
         }
         free(s);
         if (r < 0)
@@ -346,7 +345,7 @@ static enum run_result run_loop(struct engine_vcpu *v, struct error *err)
             if (e == EINTR || e == EAGAIN) {
                 /* Cleared before the flags are read: a kick after that sets it again (interrupt_run). */
                 __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
-                r = do_requests(v);
+                r = kvm_do_requests(v);
                 if (r < 0) {
                     error_set(err, -r, "KVM refuses INIT, SIPI or NMI: %s", strerror(-r));
                     return RUN_ERROR;
