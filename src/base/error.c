@@ -7,6 +7,20 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+u32 plain_bytes(const char *s)
+{
+    const u8 *b = (const u8 *)s;
+    const u32 n = b[0] < 0x80 ? 1 : b[0] < 0xc2 ? 0 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : b[0] < 0xf5 ? 4 : 0;
+
+    for (u32 i = 1; i < n; i++)
+        if ((b[i] & 0xc0) != 0x80) /* the end of the string, too */
+            return 0;
+    if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] >= 0xa0) || (b[0] == 0xf0 && b[1] < 0x90) ||
+        (b[0] == 0xf4 && b[1] >= 0x90))
+        return 0; /* longer than it need be, surrogates, above 10FFFFh */
+    return b[0] < ' ' || b[0] == 0x7f || (b[0] == 0xc2 && b[1] < 0xa0) ? 0 : n;
+}
+
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
     if (err) {
@@ -15,9 +29,12 @@ int error_set(struct error *err, int code, const char *fmt, ...)
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
         /* The text may quote file names and guest data: whatever they hold, it stays one line of the terminal. */
-        for (char *p = err->text; *p; p++)
-            if ((unsigned char)*p < ' ' || *p == 0x7f)
+        for (char *p = err->text; *p;) {
+            const u32 n = plain_bytes(p);
+            if (!n)
                 *p = '?';
+            p += MAX(n, 1u);
+        }
     }
     return -code;
 }

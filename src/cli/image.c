@@ -187,8 +187,9 @@ static int list_image(void *to, const struct image *i)
     } else {
         if (!l->count)
             printf("%-24s %8s %8s  %s\n", "IMAGE", "DISK", "ON HOST", "SYSTEM");
-        printf("%-24s %8s %8s  %s\n", i->name, size_text(i->size, size), size_text(i->allocated, disk),
-               i->size ? i->system : "damaged");
+        printf("%-24s %8s %8s  ", i->name, size_text(i->size, size), size_text(i->allocated, disk));
+        print_plain(i->size ? i->system : "damaged");
+        putchar('\n');
     }
     l->count++;
     return 0;

@@ -21,19 +21,29 @@ const char *size_text(u64 bytes, char out[32])
 void json_quoted(const char *s)
 {
     putchar('"');
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
+    while (*s) {
+        const u32 n = plain_bytes(s);
+        const u8 *b = (const u8 *)s;
+        if (n == 1 && (*s == '"' || *s == '\\'))
             printf("\\%c", *s);
-        else if ((unsigned char)*s < ' ' || *s == 0x7f)
-            printf("\\u%04x", (unsigned char)*s);
+        else if (n)
+            fwrite(s, 1, n, stdout);
+        else if (b[0] < 0x80)
+            printf("\\u%04x", b[0]);
+        else if (b[0] == 0xc2 && (b[1] & 0xc0) == 0x80) /* C1 */
+            printf("\\u%04x", b[1]), s++;
         else
-            putchar(*s);
+            fputs("\\ufffd", stdout); /* JSON is UTF-8 */
+        s += MAX(n, 1u);
     }
     putchar('"');
 }
 
 void print_plain(const char *s)
 {
-    for (; *s; s++)
-        putchar((unsigned char)*s < ' ' || *s == 0x7f ? '?' : *s);
+    while (*s) {
+        const u32 n = plain_bytes(s);
+        fwrite(n ? s : "?", 1, MAX(n, 1u), stdout);
+        s += MAX(n, 1u);
+    }
 }

@@ -20,6 +20,23 @@ TEST(error_is_one_line)
     CHECK_EQ(error_set(NULL, EIO, "nobody listens"), -EIO);
 }
 
+TEST(what_a_terminal_may_get)
+{
+    struct error e;
+
+    CHECK_EQ(plain_bytes("a"), 1);
+    CHECK_EQ(plain_bytes("\xc3\xa4"), 2);
+    CHECK_EQ(plain_bytes("\xc2\xa0"), 2);
+    CHECK_EQ(plain_bytes("\xe2\x82\xac"), 3);
+    CHECK_EQ(plain_bytes("\xf0\x9f\x90\xa7"), 4);
+    static const char *const none[] = { "\x1b", "\x7f", "\x80", "\x9b[2J", "\xc2\x80", "\xc2\x9b", "\xc2\x9f", "\xc2", "\xc1\x9b",
+                                        "\xe0\x82\x9b", "\xe2\x82", "\xed\xa0\x80", "\xf0\x80\x82\x9b", "\xf4\x90\x80\x80", "\xff" };
+    for (u32 i = 0; i < ARRAY_SIZE(none); i++)
+        CHECK_EQ(plain_bytes(none[i]), 0);
+    error_set(&e, EIO, "\xc3\xa4 \xc2\x9b""2J \x9b""2J");
+    CHECK_STR(e.text, "\xc3\xa4 ??2J ?2J");
+}
+
 TEST(error_is_cut_to_size)
 {
     struct error e;
