@@ -39,8 +39,20 @@ int make_dirs(const char *path, struct error *err)
     }
 }
 
-/* All entries of the folder: each(); unlinks and counts. */
-static int walk(int parent, const char *name, bool remove, u64 *blocks)
+/* What the file or folder holds is on the disk. */
+static int sync_at(int parent, const char *name)
+{
+    int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    int r = fd < 0 || (fsync(fd) && errno != EINVAL) ? -errno : 0; /* EINVAL: a file system without it for folders */
+
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+enum walk { COUNT, REMOVE, SYNC };
+/* All that is in the folder. blocks: of 512 bytes, added to. */
+static int walk(int parent, const char *name, enum walk how, u64 *blocks)
 {
     int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
@@ -58,19 +70,23 @@ static int walk(int parent, const char *name, bool remove, u64 *blocks)
         *blocks += (u64)st.st_blocks;
         int failed = 0;
         if (S_ISDIR(st.st_mode))
-            failed = walk(fd, e->d_name, remove, blocks);
-        if (remove && !failed && unlinkat(fd, e->d_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0))
+            failed = walk(fd, e->d_name, how, blocks);
+        else if (how == SYNC && S_ISREG(st.st_mode))
+            failed = sync_at(fd, e->d_name);
+        if (how == REMOVE && !failed && unlinkat(fd, e->d_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0))
             failed = -errno;
         r = r ? r : failed;
     }
     closedir(dir);
+    if (how == SYNC && !r)
+        r = sync_at(parent, name);
     return r;
 }
 
 int remove_tree(const char *path, struct error *err)
 {
     u64 blocks = 0;
-    int r = walk(AT_FDCWD, path, true, &blocks);
+    int r = walk(AT_FDCWD, path, REMOVE, &blocks);
 
     if (!r && rmdir(path))
         r = -errno;
@@ -81,11 +97,29 @@ u64 tree_allocated(const char *path)
 {
     u64 blocks = 0;
 
-    (void)!walk(AT_FDCWD, path, false, &blocks);
+    (void)!walk(AT_FDCWD, path, COUNT, &blocks);
     return blocks * 512;
 }
 
-int write_file(const char *path, const void *data, size_t len, unsigned mode, struct error *err)
+int sync_tree(const char *path, struct error *err)
+{
+    u64 blocks = 0;
+    int r = walk(AT_FDCWD, path, SYNC, &blocks);
+
+    return r ? error_set(err, -r, "%s cannot be brought onto the disk: %s", path, strerror(-r)) : 0;
+}
+
+int sync_above(const char *path, struct error *err)
+{
+    char dir[PATH_MAX];
+    const char *slash = strrchr(path, '/');
+
+    snprintf(dir, sizeof(dir), "%.*s", slash ? (int)MAX(slash - path, 1) : 1, slash ? path : ".");
+    int r = sync_at(AT_FDCWD, dir);
+    return r ? error_set(err, -r, "%s cannot be brought onto the disk: %s", dir, strerror(-r)) : 0;
+}
+
+int write_file(const char *path, const void *data, size_t len, unsigned mode, bool durable, struct error *err)
 {
     char new[PATH_MAX];
     int n = snprintf(new, sizeof(new), "%s.new", path);
@@ -102,13 +136,17 @@ int write_file(const char *path, const void *data, size_t len, unsigned mode, st
         else if (w > 0)
             done += (size_t)w;
     }
+    if (!r && durable && fsync(fd))
+        r = -errno;
     if (fd >= 0 && close(fd) && !r)
         r = -errno;
     if (!r && rename(new, path))
         r = -errno;
-    if (r)
+    if (r) {
         unlink(new);
-    return r ? error_set(err, -r, "%s cannot be written: %s", path, strerror(-r)) : 0;
+        return error_set(err, -r, "%s cannot be written: %s", path, strerror(-r));
+    }
+    return durable ? sync_above(path, err) : 0;
 }
 
 int read_file(const char *path, char *data, size_t size, struct error *err)

@@ -17,8 +17,12 @@ int must_check make_dirs(const char *path, struct error *err);
 int must_check remove_tree(const char *path, struct error *err);
 /* Bytes that a folder's files take on the host. */
 u64 tree_allocated(const char *path);
-/* Writes a whole small file in one go (to NAME.new, then renamed). */
-int must_check write_file(const char *path, const void *data, size_t len, unsigned mode, struct error *err);
+/* Writes a whole small file in one go (to NAME.new, then renamed). durable: whatever crashes, the old or the new is there,
+   and the new once this has returned; else sync_tree comes later. */
+int must_check write_file(const char *path, const void *data, size_t len, unsigned mode, bool durable, struct error *err);
+/* A folder and all in it survive a crash; sync_above: that path is an entry, or is none, of the folder it is in. */
+int must_check sync_tree(const char *path, struct error *err);
+int must_check sync_above(const char *path, struct error *err);
 /* Reads a file of at most size - 1 bytes, 0-terminated; 0, -E2BIG ... */
 int must_check read_file(const char *path, char *data, size_t size, struct error *err);
 /* The value of the line "key=value", cut to size; "" and false if there is none. */

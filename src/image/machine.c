@@ -68,7 +68,7 @@ static int save(const struct image_machine *m, const char *id, struct error *err
     int n = snprintf(conf, sizeof(conf), "image=%s\nkeep=%s\nuser=%s\nid=%s\nport=%u\n", m->image,
                      m->keep ? "yes" : "no", m->user, id, m->ssh_port);
 
-    return r ? r : write_file(path, conf, (size_t)n, 0600, err);
+    return r ? r : write_file(path, conf, (size_t)n, 0600, m->keep, err);
 }
 
 /* A throw-away whose process was killed: it goes with the next start, and is nobody's until then. */
@@ -212,7 +212,7 @@ static int make_keys(const struct image_machine *m, const char *id, struct error
     s.host_key = host_key;
     s.host_key_public = host_public;
     int n = snprintf(line, sizeof(line), "%s %s\n", m->name, host_public);
-    r = write_file(m->known_hosts, line, (size_t)n, 0600, err);
+    r = write_file(m->known_hosts, line, (size_t)n, 0600, false, err);
     return r ? r : seed_write(m->seed, &s, err);
 }
 
@@ -246,8 +246,12 @@ static int make(const char *vms, const struct image *image, u64 disk_size, struc
                                                  .backing = image->disk, .backing_format = image->format }, err);
     if (!r)
         r = save(draft, id, err);
+    if (!r && m->keep)
+        r = sync_tree(draft->dir, err);
     if (!r && rename(draft->dir, m->dir))
         r = error_set(err, errno, "%s cannot be made: %s", m->dir, strerror(errno));
+    if (!r && m->keep)
+        r = sync_above(m->dir, err);
     m->lock_fd = draft->lock_fd;
     m->pid = draft->pid;
     if (r)
@@ -354,13 +358,19 @@ int image_machine_start(const struct image_machine_options *o, struct image_mach
     return r;
 }
 
+/* A throw-away goes under the folder's lock: nobody who wants its name for another finds half of it. */
 void image_machine_end(struct image_machine *m)
 {
+    char vms[PATH_MAX];
+
     if (m->lock_fd < 0)
         return;
+    int lock = m->keep || home_folder("vms", vms, NULL) ? -1 : home_lock(vms, NULL);
     if (!m->keep)
         (void)!remove_tree(m->dir, NULL);
     close(m->lock_fd);
+    if (lock >= 0)
+        close(lock);
     m->lock_fd = -1;
     m->pid = 0;
 }

@@ -201,7 +201,7 @@ int seed_write(const char *path, const struct seed *s, struct error *err)
         /* No network-config: without one, cloud-init asks for an address by DHCP on the first card, in whichever way the
            system configures its network; with one that matches names, not all of its ways work. */
         fits = fits && plain_add(f, "#end", "");
-        r = fits ? write_file(path, f->image, sizeof(f->image), 0600, err)
+        r = fits ? write_file(path, f->image, sizeof(f->image), 0600, false, err)
                  : error_set(err, E2BIG, "the seed %s would be too large", path);
     }
     free(f);

@@ -209,10 +209,26 @@ int image_begin(struct image_draft *d, const char *name, bool replace, struct er
     return r ? r : make_dirs(d->dir, err);
 }
 
+/* The draft takes the place of what is there, in one step where the file system has it (not all have; linux man 2 rename).
+   What was there is in old afterwards, or in the draft's folder, which goes with it. */
+static int replace(const struct image_draft *d, const char *old, struct error *err)
+{
+    int r = remove_tree(old, err);
+
+    if (r || !renameat2(AT_FDCWD, d->dir, AT_FDCWD, d->final, RENAME_EXCHANGE))
+        return r;
+    if (rename(d->final, old) && errno != ENOENT)
+        return error_set(err, errno, "%s cannot be replaced: %s", d->final, strerror(errno));
+    return rename(d->dir, d->final) ? error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno)) : 0;
+}
+
 int image_commit(struct image_draft *d, struct error *err)
 {
     char old[PATH_MAX], home[PATH_MAX];
     int r = home_folder("vms", home, err);
+
+    if (!r)
+        r = sync_tree(d->dir, err); /* before the lock: it may take long */
 
     /* Machines are made and started under this lock: none begins to use the old one in between. */
     int lock = r ? r : home_lock(home, err);
@@ -222,11 +238,9 @@ int image_commit(struct image_draft *d, struct error *err)
     if (!r && snprintf(old, sizeof(old), "%s.old", d->dir) >= (int)sizeof(old))
         r = error_set(err, ENAMETOOLONG, "the path %.64s... is too long", d->dir);
     if (!r)
-        r = remove_tree(old, err);
-    if (!r && rename(d->final, old) && errno != ENOENT)
-        r = error_set(err, errno, "%s cannot be replaced: %s", d->final, strerror(errno));
-    if (!r && rename(d->dir, d->final))
-        r = error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno));
+        r = replace(d, old, err);
+    if (!r)
+        r = sync_above(d->final, err);
     close(lock);
     return r ? r : remove_tree(old, err);
 }
@@ -277,7 +291,7 @@ int image_import(const char *file, const char *name, const char *finder, struct 
         if ((u8)*c < ' ' && !(*c == '\n' && (c[1] == 0 || !strncmp(c, "\nformat=", 8))))
             *c = '?';
     if (!r && (!finder || rename(found, conf)))
-        r = write_file(conf, text, strlen(text), 0600, err);
+        r = write_file(conf, text, strlen(text), 0600, false, err);
     if (!r)
         r = image_commit(&d, err);
     if (!r)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -82,13 +83,35 @@ TEST(images)
 
     CHECK(make_image("debian", false, &err));
     CHECK(!make_image("debian", false, &err));
+    CHECK_EQ(image_find("debian", &image, &err), 0);
+    put(image.dir, "of-the-old", "");
     CHECK(make_image("debian", true, &err));
+    CHECK(!there("%s/lodge/images/%s/of-the-old", "debian"));
+    CHECK(!there("%s/lodge/images/.%s.new", "debian"));
+    CHECK(!there("%s/lodge/images/.%s.new.old", "debian"));
     CHECK_EQ(image_find("debian", &image, &err), 0);
     CHECK_EQ(image.size, 64 << 20);
     CHECK_STR(image.cmdline, "root=/dev/vda3");
     CHECK_STR(image.system, "A test");
     CHECK_STR(image.kernel, "");
     CHECK(image.allocated < 1 << 20);
+}
+
+static int lock_vms(void)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    char path[PATH_MAX];
+
+    snprintf(path, sizeof(path), "%s/lodge/vms/.lock", home);
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    CHECK(fd >= 0 && !fcntl(fd, F_OFD_SETLKW, &lock));
+    return fd;
+}
+
+static void *end_machine(void *m)
+{
+    image_machine_end(m);
+    return NULL;
 }
 
 TEST(machines)
@@ -139,7 +162,16 @@ TEST(machines)
     CHECK_EQ(image_machine_start(&o, &second, &err), 0);
     CHECK_STR(second.name, "debian-2");
     image_machine_end(&second);
-    image_machine_end(&away);
+
+    /* A throw-away goes under the lock of all: who looks with it held finds a whole one or none. */
+    pthread_t thread;
+    const int lock = lock_vms();
+    CHECK(!pthread_create(&thread, NULL, end_machine, &away));
+    usleep(20000); /* in which it would go if it did not wait */
+    CHECK(there("%s/lodge/vms/%s/machine.conf", "debian"));
+    close(lock);
+    pthread_join(thread, NULL);
+    CHECK(!there("%s/lodge/vms/%s", "debian"));
 
     /* A kept one keeps its disk, grows it and does not shrink it. */
     image_machine_end(&kept);
