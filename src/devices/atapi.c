@@ -261,13 +261,34 @@ static void mechanism_status(struct ata_drive *d)
     reply(d, 8, be16(d->cdb + 8));
 }
 
+/* READ SUB-CHANNEL, 6.24: of a data track, where it was read last; there are no catalogue number and no ISRC. */
 static void subchannel(struct ata_drive *d)
 {
-    memset(d->buffer, 0, 4);
-    if (d->cdb[2] & 0x40 && d->cdb[3] > 3)
+    enum { POSITION = 1, CATALOGUE = 2, ISRC = 3 };
+    const u8 *c = d->cdb, format = c[2] & 0x40 ? c[3] : 0;
+    const u32 len = format == POSITION ? 12 : format ? 20 : 0, last = (u32)(d->size / ATA_CD_SECTOR);
+    u8 *b = d->buffer;
+
+    if ((c[2] & 0x40 && (!format || format > ISRC)) || (format == ISRC && c[6] != 1))
         return atapi_fail(d, SENSE_ILLEGAL_REQUEST, ASC_INVALID_FIELD, 0);
-    d->buffer[1] = 0x15; /* no audio status to return */
-    reply(d, 4, be16(d->cdb + 7));
+    memset(b, 0, 24);
+    b[1] = 0x15; /* no audio status to return */
+    b[3] = (u8)len;
+    b[4] = format;
+    if (format == POSITION || format == ISRC)
+        b[5] = 0x14, b[6] = 1; /* data, track 1 */
+    if (format == POSITION) {
+        const u32 lba = (u32)MIN(d->sector, last ? last - 1 : 0);
+        b[7] = 1; /* index */
+        if (c[1] & 2) {
+            atapi_msf(lba, b + 9);
+            atapi_msf(lba - 150, b + 13); /* from the track's beginning, which is at 00:02:00 */
+        } else {
+            put_be32(b + 8, lba);
+            put_be32(b + 12, lba);
+        }
+    }
+    reply(d, 4 + len, be16(c + 7));
 }
 
 static void header(struct ata_drive *d)

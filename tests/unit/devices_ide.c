@@ -589,6 +589,8 @@ TEST(packets)
     CHECK_EQ(PACKET(512, 0x1a, 0, 0x01, 0, 200), 12);
     CHECK_EQ(PACKET(512, 0x77), -5);
     CHECK_EQ(sense(), 0x520);
+    CHECK_EQ(PACKET(512, 0x55, 0x10, 0, 0, 0, 0, 0, 0, 20), -5); /* MODE SELECT: refused before its data */
+    CHECK_EQ(sense(), 0x520);
     CHECK_EQ(PACKET(512, 0x28, 0, 0, 1, 0, 0, 0, 0, 1), -5);
     CHECK_EQ(sense(), 0x521);
     end();
@@ -627,6 +629,21 @@ TEST(reads_discs)
     CHECK_EQ(PACKET(0xfffe, 0xb9, 0, 0, 0, 2, 5, 0, 2, 7, 0x10), 2 * 2048);
     CHECK(!memcmp(answer, disc->data + 5 * 2048, 2 * 2048));
     CHECK_EQ(PACKET(512, 0xbe, 4, 0, 0, 0, 16, 0, 0, 1, 0x10), -5); /* no audio here */
+    /* READ SUB-CHANNEL: behind the last sector read, 00:02:07 on the disc, 00:00:07 in the track. */
+    static const u8 at[12] = { 1, 0x14, 1, 1, 0, 0, 2, 7, 0, 0, 0, 7 };
+    CHECK_EQ(PACKET(512, 0x42, 2, 0x40, 1, 0, 0, 0, 0, 100), 16);
+    CHECK(answer[1] == 0x15 && answer[3] == 12 && !memcmp(answer + 4, at, 12));
+    CHECK_EQ(PACKET(512, 0x42, 0, 0x40, 1, 0, 0, 0, 0, 100), 16);
+    CHECK(answer[11] == 7 && answer[15] == 7);
+    CHECK_EQ(PACKET(512, 0x42, 2, 0, 1, 0, 0, 0, 0, 100), 4);
+    CHECK_EQ(answer[3], 0);
+    CHECK_EQ(PACKET(512, 0x42, 0, 0x40, 2, 0, 0, 0, 0, 100), 24);
+    CHECK(answer[3] == 20 && answer[4] == 2 && !answer[8]);
+    CHECK_EQ(PACKET(512, 0x42, 0, 0x40, 3, 0, 0, 1, 0, 100), 24);
+    CHECK(answer[4] == 3 && answer[5] == 0x14 && answer[6] == 1 && !answer[8]);
+    CHECK_EQ(PACKET(512, 0x42, 0, 0x40, 3, 0, 0, 2, 0, 100), -5);
+    CHECK_EQ(PACKET(512, 0x42, 0, 0x40, 0, 0, 0, 0, 0, 100), -5);
+    CHECK_EQ(sense(), 0x524);
     disc->fail = -EIO;
     CHECK_EQ(PACKET(512, 0x28, 0, 0, 0, 0, 9, 0, 0, 1), -3);
     CHECK_EQ(sense(), 0x311);
