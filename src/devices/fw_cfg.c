@@ -12,6 +12,7 @@
 enum { KEY_MASK = 0x3fff, DIR_ENTRY = 64, DIR_NAME = 56 }; /* bits 15-14: architecture-local, write; no such items here */
 enum { ID_TRADITIONAL = 1, ID_DMA = 2 };
 enum { SELECTOR = 0, DATA = 1, DMA_HIGH = 4, DMA_LOW = 8 }; /* offsets of the registers */
+#define ZEROES_MOST MiB(16) /* behind an item in one transfer: the processor waits for it, and so may all the others */
 enum { DMA_ERROR = 1, DMA_READ = 2, DMA_SKIP = 4, DMA_SELECT = 8, DMA_WRITE = 16, DMA_ACCESS = 16 /* bytes */ };
 
 void fw_cfg_init(struct fw_cfg *f, struct memory *memory)
@@ -116,7 +117,7 @@ static u32 left(const struct fw_cfg *f, const u8 **at)
     return f->item[key].len - f->offset;
 }
 
-/* len bytes to memory at gpa, zeroes after the item's end. What is in front of an address that is no RAM arrives. */
+/* len bytes to memory at gpa, zeroes after the item's end, if there are not too many. What is in front of an address that is no RAM arrives. */
 static int dma_read(struct fw_cfg *f, u64 gpa, u32 len)
 {
     static const u8 zeroes[GUEST_PAGE_SIZE];
@@ -124,7 +125,7 @@ static int dma_read(struct fw_cfg *f, u64 gpa, u32 len)
     const u32 n = MIN(left(f, &at), len);
     u64 end;
 
-    if (add_overflows(gpa, len, &end) || (n && memory_write(f->memory, gpa, at, n)))
+    if (len - n > ZEROES_MOST || add_overflows(gpa, len, &end) || (n && memory_write(f->memory, gpa, at, n)))
         return -EFAULT;
     f->offset += n;
     for (gpa += n; gpa < end; gpa += MIN(end - gpa, sizeof zeroes))

@@ -124,6 +124,13 @@ TEST(hostile_dma)
     out(0x514, 4, UINT32_MAX), out(0x518, 4, UINT32_MAX); /* the command itself is nowhere */
     out(0x518, 4, __builtin_bswap32(MiB(2))); /* or in a ROM */
     CHECK_EQ(dma(SELECT | READ, 16, 0x1000), 0); /* over itself */
+    /* Zeroes without end would take seconds, in one access. */
+    CHECK_EQ(memory_add(m, "more", GiB(1), MiB(32), false, NULL), 0);
+    CHECK_EQ(memory_write(m, GiB(1), "xxxx", 4), 0);
+    CHECK_EQ(dma(FW_CFG_NB_CPUS << 16 | SELECT | READ, MiB(32), GiB(1)), ERROR);
+    CHECK_EQ(at(GiB(1)), 0x78787878);
+    CHECK_EQ(dma(FW_CFG_NB_CPUS << 16 | SELECT | READ, MiB(16), GiB(1)), 0);
+    CHECK_EQ(at(GiB(1)), 3);
     f.offset = UINT32_MAX; /* as a stream may say */
     CHECK_EQ(in(0x511, 1), 0);
     CHECK_EQ(dma(READ, 4, 0x2000), 0);
