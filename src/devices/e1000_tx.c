@@ -17,7 +17,7 @@ enum { /* the second quadword of a descriptor */
 };
 #define CMD_IDE BIT(31)
 enum { TUCMD_TCP = 1, TUCMD_IP = 2 };
-enum { BURST = 128, /* packets in one turn of the loop: then everybody else has his */
+enum { BURST = 128, FRAMES = 2048, /* packets in one turn of the loop, and frames made of them: then everybody else has his */
        DESCRIPTORS_MAX = 4096 /* of one packet */ };
 enum { MAC_HEADERS = 12, MIN_FRAME = 60, IP_PROTOCOL_TCP = 6 };
 
@@ -262,8 +262,8 @@ static bool put(struct e1000 *e, u8 *data, u32 len, const struct packet *p, cons
     return true;
 }
 
-/* False: no room on the cable; it comes again. */
-static bool send(struct e1000 *e, struct packet *p)
+/* False: no room on the cable, or no frames left of this turn (*frames); it comes again. */
+static bool send(struct e1000 *e, struct packet *p, u32 *frames)
 {
     const struct e1000_context *c = &e->context[1];
     const bool segment = (p->first & CMD_DEXT) && (p->first & CMD_TSE);
@@ -285,8 +285,8 @@ static bool send(struct e1000 *e, struct packet *p)
     e1000_count(e, TSCTC, !e->cut);
     if (!e->cut && !loops && as_one(e, p, &h))
         return put(e, data, p->len, p, &h);
-    for (u32 n = (p->len - c->hdrlen + c->mss - 1) / c->mss; e->cut < n; e->cut++)
-        if (!put(e, e->segment + NET_HDR, cut(e, p, e->cut), p, &h))
+    for (u32 n = (p->len - c->hdrlen + c->mss - 1) / c->mss; e->cut < n; e->cut++, --*frames)
+        if (!*frames || !put(e, e->segment + NET_HDR, cut(e, p, e->cut), p, &h))
             return false;
     return true;
 }
@@ -295,11 +295,11 @@ void e1000_transmit(struct e1000 *e)
 {
     struct e1000_ring r;
     struct packet p;
-    u32 causes = 0, n = 0;
+    u32 causes = 0, n = 0, frames = FRAMES;
     bool sent = false;
 
     while (!e->tx_waits && (REG(TCTL) & TCTL_EN) && e1000_ring(e, TDBAL, &r) && r.head != r.tail) {
-        if (n++ == BURST) {
+        if (n++ == BURST || !frames) {
             loop_kick(&e->kick);
             break;
         }
@@ -311,8 +311,10 @@ void e1000_transmit(struct e1000 *e)
             REG(TDH) = r.tail;
             break;
         }
-        if (g == WHOLE && !send(e, &p)) {
-            e->tx_waits = true;
+        if (g == WHOLE && !send(e, &p, &frames)) {
+            e->tx_waits = frames;
+            if (!frames)
+                loop_kick(&e->kick);
             break;
         }
         sent |= g == WHOLE;

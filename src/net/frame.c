@@ -66,7 +66,7 @@ static const char *check_gso(struct frame *f, const u8 *head, u32 have)
 
     if (kind != VIRTIO_NET_HDR_GSO_TCPV4 && kind != VIRTIO_NET_HDR_GSO_TCPV6)
         return "a kind of segmentation that was not offered";
-    if (!(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || !h->gso_size)
+    if (!(h->flags & VIRTIO_NET_HDR_F_NEEDS_CSUM) || h->gso_size < FRAME_MSS_LEAST)
         return "segmentation without a checksum or a size";
     do {
         if (at + 2 > have)

@@ -17,6 +17,10 @@ enum {
 };
 
 /* Where a frame's parts are, taken once: nothing is read again from memory that may change. */
+/* What is left of the least MSS that TCPs use (Linux: 48) beside all options. A guest that sends bytes one by one, 65,000
+   frames out of one, would hold up whoever is to cut them. */
+enum { FRAME_MSS_LEAST = 8 };
+
 struct frame {
     struct virtio_net_hdr_v1 hdr;
     u32 len;     /* of the frame, without hdr */

@@ -92,7 +92,7 @@ TEST(cuts)
     cut(false, 8, 40, 2920, 1460);
     cut(true, 0, 0, 65000, 1440);
     cut(true, 4, 20, 1, 1440);
-    cut(false, 0, 0, 3000, 1);
+    cut(false, 0, 0, 3000, FRAME_MSS_LEAST);
 }
 
 TEST(checksum_left_open)
@@ -128,6 +128,7 @@ TEST(headers_that_lie)
     struct frame f;
 
     REFUSED(h.gso_size = 0);
+    REFUSED(h.gso_size = 7);
     REFUSED(h.flags = 0);
     REFUSED(h.gso_type = VIRTIO_NET_HDR_GSO_UDP);
     REFUSED(h.gso_type = 5); /* VIRTIO_NET_HDR_GSO_UDP_L4 */
