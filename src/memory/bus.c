@@ -143,7 +143,7 @@ void bus_remove(struct bus *b, u64 base, void *dev)
  * Copies the range that holds addr; size 0 and base the start of the next one (or the limit) if none does.
  * The capacity bounds the search whatever a racing writer shows us.
  */
-static struct bus_range lookup(struct bus *b, u64 addr)
+static inline __attribute__((always_inline)) struct bus_range lookup(struct bus *b, u64 addr)
 {
     for (;;) {
         u32 seq = __atomic_load_n(&b->seq, __ATOMIC_ACQUIRE);
@@ -221,13 +221,21 @@ static unsigned piece(const struct bus_range *r, u64 addr, unsigned n, u64 *offs
     return n;
 }
 
+/* Is it an access that the device takes as it is? Almost all are. */
+static inline bool plain(const struct bus_range *r, u64 addr, unsigned size)
+{
+    const u8 min = r->ops->min_size, max = r->ops->max_size; /* no limits: 0, and (u8)(0 - 1) */
+    const u64 offset = addr - r->base;
+    return size >= min && (u8)(max - 1) >= size - 1 && (min <= 1 || !(offset & (min - 1u))) && r->size - offset >= size;
+}
+
 /* Bytes from addr on, at most n, that no range claims. */
 static unsigned gap(const struct bus_range *next, u64 addr, unsigned n)
 {
     return next->base > addr ? (unsigned)MIN((u64)n, next->base - addr) : n;
 }
 
-u64 bus_read(struct bus *b, u64 addr, unsigned size)
+static __attribute__((noinline)) u64 read_pieces(struct bus *b, u64 addr, unsigned size)
 {
     u64 value = 0;
     for (unsigned done = 0; done < size;) {
@@ -247,7 +255,14 @@ u64 bus_read(struct bus *b, u64 addr, unsigned size)
     return value;
 }
 
-void bus_write(struct bus *b, u64 addr, unsigned size, u64 value)
+u64 bus_read(struct bus *b, u64 addr, unsigned size)
+{
+    const struct bus_range r = lookup(b, addr);
+
+    return r.size && plain(&r, addr, size) ? call_read(&r, addr - r.base, size) : read_pieces(b, addr, size);
+}
+
+static __attribute__((noinline)) void write_pieces(struct bus *b, u64 addr, unsigned size, u64 value)
 {
     for (unsigned done = 0; done < size;) {
         struct bus_range r = lookup(b, addr + done);
@@ -261,6 +276,16 @@ void bus_write(struct bus *b, u64 addr, unsigned size, u64 value)
         }
         done += n;
     }
+}
+
+void bus_write(struct bus *b, u64 addr, unsigned size, u64 value)
+{
+    const struct bus_range r = lookup(b, addr);
+
+    if (r.size && plain(&r, addr, size))
+        call_write(&r, addr - r.base, size, value);
+    else
+        write_pieces(b, addr, size, value);
 }
 
 /* Does all of a run that begins at addr lie in the range? */
