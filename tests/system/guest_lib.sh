@@ -24,7 +24,7 @@ END
     [ ! -d "$work/tree" ] || tree="--tree $work/tree"
     "$root/tools/mkinitramfs" "$work/initrd.gz" $tree "$work/autorun" $files ${extra:-}
     status=0
-    timeout "${LODGE_BOOT_SECONDS:-120}" "$lodge" run --engine soft --quiet "$@" --kernel "$kernel" \
+    timeout "${LODGE_BOOT_SECONDS:-300}" "$lodge" run --engine soft --quiet "$@" --kernel "$kernel" \
         --initrd "$work/initrd.gz" --append "console=ttyS0 quiet ${append:-}" </dev/null 2>&1 |
         sed -u 's|\r||' >"$work/out" || status=$?
     check "status 0 (it is $status)" test "$status" = 0

@@ -130,9 +130,12 @@ TEST(overlay_over_nbd)
         }
         for (int i = 0; i < 1000 && access(sock, F_OK); i++)
             usleep(10000);
-        usleep(100000);
         struct loop *loop = with_loop ? loop_new() : NULL;
-        struct block *b = block_open(&(struct block_options){ .path = url, .overlay = "" }, loop, &err);
+        struct block *b = NULL;
+        for (int i = 0; i < 1000 && !b; i++) { /* the socket is there before the server listens */
+            usleep(10000);
+            b = block_open(&(struct block_options){ .path = url, .overlay = "" }, loop, &err);
+        }
         if (!b)
             test_fail(__FILE__, __LINE__, "%s", err.text);
         REQUIRE(b);

@@ -52,7 +52,7 @@ static struct block *open_url(struct loop *loop, bool readonly, struct error *er
 
     for (int i = 0;; i++) { /* the socket is there before the server listens */
         struct block *b = block_open(&o, loop, err);
-        if (b || i == 100 || !strstr(err->text, "refused"))
+        if (b || i == 1000 || !strstr(err->text, "refused"))
             return b;
         usleep(10000);
     }

@@ -115,6 +115,6 @@ TEST(wall_clock_and_state)
     r.clock.epoch = 0;
     CHECK_EQ(pvclock_state.post_load(&r.clock, NULL), 0);
     u64 after = pvclock_system_time(&r.clock);
-    CHECK(after >= before && after - before < 1000000000);
+    CHECK(after >= before && after - before < 30000000000);
     memory_free(r.memory);
 }
