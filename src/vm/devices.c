@@ -65,11 +65,18 @@ static struct block *open_disk(const struct config_disk *d, struct loop *loop, s
     return block_open(&o, loop, err);
 }
 
-/* model= is the card's; the rest of the words are the cable's. */
-static struct net *open_net(const char *spec, bool *is_e1000, struct loop *loop, struct error *err)
+/* model= is the card's; the rest of the words are the cable's. The last mac= counts. */
+static struct net *open_net(const char *spec, const u8 mac[6], bool *is_e1000, struct loop *loop, struct error *err)
 {
-    char *cable = strdup(spec), *at = cable ? strstr(cable, ",model=") : NULL;
+    static const u8 none[6];
+    char *cable = NULL, text[32] = "";
     struct net *net = NULL;
+
+    if (memcmp(mac, none, 6))
+        snprintf(text, sizeof text, ",mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
+    if (asprintf(&cable, "%s%s", spec, text) < 0)
+        cable = NULL;
+    char *at = cable ? strstr(cable, ",model=") : NULL;
 
     if (at) {
         const char *model = at + strlen(",model=");
@@ -115,7 +122,7 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
     if (c->config->parallel && !(d->parallel = chardev_open(c->config->parallel, c->loop, err)))
         return -EINVAL;
     for (u32 i = 0; i < c->config->nnets; i++)
-        if (!(d->net[i] = open_net(c->config->net[i], &d->is_e1000[i], c->loop, err)))
+        if (!(d->net[i] = open_net(c->config->net[i], c->mac[i], &d->is_e1000[i], c->loop, err)))
             return -EINVAL;
         else if (d->is_e1000[i] && c->config->micro)
             return error_set(err, EINVAL, "--net %s: the board micro has no PCI, which an e1000 needs: use --machine pc",
@@ -131,6 +138,12 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
         if (c->config->input[i].from && !(d->events[i] = chardev_open(c->config->input[i].from, c->loop, err)))
             return -EINVAL;
     return 0;
+}
+
+void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6])
+{
+    for (u32 i = 0; i < d->c.config->nnets; i++)
+        net_mac(d->net[i], mac[i]);
 }
 
 void devices_machine(const struct devices *d, struct machine_config *c)

@@ -12,6 +12,7 @@ struct devices;
 
 struct devices_config {
     const struct vm_config *config;
+    u8 (*mac)[6]; /* a card's address, instead of what its --net says; 0: none is given */
     struct loop *loop;
     /* A disk cannot go on (the host's is full): the machine is to wait; go: no longer. The loop's thread, each stop
        followed by its go. */
@@ -22,6 +23,8 @@ struct devices_config {
 
 /* Opens the files, sockets and cables: all that can be refused for the user's sake. */
 int must_check devices_open(struct devices **out, const struct devices_config *c, struct error *err);
+/* The addresses the cards came up with. */
+void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6]);
 /* Puts into a configuration what is plugged in while the machine is built: floppies, the printer. */
 void devices_machine(const struct devices *d, struct machine_config *c);
 /* Makes the devices and plugs them in. */

@@ -40,6 +40,7 @@ struct vm {
     struct error engine_why; /* the choice, in a sentence */
     struct engine_caps caps;
     struct cpuid_table cpuid;
+    u8 mac[CONFIG_MAX_NETS][6]; /* that the guest knows its cards by; 0: as they come */
     struct trace *trace;
     struct stats *stats; /* NULL: not asked for */
     struct boot *boot;         /* NULL: a firmware starts */

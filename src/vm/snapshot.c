@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "vm/devices.h"
 #include "vm/internal.h"
 
 enum { CHUNK = 1 << 20, STREAM_MAX = 64 << 20 };
@@ -20,6 +21,7 @@ enum { CHUNK = 1 << 20, STREAM_MAX = 64 << 20 };
 struct snapshot_header {
     u64 ram;
     struct cpuid_table cpuid;
+    u8 mac[CONFIG_MAX_NETS * 6];
 };
 
 static const struct state_field leaf_fields[] = {
@@ -37,6 +39,7 @@ static const struct state_field cpuid_fields[] = {
 static const struct state_field header_fields[] = {
     STATE_FIELD(struct snapshot_header, ram, 1),
     STATE_STRUCT(struct snapshot_header, cpuid, 1, cpuid_fields),
+    STATE_ARRAY(struct snapshot_header, mac, 2),
     STATE_END,
 };
 
@@ -48,7 +51,7 @@ static int header_loaded(void *obj, struct error *err)
     return 0;
 }
 
-static const struct state_desc header_state = { "machine", 1, header_fields, NULL, header_loaded };
+static const struct state_desc header_state = { "machine", 2, header_fields, NULL, header_loaded };
 
 /* ---- files -------------------------------------------------------------- */
 
@@ -220,6 +223,7 @@ int vm_save(struct vm *v, const char *dir, struct error *err)
         return error_set(err, ENOMEM, "out of memory");
     h->ram = v->config->memory;
     h->cpuid = v->cpuid;
+    devices_macs(v->devices, (u8(*)[6])h->mac);
     if (mkdir(dir, 0700) && errno != EEXIST)
         rc = error_set(err, errno, "cannot create the directory %s: %s", dir, strerror(errno));
     if (!rc && !(rc = machine_before_save(v->machine, err)) && !(rc = header_stream(h, dir, true, err)) &&
@@ -240,7 +244,7 @@ static const char *beyond(const struct cpuid_table *t, const struct cpuid_table 
 }
 
 int snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported,
-                    struct cpuid_table *cpuid, struct error *err)
+                    struct cpuid_table *cpuid, u8 mac[CONFIG_MAX_NETS][6], struct error *err)
 {
     struct snapshot_header *h = calloc(1, sizeof *h);
     const char *lacks;
@@ -258,8 +262,10 @@ int snapshot_config(const char *dir, const struct vm_config *c, const struct cpu
     if (!rc && supported->tsc_khz && (h->cpuid.tsc_khz / 1000 != supported->tsc_khz / 1000))
         log_warn("the guest's clock will be off: its TSC ran at %llu kHz, here it runs at %llu kHz",
                  (unsigned long long)h->cpuid.tsc_khz, (unsigned long long)supported->tsc_khz);
-    if (!rc)
+    if (!rc) {
         *cpuid = h->cpuid;
+        memcpy(mac, h->mac, sizeof h->mac);
+    }
     free(h);
     return rc;
 }

@@ -267,7 +267,7 @@ static int build_cpuid(struct vm *v, struct error *err)
         .cpus = v->config->cpus, .supported = &v->caps.supported,
     };
     if (!rc)
-        rc = v->restore ? snapshot_config(v->restore, v->config, &v->caps.supported, &v->cpuid, err)
+        rc = v->restore ? snapshot_config(v->restore, v->config, &v->caps.supported, &v->cpuid, v->mac, err)
                         : cpuid_build(&v->cpuid, &rq, err);
     free(model);
     return rc;
@@ -344,7 +344,7 @@ int vm_build(struct vm *v, struct error *err)
     if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
         return rc;
     timing_phase(v, "engine, CPU, kernel found");
-    struct devices_config dc = { .config = c, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
+    struct devices_config dc = { .config = c, .mac = v->mac, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
     if ((rc = devices_open(&v->devices, &dc, err)))
         return rc;
     timing_phase(v, "disks and networks opened");
