@@ -158,7 +158,8 @@ static int restrict_files(enum sandbox kind, const char *dir)
     for (size_t i = 0; kind == SANDBOX_USER && i < ARRAY_SIZE(resolver) && !r; i++)
         r = allow_beneath(set, resolver[i], LANDLOCK_ACCESS_FS_READ_FILE);
     if (dir && !r)
-        r = allow_beneath(set, dir, LANDLOCK_ACCESS_FS_REMOVE_FILE); /* its socket, at the end */
+        r = allow_beneath(set, dir, kind == SANDBOX_USER ? LANDLOCK_ACCESS_FS_READ_FILE /* tftp= */
+                                                         : LANDLOCK_ACCESS_FS_REMOVE_FILE /* its socket, at the end */);
     if (!r && syscall(SYS_landlock_restrict_self, set, 0))
         r = -errno;
     close(set);

@@ -5,7 +5,8 @@
  *
  *   user        and any of: hostfwd=tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT, several; HOSTADDR: 127.0.0.1,
  *               HOSTPORT 0: a free one; IPv6 addresses in brackets.  restrict=on: the guest reaches nothing outside.
- *               net=CIDR (10.0.2.0/24: host .2, DNS .3, guest .15), ipv6=off, hostname=NAME, mtu=N
+ *               net=CIDR (10.0.2.0/24: host .2, DNS .3, guest .15), ipv6=off, hostname=NAME, mtu=N,
+ *               tftp=DIR (its files by TFTP from the host), bootfile=NAME (of these, to boot; DHCP's)
  *   tap:IF      an existing tap device that this user may open
  *   switch:NAME the switch NAME of this user, started when the first VM plugs in
  *   none        a cable that leads nowhere: packets are lost, link down

@@ -29,6 +29,7 @@ struct user_config {
     struct in_addr net, mask, gateway, dns, dhcp;
     bool restricted, ipv6;
     char hostname[64];
+    char tftp[1024], bootfile[128]; /* bootfile: as long as DHCP's header has room */
     struct user_forward forward[NET_MAX_FORWARDS];
 };
 int must_check user_options(struct user_config *c, const struct net_spec *spec, struct error *err);

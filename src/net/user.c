@@ -257,13 +257,16 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
         .in6_enabled = c->ipv6,
         .vprefix_len = 64,
         .vhostname = c->hostname[0] ? c->hostname : NULL,
+        .tftp_path = c->tftp[0] ? c->tftp : NULL,
+        .bootfile = c->bootfile[0] ? c->bootfile : NULL,
         .if_mtu = 65521, /* user_frame.c */
         .if_mru = 65521,
     };
     static const u8 prefix[16] = { 0xfe, 0xc0 };
 
     if (c->nforwards > NET_MAX_FORWARDS || c->mtu < 576 || c->mtu > 65521 ||
-        !memchr(c->hostname, 0, sizeof(c->hostname)))
+        !memchr(c->hostname, 0, sizeof(c->hostname)) || !memchr(c->tftp, 0, sizeof(c->tftp)) ||
+        !memchr(c->bootfile, 0, sizeof(c->bootfile)))
         return error_set(&a->err, EINVAL, "a configuration that makes no sense");
     memcpy(&cfg.vprefix_addr6, prefix, 16);
     memcpy(&cfg.vhost6, prefix, 16);
@@ -282,7 +285,7 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
     int r = link_create(&u->link, RING_SIZE);
     if (r)
         return error_set(&a->err, -r, "cannot make its memory: %s", strerror(-r));
-    return sandbox_enter(SANDBOX_USER, NULL, &a->err);
+    return sandbox_enter(SANDBOX_USER, cfg.tftp_path, &a->err);
 }
 
 /* Up to a batch of packets from the guest. A large one stays where it is until libslirp has copied it. */

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "net/peer.h"
 
@@ -135,6 +136,34 @@ static int parse_mtu(struct user_config *c, const char *text, struct error *err)
     return 0;
 }
 
+/* A folder by its whole name: the process that reads it may be elsewhere. */
+static int parse_tftp(struct user_config *c, const char *text, struct error *err)
+{
+    char *path = realpath(text, NULL);
+    struct stat st;
+    int r = 0;
+
+    if (!path || stat(path, &st))
+        r = error_set(err, errno, "tftp=%s: %s", text, strerror(errno));
+    else if (!S_ISDIR(st.st_mode))
+        r = error_set(err, ENOTDIR, "tftp=%s: it is the folder that the files are in", text);
+    else if (strlen(path) >= sizeof(c->tftp))
+        r = error_set(err, ENAMETOOLONG, "tftp=%s: at most %zu bytes from the root", text, sizeof(c->tftp) - 1);
+    else
+        strcpy(c->tftp, path);
+    free(path);
+    return r;
+}
+
+static int parse_bootfile(struct user_config *c, const char *text, struct error *err)
+{
+    if (!*text || strlen(text) >= sizeof(c->bootfile))
+        return error_set(err, EINVAL, "bootfile=%s: the name of a file of tftp='s, at most %zu bytes", text,
+                         sizeof(c->bootfile) - 1);
+    strcpy(c->bootfile, text);
+    return 0;
+}
+
 int user_options(struct user_config *c, const struct net_spec *spec, struct error *err)
 {
     int r;
@@ -157,10 +186,14 @@ int user_options(struct user_config *c, const struct net_spec *spec, struct erro
             r = on_off("ipv6", value, &c->ipv6, err);
         else if (!strncmp(o, "mtu=", 4))
             r = parse_mtu(c, value, err);
+        else if (!strncmp(o, "tftp=", 5))
+            r = parse_tftp(c, value, err);
+        else if (!strncmp(o, "bootfile=", 9))
+            r = parse_bootfile(c, value, err);
         else
             r = error_set(err, EINVAL,
                           "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
-                          "hostname=, mtu=, mac=, seed=, rate=, pcap=",
+                          "hostname=, mtu=, tftp=, bootfile=, mac=, seed=, rate=, pcap=",
                           o);
     }
     return r;

@@ -50,6 +50,8 @@ TEST(specs)
         { "user,net=10.0.0.0/30", "8 to 27" },
         { "user,mtu=100", "mtu=100" },
         { "user,hostname=a_b", "hostname=a_b" },
+        { "user,tftp=/nowhere/x", "tftp=/nowhere/x: No such file" },
+        { "user,tftp=/dev/null", "it is the folder" },
         { "user,hostfwd=tcp:2222:22", "for example hostfwd=tcp::2222-:22" },
         { "user,hostfwd=tcp::2222-:0", "hostfwd=" },
         { "user,hostfwd=tcp::99999-:22", "hostfwd=" },

@@ -236,6 +236,67 @@ TEST(restricted)
     CHECK(!reaches_host("user,restrict=on"));
 }
 
+/* ---- files for those who boot from the network ---- */
+
+static bool is_tftp(const u8 *f, size_t len)
+{
+    return len >= 46 && get16(f + 12) == 0x0800 && f[23] == 17 && get16(f + 34) == 69;
+}
+
+static const u8 *tftp_read(struct net *n, const char *file)
+{
+    u8 f[128] = { 0 };
+    const u32 name = (u32)strlen(file) + 1, udp = 8 + 2 + name + 6;
+
+    ethernet(f, (const u8 *)"\x52\x55\x0a\0\x02\x02", 0x0800);
+    ip(f, 0x0a00020f, 0x0a000202, 17, udp);
+    put16(f + 34, 2000);
+    put16(f + 36, 69);
+    put16(f + 38, udp);
+    put16(f + 42, 1); /* RRQ, RFC 1350 */
+    memcpy(f + 44, file, name);
+    memcpy(f + 44 + name, "octet", 6);
+    npackets = 0;
+    send_frame(n, f, 34 + udp);
+    return await(is_tftp);
+}
+
+TEST(tftp)
+{
+    char dir[] = "/tmp/lodge-tftp-XXXXXX", file[64], spec[128];
+    struct error err;
+
+    REQUIRE(mkdtemp(dir));
+    snprintf(file, sizeof(file), "%s/boot.0", dir);
+    FILE *to = fopen(file, "w");
+    REQUIRE(to);
+    fputs("first of all", to);
+    fclose(to);
+    loop = loop_new();
+    snprintf(spec, sizeof(spec), "user,mac=52:54:00:01:02:03,tftp=%s,bootfile=boot.0", dir);
+    struct net *n = net_open(spec, loop, &err);
+    if (!n)
+        fprintf(stderr, "%s\n", err.text);
+    REQUIRE(n);
+    net_connect(n, &collector, NULL);
+    dhcp(n, 1, 0x0a00020f);
+    const u8 *r = dhcp(n, 3, 0x0a00020f);
+    REQUIRE(r);
+    CHECK_EQ(get32(r + 42 + 20), 0x0a000202); /* siaddr */
+    CHECK(!strcmp((const char *)r + 42 + 108, "boot.0"));
+    r = tftp_read(n, "boot.0");
+    REQUIRE(r);
+    CHECK_EQ(get32(r + 42), 3 << 16 | 1); /* DATA, the first block */
+    CHECK(!memcmp(r + 46, "first of all", 12));
+    r = tftp_read(n, "../../etc/passwd");
+    REQUIRE(r);
+    CHECK_EQ(get16(r + 42), 5); /* ERROR */
+    net_connect(n, NULL, NULL);
+    net_close(n);
+    loop_free(loop);
+    CHECK(!unlink(file) && !rmdir(dir));
+}
+
 /* ---- the kernel as the guest ---- */
 
 enum { MSG = 8 * 1024 * 1024 };
