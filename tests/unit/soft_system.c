@@ -121,6 +121,11 @@ struct row {
     X(lret_outer, PM0, 32, OK, 0x1b, "push $" S(D3) "+3; push $0xc000; push $" S(C3) "+3; push $(1f-row_lret_outer+0x10000); lret; 1: mov %cs, %eax") \
     X(iret_outer_nulls, PM0, 32, OK, 0, "push $" S(D3) "+3; push $0xc000; push $0x3002; push $" S(C3) "+3;" \
                                        "push $(1f-row_iret_outer_nulls+0x10000); iret; 1: mov %ds, %eax") \
+    X(iret_outer_null_rpl, PM0, 32, OK, 0, "mov $3, %ecx; mov %ecx, %gs; mov $1, %ecx; mov %ecx, %es; push $" S(D3) "+3;" \
+                                           "push $0xc000; push $0x3002; push $" S(C3) "+3;" \
+                                           "push $(1f-row_iret_outer_null_rpl+0x10000); iret; 1: mov %gs, %eax; mov %es, %ecx;" \
+                                           "or %ecx, %eax") \
+    X(null_rpl, PM0, 32, OK, 3, "mov $3, %ecx; mov %ecx, %gs; mov %gs, %eax") \
     X(iret_inner, PM3, 32, 13, C0, "pushf; push $" S(C0) "; push $0; iret") \
     X(iret_if, PM3, 32, OK, 0, "pushf; orl $0x3200, (%esp); push $" S(C3) "+3; " \
                               "push $(1f-row_iret_if+0x10000); iret; 1: pushf; pop %eax; and $0x3200, %eax") \

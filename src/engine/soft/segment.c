@@ -193,8 +193,10 @@ void seg_revalidate(struct soft_vcpu *v)
     static const u8 data[] = {ES, DS, FS, GS};
     for (unsigned k = 0; k < 4; k++) {
         struct cpu_seg *s = &v->s.seg[data[k]];
-        if (s->attr & SEG_UNUSABLE)
+        if (s->attr & SEG_UNUSABLE) {
+            s->selector = 0; /* a null selector loses its RPL */
             continue;
+        }
         const bool conforming = (s->attr & (SEG_CODE | SEG_C)) == (SEG_CODE | SEG_C);
         /* Only the selector goes: the base stays in the register, where RDMSR and SWAPGS still find it. */
         if ((s->attr & SEG_S) && !conforming && seg_dpl(s) < v->cpl) {
