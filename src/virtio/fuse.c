@@ -129,20 +129,21 @@ static const struct {
     int (*run)(struct op *o);
     bool changes; /* something: refused where the folder is read-only */
     bool dir;     /* the node must be a folder */
+    bool makes;   /* a name, whose node takes a descriptor: not if there is none, for then it would be made and said not to be */
 } operations[] = {
     [FUSE_INIT] = { op_init }, [FUSE_LOOKUP] = { fuse_op_lookup, .dir = true }, [FUSE_GETATTR] = { fuse_op_getattr },
     [FUSE_SETATTR] = { fuse_op_setattr, true }, [FUSE_READLINK] = { fuse_op_readlink },
-    [FUSE_SYMLINK] = { fuse_op_symlink, true, true }, [FUSE_MKNOD] = { fuse_op_mknod, true, true },
-    [FUSE_MKDIR] = { fuse_op_mkdir, true, true }, [FUSE_UNLINK] = { fuse_op_unlink, true, true },
+    [FUSE_SYMLINK] = { fuse_op_symlink, true, true, true }, [FUSE_MKNOD] = { fuse_op_mknod, true, true, true },
+    [FUSE_MKDIR] = { fuse_op_mkdir, true, true, true }, [FUSE_UNLINK] = { fuse_op_unlink, true, true },
     [FUSE_RMDIR] = { fuse_op_rmdir, true, true }, [FUSE_RENAME] = { fuse_op_rename, true, true },
-    [FUSE_RENAME2] = { fuse_op_rename2, true, true }, [FUSE_LINK] = { fuse_op_link, true, true },
+    [FUSE_RENAME2] = { fuse_op_rename2, true, true }, [FUSE_LINK] = { fuse_op_link, true, true, true },
     [FUSE_OPEN] = { fuse_op_open }, [FUSE_READ] = { fuse_op_read }, [FUSE_WRITE] = { fuse_op_write, true },
     [FUSE_STATFS] = { fuse_op_statfs }, [FUSE_RELEASE] = { fuse_op_release }, [FUSE_FSYNC] = { fuse_op_fsync },
     [FUSE_SETXATTR] = { fuse_op_setxattr, true }, [FUSE_GETXATTR] = { fuse_op_getxattr },
     [FUSE_LISTXATTR] = { fuse_op_getxattr }, [FUSE_REMOVEXATTR] = { fuse_op_removexattr, true },
     [FUSE_FLUSH] = { fuse_op_flush }, [FUSE_OPENDIR] = { fuse_op_open }, [FUSE_READDIR] = { fuse_op_readdir },
     [FUSE_READDIRPLUS] = { fuse_op_readdir, .dir = true }, [FUSE_RELEASEDIR] = { fuse_op_release },
-    [FUSE_FSYNCDIR] = { fuse_op_fsync }, [FUSE_CREATE] = { fuse_op_create, true, true },
+    [FUSE_FSYNCDIR] = { fuse_op_fsync }, [FUSE_CREATE] = { fuse_op_create, true, true, true },
     [FUSE_FALLOCATE] = { fuse_op_fallocate, true }, [FUSE_LSEEK] = { fuse_op_lseek },
     [FUSE_COPY_FILE_RANGE] = { fuse_op_copy_file_range, true },
 };
@@ -165,6 +166,8 @@ static int serve(struct op *o)
         return -ENOTDIR;
     if (s->readonly && operations[code].changes)
         return -EROFS;
+    if (operations[code].makes && !fuse_node_room(s, 1))
+        return -ENFILE;
     return operations[code].run(o);
 }
 

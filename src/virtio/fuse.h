@@ -65,6 +65,8 @@ struct op {
 struct node *fuse_node(struct fuse_server *s, u64 id); /* NULL: there is none of this number */
 /* The node of the file fd is (O_PATH) with one lookup more; fd is taken over. NULL with errno. */
 struct node *fuse_node_found(struct fuse_server *s, int fd, const struct stat *st);
+/* For another one, and a handle of it, in the first part-th of the descriptors. */
+bool fuse_node_room(const struct fuse_server *s, u32 part);
 void fuse_node_free(struct fuse_server *s, struct node *n);
 void fuse_forget(struct fuse_server *s, u64 id, u64 lookups);
 enum { SELF_PATH = 40 };

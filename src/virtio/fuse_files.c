@@ -193,6 +193,7 @@ int fuse_op_readdir(struct op *o)
         return -EINVAL;
     const int fd = fuse_handle_fd(o->s, in->fh);
     const u32 room = MIN(MIN(in->size, o->room), (u32)FUSE_BUFFER);
+    const bool nodes = plus && fuse_node_room(o->s, 2); /* else only what the guest asks for by name gets one */
     if (fd < 0)
         return -EBADF;
     if (lseek(fd, (off_t)in->offset, SEEK_SET) < 0)
@@ -212,7 +213,7 @@ int fuse_op_readdir(struct op *o)
             struct fuse_dirent *e = plus ? &((struct fuse_direntplus *)to)->dirent : (struct fuse_dirent *)to;
             *e = (struct fuse_dirent){ .ino = d->d_ino, .off = (u64)d->d_off, .namelen = len, .type = d->d_type };
             memcpy(e->name, d->d_name, len);
-            if (plus && strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
+            if (nodes && strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
                 (void)!fuse_entry(o->s, o->node, d->d_name, &((struct fuse_direntplus *)to)->entry_out); /* node 0: look it up */
             o->body += size;
             at += d->d_reclen;

@@ -75,6 +75,14 @@ struct node *fuse_node_found(struct fuse_server *s, int fd, const struct stat *s
     return n;
 }
 
+bool fuse_node_room(const struct fuse_server *s, u32 part)
+{
+    const int fd = fcntl(s->node[0]->fd, F_DUPFD_CLOEXEC, 0);
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0 && fd < s->fd_limit / (int)part - 1;
+}
+
 void fuse_node_free(struct fuse_server *s, struct node *n)
 {
     struct node **link = bucket_of(s, n->dev, n->ino);
