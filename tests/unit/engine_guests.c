@@ -71,16 +71,24 @@ __asm__(".pushsection .rodata\n.code32\n"
         "9: mov $2, %al; out %al, $0x81; jmp 9b\ngate_end:\n"
 
         /* All vector registers and ST(0) hold values that the loop only looks at, until somebody says enough. */
-        "vectors: fninit; mov $0xa100, %edx\n"
+        "vectors: mov $0x12345670, %eax; xor %ecx, %ecx; xor %edx, %edx; wrpkru; fninit; mov $0xa100, %edx\n"
         ".irp n, 0, 1, 2, 3, 4, 5, 6, 7; movups \\n * 16(%edx), %xmm\\n; .endr; fldl (%edx)\n"
         "1: .irp n, 0, 1, 2, 3, 4, 5, 6, 7; movups %xmm\\n, 0x100 + \\n * 16(%edx); .endr; fstl 0x180(%edx)\n"
         " mov %edx, %esi; lea 0x100(%edx), %edi; mov $32, %ecx; repe cmpsl; jne 9f\n"
         " mov (%edx), %eax; cmp 0x180(%edx), %eax; jne 9f; mov 4(%edx), %eax; cmp 0x184(%edx), %eax; jne 9f\n"
+        " rdpkru; cmp $0x12345670, %eax; jne 9f; mov $0xa100, %edx\n"
         " incl 0xa000; cmpl $0, 0xa004; je 1b; mov $1, %al; out %al, $0x81; jmp .\n"
         "9: mov $2, %al; out %al, $0x81; jmp 9b\nvectors_end:\n"
+
+        /* MOV SS holds back the trap of the word it reads until the next instruction is through: one a round. */
+        "held: lgdt 0xa120; lidt 0xa128; ljmp $8, $1f - held + 0x1000\n"
+        "1: mov $0xa110, %eax; mov %eax, %dr0; mov $0x70001, %eax; mov %eax, %dr7; xor %ebx, %ebx; xor %edi, %edi\n"
+        "2: mov 0xa110, %ss; inc %ebx; cmp %ebx, %edi; jne 9f; mov %ebx, 0xa000; cmpl $0, 0xa004; je 2b\n"
+        " mov $1, %al; out %al, $0x81; jmp .\n9: mov $2, %al; out %al, $0x81; jmp 9b\n"
+        ".org held + 0x200\n inc %edi; iret\nheld_end:\n"
         ".code64\n.popsection\n");
 extern const u8 win_code[], win_code_end[], moves[], moves_end[], other[], other_end[], roms[], roms_end[], gate[], gate_end[],
-                vectors[], vectors_end[];
+                vectors[], vectors_end[], held[], held_end[];
 
 /* ---- the machine ---------------------------------------------------------- */
 
@@ -96,6 +104,7 @@ static struct machine {
     u64 log[16][3];
     u32 nlog;
 } m;
+static u64 first_tsc, more_tsc; /* what up() begins with; of the second processor's IA32_TSC_ADJUST */
 
 static void show(u32 what)
 {
@@ -198,6 +207,9 @@ static bool up(u32 cpus, enum tier tier)
         s.gpr[RSP] = STACK - 0x800 * k;
         s.gpr[RDI] = cpus > 1 ? 50 : 2000;
         s.rip = k ? CODE1 : CODE;
+        s.tsc = first_tsc;
+        if (k)
+            s.tsc += s.tsc_adjust = more_tsc;
         CHECK_EQ(m.ops->set_state(m.v[k], &s), 0);
     }
     return true;
@@ -294,35 +306,72 @@ static void *stop_it(void *v)
     return NULL;
 }
 
+/* Runs it, stopped all the time, until it has gone round often enough. */
+static void stop_all_the_time(void)
+{
+    pthread_t thread;
+    static struct cpu_state s;
+    struct error err = { "" };
+    u32 stops = 0, *rounds = (u32 *)(m.memory->piece[0].host + VARS);
+    CHECK_EQ(pthread_create(&thread, NULL, stop_it, m.v[0]), 0);
+    while (!m.done && m.ops->run(m.v[0], &err) == RUN_KICKED) {
+        if (++stops > 2000 && __atomic_load_n(&rounds[0], __ATOMIC_RELAXED) > 2000)
+            __atomic_store_n(&rounds[1], 1, __ATOMIC_RELAXED);
+        if (stops % 4)
+            continue;
+        /* And whoever asks for its state, and gives it back, has all of it. */
+        CHECK_EQ(m.ops->get_state(m.v[0], &s), 0);
+        CHECK_EQ(m.ops->set_state(m.v[0], &s), 0);
+    }
+    CHECK_EQ(m.done, 1);
+    __atomic_store_n(&m.done, 1, __ATOMIC_SEQ_CST);
+    pthread_join(thread, NULL);
+    down();
+}
+
 TEST(stopped_at_any_moment)
 {
     for (unsigned t = 0; t <= TRANSLATED && up(1, t); t++) {
-        pthread_t thread;
         static struct cpu_state s;
-        struct error err = { "" };
         u8 *ram = m.memory->piece[0].host;
-        u32 stops = 0, *rounds = (u32 *)(ram + VARS);
         put_code(ram + CODE, vectors, vectors_end);
         for (u32 k = 0; k < 32; k++)
             memcpy(ram + VARS + 0x100 + 4 * k, &(u32){ 0x3ff01234 * (2 * k + 1) }, 4);
         CHECK_EQ(m.ops->get_state(m.v[0], &s), 0);
-        s.cr4 |= CR4_OSFXSR;
+        s.cr4 |= CR4_OSFXSR | CR4_PKE;
         CHECK_EQ(m.ops->set_state(m.v[0], &s), 0);
-        CHECK_EQ(pthread_create(&thread, NULL, stop_it, m.v[0]), 0);
-        while (!m.done && m.ops->run(m.v[0], &err) == RUN_KICKED) {
-            if (++stops > 2000 && __atomic_load_n(&rounds[0], __ATOMIC_RELAXED) > 2000)
-                __atomic_store_n(&rounds[1], 1, __ATOMIC_RELAXED);
-            if (stops % 4)
-                continue;
-            /* And whoever asks for its state, and gives it back, has all of it. */
-            CHECK_EQ(m.ops->get_state(m.v[0], &s), 0);
-            CHECK_EQ(m.ops->set_state(m.v[0], &s), 0);
-        }
-        CHECK_EQ(m.done, 1);
-        __atomic_store_n(&m.done, 1, __ATOMIC_SEQ_CST);
-        pthread_join(thread, NULL);
+        stop_all_the_time();
+    }
+}
+
+TEST(stopped_behind_mov_ss)
+{
+    for (unsigned t = 0; t <= TRANSLATED && up(1, t); t++) {
+        u8 *ram = m.memory->piece[0].host;
+        static const u64 gdt[] = { 0, 0x00cf9b000000ffff, 0x00cf93000000ffff };
+        put_code(ram + CODE, held, held_end);
+        memcpy(ram + VARS + 0x110, &(u32){ 16 }, 4);
+        memcpy(ram + VARS + 0x120, (u16[]){ sizeof gdt - 1, VARS + 0x200, 0 }, 6);
+        memcpy(ram + VARS + 0x128, (u16[]){ 15, VARS + 0x300, 0 }, 6);
+        memcpy(ram + VARS + 0x200, gdt, sizeof gdt);
+        memcpy(ram + VARS + 0x308, (u16[]){ CODE + 0x200, 8, 0x8e00, 0 }, 8);
+        stop_all_the_time();
+    }
+}
+
+/* A state goes on with its TSC, also one of a machine's first second; processors differ by what the guest made them. */
+TEST(tsc_of_a_state)
+{
+    first_tsc = 300000000, more_tsc = 100000000;
+    if (up(2, INTERPRETED)) {
+        static struct cpu_state s[2];
+        for (u32 k = 0; k < 2; k++)
+            CHECK_EQ(m.ops->get_state(m.v[k], &s[k]), 0);
+        CHECK_EQ(s[0].tsc >= first_tsc && s[1].tsc >= s[0].tsc + more_tsc, true);
+        CHECK_EQ(s[1].tsc_adjust, more_tsc);
         down();
     }
+    first_tsc = more_tsc = 0;
 }
 
 /* What hardware would do for ever costs us nothing. */

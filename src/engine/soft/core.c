@@ -135,7 +135,8 @@ static bool requests(struct soft_vcpu *v)
         v->s.activity = CPU_RUNNING;
         soft_update_mode(v);
     }
-    if (r & REQ_KICK) {
+    /* A debug exception that MOV SS holds back is no part of the state: first it is taken. */
+    if ((r & REQ_KICK) && !(v->db_pending && v->s.movss_shadow)) {
         take(v, REQ_KICK);
         return true;
     }

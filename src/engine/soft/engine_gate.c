@@ -175,15 +175,31 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     return 0;
 }
 
-/* PKRU lives in component 9 of the XSAVE image, and in v->pkru for the MMU. */
+/* PKRU is in v->pkru while the processor runs, in component 9 of the XSAVE image in a state for others. */
+static bool pkru_place(const struct soft_vcpu *v, u32 *at)
+{
+    *at = cpuid_xsave_offset(v->vm->cfg.cpuid, 9);
+    return *at && *at <= CPU_XSAVE_SIZE - sizeof v->pkru;
+}
 static void load_pkru(struct soft_vcpu *v)
 {
     u64 xstate_bv;
-    u32 at = cpuid_xsave_offset(v->vm->cfg.cpuid, 9);
+    u32 at;
     memcpy(&xstate_bv, v->s.xsave + 512, sizeof xstate_bv);
     v->pkru = 0;
-    if ((xstate_bv & BIT(9)) && at && at <= CPU_XSAVE_SIZE - sizeof v->pkru)
+    if ((xstate_bv & BIT(9)) && pkru_place(v, &at))
         memcpy(&v->pkru, v->s.xsave + at, sizeof v->pkru);
+}
+static void store_pkru(struct soft_vcpu *v)
+{
+    u64 xstate_bv;
+    u32 at;
+    if (!pkru_place(v, &at))
+        return;
+    memcpy(&xstate_bv, v->s.xsave + 512, sizeof xstate_bv);
+    xstate_bv = v->pkru ? xstate_bv | BIT(9) : xstate_bv & ~BIT(9);
+    memcpy(v->s.xsave + 512, &xstate_bv, sizeof xstate_bv);
+    memcpy(v->s.xsave + at, &v->pkru, sizeof v->pkru);
 }
 
 /* Everything derived from v->s, whose gpr, rip, rflags are current. */
@@ -222,6 +238,7 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
 {
     struct soft_vcpu *v = soft_of(e);
     soft_vec_save(v);
+    store_pkru(v);
     memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
     v->s.rip = v->rip;
     v->s.rflags = v->rflags;
@@ -235,8 +252,7 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
     v->s.exception_vector = v->fault.vector;
     v->s.exception_has_error = v->fault.has_error;
     v->s.exception_error = v->fault.error;
-    v->s.interrupt_injected = false;
-    *s = v->s;
+    *s = v->s; /* an interrupt that was accepted, too, if run() has not been called since it was set */
     if (r & REQ_INIT) { /* came after it stopped; what else waits came after the INIT */
         init_signal(v, s);
         s->nmi_pending = v->s.nmi_pending;
@@ -251,15 +267,16 @@ static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
     struct soft_vcpu *v = soft_of(e);
     v->vec_live = false; /* what the host's registers hold is forgotten */
     v->s = *s;
-    /* All processors of a VM share one TSC: values that belong to one moment within a second of each other are
-       taken as the same moment. */
-    u64 offset = s->tsc - __builtin_ia32_rdtsc(), apart = offset - v->vm->tsc_offset;
+    /* All processors of a VM share one TSC, but for what the guest added: values that belong to one moment within a second
+       of each other are taken as the same moment. What it was before the first is nobody's. */
+    u64 offset = s->tsc - s->tsc_adjust - __builtin_ia32_rdtsc(), apart = offset - v->vm->tsc_offset;
     u64 second = v->vm->cfg.cpuid->tsc_khz * 1000;
     if ((s64)apart < 0)
         apart = 0 - apart;
-    if (apart > second)
+    if (apart > second || !v->vm->tsc_set)
         v->vm->tsc_offset = offset;
-    v->tsc_offset = v->vm->tsc_offset;
+    v->vm->tsc_set = true;
+    v->tsc_offset = v->vm->tsc_offset + s->tsc_adjust;
     v->sipi_vector = s->sipi_vector;
     derive(v);
     if (v->vm->cfg.ops->cr8_write)
@@ -410,7 +427,7 @@ int soft_interrupt_ack(struct soft_vcpu *v)
 void soft_init_signal(struct soft_vcpu *v)
 {
     soft_vec_save(v);
-    v->vec_live = false;
+    store_pkru(v);
     memcpy(v->s.gpr, v->gpr, sizeof v->s.gpr);
     v->s.rflags = v->rflags;
     init_signal(v, &v->s);

@@ -222,7 +222,7 @@ struct soft_vcpu {
     u32 pauses;                 /* PAUSE executed */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set by soft_fail */
-    u32 pkru;                   /* the PKRU register, mirrored in component 9 of s.xsave; read by walk.c */
+    u32 pkru;                   /* the PKRU register; component 9 of s.xsave is stale while running */
     struct soft_mmu mmu;
 };
 
@@ -236,7 +236,8 @@ struct soft_vm {
     u64 pages;       /* of guest memory: what both cover */
     u64 a20_mask;    /* atomic: all ones, or without bit 20 */
     u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */
-    u64 tsc_offset;  /* common to the processors: guest TSC = host TSC + this */
+    u64 tsc_offset;  /* common to the processors: guest TSC = host TSC + this + IA32_TSC_ADJUST */
+    bool tsc_set;    /* by a processor's state */
     u8 phys_bits, lin_bits;
     bool vec_eager;  /* save vectors after each vector instruction (sanitizer builds) */
 };
@@ -457,7 +458,7 @@ u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear);
 void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write);
 /* Folds db_pending (BS for single step included) into DR6 and raises #DB at v->rip. Only if db_pending is not 0. */
 _Noreturn void soft_take_db(struct soft_vcpu *v);
-/* PKRU changed (WRPKRU, XRSTOR): the register and its image in step, TLB dropped. */
+/* PKRU changed (WRPKRU, XRSTOR): the TLB is dropped. */
 void soft_set_pkru(struct soft_vcpu *v, u32 value);
 
 /* ---- interrupts --------------------------------------------------------- */
