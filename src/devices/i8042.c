@@ -99,10 +99,8 @@ struct effects { /* to be called without the lock */
 
 static void write_output_port(struct i8042 *k, u8 value, struct effects *e)
 {
-    if ((k->output_port ^ value) & OUT_A20) {
-        e->a20 = true;
-        e->a20_level = value & OUT_A20;
-    }
+    e->a20 = true; /* also where nothing changes here: the gate is port 92h's, too */
+    e->a20_level = value & OUT_A20;
     if (!(value & OUT_RESET))
         e->reset = true;
     /* Bit 0 low is a reset: the line is high again after it. The interrupt bits follow the buffer. */

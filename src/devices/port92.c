@@ -6,19 +6,12 @@
 
 enum { FAST_INIT = 1, ALT_A20 = 2 };
 
-static bool gate(const struct port92 *p)
-{
-    return (p->value & ALT_A20) || p->keyboard_a20;
-}
-
 /* Called with the lock held, returns without it. */
 static void finish(struct port92 *p, bool init)
 {
-    bool now = gate(p);
-
-    if (now != p->told && p->a20)
-        p->a20(p->ctx, now);
-    p->told = now;
+    if (p->open != p->told && p->a20)
+        p->a20(p->ctx, p->open);
+    p->told = p->open;
     pthread_mutex_unlock(&p->lock);
     if (init && p->reset)
         p->reset(p->ctx, RESET_INIT);
@@ -30,7 +23,7 @@ static u64 port92_read(void *dev, u64 offset, unsigned size)
     u8 v;
 
     pthread_mutex_lock(&p->lock);
-    v = p->value;
+    v = p->init | (p->open ? ALT_A20 : 0);
     pthread_mutex_unlock(&p->lock);
     return v;
 }
@@ -41,8 +34,9 @@ static void port92_write(void *dev, u64 offset, unsigned size, u64 value)
     bool init;
 
     pthread_mutex_lock(&p->lock);
-    init = (value & FAST_INIT) && !(p->value & FAST_INIT); /* INIT# is pulsed by the rising bit, which stays set */
-    p->value = value & (FAST_INIT | ALT_A20);
+    init = (value & FAST_INIT) && !p->init; /* INIT# is pulsed by the rising bit, which stays set */
+    p->init = value & FAST_INIT;
+    p->open = (value & ALT_A20) || init; /* what comes then is at FFFFFFF0h */
     finish(p, init);
 }
 
@@ -53,7 +47,7 @@ void port92_keyboard_a20(void *dev, bool enabled)
     struct port92 *p = dev;
 
     pthread_mutex_lock(&p->lock);
-    p->keyboard_a20 = enabled;
+    p->open = enabled;
     finish(p, false);
 }
 
@@ -62,7 +56,7 @@ bool port92_a20(struct port92 *p)
     bool v;
 
     pthread_mutex_lock(&p->lock);
-    v = gate(p);
+    v = p->open;
     pthread_mutex_unlock(&p->lock);
     return v;
 }
@@ -70,8 +64,8 @@ bool port92_a20(struct port92 *p)
 void port92_reset(struct port92 *p)
 {
     pthread_mutex_lock(&p->lock);
-    p->value = 0;
-    p->keyboard_a20 = true;
+    p->init = 0;
+    p->open = true;
     finish(p, false);
 }
 
@@ -96,14 +90,14 @@ static int loaded(void *obj, struct error *err)
     struct port92 *p = obj;
 
     pthread_mutex_lock(&p->lock);
-    p->value &= FAST_INIT | ALT_A20;
+    p->init &= FAST_INIT;
     finish(p, false);
     return 0;
 }
 
 static const struct state_field fields[] = {
-    STATE_FIELD(struct port92, value, 1),
-    STATE_FIELD(struct port92, keyboard_a20, 1),
+    STATE_FIELD(struct port92, init, 1),
+    STATE_FIELD(struct port92, open, 1),
     STATE_END,
 };
 const struct state_desc port92_state = { "port92", 1, fields, NULL, loaded };

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * port92.h - port 92h (fast A20, fast INIT), and the A20M# gate it shares with the
- * keyboard controller: the address line is free if either says so.  82371AB (PIIX4)
- * data sheet, 4.2.6.5.
+ * port92.h - port 92h (fast A20, fast INIT), and the A20M# gate it shares with the keyboard controller.  82371AB (PIIX4)
+ * data sheet, 4.2.6.5; but where that has the line free if either says so, here who spoke last decides, and bit 1 reads
+ * as the gate.  SeaBIOS opens it at port 92h and nowhere else: a DOS that closes it at the 8042, and who asks the BIOS
+ * to (INT 15h, AX=2400h) with the 8042's pin high as since reset, would both be told of success and have it open.
  *
  * Locks itself: map its range (1 port) with no lock.  a20() is called with the lock held, reset() with none.
  */
@@ -21,8 +22,8 @@ struct port92 {
     void (*a20)(void *ctx, bool enabled); /* told of every change, in order; or NULL */
     void (*reset)(void *ctx, enum reset_kind kind);
     void *ctx;
-    u8 value;
-    bool keyboard_a20; /* what the keyboard controller says; on at reset */
+    u8 init;   /* bit 0, as it was written */
+    bool open; /* address line 20 is free; so it is at reset */
     bool told;
 };
 

@@ -46,7 +46,7 @@ static int build_pci(struct machine *m, struct error *err)
     return i440fx_init(&m->i440fx, &c, gsi, irq, ACPI_PM_BASE, m->state, err);
 }
 
-/* The gate is the keyboard controller's or port 92h's; this chip puts the two together. */
+/* The gate is the keyboard controller's and port 92h's; the latter has it. */
 static void keyboard_a20(void *p, bool open)
 {
     struct machine *m = p;

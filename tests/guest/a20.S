@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * a20.S - the A20 gate by all its ways: the keyboard controller's output port (D1h) and its commands DDh and DFh, port
- * 92h; open if either chip says so. Closed, 1 MiB and what follows shows what is at 0, for loads, stores and fetches.
+ * 92h, which says how it is; who spoke last decides. Closed, 1 MiB and what follows shows what is at 0, for loads, stores and fetches.
  */
     .section .multiboot, "a"
     .align 4
@@ -87,7 +87,7 @@ low_start:
     jne 9f
     mov $0xdd, %al
     out %al, $0x64
-    mov $20, %ebp               /* 6: port 92h alone, the keyboard controller's gate being closed */
+    mov $20, %ebp               /* 6: port 92h */
 1:  mov $6, %ebx
     in $0x92, %al
     or $2, %al
@@ -102,6 +102,26 @@ low_start:
     jne 9f
     dec %ebp
     jnz 1b
+    mov $8, %ebx                /* 8: the other closes what one has opened */
+    in $0x92, %al
+    test $2, %al
+    jnz 9f
+    or $2, %al
+    out %al, $0x92
+    mov $0xdd, %al
+    out %al, $0x64
+    call is_closed
+    jne 9f
+    inc %ebx                    /* 9 */
+    mov $0xdf, %al
+    out %al, $0x64
+    in $0x92, %al
+    test $2, %al
+    jz 9f
+    and $0xfc, %al
+    out %al, $0x92
+    call is_closed
+    jne 9f
     xor %ebx, %ebx
 9:  in $0x92, %al
     or $2, %al

@@ -474,23 +474,31 @@ TEST(port_92_and_the_gate)
     resets = 0;
     port92_init(&p, set_a20, reset, NULL);
     CHECK(port92_a20(&p));
-    port92_keyboard_a20(&p, false);
+    CHECK_EQ(port92_ops.read(&p, 0, 1), 2); /* as the gate is */
+    port92_ops.write(&p, 0, 1, 2);
+    port92_keyboard_a20(&p, false); /* who spoke last decides */
     CHECK_EQ(a20, 0);
+    CHECK_EQ(port92_ops.read(&p, 0, 1), 0);
     port92_ops.write(&p, 0, 1, 2);
     CHECK_EQ(a20, 1);
     port92_keyboard_a20(&p, true);
     port92_ops.write(&p, 0, 1, 0);
-    CHECK_EQ(a20, 1); /* either opens it */
+    CHECK_EQ(a20, 0);
+    CHECK_EQ(port92_ops.read(&p, 0, 1), 0);
     port92_ops.write(&p, 0, 1, 0xff);
     CHECK_EQ(resets, 1);
     CHECK_EQ(port92_ops.read(&p, 0, 1), 3);
     port92_ops.write(&p, 0, 1, 1); /* no edge */
     CHECK_EQ(resets, 1);
-    port92_keyboard_a20(&p, false);
     CHECK_EQ(a20, 0);
+    port92_ops.write(&p, 0, 1, 0);
+    port92_ops.write(&p, 0, 1, 1); /* the processor starts beyond 1 MiB */
+    CHECK_EQ(resets, 2);
+    CHECK_EQ(a20, 1);
+    port92_keyboard_a20(&p, false);
     port92_reset(&p);
     CHECK_EQ(a20, 1);
-    CHECK_EQ(port92_ops.read(&p, 0, 1), 0);
+    CHECK_EQ(port92_ops.read(&p, 0, 1), 2);
     port92_destroy(&p);
 }
 
