@@ -383,6 +383,8 @@ TEST(picture_and_keys)
     REQUIRE(enter(&c, NULL));
     CHECK(c.w == 320 && c.h == 200); /* nothing was drawn while nobody looked, but its size is known at once */
     CHECK(sees_it(&c));
+    draw(0, 0, 1, 1, 0x654321); /* with this comes what of the first picture was still on its way, if anything */
+    CHECK(sees_it(&c));
     const u64 all = c.pixels;
     draw(100, 50, 16, 8, 0xff00ff);
     CHECK(sees_it(&c));
