@@ -82,6 +82,7 @@ static void __attribute__((noreturn)) run_script(const char *script, const char 
 {
     setpgid(0, 0); /* a Ctrl-C comes to us alone, and we end them all */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
+    signal(SIGTERM, SIG_DFL); /* our handler would take it until sh is there, and nobody would end */
     sigprocmask(SIG_SETMASK, mask, NULL);
     int null = open("/dev/null", O_RDWR);
     /* Far from 0 to 3 first, so that none is overwritten before it is moved. */
