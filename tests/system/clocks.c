@@ -37,17 +37,18 @@ static int rtc(void)
     unsigned long data;
     struct rtc_time t;
     struct tm tm;
-    double at[3];
+    double at = 0;
 
     must(fd >= 0, "/dev/rtc0");
+    const double start = now(); /* before it: we may be late, which must not make the time shorter */
     must(!ioctl(fd, RTC_UIE_ON), "RTC_UIE_ON");
     for (int i = 0; i < 3; i++) {
         must(read(fd, &data, sizeof data) == sizeof data, "update");
-        at[i] = now();
+        at = now();
     }
     must(!ioctl(fd, RTC_UIE_OFF), "RTC_UIE_OFF");
-    /* Two seconds; a host that is busy makes them late. */
-    printf("rtc: updates %s\n", at[2] - at[0] > 1.5 ? "each second" : "too early");
+    /* Two seconds, and what was left of one. */
+    printf("rtc: updates %s\n", at - start > 1.9 ? "each second" : "too early");
     must(!ioctl(fd, RTC_RD_TIME, &t), "RTC_RD_TIME");
     memset(&tm, 0, sizeof tm);
     tm = (struct tm){ .tm_year = t.tm_year, .tm_mon = t.tm_mon, .tm_mday = t.tm_mday, .tm_hour = t.tm_hour,
@@ -62,7 +63,7 @@ static int rtc(void)
     struct tm after = { .tm_year = t.tm_year, .tm_mon = t.tm_mon, .tm_mday = t.tm_mday, .tm_hour = t.tm_hour,
                         .tm_min = t.tm_min, .tm_sec = t.tm_sec };
     printf("rtc: alarm %s\n", data & RTC_AF && timegm(&after) >= due ? "at its time" : "too early");
-    printf("rtc: %s the system's clock\n", llabs((long long)timegm(&after) - time(NULL)) <= 2 ? "as" : "other than");
+    printf("rtc: %s the system's clock\n", llabs((long long)timegm(&after) - time(NULL)) <= 5 ? "as" : "other than");
     return 0;
 }
 
@@ -76,8 +77,8 @@ static int hpet(void)
     must(!ioctl(fd, HPET_IRQFREQ, 50ul), "HPET_IRQFREQ");
     must(!ioctl(fd, HPET_INFO, &info), "HPET_INFO");
     must(!ioctl(fd, HPET_EPI), "HPET_EPI");
-    must(!ioctl(fd, HPET_IE_ON), "HPET_IE_ON");
     const double start = now();
+    must(!ioctl(fd, HPET_IE_ON), "HPET_IE_ON");
     while (all < 25) {
         must(read(fd, &count, sizeof count) == sizeof count, "read");
         all += count;
