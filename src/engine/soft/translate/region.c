@@ -184,6 +184,10 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_SFENCE:
     case M_MOVNTI:
         return HOW_KEEP;
+    case M_LOOP:
+    case M_LOOPE:
+    case M_LOOPNE:
+        return d->asize == word && d->osize >= 4 ? HOW_LOOP : HOW_STOP;
     case M_JRCXZ:
     case M_JECXZ:
         return d->asize >= 4 && d->osize >= 4 ? HOW_LOOP : HOW_STOP;
@@ -199,6 +203,13 @@ static enum how how_int(const struct region *r, const struct decoded *d)
             return HOW_KEEP;
     }
     return other(o);
+}
+
+/* Those without REP; source and destination flat. */
+static enum how how_string(const struct decoded *d)
+{
+    const bool flat = d->seg_override == 0xff || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
+    return d->opcode >= 0xa4 && !d->rep && !d->lock && flat && d->asize == (d->bits == 64 ? 8 : 4) ? HOW_STRING : other(d->desc);
 }
 
 static enum how how_system(const struct region *r, const struct decoded *d)
@@ -256,6 +267,8 @@ enum how region_how(const struct region *r, const struct decoded *d)
         if (d->encoding == ENC_EVEX || (o->flags & (OPF_VSIB | OPF_MASKED_MEM)))
             return other(o);
         return how_int(r, d);
+    case OPC_STRING:
+        return how_string(d);
     case OPC_SYSTEM:
         return how_system(r, d);
     }

@@ -538,6 +538,10 @@ static u32 written_or_stack(const struct rinsn *i)
         w |= BIT(i->d.opcode == 0x8f ? i->d.rm : i->d.reg);
     if (i->how == HOW_LEA)
         w |= BIT(i->d.reg);
+    if (i->how == HOW_STRING)
+        w |= BIT(RSI) | BIT(RDI);
+    if (i->how == HOW_LOOP)
+        w |= BIT(RCX);
     return w;
 }
 
@@ -883,6 +887,7 @@ static bool leaves_flags(const struct rinsn *i)
 {
     switch (i->how) {
     case HOW_KEEP:
+    case HOW_STRING:
     case HOW_X87: return !((i->d.desc->eflags_read | i->d.desc->eflags_write) & RFLAGS_ARITH);
     case HOW_NOP:
     case HOW_LEA:
@@ -1338,6 +1343,57 @@ static bool translate_kept(struct tr *t, const struct rinsn *i)
     return true;
 }
 
+static void emit_sized(struct emit *e, unsigned op, unsigned reg, const struct operand *o, unsigned size)
+{
+    if (size == 2)
+        e1(e, 0x66);
+    e_rm(e, size == 1 ? op - 1 : op, reg, o->base, o->index, o->scale, o->disp, size == 8 ? 8 : 4);
+}
+
+static void emit_step(struct tr *t, unsigned g, unsigned size)
+{
+    const unsigned host = host_of[g] == IN_MEMORY ? T0 : host_of[g];
+    load_guest(t, host, g);
+    e_rm(&t->e, 0x8d, host, host, NONE, 0, (s32)size, t->w);
+    store_guest(t, g, host);
+}
+
+/* One element of a string, upwards: with DF set the handler does it. Registers change behind the last probe. */
+static void translate_string(struct tr *t, const struct rinsn *i)
+{
+    struct emit *e = &t->e;
+    const unsigned op = i->d.opcode & ~1u, size = i->d.opcode & 1 ? i->d.osize : 1;
+    const bool source = op != 0xaa && op != 0xae, destination = op != 0xac, both = source && destination;
+    const bool flags = live(t, t->pos);
+    struct address a = { .base = source ? RSI : RDI, .index = 0xff, .seg = DS, .asize = t->w };
+    struct operand o;
+    bool restore;
+    if (flags && !leaves_flags(i)) { /* cannot be: comparisons set them all */
+        emit_fallback(t);
+        return;
+    }
+    struct slow *s = begin_access(t, &a, size, op == 0xaa, &o, &restore), *s2 = NULL;
+    e1(e, 0x65), e1(e, 0xf6), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(rflags) + 1), e1(e, RFLAGS_DF >> 8); /* test byte gs:[], DF */
+    struct slow *down = new_slow(t, CC_NE, flags);
+    down->flags_away = flags;
+    unsigned reg = RAX;
+    if (both) {
+        emit_sized(e, 0x8b, T0, &o, size);
+        e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
+        a.base = RDI;
+        s2 = begin_access(t, &a, size, op == 0xa4, &o, &restore);
+        e_gs(e, 0x8b, reg = o.free, OFF(jit_tmp2), 8);
+    }
+    emit_sized(e, op == 0xac ? 0x8b : op == 0xa4 || op == 0xaa ? 0x89 : 0x3b, reg, &o, size);
+    if (source)
+        emit_step(t, RSI, size);
+    if (destination)
+        emit_step(t, RDI, size);
+    end_access(t, s);
+    end_access(t, s2);
+    end_access(t, down);
+}
+
 /* FIP, FDP, FOP, FCS, FDS of the x87 instruction just executed. */
 static void emit_note_x87(struct tr *t, const struct rinsn *i)
 {
@@ -1575,6 +1631,9 @@ static void translate_one(struct tr *t, const struct rinsn *i)
         }
         if (d->desc->cls == OPC_X87 && !stub_is_x87_control(d->desc->mnemonic))
             emit_note_x87(t, i);
+        return;
+    case HOW_STRING:
+        translate_string(t, i);
         return;
     case HOW_LEA:
         translate_lea(t, i);
@@ -1877,11 +1936,18 @@ static void write_block(struct tr *t, unsigned b, unsigned k)
                 return;
             break;
         case HOW_LOOP: { /* JRCXZ reaches only so far */
+            const unsigned op = i->d.opcode;
+            u8 *over, *over2 = NULL;
+            if (op != 0xe3)
+                e_rm(e, 0x8d, RCX, RCX, NONE, 0, -1, i->d.asize);
             if (i->d.asize == 4)
                 e1(e, 0x67);
-            e1(e, 0xe3), e1(e, 2);
-            e1(e, 0xeb), e1(e, 0);
-            u8 *over = e->p;
+            if (op == 0xe3)
+                e1(e, 0xe3), e1(e, 2), e1(e, 0xeb), e1(e, 0), over = e->p;
+            else
+                e1(e, 0xe3), e1(e, 0), over = e->p;
+            if (op == 0xe0 || op == 0xe1) /* LOOPNE, LOOPE */
+                e1(e, op == 0xe0 ? 0x74 : 0x75), e1(e, 0), over2 = e->p;
             const struct state keep = t->s;
             if (q->taken < 0) {
                 emit_exit(t, jump, -1);
@@ -1891,6 +1957,8 @@ static void write_block(struct tr *t, unsigned b, unsigned k)
             }
             t->s = keep;
             over[-1] = (u8)(e->p - over);
+            if (over2)
+                over2[-1] = (u8)(e->p - over2);
             if (!flow_to(t, on, next, &to))
                 return;
             break;
