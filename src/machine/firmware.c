@@ -138,21 +138,26 @@ static int smbios_files(struct machine *m)
     return rc < 0 ? rc : fw_cfg_add_file(&m->fw_cfg, "etc/smbios/smbios-anchor", anchor, sizeof anchor);
 }
 
-/* Lines of OpenFirmware device paths, the first to be tried first; what is not listed comes after. */
+/* Lines of OpenFirmware device paths, the first to be tried first. What was not asked for comes last: OVMF connects no
+   other disks, so that a boot loader would not find them. */
 static int boot_files(struct machine *m)
 {
     static const u8 nibble[] = { [MACHINE_BOOT_FLOPPY] = 1, [MACHINE_BOOT_DISK] = 2, [MACHINE_BOOT_CDROM] = 3, [MACHINE_BOOT_NET] = 4 };
     const struct machine_boot_order *o = &m->c.boot;
     char text[MACHINE_MAX_BOOT * (MACHINE_BOOT_PATH + 1)];
-    u32 len = 0, cmos = 0;
+    u32 len = 0, cmos = 0, rest = ~0u;
     int rc;
 
     for (u32 i = 0; i < o->n; i++) {
         cmos |= (u32)nibble[o->what[i]] << i * 4;
+        rest &= ~(1u << o->what[i]);
         for (u32 k = 0; k < m->nboot; k++)
             if (m->boot[k].what == o->what[i])
                 len += (u32)sprintf(text + len, "%s%s", len ? "\n" : "", m->boot[k].path);
     }
+    for (u32 k = 0; k < m->nboot; k++)
+        if (rest & 1u << m->boot[k].what)
+            len += (u32)sprintf(text + len, "%s%s", len ? "\n" : "", m->boot[k].path);
     mc146818_set(&m->rtc, CMOS_BOOT_1, (u8)cmos);
     mc146818_set(&m->rtc, CMOS_BOOT_2, (u8)(cmos >> 8 << 4));
     if (len && (rc = fw_cfg_add_file(&m->fw_cfg, "bootorder", text, len + 1)) < 0) /* with the zero at its end */

@@ -108,7 +108,7 @@ static u32 read_file(struct rig *r, const char *name, u8 *to, u32 max)
 static void add_boots(struct rig *r)
 {
     CHECK_EQ(machine_add_boot(r->m, MACHINE_BOOT_DISK, "/first", NULL), 0);
-    CHECK_EQ(machine_add_boot(r->m, MACHINE_BOOT_FLOPPY, "/never", NULL), 0);
+    CHECK_EQ(machine_add_boot(r->m, MACHINE_BOOT_FLOPPY, "/last", NULL), 0);
     CHECK_EQ(machine_add_boot(r->m, MACHINE_BOOT_CDROM, "/cd", NULL), 0);
     CHECK_EQ(machine_add_boot(r->m, MACHINE_BOOT_DISK, "/second", NULL), 0);
 }
@@ -119,8 +119,8 @@ TEST(items)
     u8 b[16384];
     start(&r, add_boots);
     const u32 n = read_file(&r, "bootorder", b, sizeof b);
-    CHECK_EQ(n, sizeof "/cd\n/first\n/second");
-    CHECK_STR((char *)b, "/cd\n/first\n/second");
+    CHECK_EQ(n, sizeof "/cd\n/first\n/second\n/last");
+    CHECK_STR((char *)b, "/cd\n/first\n/second\n/last");
     CHECK_EQ(read_file(&r, "etc/e820", b, sizeof b), 40);
     CHECK_EQ(*(u64 *)(b + 8), MiB(8));
     CHECK_EQ(read_item(&r, 0x0f, b, 2) && b[0] == 2, 1);
