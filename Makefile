@@ -10,6 +10,7 @@
 #   make soak       stress-ng checks itself in a guest of two CPUs for SOAK=300 seconds; SOAK_OPTS= are lodge's
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
+#   make soak-anytime  guests that check themselves, stopped and saved at any moment for SECONDS=600
 #   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600 and until ACCESSES=0 to their registers
 #   make soak-devices-sanitized   the same until ACCESSES=100000000, built with the sanitizers
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
@@ -75,6 +76,11 @@ soak-boot: all
 	@tools/guest $(BUILD)/guest linux
 	@tests/soak $(BUILD) $(SECONDS)
 
+soak-anytime: SECONDS = 600
+soak-anytime: all
+	@tools/guest $(BUILD)/guest linux
+	@tests/soak_anytime $(BUILD) $(SECONDS)
+
 soak-devices: SECONDS = 600
 soak-devices: ACCESSES = 0
 soak-devices: all
@@ -100,4 +106,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-devices-sanitized soak-boot programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean

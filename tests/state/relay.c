@@ -4,7 +4,13 @@
  *
  *   relay SAVES DIR KERNEL INITRD APPEND PART...   until the guest powers off; after SAVES saves it is left alone.
  *
- * PART: ide=FILE, ahci=FILE (raw disks), cdrom=FILE, floppy=FILE, net=SPEC, and keys=N with mouse or tablet: N steps of
+ * INITRD -: KERNEL is one of tests/guest, which takes no NMIs; it is saved from its start on, and leaves by the debug exit.
+ *
+ * PART: cpus=N, cpu=MODEL, memory=MIB, cache=MIB, after=N: the machine's, as lodge's options; vga: with a screen; shake: between the
+ * saves the machine is stopped, looked at, asked for its state and given it again, sent NMIs and what else comes at any moment, all
+ * the time; what was written must show in the dirty log. storm=US: each processor that runs is stopped every so many microseconds,
+ * and, if it is the only one, asked for its state and given it again.
+ * ide=FILE, ahci=FILE (raw disks), cdrom=FILE, floppy=FILE, net=SPEC, and keys=N with mouse or tablet: N steps of
  * a key that is pressed and released, and (a tablet) the left button changed or (a mouse) a movement of 3 right, 1 down.  A
  * step waits until the guest is ready and has printed what the one before it did (oldpc.c: "keys 1 CODE VALUE", "pointer 1 CODE VALUE"
  * or "pointer 2 ..."); in the end the escape key and the middle button.  The first save is some time after the guest's line
@@ -14,11 +20,14 @@
  */
 #include <fcntl.h>
 #include <linux/input-event-codes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -32,10 +41,11 @@ struct leg {
     struct timer timer;
     struct vm *vm;
     const char *dir;
-    u32 n, steps, moment;
-    bool tablet, pointer, going, saved, failed;
-    u64 save_at;
+    u32 n, steps, moment, storm;
+    bool tablet, pointer, going, saved, failed, shake, tiny;
+    u64 save_at, shaken;
     u32 step; /* done so far, by this leg and those before it */
+    u8 *copy[MEMORY_MAX_PIECES];
 };
 
 /* How many lines of all output begin with it. */
@@ -81,18 +91,165 @@ static void one_step(struct leg *g)
     g->step++;
 }
 
+/* ---- stopped all the time: the engine's run() is ours ---- */
+
+static struct storm {
+    enum run_result (*run)(struct engine_vcpu *v, struct error *err);
+    long ns;
+    u32 cpus;
+    u64 stops;
+} storm;
+static _Thread_local struct engine_vcpu *storm_vcpu;
+static _Thread_local timer_t storm_timer;
+
+static void on_storm(int sig)
+{
+    if (storm_vcpu)
+        engine_soft.kick(storm_vcpu);
+}
+
+static enum run_result storm_run(struct engine_vcpu *v, struct error *err)
+{
+    if (!storm_vcpu) {
+        struct sigevent e = { .sigev_notify = SIGEV_THREAD_ID, .sigev_signo = SIGUSR2 };
+        e._sigev_un._tid = gettid();
+        sigset_t set;
+        storm_vcpu = v;
+        sigemptyset(&set);
+        sigaddset(&set, SIGUSR2);
+        if (pthread_sigmask(SIG_UNBLOCK, &set, NULL) || timer_create(CLOCK_MONOTONIC, &e, &storm_timer))
+            return RUN_ERROR;
+    }
+    const struct itimerspec t = { .it_value.tv_nsec = 1 + random() % storm.ns };
+    timer_settime(storm_timer, 0, &t, NULL);
+    const enum run_result r = storm.run(v, err);
+    if (r == RUN_KICKED && ++storm.stops % 2 && storm.cpus == 1) {
+        struct cpu_state s;
+        if (engine_soft.get_state(v, &s) || engine_soft.set_state(v, &s))
+            return RUN_ERROR;
+    }
+    return r;
+}
+
+static void storm_begins(u32 us, u32 cpus)
+{
+    struct engine_ops *ops = (struct engine_ops *)(uintptr_t)&engine_soft;
+    const u64 page = (u64)ops & ~4095ull;
+    const struct sigaction sa = { .sa_handler = on_storm, .sa_flags = SA_ONSTACK | SA_RESTART };
+
+    if (mprotect((void *)page, (u64)(ops + 1) - page, PROT_READ | PROT_WRITE) || sigaction(SIGUSR2, &sa, NULL))
+        exit(BROKEN);
+    storm.run = ops->run;
+    storm.ns = (long)us * 1000;
+    storm.cpus = cpus;
+    ops->run = storm_run;
+}
+
+/* What is written shows in the dirty log: with it a copy of memory is kept that in the end is the same. */
+static void copy_dirty(struct leg *g)
+{
+    struct memory *mem = machine_memory(g->vm->machine);
+    const struct engine_ops *ops = g->vm->engine;
+
+    for (u32 k = 0; k < mem->npieces; k++) {
+        const struct memory_piece *p = &mem->piece[k];
+        if (strncmp(p->name, "ram", 3))
+            continue;
+        u64 *bits = calloc(p->size / 4096 / 64 + 1, 8);
+        const bool first = !g->copy[k];
+        if (!bits || (first && (!(g->copy[k] = malloc(p->size)) || ops->dirty_enable(g->vm->engine_vm, true))) ||
+            ops->dirty_sync(g->vm->engine_vm))
+            g->failed = true;
+        else
+            memory_dirty_take(mem, p, bits);
+        if (ops->dirty_sync(g->vm->engine_vm))
+            g->failed = true;
+        for (u64 n = 0; !g->failed && n < p->size / 4096; n++)
+            if (first || bits[n / 64] >> n % 64 & 1)
+                memcpy(g->copy[k] + n * 4096, p->host + n * 4096, 4096);
+        free(bits);
+    }
+}
+
+/* The processors stand still and the devices wait. */
+static void check_copy(struct leg *g)
+{
+    struct memory *mem = machine_memory(g->vm->machine);
+    copy_dirty(g);
+    for (u32 k = 0; k < mem->npieces; k++)
+        for (u64 n = 0; g->copy[k] && n < mem->piece[k].size; n += 4096)
+            if (memcmp(g->copy[k] + n, mem->piece[k].host + n, 4096)) {
+                fprintf(stderr, "the dirty log lacks the page at %#llx of %s\n", (unsigned long long)n, mem->piece[k].name);
+                g->failed = true;
+                return;
+            }
+}
+
+static void no_figure(void *ctx, const struct engine_figure *f) { (void)ctx, (void)f; }
+
+/* What a host may do to a running machine, which it must not notice. */
+static void shake(struct leg *g)
+{
+    struct machine *m = g->vm->machine;
+    const struct engine_ops *ops = g->vm->engine;
+    struct error err = { "" };
+    const long what = random() % 16;
+    bool ended;
+
+    g->shaken++;
+    if (what == 0 && !g->tiny) {
+        machine_nmi(m);
+    } else if (what == 1) {
+        if (ops->reset_caches)
+            ops->reset_caches(g->vm->engine_vm);
+    } else if (what == 2) {
+        copy_dirty(g);
+    } else if (what == 3 && g->vm->display) {
+        display_refresh(g->vm->display);
+    } else {
+        vcpus_pause(g->vm->vcpus);
+        pthread_mutex_lock(&g->vm->lock);
+        ended = g->vm->ended || g->vm->request != REQUEST_NONE;
+        pthread_mutex_unlock(&g->vm->lock);
+        if (!ended && what < 6) { /* all of its state, as for a snapshot; 5: and back */
+            if (machine_before_save(m, &err))
+                g->failed = true;
+            if (what == 4)
+                check_copy(g);
+            machine_after_save(m);
+        }
+        static struct cpu_state s;
+        for (u32 k = 0; !ended && what >= 5 && what < 9 && k < g->vm->config->cpus; k++)
+            if (ops->get_state(g->vm->engine_vcpus[k], &s) || ops->set_state(g->vm->engine_vcpus[k], &s))
+                g->failed = true;
+        if (what == 9 && !ended) {
+            ops->stats(g->vm->engine_vm, -1, no_figure, NULL);
+            ops->stats(g->vm->engine_vm, 0, no_figure, NULL);
+        }
+        if (what == 15)
+            usleep(1000);
+        vcpus_resume(g->vm->vcpus);
+    }
+    if (g->failed) {
+        fprintf(stderr, "shake: %ld: %s\n", what, err.text);
+        loop_stop(g->vm->loop);
+    }
+}
+
 static void tick(struct timer *t)
 {
     struct leg *g = container_of(t, struct leg, timer);
     struct error err = { "" };
 
-    timer_arm(t, clock_ns() + TICK_NS);
+    timer_arm(t, clock_ns() + (g->tiny ? (u64)random() % 30000 : g->shake ? (u64)random() % TICK_NS : TICK_NS));
     if (!g->going && !(g->going = printed(g, "go")))
         return;
     if (!g->save_at)
         g->save_at = clock_ns() + g->moment * 1000000ull;
     if (g->steps)
         one_step(g);
+    if (g->shake)
+        shake(g);
     if (!g->moment || clock_ns() < g->save_at)
         return;
     timer_disarm(t);
@@ -130,7 +287,25 @@ static void part(struct vm_config *c, struct leg *g, char *p)
         g->pointer = true;
     else if (!strcmp(p, "tablet"))
         g->pointer = g->tablet = c->usb_tablet = true;
+    else if (!strcmp(p, "cpus"))
+        c->cpus = (u32)atoi(value);
+    else if (!strcmp(p, "storm"))
+        g->storm = (u32)atoi(value);
+    else if (!strcmp(p, "memory"))
+        c->memory = MiB((u64)atoi(value));
+    else if (!strcmp(p, "cpu"))
+        c->cpu = value;
+    else if (!strcmp(p, "cache"))
+        c->code_cache = MiB((u64)atoi(value));
+    else if (!strcmp(p, "after"))
+        c->translate_after = (u32)atoi(value);
+    else if (!strcmp(p, "vga"))
+        c->vga = CONFIG_VGA_STD;
+    else if (!strcmp(p, "shake"))
+        g->shake = true;
 }
+
+static bool tiny(const char *initrd) { return !strcmp(initrd, "-"); }
 
 /* argv: N MOMENT STEPS-DONE DIR KERNEL ... */
 static int one_leg(char **argv)
@@ -146,17 +321,21 @@ static int one_leg(char **argv)
     c.cpus = 2;
     c.memory = MiB(MEMORY_MIB);
     c.kernel = argv[4];
-    c.initrd = argv[5];
+    c.initrd = tiny(argv[5]) ? NULL : argv[5];
+    c.testdev = g.tiny = tiny(argv[5]);
     c.append = argv[6];
     c.serial[0] = serial;
     for (char **p = argv + 7; *p; p++)
         part(&c, &g, *p);
     log_set_level(LOG_WARN);
+    srandom(g.moment + 7919 * g.n);
+    if (g.storm)
+        storm_begins(g.storm, c.cpus);
     struct vm *v = vm_new(&c);
     if (!v)
         return BROKEN;
     v->restore = g.n ? g.dir : NULL;
-    g.going = g.n != 0;
+    g.going = g.n || g.tiny;
     int rc = vm_build(v, &err);
     if (!rc)
         rc = g.n ? vm_load(v, g.dir, &err) : machine_reset(v->machine, v->boot, &err);
@@ -173,6 +352,8 @@ static int one_leg(char **argv)
     timer_disarm(&g.timer);
     vm_take_down(v);
     snprintf(path, sizeof path, "%s/step", g.dir);
+    if (g.shaken || storm.stops)
+        printf("leg %u: shaken %llu times, stopped %llu times\n", g.n, (unsigned long long)g.shaken, (unsigned long long)storm.stops);
     FILE *f = fopen(path, "we");
     if (!f || fprintf(f, "%u", g.step) < 0 || fclose(f))
         return BROKEN;
@@ -219,7 +400,7 @@ int main(int argc, char **argv)
         if (!a)
             return 2;
         snprintf(leg, sizeof leg, "%u", n);
-        snprintf(moment, sizeof moment, "%ld", n < saves ? 30 + random() % 250 : 0);
+        snprintf(moment, sizeof moment, "%ld", n >= saves ? 0 : tiny(argv[4]) ? 1 + random() % 15 : 30 + random() % 250);
         snprintf(step, sizeof step, "%u", step_of(argv[2]));
         a[k++] = argv[0], a[k++] = (char *)"--leg", a[k++] = leg, a[k++] = moment, a[k++] = step;
         for (int i = 2; i < argc; i++)
