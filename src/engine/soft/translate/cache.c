@@ -151,11 +151,9 @@ void jit_unlink(struct jit *j, struct link *l)
 {
     if (!l->to)
         return;
-    for (struct link **p = &l->to->in; *p; p = &(*p)->next)
-        if (*p == l) {
-            *p = l->next;
-            break;
-        }
+    *l->prev = l->next;
+    if (l->next)
+        l->next->prev = l->prev;
     l->to = NULL;
     if (l->check)
         l->quiet = __atomic_add_fetch(&j->quiet, 1, __ATOMIC_SEQ_CST);
@@ -192,6 +190,9 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     jit_unlink(j, l);
     l->to = to;
     l->next = to->in;
+    l->prev = &to->in;
+    if (l->next)
+        l->next->prev = &l->next;
     to->in = l;
     store32(j, l->jump, (u32)(to->entry - j->rw) - (l->jump + 4));
     if (l->check)

@@ -51,7 +51,7 @@ struct link {
     u32 check;       /* place of the disp32 of the mapping check (to another page), 0: none */
     u64 quiet;           /* of jit.quiet, when it was last unlinked; 0: it never was linked */
     struct trans *from, *to;
-    struct link *next; /* of those that lead to the same translation */
+    struct link *next, **prev; /* of those that lead to the same translation: there may be thousands */
 };
 
 /* One guest instruction of a translation. */
