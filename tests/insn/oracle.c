@@ -296,7 +296,7 @@ static bool try_sequence(const struct sequence *q, struct diff *d, bool alone)
     unsigned len = gen_assemble(q, code, offsets);
     d->len = d->count = 0;
     if (flow)
-        alarm(60);
+        alarm(400);
     if (!engine_alone) {
         host_run(q, code, len, &host_out);
         /* It wrote into itself: when that takes effect is the processor's. */
@@ -492,7 +492,7 @@ int main(int argc, char **argv)
         for (int i = 0; i < 8; i++)
             rng_next(&rng);
         if (n % 256 == 0 || only != ~0ull)
-            alarm(20);
+            alarm(400); /* however many others want the one processor we are on */
         current_sequence = n;
         if (flow)
             gen_program(g, &rng, &q);
