@@ -383,7 +383,7 @@ static void *rush(void *arg)
             beat = now;
             since = cpu_ns();
         }
-        const bool endless = cpu_ns() - since >= 20000000000u; /* in one run */
+        const bool endless = (s64)(cpu_ns() - since) >= 20000000000; /* in one run; the clock may go back a little */
         if (!__atomic_load_n(&g->rushed, __ATOMIC_ACQUIRE) && !endless)
             continue;
         if (endless)
