@@ -70,6 +70,7 @@ static u32 build_fadt(struct acpi_tables *b, const struct acpi_config *c, u32 fa
     enum { LEGACY_DEVICES = 1 << 0, I8042 = 1 << 1, NO_VGA = 1 << 2 };
     enum { WBINVD = 1 << 0, PROC_C1 = 1 << 2, SLP_BUTTON = 1 << 5, TMR_VAL_EXT = 1 << 8, RESET_REG_SUP = 1 << 10 };
     struct table t = header(b, "FACP", 5, FADT_SIZE);
+    const u32 pm = c->pm_base ? c->pm_base : ACPI_PM_BASE;
     u8 *p = t.data;
 
     pointer(b, p + 36, facs, 4);
@@ -78,10 +79,10 @@ static u32 build_fadt(struct acpi_tables *b, const struct acpi_config *c, u32 fa
     put(p + 46, ACPI_SCI_IRQ, 2);
     put(p + 48, ACPI_SMI_CMD, 4);
     p[52] = ACPI_ENABLE, p[53] = ACPI_DISABLE;
-    put(p + 56, ACPI_PM_BASE + ACPI_PM1A_EVT, 4);
-    put(p + 64, ACPI_PM_BASE + ACPI_PM1A_CNT, 4);
-    put(p + 76, ACPI_PM_BASE + ACPI_PM_TMR, 4);
-    put(p + 80, ACPI_PM_BASE + ACPI_GPE0, 4);
+    put(p + 56, pm + ACPI_PM1A_EVT, 4);
+    put(p + 64, pm + ACPI_PM1A_CNT, 4);
+    put(p + 76, pm + ACPI_PM_TMR, 4);
+    put(p + 80, pm + ACPI_GPE0, 4);
     p[88] = 4, p[89] = 2, p[91] = 4, p[92] = ACPI_GPE0_LEN;
     put(p + 96, 0xfff, 2), put(p + 98, 0xfff, 2); /* no C2, no C3 */
     p[108] = 0x32; /* century in CMOS */
@@ -90,10 +91,10 @@ static u32 build_fadt(struct acpi_tables *b, const struct acpi_config *c, u32 fa
     gas(p + 116, ACPI_RESET_PORT, 1);
     p[128] = ACPI_RESET_VALUE;
     pointer(b, p + 140, dsdt, 8); /* X_FIRMWARE_CTRL stays 0: only one of the two may be set */
-    gas(p + 148, ACPI_PM_BASE + ACPI_PM1A_EVT, 4);
-    gas(p + 172, ACPI_PM_BASE + ACPI_PM1A_CNT, 2);
-    gas(p + 208, ACPI_PM_BASE + ACPI_PM_TMR, 4);
-    gas(p + 220, ACPI_PM_BASE + ACPI_GPE0, ACPI_GPE0_LEN);
+    gas(p + 148, pm + ACPI_PM1A_EVT, 4);
+    gas(p + 172, pm + ACPI_PM1A_CNT, 2);
+    gas(p + 208, pm + ACPI_PM_TMR, 4);
+    gas(p + 220, pm + ACPI_GPE0, ACPI_GPE0_LEN);
     return emit(b, &t);
 }
 

@@ -121,6 +121,11 @@ int must_check machine_ports(struct machine *m, u16 port, u16 n, const struct bu
 
 /* reset.c */
 struct acpi_config machine_acpi_config(const struct machine *m);
+/* PMBASE. OVMF powers off and sleeps (ResetSystem) at B004h, where it puts the block if it finds it disabled. */
+static inline u16 machine_pm_base(const struct machine *m)
+{
+    return m->c.firmware && m->c.firmware->vars ? 0xb000 : ACPI_PM_BASE;
+}
 struct smbios_config machine_smbios_config(const struct machine *m);
 u32 machine_signature(const struct machine *m); /* CPUID 1: EAX, which a processor has in EDX after RESET and INIT */
 

@@ -43,7 +43,7 @@ static int build_pci(struct machine *m, struct error *err)
         irq[i] = machine_pirq_line(m, i);
     m->i440fx.shadow = shadow_update;
     m->i440fx.ctx = m;
-    return i440fx_init(&m->i440fx, &c, gsi, irq, ACPI_PM_BASE, m->state, err);
+    return i440fx_init(&m->i440fx, &c, gsi, irq, machine_pm_base(m), m->state, err);
 }
 
 /* The gate is the keyboard controller's and port 92h's; the latter has it. */
@@ -99,7 +99,7 @@ int pc_build(struct machine *m, struct error *err)
         (rc = machine_ports(m, 0x60, 1, &i8042_data_ops, &m->i8042, "i8042")) ||
         (rc = machine_ports(m, 0x64, 1, &i8042_command_ops, &m->i8042, "i8042")) ||
         (rc = machine_ports(m, 0x92, 1, &port92_ops, &m->port92, "port92")) ||
-        (rc = machine_ports(m, ACPI_PM_BASE, ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
+        (rc = machine_ports(m, machine_pm_base(m), ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
         (rc = machine_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
         (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
         (rc = build_pci(m, err)) || (rc = isa_build(m, err)) || (rc = pc_vga_build(m, err)) ||

@@ -129,6 +129,7 @@ struct acpi_config machine_acpi_config(const struct machine *m)
 {
     const bool pc = m->c.kind == MACHINE_PC;
     return (struct acpi_config){
+        .pm_base = machine_pm_base(m),
         .cpus = m->cpus, .reduced = !pc, .ecam = pc ? PC_ECAM : 0, .mmio32 = PC_MMIO32, .mmio64 = m->mmio64,
         .mmio64_size = m->mmio64_size, .isa = pc ? (m->isa.floppies ? 1 : 0) | (m->c.parallel ? 2 : 0) : 0,
         .vga = m->vga, .hpet = pc ? hpet_id(&m->hpet) : 0, .virtio_mmio = pc ? 0 : m->nvirtio,

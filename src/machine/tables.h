@@ -32,6 +32,7 @@ static inline u8 checksum(const u8 *p, u32 len)
 struct acpi_config {
     u32 cpus;
     bool reduced;            /* hardware-reduced ACPI, the board "micro": no fixed hardware, no 8259As */
+    u32 pm_base;             /* of the fixed hardware; 0: ACPI_PM_BASE */
     u64 ecam;                /* of the board "pc", as are the window's: MCFG */
     u64 mmio32;              /* where the window below 4 GiB begins: above RAM */
     u64 mmio64, mmio64_size; /* window above RAM, whole GiB; size 0: none */

@@ -51,6 +51,18 @@ TEST(power_on)
     rig_free(&r);
 }
 
+/* OVMF's ResetSystem does not ask where the block is. */
+TEST(power_management_base)
+{
+    struct rig r;
+    start(&r, NULL);
+    out(&r, 0xcf8, 4, 0x80000b40);
+    CHECK_EQ(in(&r, 0xcfc, 4), 0xb001);
+    out(&r, 0xb004, 2, 0x2000);
+    CHECK_EQ(r.events[MACHINE_POWER_OFF], 1);
+    rig_free(&r);
+}
+
 TEST(shadow)
 {
     struct rig r;
