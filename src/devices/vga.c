@@ -245,12 +245,15 @@ void vga_port_write(struct vga *v, u32 port, u8 value)
         vga_window_map(v);
 }
 
+/* Words, of which most are an index and its data: two ports, one after the other. */
 static u64 ports_read(void *dev, u64 offset, unsigned size)
 {
     struct vga *v = dev;
 
     pthread_mutex_lock(&v->lock);
-    u8 value = vga_port_read(v, VGA_PORTS_BASE + (u32)offset);
+    u64 value = vga_port_read(v, VGA_PORTS_BASE + (u32)offset);
+    if (size == 2)
+        value |= (u64)vga_port_read(v, VGA_PORTS_BASE + (u32)offset + 1) << 8;
     pthread_mutex_unlock(&v->lock);
     return value;
 }
@@ -261,10 +264,12 @@ static void ports_write(void *dev, u64 offset, unsigned size, u64 value)
 
     pthread_mutex_lock(&v->lock);
     vga_port_write(v, VGA_PORTS_BASE + (u32)offset, (u8)value);
+    if (size == 2)
+        vga_port_write(v, VGA_PORTS_BASE + (u32)offset + 1, (u8)(value >> 8));
     pthread_mutex_unlock(&v->lock);
 }
 
-const struct bus_ops vga_ports_ops = { .read = ports_read, .write = ports_write, .min_size = 1, .max_size = 1 };
+const struct bus_ops vga_ports_ops = { .read = ports_read, .write = ports_write, .min_size = 1, .max_size = 2 };
 
 /* ---- life ---- */
 

@@ -497,6 +497,8 @@ TEST(vbe_modes)
             vbe(g, VBE_DISPI_INDEX_ENABLE, VBE_DISPI_ENABLED | VBE_DISPI_LFB_ENABLED | (i ? 0 : VBE_DISPI_NOCLEARMEM));
             CHECK_EQ(vbe_get(g, VBE_DISPI_INDEX_VIRT_WIDTH), size[i][0]);
             CHECK_EQ(g->vram[0], i ? 0 : 0xee);
+            if ((u64)virt * size[i][1] * ((depth[k] + 7) / 8) > VGA_VRAM_SIZE) /* would be refused */
+                virt = size[i][0];
             vbe(g, VBE_DISPI_INDEX_VIRT_WIDTH, (u16)virt);
             vbe(g, VBE_DISPI_INDEX_X_OFFSET, (u16)x0);
             vbe(g, VBE_DISPI_INDEX_Y_OFFSET, (u16)y0);
