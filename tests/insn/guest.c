@@ -167,6 +167,7 @@ __asm__(
     "   mov $-1, %eax\n"
     "   mov $-1, %edx\n"
     "   xrstor64 0x1000(%rsp)\n"
+    "   mov 0xb0(%rsp), %eax; mov %eax, %ds; mov %eax, %es\n" /* a jump that went astray may have popped others */
     "   add $24, %rsp\n"
     "   pop %r15; pop %r14; pop %r13; pop %r12; pop %r11; pop %r10; pop %r9; pop %r8\n"
     "   pop %rdi; pop %rsi; pop %rbp; pop %rbx; pop %rdx; pop %rcx; pop %rax\n"
@@ -238,7 +239,7 @@ extern const u8 kernel_enter[], kernel_nothing[], kernel_cr3[], kernel_code[], k
     kernel_end[];
 _Static_assert(KERNEL + ENTRY == 0xffff800000010000 && CODE_COPY == ENTRY + 0x4000 && CODE_BASE == 0x10000000 && CODE_SIZE == 0x4000 &&
         DATA_BASE == 0x10100000 && DATA_SIZE == 0x5000 && STACK_BASE == DATA_BASE + 0x100000 && offsetof(struct entry, touch) == 16 &&
-        offsetof(struct entry, gpr) == 24,
+        offsetof(struct entry, gpr) == 24 && offsetof(struct entry, ss) == 0xb0,
     "as the handlers have it");
 
 /* Where page n of an area is in guest memory: none beside its neighbour. */
