@@ -401,8 +401,8 @@ TEST(offloads_and_capture)
     const struct iovec iov[2] = { { d, 7 }, { d + 7, NET_HDR + len - 7 } };
     CHECK(net_send(a.net, 0, iov, 2, NET_HDR + len));
     net_flush(a.net, 0);
+    appetite = 3; /* room for three, later for the rest; it may come as soon as there is somebody */
     net_connect(b.net, &joiner, &b);
-    appetite = 3; /* room for three, later for the rest */
     CHECK_EQ(loop_run(loop), 0);
     CHECK_EQ(nframes, 3);
     appetite = 100;
