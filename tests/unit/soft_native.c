@@ -335,17 +335,24 @@ TEST(x87_pointers)
         cpu->s.xsave[XS_FSW] = 0, cpu->s.xsave[XS_FSW + 1] &= 0x7f;
         cpu->gpr[RBX] = DATA;
         cpu->s.xsave[XS_FCW + 1] = 3;
-        memcpy(native->gpr, cpu->gpr, sizeof native->gpr);
-        memcpy(native->xsave, cpu->s.xsave, sizeof native->xsave);
-        *(u16 *)(u64)(DATA + 16) = 0x37f; /* FLDCW */
         memcpy(b + d.len, (u8[]){ 0xd9, 0x73, 0x40 }, 3);
         /* Pointers of before: those of an fninit, as XRSTOR does not say which it keeps. */
-        memset(native->xsave + XS_FOP, 0, XS_MXCSR - XS_FOP);
         memset(cpu->s.xsave + XS_FOP, 0, XS_MXCSR - XS_FOP);
         cpu->x87_fcs = cpu->x87_fds = 0;
-        if (run_native(b, d.len + 3) >= 0)
+        /* Whoever interrupts the host before the FNSTENV loses what it is to store, where FXSAVE stores pointers only with
+           an exception pending: none means once more. */
+        int vector = -1;
+        for (unsigned tries = 0; tries < 20 && vector < 0; tries++) {
+            memcpy(native->gpr, cpu->gpr, sizeof native->gpr);
+            memcpy(native->xsave, cpu->s.xsave, sizeof native->xsave);
+            *(u16 *)(u64)(DATA + 16) = 0x37f; /* FLDCW */
+            vector = run_native(b, d.len + 3);
+            memcpy(want, env, 28);
+            if (memcmp(want + 12, (u8[8]){ 0 }, 8))
+                break;
+        }
+        if (vector >= 0)
             continue;
-        memcpy(want, env, 28);
         memset(env, 0, 28);
         cpu->gpr[REG_BLOCK] = native->insn;
         if (!run_code(b, d.len) || !run_code(b + d.len, 3))
