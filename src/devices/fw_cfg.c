@@ -117,7 +117,8 @@ static u32 left(const struct fw_cfg *f, const u8 **at)
     return f->item[key].len - f->offset;
 }
 
-/* len bytes to memory at gpa, zeroes after the item's end, if there are not too many. What is in front of an address that is no RAM arrives. */
+/* len bytes to memory at gpa, zeroes after the item's end, if there are not too many. What is in front of an address that
+   is no RAM arrives. */
 static int dma_read(struct fw_cfg *f, u64 gpa, u32 len)
 {
     static const u8 zeroes[GUEST_PAGE_SIZE];

@@ -16,11 +16,11 @@ enum {
     FRAME_HEAD = 160, /* holds all headers that are looked at: Ethernet, two VLAN tags, IPv4 and TCP with options */
 };
 
-/* Where a frame's parts are, taken once: nothing is read again from memory that may change. */
 /* What is left of the least MSS that TCPs use (Linux: 48) beside all options. A guest that sends bytes one by one, 65,000
    frames out of one, would hold up whoever is to cut them. */
 enum { FRAME_MSS_LEAST = 8 };
 
+/* Where a frame's parts are, taken once: nothing is read again from memory that may change. */
 struct frame {
     struct virtio_net_hdr_v1 hdr;
     u32 len;     /* of the frame, without hdr */

@@ -20,8 +20,8 @@ struct vm;
 /* Into an existing or new directory; what was there of an older snapshot is replaced. */
 int must_check vm_save(struct vm *v, const char *dir, struct error *err);
 
-/* Reads the snapshot's processor model into *cpuid, and the network cards' addresses (0: not known); refuses one of another shape than the configuration's, or with
-   features beyond `supported`. */
+/* Reads the snapshot's processor model into *cpuid, and the network cards' addresses (0: not known) into mac; refuses one
+   of another shape than the configuration's, or with features beyond `supported`. */
 int must_check snapshot_config(const char *dir, const struct vm_config *c, const struct cpuid_table *supported,
                                struct cpuid_table *cpuid, u8 mac[CONFIG_MAX_NETS][6], struct error *err);
 /* In place of a reset: the machine, built with that processor model, goes on where the saved one stood. */
