@@ -58,9 +58,8 @@ int main(void)
     outb(0x21, 0xff);
     u32 before = hits[0x20];
     outb(0x20, 0x0a); /* read IRR */
-    for (int i = 0; i < 100000 && !(inb(0x20) & 1); i++)
+    while (!(inb(0x20) & 1)) /* however late the host lets the timer's thread run */
         ;
-    CHECK("requested while masked", inb(0x20) & 1, 1);
     __asm__ volatile("sti; nop; cli");
     CHECK("not delivered while masked", hits[0x20], before);
 
@@ -75,10 +74,8 @@ int main(void)
     outb(0x61, (inb(0x61) & ~2u) | 1);
     outb(0x42, 0xff);
     outb(0x42, 0x0f);
-    u32 spin = 0;
-    while (!(inb(0x61) & 0x20) && spin < 10000000)
-        spin++;
-    CHECK("OUT2", inb(0x61) & 0x20, 0x20);
+    while (!(inb(0x61) & 0x20))
+        ;
     outb(0x43, 0xe8); /* read back status of channel 2 */
     CHECK("status: OUT, mode 0", inb(0x42) & 0x8e, 0x80);
 

@@ -92,15 +92,14 @@ static void request(void)
     barrier();
     *(volatile u16 *)&ring.avail_idx = next;
     *doorbell = 0;
-    for (u64 i = 0; i < 2000000000 && *(volatile u16 *)&ring.used_idx != next; i++)
+    while (*(volatile u16 *)&ring.used_idx != next)
         ;
-    CHECK("used", ring.used_idx, next);
 }
 
 /* Until the vector has been seen n times; the answer to a request may be there before its interrupt. */
 static void wait_for(u32 vector, u32 n)
 {
-    for (u64 i = 0; i < 2000000000 && hits[vector] < n; i++)
+    while (hits[vector] < n)
         __asm__ volatile("sti; nop; cli");
     CHECK("interrupts", hits[vector], n);
 }
@@ -168,9 +167,8 @@ int main(void)
     entry[3] = 1;
     request();
     volatile u64 *pba = (volatile u64 *)(TABLE + (get(msix + 8) & ~7u));
-    for (u64 i = 0; i < 2000000000 && !*pba; i++)
+    while (!*pba)
         ;
-    CHECK("pending", *pba, 1);
     __asm__ volatile("sti; nop; nop; cli");
     CHECK("not delivered while masked", hits[VECTOR_MSIX], 1);
     entry[3] = 0;
