@@ -67,7 +67,7 @@ static struct trans *make(u64 lin, u64 place)
 }
 static struct trans *find(u64 lin, u64 place)
 {
-    return jit_find(vm.jit, lin, place, ~0ull, 0);
+    return jit_find(vm.jit, lin, place, ~0ull, 0, 0);
 }
 
 TEST(the_oldest_go_first)

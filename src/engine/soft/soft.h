@@ -118,6 +118,7 @@ struct soft_stat { /* what --stats tells (report_gate.c); of one processor */
 
 /* ---- a processor -------------------------------------------------------- */
 
+enum { JC_DENIED = 1 << 7 }; /* in soft_vcpu.jc_key: the guest may use none of the vector registers */
 enum soft_request { /* bits of soft_vcpu.request */
     REQ_KICK = 1 << 0, REQ_INTR = 1 << 1, REQ_NMI = 1 << 2, REQ_INIT = 1 << 3, REQ_SIPI = 1 << 4,
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
@@ -159,7 +160,7 @@ struct soft_vcpu {
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
     u64 jc_gen[2];              /* [cpl == 3]: of executable mappings; one a user address space */
-    u64 jc_key;                 /* jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
+    u64 jc_key;                 /* JC_DENIED, jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
     u64 jc_cs;                  /* what CS's base adds to the name of a RIP; 0 in 64-bit mode */
     u64 jc_limit;               /* of CS; ~0 in 64-bit mode */
     struct block *block;        /* the one that runs */
@@ -209,6 +210,7 @@ struct soft_vcpu {
     u16 jit_filled[4096];       /* entries of jct in use, to clear them cheaply: context, index */
     u32 jit_nfilled, jit_nmapped;
     u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for */
+    u64 jit_cs[TLB_EMPTY];      /* and jit_cs() */
     u16 jit_mapped_log[1024];   /* likewise of jit_mapped */
     u8 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: the code page is mapped as it was when it got the number */
     struct soft_stat stat;

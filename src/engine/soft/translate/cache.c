@@ -27,16 +27,16 @@ void jit_unlock(struct jit *j)
     __atomic_store_n(&j->lock, 0, __ATOMIC_RELEASE);
 }
 
-static unsigned hash_of(u64 rip, u64 place, u32 key)
+static unsigned hash_of(u64 rip, u64 place, u32 key) /* and not by what one place seldom has two of */
 {
     return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 48);
 }
 _Static_assert(JIT_HASH == 1 << 16, "hash_of yields 16 bits");
 
-struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key)
+struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs)
 {
     struct trans *t = __atomic_load_n(&j->hash[hash_of(rip, place, key)], __ATOMIC_ACQUIRE);
-    while (t && (t->rip != rip || t->place != place || t->place2 != place2 || t->key != key || t->retired))
+    while (t && (t->rip != rip || t->place != place || t->place2 != place2 || t->key != key || t->cs != cs || t->retired))
         t = __atomic_load_n(&t->hash_next, __ATOMIC_ACQUIRE);
     return t;
 }
@@ -241,6 +241,8 @@ u32 jit_key32(const struct soft_vcpu *v)
 {
     const u32 flat = BIT(ES) | BIT(SS) | BIT(DS);
     const struct cpu_seg *cs = &v->s.seg[CS];
+    if (v->bits == 16) /* its accesses have limits and bases of their own; what wraps at 4 GiB is left */
+        return v->ss32 || cs->base + cs->limit > 0xffffffff ? JIT_SEGMENTED : 0;
     if ((v->seg_flat & flat) != flat || cs->base || cs->limit != 0xffffffff || !v->ss32)
         return JIT_SEGMENTED;
     return (whole(&v->s.seg[FS]) ? JIT_FS_4G : 0) | (whole(&v->s.seg[GS]) ? JIT_GS_4G : 0);
@@ -413,7 +415,7 @@ void soft_jit_idle(struct soft_vcpu *v)
     __atomic_store_n(&v->jit_epoch, ~0ull, __ATOMIC_SEQ_CST);
 }
 
-void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
+static void clear_jct(struct soft_vcpu *v, u32 contexts)
 {
     const u64 miss = v->jit->miss;
     u32 left = 0;
@@ -425,7 +427,12 @@ void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
             v->jit_filled[left++] = (u16)f;
     }
     v->jit_nfilled = left;
-    left = 0;
+}
+
+void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
+{
+    u32 left = 0;
+    clear_jct(v, contexts);
     for (u32 k = 0; k < v->jit_nmapped; k++) {
         const u32 id = v->jit_mapped_log[k];
         const u32 of = v->jit->page_id[id].place >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
@@ -462,13 +469,47 @@ static void note(struct soft_vcpu *v, struct trans *t)
     note_page(v, t->page_id2);
 }
 
+/* What jct holds of this context is for one mode and, of 16-bit code, one code segment. */
+static inline void for_mode(struct soft_vcpu *v, u32 key, u64 cs)
+{
+    const unsigned ctx = v->tlb_ctx;
+    if (unlikely((key & JIT_MODE) != v->jit_mode[ctx])) {
+        soft_jit_clear_lookup(v, BIT(ctx));
+        v->jit_mode[ctx] = key & JIT_MODE;
+    }
+    if (unlikely(cs != v->jit_cs[ctx])) {
+        clear_jct(v, BIT(ctx));
+        v->jit_cs[ctx] = cs;
+    }
+}
+
+struct trans *jit_known(struct soft_vcpu *v)
+{
+    const unsigned ctx = v->tlb_ctx, k = v->rip & (JCT_SIZE - 1);
+    const u32 key = jit_key(v);
+    const u64 cs = jit_cs(v);
+    struct trans *t = v->jct_trans[ctx][k];
+    if ((key & JIT_MODE) == v->jit_mode[ctx] && cs == v->jit_cs[ctx] && v->jct[ctx][k] != v->jit->miss && t->rip == v->rip)
+        return t;
+    const u64 name = soft_code_name(v, v->rip);
+    const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
+    if ((key & JIT_SEGMENTED) || j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block))
+        return NULL;
+    t = jit_find(v->jit, v->rip, j->block->place, ~0ull, key, cs); /* jc has none that reaches into a second page */
+    if (t) {
+        for_mode(v, key, cs);
+        note(v, t);
+    }
+    return t;
+}
+
 /* Links l to t. Where t leads back to where l comes from, a loop was cut in two: then both become one, which is
    returned. */
 static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t)
 {
     struct jit *j = v->jit;
     u64 place;
-    const u8 *page = soft_fetch_page(v, v->rip, &place); /* before the lock: it may fault */
+    const u8 *page = soft_fetch_page(v, jit_lin(t->cs, v->rip), &place); /* before the lock: it may fault */
     if (!jit_lock(j, false))
         return t;
     jit_link(v, l, t);
@@ -498,17 +539,14 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         v->jit_stayed = false;
         return false;
     }
-    if ((b->key & (KEY_SINGLE | KEY_REAL)) || v->bits == 16 || v->tlb_ctx == TLB_EMPTY)
+    if ((b->key & KEY_SINGLE) || v->tlb_ctx == TLB_EMPTY)
         return false;
-    const u64 rip = v->rip;
+    const u64 rip = v->rip, cs = jit_cs(v);
     const u32 key = jit_key(v);
     if (key & JIT_SEGMENTED)
         return false;
-    if (unlikely((key & JIT_MODE) != v->jit_mode[v->tlb_ctx])) {
-        soft_jit_clear_lookup(v, BIT(v->tlb_ctx));
-        v->jit_mode[v->tlb_ctx] = key & JIT_MODE;
-    }
-    struct trans *t = jit_find(j, v->rip, b->place, b->place2, key);
+    for_mode(v, key, cs);
+    struct trans *t = jit_find(j, v->rip, b->place, b->place2, key, cs);
     if (!t) {
         if (b->hits < j->hot) {
             b->hits++;
@@ -518,12 +556,13 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
             return false;
         /* Before the lock: they may fault. */
         u64 place, place2 = ~0ull;
-        const u8 *page = soft_fetch_page(v, v->rip, &place), *page2 = NULL;
+        const u64 lin = jit_lin(cs, v->rip);
+        const u8 *page = soft_fetch_page(v, lin, &place), *page2 = NULL;
         if (b->place2 != ~0ull)
-            page2 = soft_fetch_page(v, (v->rip & ~0xfffull) + 4096, &place2);
+            page2 = soft_fetch_page(v, (lin & ~0xfffull) + 4096, &place2);
         if (!page || place != (b->place & ~0xfffull) || place2 != b->place2 || !jit_lock(j, false))
             return false;
-        t = jit_find(j, v->rip, b->place, b->place2, key);
+        t = jit_find(j, v->rip, b->place, b->place2, key, cs);
         if (!t && jit_room(v)) {
             const u64 since = __builtin_ia32_rdtsc();
             t = jit_translate(v, b, v->rip, page, page2, false);
@@ -541,16 +580,16 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     }
     struct link *l = v->jit_pending;
     v->jit_pending = NULL;
-    if (l && l->rip == t->rip && l->key == key && v->jit_pending_epoch == v->jit_epoch && l->to != t)
+    if (l && l->rip == t->rip && l->key == key && l->from->cs == cs && v->jit_pending_epoch == v->jit_epoch && l->to != t)
         t = join(v, b, l, t);
     note(v, t);
     v->stat.enter++;
     v->jit_site = 0;
     *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
-    soft_vec_load(v);
+    jit_vec_load(v);
     v->jit_from = 0;
     ((void (*)(u64))j->enter)(t->code);
-    if (unlikely(v->jit_from && (u64)((s64)(v->rip << 16) >> 16) != v->rip))
+    if (unlikely(v->jit_from && !v->jit_site && ((u64)((s64)(v->rip << 16) >> 16) != v->rip || v->rip > v->jc_limit)))
         jit_bad_target(v);
     if (v->jit_site) {
         const struct jit_site *s = jit_site_at(v->jit_site);

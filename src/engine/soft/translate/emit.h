@@ -82,6 +82,19 @@ static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
     e1(e, 0x89);
     e1(e, 0xc0 | (src & 7) << 3 | (dst & 7));
 }
+/* op dst, src (8B mov, 0FB7 movzx from 16 bits); size of dst 2, 4 or 8. */
+static inline void e_rr(struct emit *e, unsigned op, unsigned dst, unsigned src, unsigned size)
+{
+    const unsigned rex = (size == 8) << 3 | (dst >> 3) << 2 | src >> 3;
+    if (size == 2)
+        e1(e, 0x66);
+    if (rex)
+        e1(e, 0x40 | rex);
+    if (op > 0xff)
+        e1(e, op >> 8);
+    e1(e, op & 0xff);
+    e1(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+}
 static inline void e_mov_imm(struct emit *e, unsigned dst, u64 x)
 {
     if (x <= 0xffffffff) {
@@ -114,11 +127,13 @@ static inline void e_mem(struct emit *e, unsigned reg, unsigned base, unsigned i
     else
         e4(e, (u32)disp);
 }
-/* op reg, [base + index * 2^scale + disp] with REX. size 4 or 8. */
+/* op reg, [base + index * 2^scale + disp] with REX. size 2, 4 or 8. */
 static inline void e_rm(struct emit *e, unsigned op, unsigned reg, unsigned base, unsigned index, unsigned scale,
                         s32 disp, unsigned size)
 {
     unsigned rex = (size == 8) << 3 | (reg >> 3) << 2 | (index != 16 && index >> 3) << 1 | base >> 3;
+    if (size == 2)
+        e1(e, 0x66);
     if (rex)
         e1(e, 0x40 | rex);
     e1(e, op);

@@ -73,29 +73,31 @@ static enum how how_int(const struct region *r, const struct decoded *d)
 {
     const struct opdesc *o = d->desc;
     const bool mem = d->has_mem;
-    const unsigned word = d->bits == 64 ? 8 : 4;
+    const unsigned word = d->bits / 8;
+    const bool near = d->bits == 16 || d->osize >= 4; /* else RIP wraps otherwise than the mode has it */
+    const bool slot = d->bits == 16 || d->osize == word; /* what goes to the stack or comes from it */
     switch (o->mnemonic) {
     case M_JMP:
-        if (d->map == 0 && (d->opcode == 0xe9 || d->opcode == 0xeb) && d->osize >= 4)
+        if (d->map == 0 && (d->opcode == 0xe9 || d->opcode == 0xeb) && near)
             return HOW_JMP;
-        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 4 && d->osize == word ? HOW_JMP_IND : HOW_STOP;
+        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 4 && slot ? HOW_JMP_IND : HOW_STOP;
     case M_CALL:
-        if (d->opcode == 0xe8 && d->osize >= 4)
+        if (d->opcode == 0xe8 && near)
             return HOW_CALL;
-        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && d->osize == word ? HOW_CALL_IND : HOW_STOP;
+        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && slot ? HOW_CALL_IND : HOW_STOP;
     case M_RET:
-        return (d->opcode == 0xc3 || d->opcode == 0xc2) && d->osize == word ? HOW_RET : HOW_STOP;
+        return (d->opcode == 0xc3 || d->opcode == 0xc2) && slot ? HOW_RET : HOW_STOP;
     case M_PUSH:
-        return d->osize == word && d->map == 0 && ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
+        return slot && d->map == 0 && ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
                    ? HOW_PUSH
                    : HOW_FALLBACK;
     case M_POP:
-        return d->osize == word && d->map == 0 && ((d->opcode & 0xf8) == 0x58 || (d->opcode == 0x8f && !mem)) ? HOW_POP
+        return slot && d->map == 0 && ((d->opcode & 0xf8) == 0x58 || (d->opcode == 0x8f && !mem)) ? HOW_POP
                                                                                                              : HOW_FALLBACK;
     case M_LEAVE:
-        return d->osize == word ? HOW_LEAVE : HOW_FALLBACK;
+        return slot ? HOW_LEAVE : HOW_FALLBACK;
     case M_LEA:
-        return d->osize >= 4 && d->asize >= 4 ? HOW_LEA : HOW_FALLBACK;
+        return d->bits == 16 || (d->osize >= 4 && d->asize >= 4) ? HOW_LEA : HOW_FALLBACK;
     case M_NOP:
     case M_PREFETCH:
     case M_PREFETCHW:
@@ -111,7 +113,7 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_BTC:
         return mem && d->opcode != 0xba ? HOW_FALLBACK : HOW_KEEP;
     case M_MOV:
-        return (d->map == 0 && ((d->opcode >= 0x88 && d->opcode <= 0x8b) || d->opcode == 0xc6 || d->opcode == 0xc7 ||
+        return (d->map == 0 && ((d->opcode >= 0x88 && d->opcode <= 0x8b) || (d->opcode & 0xfc) == 0xa0 || d->opcode == 0xc6 || d->opcode == 0xc7 ||
                                 (d->opcode >= 0xb0 && d->opcode <= 0xbf)))
                    ? HOW_KEEP
                    : HOW_FALLBACK;
@@ -187,16 +189,17 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_LOOP:
     case M_LOOPE:
     case M_LOOPNE:
-        return d->asize == word && d->osize >= 4 ? HOW_LOOP : HOW_STOP;
+        return d->asize == word && near ? HOW_LOOP : HOW_STOP;
+    case M_JCXZ:
     case M_JRCXZ:
     case M_JECXZ:
-        return d->asize >= 4 && d->osize >= 4 ? HOW_LOOP : HOW_STOP;
+        return (d->asize >= 4 || d->bits == 16) && near ? HOW_LOOP : HOW_STOP;
     }
     if (d->map == 0 && d->opcode >= 0x70 && d->opcode <= 0x7f)
-        return d->osize >= 4 ? HOW_JCC : HOW_STOP;
+        return near ? HOW_JCC : HOW_STOP;
     if (d->map == 1 && d->encoding == ENC_LEGACY) {
         if (d->opcode >= 0x80 && d->opcode <= 0x8f)
-            return d->osize >= 4 ? HOW_JCC : HOW_STOP;
+            return near ? HOW_JCC : HOW_STOP;
         if (d->opcode >= 0x40 && d->opcode <= 0x4f) /* CMOVcc */
             return HOW_KEEP;
         if (d->opcode >= 0x90 && d->opcode <= 0x9f) /* SETcc */
@@ -205,11 +208,11 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     return other(o);
 }
 
-/* Those without REP; source and destination flat. */
+/* Those without REP; source and destination flat, but of 16-bit code. */
 static enum how how_string(const struct decoded *d)
 {
-    const bool flat = d->seg_override == 0xff || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
-    return d->opcode >= 0xa4 && !d->rep && !d->lock && flat && d->asize == (d->bits == 64 ? 8 : 4) ? HOW_STRING : other(d->desc);
+    const bool flat = d->seg_override == 0xff || d->bits == 16 || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
+    return d->opcode >= 0xa4 && !d->rep && !d->lock && flat && d->asize == d->bits / 8 ? HOW_STRING : other(d->desc);
 }
 
 static enum how how_system(const struct region *r, const struct decoded *d)
@@ -233,17 +236,47 @@ static enum how how_system(const struct region *r, const struct decoded *d)
         return HOW_RDTSC;
     case M_PUSHFQ:
         return HOW_PUSHF;
+    case M_PUSHF: /* in virtual-8086 mode IOPL says whether it may be */
+        return d->bits == 16 && !(r->user && !r->v->protected_mode) ? HOW_PUSHF : other(o);
+    case M_POPF:
+        return d->bits == 16 && !r->user ? HOW_POPF : other(o);
     case M_POPFQ:
         return r->user ? other(o) : HOW_POPF;
     }
     return other(o);
 }
 
+/* Selectors in 16-bit code. Real and virtual-8086 mode load only a base with them. SS holds interrupts off: its handler's. */
+static bool moves_selector(const struct region *r, const struct decoded *d, enum how *how)
+{
+    if (d->bits != 16 || d->encoding != ENC_LEGACY || d->lock)
+        return false;
+    switch (d->map << 8 | d->opcode) {
+    case 0x06: case 0x0e: case 0x16: case 0x1e: case 0x1a0: case 0x1a8: /* PUSH */
+        *how = HOW_SEG_STORE;
+        return d->osize == 2;
+    case 0x8c:
+        *how = HOW_SEG_STORE;
+        return (d->reg & 7) < SEG_COUNT;
+    case 0x07: case 0x1f: case 0x1a1: case 0x1a9: /* POP */
+    case 0xc4: case 0xc5: case 0x1b4: case 0x1b5: /* LES LDS LFS LGS */
+        *how = HOW_SEG_LOAD;
+        return !r->v->protected_mode && d->osize == 2 && (d->opcode < 0xb0 || d->has_mem);
+    case 0x8e:
+        *how = HOW_SEG_LOAD;
+        return !r->v->protected_mode && (d->reg & 7) < SEG_COUNT && (d->reg & 7) != CS && (d->reg & 7) != SS;
+    }
+    return false;
+}
+
 enum how region_how(const struct region *r, const struct decoded *d)
 {
     const struct opdesc *o = d->desc;
+    enum how how;
     if (!(r->v->isa[o->feature / 64] >> (o->feature % 64) & 1)) /* #UD, or what it was before the extension */
         return other(o);
+    if (d->bits == 16 && (o->mnemonic == M_ADCX || o->mnemonic == M_ADOX || o->mnemonic == M_MOVNTI || o->mnemonic == M_STAC || o->mnemonic == M_CLAC))
+        return other(o); /* no forms of 16 bits, which the prefix would make of them */
     if (d->bits != 64) {
         /* W that says nothing there would here; segments that are not flat (the key tells whether FS and GS reach all
            of 4 GiB) */
@@ -251,9 +284,11 @@ enum how region_how(const struct region *r, const struct decoded *d)
             return other(o);
         if (d->encoding != ENC_LEGACY && d->w && stub_w_is_gpr_size(d))
             return other(o);
-        if (d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
+        if (d->bits == 32 && d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
             return other(o);
     }
+    if (moves_selector(r, d, &how))
+        return how;
     switch (o->cls) {
     case OPC_SSE:
     case OPC_AVX:
@@ -292,6 +327,12 @@ static bool watch(struct region *r, unsigned off, unsigned n)
     return true;
 }
 
+/* A jump there is a fault: not canonical, or beyond CS. */
+static bool unreachable(const struct region *r, u64 to)
+{
+    return (u64)((s64)(to << 16) >> 16) != to || to > r->v->jc_limit;
+}
+
 /* Straight on from off; false: the code changed meanwhile. */
 static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *nstarts)
 {
@@ -302,7 +343,8 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
         const unsigned avail = MIN(15u, 4096 - off);
         if (!watch(r, off, avail))
             return false;
-        if (decode(&i->d, r->page + off, avail, r->v->bits, true) != DECODE_OK)
+        if (decode(&i->d, r->page + off, avail, r->v->bits, r->v->protected_mode) != DECODE_OK ||
+            region_rip(r, off) + i->d.len - 1 > r->v->jc_limit)
             return true;
         i->off = (u16)off;
         i->how = (u8)region_how(r, &i->d);
@@ -314,15 +356,15 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
         case HOW_JMP:
         case HOW_JCC:
         case HOW_LOOP:
-            to = region_to(r, region_rip(r, off) + i->d.len + i->d.imm);
-            if ((u64)((s64)(to << 16) >> 16) != to) { /* not canonical: a fault */
+            to = region_target(r, i);
+            if (unreachable(r, to)) {
                 i->how = HOW_STOP;
                 return true;
             }
             if (i->how == HOW_CALL)
                 break;
-            if ((to ^ r->rip) < 4096 && *nstarts < REGION_BLOCKS)
-                starts[(*nstarts)++] = (u16)(to & 0xfff);
+            if (region_has(r, to) && *nstarts < REGION_BLOCKS)
+                starts[(*nstarts)++] = (u16)region_off(r, to);
             if (i->how == HOW_JMP)
                 return true;
             break;
@@ -347,29 +389,27 @@ static bool belongs(struct region *r, unsigned off)
 {
     const struct block *b = soft_block_peek(r->v, r->place | off);
     return b && b->hits >= r->v->jit->hot / 4 &&
-           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->place | off, ~0ull, r->key));
+           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->place | off, ~0ull, r->key, r->cs));
 }
 
 /* The one instruction that begins in the page and ends in the next. */
 static bool discover_crossing(struct region *r)
 {
     struct rinsn *i = &r->insn[0];
-    const unsigned off = r->rip & 0xfff, here = 4096 - off;
+    const unsigned off = region_off(r, r->rip), here = 4096 - off;
     u8 bytes[15];
     if (!watch(r, off, here) || soft_code_watch(r->v, r->crossing->place2, 15 - here) != r->crossing->gen2)
         return false;
     for (unsigned k = 0; k < 15; k++)
         bytes[k] = k < here ? r->page[off + k] : r->page2[k - here];
-    if (decode(&i->d, bytes, 15, r->v->bits, true) != DECODE_OK || i->d.len <= here)
+    if (decode(&i->d, bytes, 15, r->v->bits, r->v->protected_mode) != DECODE_OK || i->d.len <= here ||
+        r->rip + i->d.len - 1 > r->v->jc_limit)
         return false;
     i->off = (u16)off;
     i->how = (u8)region_how(r, &i->d);
     /* Where it leads is in the other page, which the offsets here do not reach. */
-    if (i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) {
-        const u64 to = region_to(r, region_rip(r, off) + i->d.len + i->d.imm);
-        if ((u64)((s64)(to << 16) >> 16) != to)
-            i->how = HOW_STOP;
-    }
+    if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) && unreachable(r, region_target(r, i)))
+        i->how = HOW_STOP;
     r->at[off] = 0;
     r->ninsns = 1;
     r->block[0].off = (u16)off;
@@ -384,7 +424,7 @@ static bool discover(struct region *r)
         return discover_crossing(r);
     u16 starts[REGION_BLOCKS];
     unsigned n = 1, done = 0;
-    starts[0] = (u16)(r->rip & 0xfff);
+    starts[0] = (u16)region_off(r, r->rip);
     r->nblocks = 0;
     while (done < n) {
         unsigned off = starts[done++];
@@ -399,7 +439,7 @@ static bool discover(struct region *r)
         r->block[r->nblocks].off = (u16)off;
         r->block_at[off] = (s16)r->nblocks++;
     }
-    return r->nblocks && r->at[r->rip & 0xfff] >= 0;
+    return r->nblocks && r->at[starts[0]] >= 0;
 }
 
 /* Cuts the instructions into blocks at the places that are jumped to. */
@@ -420,9 +460,9 @@ static void cut(struct region *r)
             k->n++;
             off += i->d.len;
             if (how_ends(i->how)) {
-                const u64 to = region_to(r, region_rip(r, i->off) + i->d.len + i->d.imm);
-                if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP) && (to ^ r->rip) < 4096)
-                    k->taken = r->block_at[to & 0xfff];
+                const u64 to = region_target(r, i);
+                if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP) && region_has(r, to))
+                    k->taken = r->block_at[region_off(r, to)];
                 if (i->how != HOW_JMP && i->how != HOW_JMP_IND && i->how != HOW_RET && i->how != HOW_STOP &&
                     off < 4096)
                     k->next = r->block_at[off];
@@ -548,6 +588,7 @@ bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
     r->page = page;
     r->watched = 0;
     r->key = jit_key(v);
+    r->cs = jit_cs(v);
     r->user = v->cpl == 3;
     r->ctx = v->tlb_ctx;
     r->vectors = !(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX));

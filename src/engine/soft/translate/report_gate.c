@@ -22,7 +22,7 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
         const u8 *bytes = t->bytes;
         for (u32 k = 0; k < t->ntinsns; k++) {
             const struct tinsn *i = &t->tinsn[k];
-            insn[k] = (struct engine_translated){ (t->rip & ~0xfffull) | i->off, i->host, i->len, bytes };
+            insn[k] = (struct engine_translated){ jit_rip_at(t->cs, t->rip, i->off), i->host, i->len, bytes };
             bytes += i->len;
         }
         const u32 entry = (u32)(t->entry - v->jit->rw);

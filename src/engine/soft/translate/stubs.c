@@ -114,7 +114,7 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     struct decoded d;
     zero_bytes(l->pair, sizeof l->pair);
     l->serial = 0; /* lowering may drop all */
-    if (decode(&d, jit_bytes(t, k), len, v->bits, true) == DECODE_OK)
+    if (decode(&d, jit_bytes(t, k), len, v->bits, v->protected_mode) == DECODE_OK)
         soft_lower(v, &d, &l->pair[0]);
     else
         l->pair[0].fn = op_ud;
@@ -144,17 +144,14 @@ static bool deliverable(const struct soft_vcpu *v)
 /* Code for v->rip now, if it is there without the run loop; 0 otherwise. */
 static u64 chain(struct soft_vcpu *v)
 {
-    if (unlikely(v->slow | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity) || v->bits == 16)
+    if (unlikely(v->slow | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity))
         return 0;
     if (unlikely(deliverable(v)))
         return 0;
-    if (unlikely(v->tlb_ctx == TLB_EMPTY) || unlikely((jit_key(v) & JIT_MODE) != v->jit_mode[v->tlb_ctx]))
+    const struct trans *t = unlikely(v->tlb_ctx == TLB_EMPTY) ? NULL : jit_known(v);
+    if (!t)
         return 0;
-    const unsigned k = v->rip & (JCT_SIZE - 1);
-    const struct trans *t = v->jct_trans[v->tlb_ctx][k];
-    if (v->jct[v->tlb_ctx][k] == v->jit->miss || t->rip != v->rip)
-        return 0;
-    soft_vec_load(v);
+    jit_vec_load(v);
     *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
     return t->code;
 }
@@ -169,7 +166,7 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     struct lowered *l = lower(v, t, k);
     v->stat.handled[why][l->mnemonic]++;
     v->block = &l->block;
-    v->gpr[REG_BLOCK] = (t->rip & ~0xfffull) | t->tinsn[k].off;
+    v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off);
     v->jit_next = false;
     l->pair[0].fn(v, &l->pair[0]);
     if (!v->jit_next) {
@@ -181,7 +178,7 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
         v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
         return v->jc_key != key || jit_key(v) != mode ? chain(v) : LEAVE;
     }
-    soft_vec_load(v);
+    jit_vec_load(v);
     return GO_ON;
 }
 
@@ -224,7 +221,7 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
            page the next request to close it would no longer find open (tlb.c). Nor out at once: two groups that are
            probed together and share an entry would come here for ever. The instruction is done alone. */
         if ((s->write ? e->write : e->read) == (first & ~0xfffull) && !__atomic_load_n(&v->poll, __ATOMIC_RELAXED)) {
-            soft_vec_load(v);
+            jit_vec_load(v);
             return GO_ON;
         }
     }
@@ -250,12 +247,14 @@ void jit_bad_target(struct soft_vcpu *v)
     const struct jit_site *s = (const struct jit_site *)(v->jit->rx + v->jit_from);
     const struct trans *t = jit_trans_of(v->jit, s);
     struct decoded d;
-    if (decode(&d, jit_bytes(t, s->insn), t->tinsn[s->insn].len, v->bits, true) != DECODE_OK)
+    if (decode(&d, jit_bytes(t, s->insn), t->tinsn[s->insn].len, v->bits, v->protected_mode) != DECODE_OK)
         return;
+    u64 sp = v->gpr[RSP];
     if (d.desc->mnemonic == M_CALL)
-        v->gpr[RSP] += 8;
+        sp += d.osize;
     else if (d.desc->mnemonic == M_RET)
-        v->gpr[RSP] -= 8 + (d.opcode == 0xc2 ? (u16)d.imm : 0);
+        sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
+    reg_write(v, REG_OFF(RSP), v->bits / 8, sp);
     run_insn(v, t, s->insn, HANDLED_FAULT);
 }
 

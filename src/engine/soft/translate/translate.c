@@ -82,7 +82,8 @@ struct tr {
     u8 next_slot;
     bool failed, loops;
     u32 moved;        /* registers that the region writes */
-    u8 w;             /* bytes of an address and a stack slot: 8, 4 */
+    u8 w;             /* bytes of an address, and of the stack pointer: 8, 4, 2 */
+    u8 slot;          /* of what the present instruction pushes or pops: the same, but in 16-bit code its operand size */
     struct emit_counts counts; /* of the block in the making; what it has of them */
     u32 probes, accesses;
     unsigned block, pos; /* the instruction: block, index in region.order */
@@ -215,16 +216,17 @@ static bool address_of(const struct region *r, const struct rinsn *i, struct add
 {
     const struct decoded *d = &i->d;
     *a = (struct address){ d->base, d->index, d->scale, d->seg, d->asize, d->disp, false, 0 };
-    if (!fits32((u64)d->disp) || d->asize < 4)
+    const bool absolute = d->base == 0xff && d->index == 0xff && !d->rip_relative;
+    if ((!fits32((u64)d->disp) && !absolute) || (d->asize == 2 && d->bits == 32))
         return false;
     if (d->rip_relative) {
         a->constant = true;
         a->value = region_rip(r, i->off) + d->len + (u64)d->disp;
         if (d->asize == 4)
             a->value = (u32)a->value;
-    } else if (d->base == 0xff && d->index == 0xff) {
+    } else if (absolute) {
         a->constant = true;
-        a->value = d->asize == 4 ? (u32)d->disp : (u64)d->disp;
+        a->value = d->asize == 2 ? (u16)d->disp : d->asize == 4 ? (u32)d->disp : (u64)d->disp;
     }
     return true;
 }
@@ -260,7 +262,9 @@ static void emit_ea(struct tr *t, const struct address *a)
         e_lea(e, T0, hb, hi, a->scale, (s32)a->disp);
     }
     if (a->asize == 4)
-        e1(e, 0x45), e1(e, 0x89), e1(e, 0xd2); /* mov r10d, r10d */
+        e_rr(e, 0x8b, T0, T0, 4);
+    else if (a->asize == 2)
+        e_rr(e, 0x0fb7, T0, T0, 4);
 }
 
 /* The operand at what T1 holds + base + index * 2^scale + disp, any of them NONE. */
@@ -290,7 +294,7 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     struct slow *s;
     t->t1_slot = -1;
     t->probes++;
-    if (a->constant && a->seg < FS) {
+    if (a->constant && a->seg < FS && t->w != 2) {
         u64 lin = a->value, page = lin & ~0xfffull;
         u32 slot = tlb + (u32)((lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
         if ((lin & 0xfff) + span > 4096) {         /* always the slow way */
@@ -320,8 +324,14 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     const u8 hb = a->constant || a->base == 0xff ? NONE : host_of[a->base];
     const u8 hi = a->constant || a->index == 0xff ? NONE : host_of[a->index];
     const bool in_registers = !a->constant && hb != IN_MEMORY && hi != IN_MEMORY && a->seg < FS && a->asize == 8;
+    u8 *beyond = NULL;
     emit_ea(t, a);
-    if (a->seg >= FS) {
+    if (t->w == 2) { /* any segment: its limit and its base */
+        e_lea(e, T1, T0, NONE, 0, (s32)span);
+        e_gs(e, 0x3b, T1, OFF(seg_end[write][0]) + 8u * a->seg, 8);
+        e1(e, 0x77), e1(e, 0), beyond = e->p; /* ja */
+        e_gs(e, 0x03, T0, OFF(segbase) + 8u * a->seg, 4);
+    } else if (a->seg >= FS) {
         e_gs(e, 0x8b, T1, OFF(segbase) + 8u * (a->seg == FS ? ISEG_FS : ISEG_GS), 8);
         e_rm(e, 0x8d, T0, T0, T1, 0, 0, t->w);
     }
@@ -334,6 +344,8 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, (TLB_SIZE - 1) * (u32)sizeof(struct tlb_entry)); /* and r11d, .. */
     e_gs_r11(e, 0x33, T0, tlb + tag);
     e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - span); /* cmp r10, 4096 - span */
+    if (beyond)
+        beyond[-1] = (u8)(e->p - beyond); /* which goes on with the same condition */
     s = new_slow(t, CC_A, saved);
     if (in_registers || !o) {
         e_gs_r11(e, 0x8b, T1, tlb + host);
@@ -419,6 +431,8 @@ static bool access_of(const struct region *r, const struct rinsn *i, struct acce
     const s32 word = d->bits == 64 ? 8 : 4;
     struct address m;
     a->key = (struct group){ .base = 0xff, .index = 0xff, .seg = SEG_FLAT };
+    if (d->bits == 16) /* segments: each access is held against a limit */
+        return false;
     switch (i->how) {
     case HOW_PUSH:
     case HOW_PUSHF:
@@ -753,6 +767,14 @@ static bool rename_one(const struct tr *t, struct rename *r, unsigned slot, unsi
     return true;
 }
 
+/* Does 66 belong before it where it is kept? Code of 16 bits has it where it means 32. */
+static bool short_operand(const struct decoded *d)
+{
+    if (d->bits != 16 || (d->desc->cls != OPC_INT && d->desc->cls != OPC_CONTROL))
+        return d->opsize66 && d->desc->cls != OPC_X87;
+    return d->osize == 2 && !d->desc->osize;
+}
+
 static bool keeps_prefix(const struct decoded *d)
 {
     switch (d->desc->cls) {
@@ -814,7 +836,7 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
     }
     const unsigned x = mem ? (m->index != NONE ? m->index >> 3 : 0) : d->encoding == ENC_EVEX ? rm >> 4 : 0;
     const unsigned b = mem ? m->base >> 3 : d->has_modrm ? rm >> 3 & 1 : reg >> 3;
-    const unsigned rr = d->has_modrm ? reg >> 3 & 1 : 0;
+    const unsigned rr = d->has_modrm ? reg >> 3 & 1 : 0; /* not where the accumulator is moved */
     if (d->encoding == ENC_EVEX) {
         const u8 *p = d->bytes + d->opcode_off - 4;
         e1(e, 0x62);
@@ -830,7 +852,7 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
     } else {
         if (d->lock)
             e1(e, 0xf0);
-        if (d->opsize66 && o->cls != OPC_X87)
+        if (short_operand(d))
             e1(e, 0x66);
         if (d->rep && keeps_prefix(d))
             e1(e, d->rep);
@@ -846,10 +868,14 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
             e1(e, 0x3a);
         if (!d->has_modrm && (d->opcode & 0xf0) == 0x40 && !d->map) /* INC, DEC: REX prefixes here */
             e1(e, 0xff), e1(e, 0xc0 | (d->opcode & 8) | (reg & 7));
+        else if (mem && !d->has_modrm) /* MOV of the accumulator and an address */
+            e1(e, 0x88 | (d->opcode & 1) | (~d->opcode & 2));
         else
             e1(e, d->has_modrm ? d->opcode : (d->opcode & ~7u) | (reg & 7));
     }
-    if (d->has_modrm) {
+    if (mem && !d->has_modrm) {
+        e_mem(e, RAX, m->base, m->index, m->scale, m->disp);
+    } else if (d->has_modrm) {
         /* A register number where ModRM.reg names one, else the opcode's extension. */
         unsigned field = o->reg.size || d->encoding != ENC_LEGACY || o->cls == OPC_SSE || o->cls == OPC_MMX
                              ? reg
@@ -891,6 +917,7 @@ static bool leaves_flags(const struct rinsn *i)
     case HOW_X87: return !((i->d.desc->eflags_read | i->d.desc->eflags_write) & RFLAGS_ARITH);
     case HOW_NOP:
     case HOW_LEA:
+    case HOW_SEG_STORE:
     case HOW_PUSH:
     case HOW_POP:
     case HOW_LEAVE: return true;
@@ -1066,7 +1093,7 @@ static void emit_exit(struct tr *t, u64 rip, int cc)
     if (ctx_changed(t))
         return;
     struct link *l = new_link(t, rip, &c->link);
-    if ((rip ^ t->r->rip) < 4096 && !t->nswaps)
+    if (region_has(t->r, rip) && !t->nswaps)
         l->jump = place(t, c->at);
 }
 
@@ -1111,7 +1138,7 @@ static void write_way_out(struct tr *t, const struct way_out *c)
         return;
     }
     struct link *l = &t->link[c->link];
-    if (c->kind == OUT_EXIT && (c->rip ^ t->r->rip) >= 4096) {
+    if (c->kind == OUT_EXIT && !region_has(t->r, c->rip)) {
         u8 *no = emit_mapping_check(t, l);
         e_mov(e, RCX, T0);
         e_align(e, 1);
@@ -1211,9 +1238,14 @@ static void settle(struct tr *t, struct operand *o)
 static void emit_store_imm(struct tr *t, const struct operand *o, u32 imm)
 {
     struct emit *e = &t->e;
-    e1(e, 0x40 | (t->w == 8) << 3 | (o->index != NONE && o->index >> 3) << 1 | o->base >> 3), e1(e, 0xc7);
+    if (t->slot == 2)
+        e1(e, 0x66);
+    e1(e, 0x40 | (t->slot == 8) << 3 | (o->index != NONE && o->index >> 3) << 1 | o->base >> 3), e1(e, 0xc7);
     e_mem(e, 0, o->base, o->index, o->scale, o->disp);
-    e4(e, imm);
+    if (t->slot == 2)
+        e1(e, imm & 0xff), e1(e, imm >> 8 & 0xff);
+    else
+        e4(e, imm);
 }
 
 /* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE). */
@@ -1222,9 +1254,9 @@ static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm)
     struct emit *e = &t->e;
     struct operand o;
     bool restore;
-    const struct address below = stack_at(t, -t->w);
-    struct slow *s = begin_access(t, &below, t->w, true, &o, &restore);
-    if (reg == NONE && g == NONE && (fits32(imm) || t->w == 4)) {
+    const struct address below = stack_at(t, -t->slot);
+    struct slow *s = begin_access(t, &below, t->slot, true, &o, &restore);
+    if (reg == NONE && g == NONE && (fits32(imm) || t->slot < 8)) {
         emit_store_imm(t, &o, (u32)imm);
     } else {
         if (reg == NONE) {
@@ -1235,11 +1267,11 @@ static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm)
             else
                 e_gs(e, 0x8b, reg, GPR(g), 8);
         }
-        e_rm(e, 0x89, reg, o.base, o.index, o.scale, o.disp, t->w);
+        e_rm(e, 0x89, reg, o.base, o.index, o.scale, o.disp, t->slot);
     }
     if (restore)
         emit_restore_flags(e);
-    emit_move_stack(t, -t->w);
+    emit_move_stack(t, -t->slot);
     end_access(t, s);
 }
 
@@ -1268,7 +1300,7 @@ static void emit_call(struct tr *t, u64 to, u64 next)
     emit_give(t);
     struct way_out *c = new_way_out(t, OUT_CALL, to);
     struct link *l = new_link(t, to, &c->link);
-    if ((to ^ t->r->rip) < 4096) {
+    if (region_has(t->r, to)) {
         e_align(e, 1);
         e1(e, 0xe8);
         c->at = e->p;
@@ -1314,7 +1346,12 @@ static bool translate_kept(struct tr *t, const struct rinsn *i)
             return false;
         if (!keep_needs_modrm(d)) {
             /* CBW ... CMC, A8/A9 and 04-3D with the accumulator: as they are */
-            for (unsigned n = 0; n < d->len; n++)
+            const bool narrow = d->bits == 16;
+            if (narrow && short_operand(d))
+                e1(e, 0x66);
+            if (narrow && d->map)
+                e1(e, 0x0f);
+            for (unsigned n = narrow ? d->opcode_off : 0; n < d->len; n++)
                 e1(e, d->bytes[n]);
             return true;
         }
@@ -1365,7 +1402,7 @@ static void translate_string(struct tr *t, const struct rinsn *i)
     const unsigned op = i->d.opcode & ~1u, size = i->d.opcode & 1 ? i->d.osize : 1;
     const bool source = op != 0xaa && op != 0xae, destination = op != 0xac, both = source && destination;
     const bool flags = live(t, t->pos);
-    struct address a = { .base = source ? RSI : RDI, .index = 0xff, .seg = DS, .asize = t->w };
+    struct address a = { .base = source ? RSI : RDI, .index = 0xff, .seg = source ? i->d.seg : ES, .asize = t->w };
     struct operand o;
     bool restore;
     if (flags && !leaves_flags(i)) { /* cannot be: comparisons set them all */
@@ -1381,6 +1418,7 @@ static void translate_string(struct tr *t, const struct rinsn *i)
         emit_sized(e, 0x8b, T0, &o, size);
         e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
         a.base = RDI;
+        a.seg = ES;
         s2 = begin_access(t, &a, size, op == 0xa4, &o, &restore);
         e_gs(e, 0x8b, reg = o.free, OFF(jit_tmp2), 8);
     }
@@ -1427,6 +1465,11 @@ static void translate_lea(struct tr *t, const struct rinsn *i)
         return;
     }
     unsigned dst = host_of[d->reg] == IN_MEMORY ? T0 : host_of[d->reg];
+    if (d->bits == 16) { /* all registers are the host's */
+        emit_ea(t, &a);
+        e_rr(e, 0x8b, dst, T0, d->osize);
+        return;
+    }
     if (a.constant) {
         e_mov_imm(e, dst, d->osize == 4 ? (u32)a.value : a.value);
     } else if (a.asize == 4) {
@@ -1460,6 +1503,114 @@ static void translate_lea(struct tr *t, const struct rinsn *i)
 static void emit_rflags(struct emit *e, unsigned n, u32 x)
 {
     e1(e, 0x65), e1(e, 0x81), e1(e, 0x04 | n << 3), e1(e, 0x25), e4(e, OFF(rflags)), e4(e, x);
+}
+
+/* T0 = the size bytes at o, size 2, 4 or 8. */
+static void emit_load_zx(struct tr *t, const struct operand *o, unsigned size)
+{
+    struct emit *e = &t->e;
+    if (size == 2) { /* movzx r10d, word */
+        e1(e, 0x44 | (o->index != NONE && o->index >> 3) << 1 | o->base >> 3), e1(e, 0x0f), e1(e, 0xb7);
+        e_mem(e, T0, o->base, o->index, o->scale, o->disp);
+    } else {
+        e_rm(e, 0x8b, T0, o->base, o->index, o->scale, o->disp, size);
+    }
+}
+
+static u32 selector_of(unsigned seg)
+{
+    return OFF(s.seg) + seg * (u32)sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, selector);
+}
+
+/* movzx dst, word gs:[selector] */
+static void emit_selector(struct emit *e, unsigned dst, unsigned seg)
+{
+    e1(e, 0x65);
+    if (dst >= 8)
+        e1(e, 0x44);
+    e1(e, 0x0f), e1(e, 0xb7), e1(e, (dst & 7) << 3 | 4), e1(e, 0x25), e4(e, selector_of(seg));
+}
+
+/* MOV from, PUSH a segment register. */
+static void translate_seg_store(struct tr *t, const struct rinsn *i)
+{
+    struct emit *e = &t->e;
+    const struct decoded *d = &i->d;
+    const bool mov = d->map == 0 && d->opcode == 0x8c;
+    const unsigned seg = mov || d->map == 0 ? (mov ? d->reg & 7 : d->opcode >> 3 & 3) : d->opcode == 0xa0 ? FS : GS;
+    struct address a = stack_at(t, -t->w);
+    struct operand o;
+    bool restore;
+    if (mov && !d->has_mem) {
+        emit_selector(e, T0, seg);
+        e_rr(e, 0x8b, host_of[d->rm], T0, d->osize);
+        return;
+    }
+    if (mov && !address_of(t->r, i, &a)) {
+        emit_fallback(t);
+        return;
+    }
+    struct slow *s = begin_access(t, &a, 2, true, &o, &restore);
+    emit_selector(e, o.free, seg);
+    e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, 2);
+    if (restore)
+        emit_restore_flags(e);
+    if (!mov)
+        emit_move_stack(t, -t->w);
+    end_access(t, s);
+}
+
+/* MOV to, POP, LES and the like where protection is off: the selector gives the base, all else stays as it is. Only what
+   protected mode left unusable gets limit and rights, by the handler. */
+static void translate_seg_load(struct tr *t, const struct rinsn *i)
+{
+    struct emit *e = &t->e;
+    const struct decoded *d = &i->d;
+    const unsigned op = d->map << 8 | d->opcode;
+    const bool mov = op == 0x8e, far = op == 0xc4 || op == 0xc5 || op == 0x1b4 || op == 0x1b5, pop = !mov && !far;
+    const unsigned seg = mov ? d->reg & 7 : op == 0x07 || op == 0xc4 ? ES : op == 0x1f || op == 0xc5 ? DS
+                         : op == 0x1a1 || op == 0x1b4 ? FS : GS;
+    struct address a = stack_at(t, 0);
+    struct operand o;
+    struct slow *s = NULL;
+    bool restore = live(t, t->pos);
+    if (mov && !d->has_mem) {
+        e_rr(e, 0x0fb7, T0, host_of[d->rm], 4);
+        if (restore)
+            emit_save_flags_by(e, T1);
+    } else {
+        if (!pop && !address_of(t->r, i, &a)) {
+            emit_fallback(t);
+            return;
+        }
+        s = begin_access(t, &a, far ? 4 : 2, false, &o, &restore);
+        if (far) {
+            e_rm(e, 0x8b, T1, o.base, o.index, o.scale, o.disp, 4);
+            e_mov(e, T0, T1);
+            e1(e, 0x41), e1(e, 0xc1), e1(e, 0xea), e1(e, 16); /* shr r10d, 16 */
+        } else {
+            emit_load_zx(t, &o, 2);
+        }
+    }
+    t->t1_slot = -1;
+    e1(e, 0x65), e1(e, 0x66), e1(e, 0xf7), e1(e, 0x04), e1(e, 0x25); /* test word gs:[attr], UNUSABLE */
+    e4(e, selector_of(seg) - (u32)offsetof(struct cpu_seg, selector) + (u32)offsetof(struct cpu_seg, attr));
+    e1(e, SEG_UNUSABLE & 0xff), e1(e, SEG_UNUSABLE >> 8);
+    struct slow *unusable = new_slow(t, CC_NE, restore);
+    e1(e, 0x66), e_gs(e, 0x89, T0, selector_of(seg), 4);
+    e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe2), e1(e, 4); /* shl r10d, 4 */
+    e_gs(e, 0x89, T0, OFF(s.seg) + seg * (u32)sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, base), 8);
+    e_gs(e, 0x89, T0, OFF(segbase) + 8 * seg, 8);
+    if (seg >= FS)
+        e_gs(e, 0x89, T0, OFF(segbase) + 8u * (seg == FS ? ISEG_FS : ISEG_GS), 8);
+    if (far)
+        e_rr(e, 0x8b, host_of[d->reg & 7], T1, 2);
+    if (restore)
+        emit_restore_flags(e);
+    if (pop)
+        emit_move_stack(t, t->w);
+    end_access(t, s);
+    end_access(t, unusable);
 }
 
 static void translate_system(struct tr *t, const struct rinsn *i)
@@ -1544,62 +1695,66 @@ static void translate_system(struct tr *t, const struct rinsn *i)
         return;
     }
     case HOW_PUSHF: {
-        const struct address stack = stack_at(t, -8);
+        const struct address stack = stack_at(t, -t->w);
         struct operand o;
         bool restore;
         /* flags are live here: they are what is pushed */
-        struct slow *s = begin_access(t, &stack, 8, true, &o, &restore);
+        struct slow *s = begin_access(t, &stack, t->w, true, &o, &restore);
         if (restore)
             emit_restore_flags(e);
-        if (o.free == NONE || o.base == T0 || o.index == T0) {
+        if (o.free == NONE) {
             fail(t);
             return;
         }
+        const unsigned x = o.free & 7;
+        if (o.free == T1)
+            t->t1_slot = -1;
         e_gs(e, 0x89, RAX, OFF(jit_tmp2), 8);
-        e1(e, 0x9f);                                         /* lahf */
-        e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);               /* seto al */
-        e_gs(e, 0x89, RAX, OFF(jit_flags), 4);               /* to have them back below */
-        e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xd0);  /* movzx r10d, al */
-        e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe2), e1(e, 11);    /* shl r10d, 11 */
-        e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc4);               /* movzx eax, ah */
-        e1(e, 0x41), e1(e, 0x09), e1(e, 0xc2);               /* or r10d, eax */
-        e1(e, 0x41), e1(e, 0x81), e1(e, 0xe2), e4(e, RFLAGS_ARITH);
+        e1(e, 0x9f);                                              /* lahf */
+        e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);                    /* seto al */
+        e_gs(e, 0x89, RAX, OFF(jit_flags), 4);                    /* to have them back below */
+        e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc0 | x << 3); /* movzx free, al */
+        e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe0 | x), e1(e, 11);     /* shl free, 11 */
+        e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc4);                    /* movzx eax, ah */
+        e1(e, 0x41), e1(e, 0x09), e1(e, 0xc0 | x);                /* or free, eax */
+        e1(e, 0x41), e1(e, 0x81), e1(e, 0xe0 | x), e4(e, RFLAGS_ARITH);
         e_gs(e, 0x8b, RAX, OFF(rflags), 4);
         e1(e, 0x25), e4(e, ~(u32)(RFLAGS_ARITH | RFLAGS_RF | RFLAGS_VM)); /* and eax, .. */
-        e1(e, 0x41), e1(e, 0x09), e1(e, 0xc2);               /* or r10d, eax */
+        e1(e, 0x41), e1(e, 0x09), e1(e, 0xc0 | x);                /* or free, eax */
         e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
         e1(e, 0x04), e1(e, 0x7f);
         e1(e, 0x9e);
         e_gs(e, 0x8b, RAX, OFF(jit_tmp2), 8);
-        e_rm(e, 0x89, T0, o.base, o.index, o.scale, o.disp, 8);
-        e_lea(e, H_SP, H_SP, NONE, 0, -8);
+        e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, t->w);
+        emit_move_stack(t, -t->w);
         end_access(t, s);
         return;
     }
     case HOW_POPF: {
         const struct address stack = stack_at(t, 0);
+        const u32 mine = t->w == 2 ? 0xffff : ~0u;
         struct operand o;
         bool restore;
-        struct slow *s = begin_access(t, &stack, 8, false, &o, &restore);
-        struct slow *w = NULL;
-        e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, 8);
+        struct slow *s = begin_access(t, &stack, t->w, false, &o, &restore);
+        emit_load_zx(t, &o, t->w);
         if (restore)
             emit_restore_flags(e);
         /* Only arithmetic flags and IF change, and nothing waits for IF: else the handler does it. */
         emit_save_flags(e);
         e_gs(e, 0x8b, T1, OFF(rflags), 4);
-        e1(e, 0x45), e1(e, 0x31), e1(e, 0xd3);                                          /* xor r11d, r10d */
-        e1(e, 0x41), e1(e, 0xf7), e1(e, 0xc3), e4(e, ~(u32)(RFLAGS_ARITH | RFLAGS_IF)); /* test r11d, .. */
-        w = new_slow(t, CC_NE, true);
-        struct slow *w2 = NULL;
+        e1(e, 0x45), e1(e, 0x31), e1(e, 0xd3);                                                 /* xor r11d, r10d */
+        e1(e, 0x41), e1(e, 0xf7), e1(e, 0xc3), e4(e, ~(u32)(RFLAGS_ARITH | RFLAGS_IF) & mine); /* test r11d, .. */
+        struct slow *w = new_slow(t, CC_NE, true);
         e1(e, 0x65), e1(e, 0x83), e1(e, 0x3c), e1(e, 0x25), e4(e, OFF(request)), e1(e, 0);
-        w2 = new_slow(t, CC_NE, true);
+        struct slow *w2 = new_slow(t, CC_NE, true);
+        if (t->w == 2)
+            e1(e, 0x66);
         e_gs(e, 0x89, T0, OFF(rflags), 4);
         e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
         e1(e, 0x44), e1(e, 0x89), e1(e, 0xd0); /* mov eax, r10d */
         emit_flags_from_eax(e);
         e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
-        e_lea(e, H_SP, H_SP, NONE, 0, 8);
+        emit_move_stack(t, t->w);
         end_access(t, s);
         end_access(t, w);
         end_access(t, w2);
@@ -1617,6 +1772,7 @@ static void translate_one(struct tr *t, const struct rinsn *i)
     struct operand o;
     bool restore;
     struct slow *s;
+    t->slot = d->bits == 16 ? d->osize : t->w;
     switch (i->how) {
     case HOW_NOP:
         return;
@@ -1638,6 +1794,12 @@ static void translate_one(struct tr *t, const struct rinsn *i)
     case HOW_LEA:
         translate_lea(t, i);
         return;
+    case HOW_SEG_STORE:
+        translate_seg_store(t, i);
+        return;
+    case HOW_SEG_LOAD:
+        translate_seg_load(t, i);
+        return;
     case HOW_PUSH: {
         const unsigned g = d->opcode == 0xff ? d->rm : d->reg;
         if (d->opcode == 0x68 || d->opcode == 0x6a)
@@ -1651,24 +1813,24 @@ static void translate_one(struct tr *t, const struct rinsn *i)
     case HOW_POP: {
         const unsigned g = d->opcode == 0x8f ? d->rm : d->reg;
         a = stack_at(t, 0);
-        s = begin_access(t, &a, t->w, false, &o, &restore);
+        s = begin_access(t, &a, t->slot, false, &o, &restore);
         const unsigned dst = host_of[g] == IN_MEMORY ? T0 : host_of[g];
-        e_rm(e, 0x8b, dst, o.base, o.index, o.scale, o.disp, t->w);
+        e_rm(e, 0x8b, dst, o.base, o.index, o.scale, o.disp, t->slot);
         if (host_of[g] == IN_MEMORY)
             store_guest(t, g, dst);
         if (restore)
             emit_restore_flags(e);
         if (g != RSP)
-            emit_move_stack(t, t->w);
+            emit_move_stack(t, t->slot);
         end_access(t, s);
         return;
     }
     case HOW_LEAVE: {
         a = (struct address){ .base = RBP, .index = 0xff, .seg = SS, .asize = t->w, .disp = 0 };
-        s = begin_access(t, &a, t->w, false, &o, &restore);
-        e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, t->w);
-        e_rm(e, 0x8d, H_SP, RBP, NONE, 0, t->w, t->w);
-        e_mov(e, RBP, T0);
+        s = begin_access(t, &a, t->slot, false, &o, &restore);
+        e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, t->slot);
+        e_rm(e, 0x8d, H_SP, RBP, NONE, 0, t->slot, t->w);
+        e_rr(e, 0x8b, RBP, T0, t->slot);
         if (restore)
             emit_restore_flags(e);
         end_access(t, s);
@@ -1689,7 +1851,7 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             emit_fallback(t);
             return;
         }
-        emit_call(t, region_to(t->r, next + d->imm), next);
+        emit_call(t, region_target(t->r, i), next);
         return;
     case HOW_CALL_IND:
     case HOW_JMP_IND:
@@ -1704,27 +1866,27 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             }
             const bool saved = live(t, t->pos);
             if (i->how == HOW_JMP_IND) {
-                s = begin_access(t, &a, t->w, false, &o, &restore);
+                s = begin_access(t, &a, t->slot, false, &o, &restore);
                 if (s)
                     s->back = t->j->exit; /* the handler has set RIP; it does not fall through */
             } else {
                 if (saved)
                     emit_save_flags(e);
-                s = emit_probe(t, &a, t->w, false, saved, &o);
-                check(t, &o, t->w, false);
+                s = emit_probe(t, &a, t->slot, false, saved, &o);
+                check(t, &o, t->slot, false);
                 s->back = t->j->exit;
                 restore = false;
             }
-            e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, t->w);
+            emit_load_zx(t, &o, t->slot);
             if (restore)
                 emit_restore_flags(e);
             if (i->how == HOW_CALL_IND) {
                 e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
-                a = stack_at(t, -t->w);
-                s = emit_probe(t, &a, t->w, true, saved, &o);
-                check(t, &o, t->w, true);
+                a = stack_at(t, -t->slot);
+                s = emit_probe(t, &a, t->slot, true, saved, &o);
+                check(t, &o, t->slot, true);
                 s->back = t->j->exit;
-                if (fits32(next) || t->w == 4) {
+                if (fits32(next) || t->slot < 8) {
                     emit_store_imm(t, &o, (u32)next);
                 } else {
                     e_mov_imm(e, o.free, next);
@@ -1732,7 +1894,7 @@ static void translate_one(struct tr *t, const struct rinsn *i)
                 }
                 if (saved)
                     emit_restore_flags(e);
-                emit_move_stack(t, -t->w);
+                emit_move_stack(t, -t->slot);
                 emit_give(t);
                 emit_from(t);
                 e_gs(e, 0x8b, T0, OFF(jit_tmp2), 8);
@@ -1742,6 +1904,8 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             const unsigned g = d->rm;
             /* the target may be RSP itself: before it moves */
             load_guest(t, T0, g);
+            if (t->w == 2)
+                e_rr(e, t->slot == 2 ? 0x0fb7 : 0x8b, T0, T0, 4);
             e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
             emit_push(t, NONE, NONE, next);
             have_flags(t, T0);
@@ -1751,6 +1915,8 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             e_call_rel(e, t->j->lookup[t->s.ctx]);
         } else {
             load_guest(t, T0, d->rm);
+            if (t->w == 2)
+                e_rr(e, t->slot == 2 ? 0x0fb7 : 0x8b, T0, T0, 4);
         }
         if (i->how == HOW_CALL_IND)
             return;
@@ -1761,13 +1927,13 @@ static void translate_one(struct tr *t, const struct rinsn *i)
         return;
     case HOW_RET:
         a = stack_at(t, 0);
-        s = begin_access(t, &a, t->w, false, &o, &restore);
+        s = begin_access(t, &a, t->slot, false, &o, &restore);
         if (s)
             s->back = t->j->exit;
-        e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, t->w);
+        emit_load_zx(t, &o, t->slot);
         if (restore)
             emit_restore_flags(e);
-        emit_move_stack(t, t->w + (d->opcode == 0xc2 ? (s32)(u16)d->imm : 0));
+        emit_move_stack(t, t->slot + (d->opcode == 0xc2 ? (s32)(u16)d->imm : 0));
         have_flags(t, T1);
         emit_give(t);
         emit_from(t);
@@ -1920,7 +2086,7 @@ static void write_block(struct tr *t, unsigned b, unsigned k)
         }
         if (q->live_out)
             have_flags(t, T0);
-        const u64 next = region_to(r, region_rip(r, i->off) + i->d.len), jump = region_to(r, next + i->d.imm);
+        const u64 next = region_to(r, region_rip(r, i->off) + i->d.len), jump = region_target(r, i);
         unsigned to;
         s16 on = q->next;
         switch (i->how) {
@@ -1937,15 +2103,23 @@ static void write_block(struct tr *t, unsigned b, unsigned k)
             break;
         case HOW_LOOP: { /* JRCXZ reaches only so far */
             const unsigned op = i->d.opcode;
+            const bool cx = i->d.asize == 2; /* which no jump looks at by itself: all of RCX is to be had back from T1 */
             u8 *over, *over2 = NULL;
             if (op != 0xe3)
                 e_rm(e, 0x8d, RCX, RCX, NONE, 0, -1, i->d.asize);
+            if (cx) {
+                e_mov(e, T1, RCX);
+                t->t1_slot = -1;
+                e_rr(e, 0x0fb7, RCX, RCX, 4);
+            }
             if (i->d.asize == 4)
                 e1(e, 0x67);
             if (op == 0xe3)
                 e1(e, 0xe3), e1(e, 2), e1(e, 0xeb), e1(e, 0), over = e->p;
             else
                 e1(e, 0xe3), e1(e, 0), over = e->p;
+            if (cx)
+                e_mov(e, RCX, T1);
             if (op == 0xe0 || op == 0xe1) /* LOOPNE, LOOPE */
                 e1(e, op == 0xe0 ? 0x74 : 0x75), e1(e, 0), over2 = e->p;
             const struct state keep = t->s;
@@ -1959,6 +2133,8 @@ static void write_block(struct tr *t, unsigned b, unsigned k)
             over[-1] = (u8)(e->p - over);
             if (over2)
                 over2[-1] = (u8)(e->p - over2);
+            if (cx)
+                e_mov(e, RCX, T1);
             if (!flow_to(t, on, next, &to))
                 return;
             break;
@@ -2133,17 +2309,19 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     const u32 data_mark = seg->data;
     struct trans *x = jit_data(j, sizeof *x);
     zero_bytes(x, sizeof *x);
+    const u64 lin = jit_lin(r->cs, rip) & ~0xfffull;
     x->rip = rip;
+    x->cs = r->cs;
     x->place = place;
     x->merged = whole;
     x->place2 = b->place2;
     x->gen2 = b->gen2;
     if (page2)
-        x->page_id2 = jit_page_id(j, (rip & ~0xfffull) + 4096, b->place2, v->cpl == 3);
+        x->page_id2 = jit_page_id(j, lin + 4096, b->place2, v->cpl == 3);
     x->key = r->key;
     x->gen = r->gen;
     x->serial = ++j->serial;
-    x->page_id = jit_page_id(j, rip & ~0xfffull, place & ~0xfffull, v->cpl == 3);
+    x->page_id = jit_page_id(j, lin, place & ~0xfffull, v->cpl == 3);
     t->v = v, t->j = j, t->r = r, t->t = x;
     t->e = (struct emit){ j->rw + align_up(seg->code, 16), j->rw + seg->code_end, j->rx - j->rw };
     j->data_in_code.n = 0;
@@ -2151,7 +2329,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     write_check(t, rip);
     x->entry = t->e.p;
     t->failed = false;
-    t->w = v->bits == 64 ? 8 : 4;
+    t->w = v->bits / 8;
     t->next_slot = 0;
     t->ntodo = t->nslow = t->nfixup = t->nout = t->ntinsn = t->nlink = t->nbytes = 0;
     t->loops = false;
@@ -2169,7 +2347,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
 
     /* The entry: five bytes that a jump can replace at once. */
     e1(e, 0x0f), e1(e, 0x1f), e1(e, 0x44), e1(e, 0x00), e1(e, 0x00);
-    const unsigned first = (unsigned)r->block_at[rip & 0xfff];
+    const unsigned first = (unsigned)r->block_at[region_off(r, rip)];
     if (!r->block[first].header)
         emit_poll(t, rip, r->live[r->block[first].first], true);
     emit_take(t);

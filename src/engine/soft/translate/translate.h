@@ -64,6 +64,7 @@ struct tinsn {
 
 struct trans {
     u64 rip, place;
+    u64 cs;          /* jit_cs() */
     u64 place2;      /* page of the rest of an instruction that crosses into it (then the only one), else ~0 */
     u32 key, gen, gen2;
     u32 page_id2;
@@ -121,6 +122,7 @@ struct rblock {
 struct region {
     struct soft_vcpu *v;
     u64 rip, place;
+    u64 cs;             /* jit_cs() */
     const u8 *page;     /* the guest's */
     const struct block *crossing; /* the instruction that reaches into another page, which is all there is; or NULL */
     const u8 *page2;
@@ -206,6 +208,13 @@ void soft_jit_forget_lowered(struct soft_vcpu *v);
 /* All translations are to be left for good: what they assume changed. */
 void soft_jit_retire_all(struct soft_vcpu *v);
 
+/* Translated code of a mode that denies vectors has none, and leaves the host's unit alone. */
+static inline void jit_vec_load(struct soft_vcpu *v)
+{
+    if (likely(!(v->jc_key & JC_DENIED)))
+        soft_vec_load(v);
+}
+
 /* ---- jit_gate.c ---- */
 int must_check soft_jit_new(struct soft_vm *vm);
 void soft_jit_free(struct soft_vm *vm);
@@ -255,7 +264,7 @@ void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const stru
 
 /* cache.c */
 /* The mode a translation is for: the low byte of jc_key and what that does not tell. */
-enum { JIT_NO_AVX512 = 1 << 8, JIT_SEGMENTED = 1 << 9 /* not translated: 32-bit code with segments that are not flat; CPL 1 and 2 */,
+enum { JIT_NO_AVX512 = 1 << 8, JIT_SEGMENTED = 1 << 9 /* not translated: 32-bit code with segments that are not flat, 16-bit code with a 32-bit stack; CPL 1 and 2 */,
        JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */ };
 u32 jit_key32(const struct soft_vcpu *v);
 static inline u32 jit_key(const struct soft_vcpu *v)
@@ -265,11 +274,28 @@ static inline u32 jit_key(const struct soft_vcpu *v)
         return key | JIT_SEGMENTED;
     return likely(v->bits == 64) ? key : key | jit_key32(v);
 }
+/* The code segment that a translation of 16-bit code is for besides: base, and above it the limit. Else 0: the key says
+   that it is flat. */
+static inline u64 jit_cs(const struct soft_vcpu *v)
+{
+    return likely(v->bits != 16) ? 0 : v->s.seg[CS].base | v->jc_limit << 32;
+}
+static inline u64 jit_lin(u64 cs, u64 rip)
+{
+    return likely(!cs) ? rip : (u32)(rip + cs);
+}
+/* RIP of an offset in the page of another. */
+static inline u64 jit_rip_at(u64 cs, u64 rip, unsigned off)
+{
+    return likely(!cs) ? (rip & ~0xfffull) | off : (u32)((((u32)(rip + cs) & ~0xfffu) | off) - (u32)cs);
+}
 /* Of a key: what all entries of a context's lookup table have in common. */
 enum { JIT_MODE = ~0xf0 };
+/* The translation for v->rip if it is known without the run loop; from now on jct has it. Else NULL. */
+struct trans *jit_known(struct soft_vcpu *v);
 bool jit_lock(struct jit *j, bool wait);
 void jit_unlock(struct jit *j);
-struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key);
+struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
 struct trans *jit_by_code(struct jit *j, u64 pc);
 bool jit_room(struct soft_vcpu *v); /* in the open segment for one more region */
 void *jit_data(struct jit *j, u64 n);
@@ -282,7 +308,16 @@ u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user);
 bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page);
 static inline u64 region_rip(const struct region *r, unsigned off)
 {
-    return (r->rip & ~0xfffull) | off;
+    return jit_rip_at(r->cs, r->rip, off);
+}
+/* Does rip lie in the region's page? */
+static inline bool region_has(const struct region *r, u64 rip)
+{
+    return (jit_lin(r->cs, rip) ^ jit_lin(r->cs, r->rip)) < 4096;
+}
+static inline unsigned region_off(const struct region *r, u64 rip)
+{
+    return jit_lin(r->cs, rip) & 0xfff;
 }
 
 /* RIP as it wraps. */
@@ -290,11 +325,18 @@ static inline u64 region_to(const struct region *r, u64 rip)
 {
     return rip & r->v->ipmask;
 }
+/* Where the direct jump or call i leads. */
+static inline u64 region_target(const struct region *r, const struct rinsn *i)
+{
+    const u64 to = region_to(r, region_rip(r, i->off) + i->d.len + i->d.imm);
+    return i->d.osize == 2 ? to & 0xffff : to;
+}
 
 enum how {
     HOW_FALLBACK, /* the interpreter does it, then on */
     HOW_STOP,     /* likewise, but it ends the block */
     HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
+    HOW_SEG_STORE, HOW_SEG_LOAD, /* a selector to a register or memory, in 16-bit code; and back, if it is but the base / 16 */
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
 };
