@@ -241,10 +241,11 @@ u32 jit_key32(const struct soft_vcpu *v)
 {
     const u32 flat = BIT(ES) | BIT(SS) | BIT(DS);
     const struct cpu_seg *cs = &v->s.seg[CS];
-    if (v->bits == 16) /* its accesses have limits and bases of their own; what wraps at 4 GiB is left */
-        return v->ss32 || cs->base + cs->limit > 0xffffffff ? JIT_SEGMENTED : 0;
-    if ((v->seg_flat & flat) != flat || cs->base || cs->limit != 0xffffffff || !v->ss32)
-        return JIT_SEGMENTED;
+    if (v->bits == 16 || (v->seg_flat & flat) != flat || cs->base || cs->limit != 0xffffffff || !v->ss32) {
+        if (cs->base + cs->limit > 0xffffffff)
+            return JIT_NOT;
+        return JIT_SEGMENTED | (v->ss32 != (v->bits == 32) ? JIT_OTHER_STACK : 0);
+    }
     return (whole(&v->s.seg[FS]) ? JIT_FS_4G : 0) | (whole(&v->s.seg[GS]) ? JIT_GS_4G : 0);
 }
 
@@ -493,7 +494,7 @@ struct trans *jit_known(struct soft_vcpu *v)
         return t;
     const u64 name = soft_code_name(v, v->rip);
     const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
-    if ((key & JIT_SEGMENTED) || j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block))
+    if ((key & JIT_NOT) || j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block))
         return NULL;
     t = jit_find(v->jit, v->rip, j->block->place, ~0ull, key, cs); /* jc has none that reaches into a second page */
     if (t) {
@@ -543,7 +544,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         return false;
     const u64 rip = v->rip, cs = jit_cs(v);
     const u32 key = jit_key(v);
-    if (key & JIT_SEGMENTED)
+    if (key & JIT_NOT)
         return false;
     for_mode(v, key, cs);
     struct trans *t = jit_find(j, v->rip, b->place, b->place2, key, cs);

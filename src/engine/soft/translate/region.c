@@ -208,10 +208,10 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     return other(o);
 }
 
-/* Those without REP; source and destination flat, but of 16-bit code. */
-static enum how how_string(const struct decoded *d)
+/* Those without REP; source and destination flat, or all is held against limits. */
+static enum how how_string(const struct region *r, const struct decoded *d)
 {
-    const bool flat = d->seg_override == 0xff || d->bits == 16 || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
+    const bool flat = d->seg_override == 0xff || r->segmented || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
     return d->opcode >= 0xa4 && !d->rep && !d->lock && flat && d->asize == d->bits / 8 ? HOW_STRING : other(d->desc);
 }
 
@@ -284,7 +284,7 @@ enum how region_how(const struct region *r, const struct decoded *d)
             return other(o);
         if (d->encoding != ENC_LEGACY && d->w && stub_w_is_gpr_size(d))
             return other(o);
-        if (d->bits == 32 && d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
+        if (!r->segmented && d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
             return other(o);
     }
     if (moves_selector(r, d, &how))
@@ -303,7 +303,7 @@ enum how region_how(const struct region *r, const struct decoded *d)
             return other(o);
         return how_int(r, d);
     case OPC_STRING:
-        return how_string(d);
+        return how_string(r, d);
     case OPC_SYSTEM:
         return how_system(r, d);
     }
@@ -590,6 +590,7 @@ bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
     r->key = jit_key(v);
     r->cs = jit_cs(v);
     r->user = v->cpl == 3;
+    r->segmented = r->key & JIT_SEGMENTED;
     r->ctx = v->tlb_ctx;
     r->vectors = !(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX));
     r->avx512 = !(v->fpu_deny & DENY_AVX512);

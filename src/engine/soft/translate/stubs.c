@@ -254,7 +254,7 @@ void jit_bad_target(struct soft_vcpu *v)
         sp += d.osize;
     else if (d.desc->mnemonic == M_RET)
         sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
-    reg_write(v, REG_OFF(RSP), v->bits / 8, sp);
+    reg_write(v, REG_OFF(RSP), v->bits == 64 ? 8 : v->ss32 ? 4 : 2, sp);
     run_insn(v, t, s->insn, HANDLED_FAULT);
 }
 

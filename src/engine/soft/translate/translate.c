@@ -82,7 +82,8 @@ struct tr {
     u8 next_slot;
     bool failed, loops;
     u32 moved;        /* registers that the region writes */
-    u8 w;             /* bytes of an address, and of the stack pointer: 8, 4, 2 */
+    u8 w;             /* bytes of an address: 8, 4, 2 */
+    u8 sp;            /* of the stack pointer: the same, but where SS.B has it otherwise */
     u8 slot;          /* of what the present instruction pushes or pops: the same, but in 16-bit code its operand size */
     struct emit_counts counts; /* of the block in the making; what it has of them */
     u32 probes, accesses;
@@ -294,7 +295,7 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     struct slow *s;
     t->t1_slot = -1;
     t->probes++;
-    if (a->constant && a->seg < FS && t->w != 2) {
+    if (a->constant && a->seg < FS && !t->r->segmented) {
         u64 lin = a->value, page = lin & ~0xfffull;
         u32 slot = tlb + (u32)((lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
         if ((lin & 0xfff) + span > 4096) {         /* always the slow way */
@@ -326,7 +327,7 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     const bool in_registers = !a->constant && hb != IN_MEMORY && hi != IN_MEMORY && a->seg < FS && a->asize == 8;
     u8 *beyond = NULL;
     emit_ea(t, a);
-    if (t->w == 2) { /* any segment: its limit and its base */
+    if (t->r->segmented) { /* its limit and its base */
         e_lea(e, T1, T0, NONE, 0, (s32)span);
         e_gs(e, 0x3b, T1, OFF(seg_end[write][0]) + 8u * a->seg, 8);
         e1(e, 0x77), e1(e, 0), beyond = e->p; /* ja */
@@ -431,7 +432,7 @@ static bool access_of(const struct region *r, const struct rinsn *i, struct acce
     const s32 word = d->bits == 64 ? 8 : 4;
     struct address m;
     a->key = (struct group){ .base = 0xff, .index = 0xff, .seg = SEG_FLAT };
-    if (d->bits == 16) /* segments: each access is held against a limit */
+    if (r->segmented) /* each access is held against a limit */
         return false;
     switch (i->how) {
     case HOW_PUSH:
@@ -1218,11 +1219,11 @@ static void emit_page2_check(struct tr *t, u64 rip, bool flags)
 
 static struct address stack_at(const struct tr *t, s32 disp)
 {
-    return (struct address){ .base = RSP, .index = 0xff, .seg = SS, .asize = t->w, .disp = disp };
+    return (struct address){ .base = RSP, .index = 0xff, .seg = SS, .asize = t->sp, .disp = disp };
 }
 static void emit_move_stack(struct tr *t, s32 by)
 {
-    e_rm(&t->e, 0x8d, H_SP, H_SP, NONE, 0, by, t->w);
+    e_rm(&t->e, 0x8d, H_SP, H_SP, NONE, 0, by, t->sp);
 }
 
 /* An operand that leaves a scratch register. */
@@ -1826,10 +1827,10 @@ static void translate_one(struct tr *t, const struct rinsn *i)
         return;
     }
     case HOW_LEAVE: {
-        a = (struct address){ .base = RBP, .index = 0xff, .seg = SS, .asize = t->w, .disp = 0 };
+        a = (struct address){ .base = RBP, .index = 0xff, .seg = SS, .asize = t->sp, .disp = 0 };
         s = begin_access(t, &a, t->slot, false, &o, &restore);
         e_rm(e, 0x8b, T0, o.base, o.index, o.scale, o.disp, t->slot);
-        e_rm(e, 0x8d, H_SP, RBP, NONE, 0, t->slot, t->w);
+        e_rm(e, 0x8d, H_SP, RBP, NONE, 0, t->slot, t->sp);
         e_rr(e, 0x8b, RBP, T0, t->slot);
         if (restore)
             emit_restore_flags(e);
@@ -2330,6 +2331,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     x->entry = t->e.p;
     t->failed = false;
     t->w = v->bits / 8;
+    t->sp = r->key & JIT_OTHER_STACK ? 6 - t->w : t->w;
     t->next_slot = 0;
     t->ntodo = t->nslow = t->nfixup = t->nout = t->ntinsn = t->nlink = t->nbytes = 0;
     t->loops = false;

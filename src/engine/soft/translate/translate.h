@@ -129,7 +129,7 @@ struct region {
     u32 gen;
     u32 key;
     unsigned ctx;
-    bool vectors, avx512, user;
+    bool vectors, avx512, user, segmented;
     bool whole;         /* other translations may begin within */
     unsigned most;      /* instructions wanted */
     unsigned ninsns, nblocks;
@@ -264,21 +264,22 @@ void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const stru
 
 /* cache.c */
 /* The mode a translation is for: the low byte of jc_key and what that does not tell. */
-enum { JIT_NO_AVX512 = 1 << 8, JIT_SEGMENTED = 1 << 9 /* not translated: 32-bit code with segments that are not flat, 16-bit code with a 32-bit stack; CPL 1 and 2 */,
-       JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */ };
+enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 and 2; a code segment that reaches over 4 GiB */,
+       JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */,
+       JIT_SEGMENTED = 1 << 12 /* not all of CS, DS, ES and SS are flat: so in 16-bit code */,
+       JIT_OTHER_STACK = 1 << 13 /* SS.B is not as CS.D */ };
 u32 jit_key32(const struct soft_vcpu *v);
 static inline u32 jit_key(const struct soft_vcpu *v)
 {
     const u32 key = (u32)(v->jc_key & 0xff) | (v->fpu_deny & DENY_AVX512 ? JIT_NO_AVX512 : 0);
     if (unlikely(v->cpl == 1 || v->cpl == 2))
-        return key | JIT_SEGMENTED;
+        return key | JIT_NOT;
     return likely(v->bits == 64) ? key : key | jit_key32(v);
 }
-/* The code segment that a translation of 16-bit code is for besides: base, and above it the limit. Else 0: the key says
-   that it is flat. */
+/* The code segment that a translation is for: base, and above it the limit; 0: flat. */
 static inline u64 jit_cs(const struct soft_vcpu *v)
 {
-    return likely(v->bits != 16) ? 0 : v->s.seg[CS].base | v->jc_limit << 32;
+    return likely(v->bits == 64) || (v->jc_limit == 0xffffffff && !v->s.seg[CS].base) ? 0 : v->s.seg[CS].base | v->jc_limit << 32;
 }
 static inline u64 jit_lin(u64 cs, u64 rip)
 {
