@@ -402,7 +402,8 @@ void soft_update_mode(struct soft_vcpu *v)
 void soft_update_jc_key(struct soft_vcpu *v)
 {
     const bool user = v->cpl == 3, denied = v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX);
-    const u64 key = v->jc_gen[user] << 8 | (denied ? JC_DENIED : 0) | (u64)v->tlb_ctx << 5 | (u64)user << 4 | soft_code_key(v);
+    const u64 key = v->jc_gen[user] << 8 | (denied ? JC_DENIED : 0) | (u64)v->tlb_ctx << 5 | (u64)user << 4 |
+                    soft_code_key(v);
     if (v->jit && ((key ^ v->jc_key) & JC_DENIED))
         soft_jit_clear_lookup(v, ~0u);
     v->jc_key = key;

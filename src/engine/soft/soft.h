@@ -118,7 +118,8 @@ struct soft_stat { /* what --stats tells (report_gate.c); of one processor */
 
 /* ---- a processor -------------------------------------------------------- */
 
-enum { JC_DENIED = 1 << 7 }; /* in soft_vcpu.jc_key: the guest may use none of the vector registers */
+enum { JC_DENIED = 1 << 7 }; /* in soft_vcpu.jc_key: some vector or x87 instructions are denied the guest */
+
 enum soft_request { /* bits of soft_vcpu.request */
     REQ_KICK = 1 << 0, REQ_INTR = 1 << 1, REQ_NMI = 1 << 2, REQ_INIT = 1 << 3, REQ_SIPI = 1 << 4,
     REQ_FLUSH = 1 << 5, /* drop writable TLB entries (another vCPU decoded code, dirty log taken) */
@@ -160,7 +161,7 @@ struct soft_vcpu {
     bool watch_access;          /* alignment checks or data breakpoints are on: tlb is TLB_EMPTY */
     bool ss32;                  /* SS.B: stack pointer size in 16/32-bit code */
     u64 jc_gen[2];              /* [cpl == 3]: of executable mappings; one a user address space */
-    u64 jc_key;                 /* JC_DENIED, jc_gen, TLB context, privilege and code mode: what a jump cache entry must match */
+    u64 jc_key;                 /* what a jump cache entry must match: jc_gen, JC_DENIED, TLB context, privilege, code mode */
     u64 jc_cs;                  /* what CS's base adds to the name of a RIP; 0 in 64-bit mode */
     u64 jc_limit;               /* of CS; ~0 in 64-bit mode */
     struct block *block;        /* the one that runs */

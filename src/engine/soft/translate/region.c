@@ -88,7 +88,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_RET:
         return (d->opcode == 0xc3 || d->opcode == 0xc2) && slot ? HOW_RET : HOW_STOP;
     case M_PUSH:
-        return slot && d->map == 0 && ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
+        return slot && d->map == 0 &&
+                       ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
                    ? HOW_PUSH
                    : HOW_FALLBACK;
     case M_POP:
@@ -113,8 +114,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_BTC:
         return mem && d->opcode != 0xba ? HOW_FALLBACK : HOW_KEEP;
     case M_MOV:
-        return (d->map == 0 && ((d->opcode >= 0x88 && d->opcode <= 0x8b) || (d->opcode & 0xfc) == 0xa0 || d->opcode == 0xc6 || d->opcode == 0xc7 ||
-                                (d->opcode >= 0xb0 && d->opcode <= 0xbf)))
+        return (d->map == 0 && ((d->opcode >= 0x88 && d->opcode <= 0x8b) || (d->opcode & 0xfc) == 0xa0 ||
+                                d->opcode == 0xc6 || d->opcode == 0xc7 || (d->opcode >= 0xb0 && d->opcode <= 0xbf)))
                    ? HOW_KEEP
                    : HOW_FALLBACK;
     case M_INC:
@@ -211,7 +212,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
 /* Those without REP; source and destination flat, or all is held against limits. */
 static enum how how_string(const struct region *r, const struct decoded *d)
 {
-    const bool flat = d->seg_override == 0xff || r->segmented || (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
+    const bool flat = d->seg_override == 0xff || r->segmented ||
+                      (d->seg_override < FS && (d->bits == 64 || d->seg_override != CS));
     return d->opcode >= 0xa4 && !d->rep && !d->lock && flat && d->asize == d->bits / 8 ? HOW_STRING : other(d->desc);
 }
 
@@ -222,9 +224,9 @@ static enum how how_system(const struct region *r, const struct decoded *d)
     case M_NOP:
         return HOW_NOP;
     case M_STAC:
-        return !r->user && r->ctx == TLB_KERNEL ? HOW_STAC : other(o);
+        return !r->user && r->ctx == TLB_KERNEL && !r->segmented ? HOW_STAC : other(o);
     case M_CLAC:
-        return !r->user && r->ctx == TLB_KERNEL ? HOW_CLAC : other(o);
+        return !r->user && r->ctx == TLB_KERNEL && !r->segmented ? HOW_CLAC : other(o);
     case M_CLI:
         return r->user ? other(o) : HOW_CLI;
     case M_STI:
@@ -246,7 +248,7 @@ static enum how how_system(const struct region *r, const struct decoded *d)
     return other(o);
 }
 
-/* Selectors in 16-bit code. Real and virtual-8086 mode load only a base with them. SS holds interrupts off: its handler's. */
+/* Selectors in 16-bit code. Real and virtual-8086 mode load only a base with them. SS holds interrupts off: the handler's. */
 static bool moves_selector(const struct region *r, const struct decoded *d, enum how *how)
 {
     if (d->bits != 16 || d->encoding != ENC_LEGACY || d->lock)
@@ -275,8 +277,13 @@ enum how region_how(const struct region *r, const struct decoded *d)
     enum how how;
     if (!(r->v->isa[o->feature / 64] >> (o->feature % 64) & 1)) /* #UD, or what it was before the extension */
         return other(o);
-    if (d->bits == 16 && (o->mnemonic == M_ADCX || o->mnemonic == M_ADOX || o->mnemonic == M_MOVNTI || o->mnemonic == M_STAC || o->mnemonic == M_CLAC))
-        return other(o); /* no forms of 16 bits, which the prefix would make of them */
+    if (d->bits == 16)
+        switch (o->mnemonic) {
+        case M_ADCX: /* no forms of 16 bits, which a prefix would make of them */
+        case M_ADOX:
+        case M_MOVNTI:
+            return other(o);
+        }
     if (d->bits != 64) {
         /* W that says nothing there would here; segments that are not flat (the key tells whether FS and GS reach all
            of 4 GiB) */
@@ -284,7 +291,8 @@ enum how region_how(const struct region *r, const struct decoded *d)
             return other(o);
         if (d->encoding != ENC_LEGACY && d->w && stub_w_is_gpr_size(d))
             return other(o);
-        if (!r->segmented && d->has_mem && (d->seg == CS || (d->seg == FS && !(r->key & JIT_FS_4G)) || (d->seg == GS && !(r->key & JIT_GS_4G))))
+        const bool fs = d->seg == FS && !(r->key & JIT_FS_4G), gs = d->seg == GS && !(r->key & JIT_GS_4G);
+        if (!r->segmented && d->has_mem && (d->seg == CS || fs || gs))
             return other(o);
     }
     if (moves_selector(r, d, &how))
@@ -408,7 +416,8 @@ static bool discover_crossing(struct region *r)
     i->off = (u16)off;
     i->how = (u8)region_how(r, &i->d);
     /* Where it leads is in the other page, which the offsets here do not reach. */
-    if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) && unreachable(r, region_target(r, i)))
+    if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) &&
+        unreachable(r, region_target(r, i)))
         i->how = HOW_STOP;
     r->at[off] = 0;
     r->ninsns = 1;

@@ -279,7 +279,8 @@ static inline u32 jit_key(const struct soft_vcpu *v)
 /* The code segment that a translation is for: base, and above it the limit; 0: flat. */
 static inline u64 jit_cs(const struct soft_vcpu *v)
 {
-    return likely(v->bits == 64) || (v->jc_limit == 0xffffffff && !v->s.seg[CS].base) ? 0 : v->s.seg[CS].base | v->jc_limit << 32;
+    const u64 base = v->s.seg[CS].base;
+    return likely(v->bits == 64) || (!base && v->jc_limit == 0xffffffff) ? 0 : base | v->jc_limit << 32;
 }
 static inline u64 jit_lin(u64 cs, u64 rip)
 {
@@ -337,7 +338,7 @@ enum how {
     HOW_FALLBACK, /* the interpreter does it, then on */
     HOW_STOP,     /* likewise, but it ends the block */
     HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
-    HOW_SEG_STORE, HOW_SEG_LOAD, /* a selector to a register or memory, in 16-bit code; and back, if it is but the base / 16 */
+    HOW_SEG_STORE, HOW_SEG_LOAD, /* in 16-bit code: a selector to a register or memory, and one that is but a base / 16 back */
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
 };
