@@ -24,8 +24,12 @@ struct job {
 
 struct typer {
     struct input *in;
+    typer_kept *kept;
+    void *kept_ctx;
     struct timer timer;
     struct job *jobs; /* the first is being typed */
+    u32 where;        /* of the last key kept, when we looked */
+    bool keeps;       /* it has moved since the job began */
     u64 last;         /* when a key went out */
     bool taken;       /* it has been seen that the guest took it */
     u64 pace;         /* how long it takes for that, of late, ns */
@@ -58,6 +62,17 @@ static void finish(struct typer *t, int result)
     job_free(j);
 }
 
+/* As many keys are kept as should be. A store that stands still is not in use: what the last one who had it left there. */
+static bool enough(struct typer *t, bool begins)
+{
+    u32 where = t->where;
+    const u32 n = t->kept ? t->kept(t->kept_ctx, &where) : 0;
+
+    t->keeps = !begins && (t->keeps || where != t->where);
+    t->where = where;
+    return t->keeps && n >= TYPER_KEPT;
+}
+
 static void fire(struct timer *timer)
 {
     struct typer *t = container_of(timer, struct typer, timer);
@@ -66,7 +81,7 @@ static void fire(struct timer *timer)
 
     if (!j)
         return;
-    if (input_waiting(t->in)) {
+    if (input_waiting(t->in) || (t->taken && j->at < j->n && enough(t, !j->at) && j->stroke[j->at].down)) {
         if (now - t->last < TYPER_PATIENCE_NS) {
             timer_arm(&t->timer, now + LOOK_AGAIN_NS);
             return;
@@ -77,7 +92,8 @@ static void fire(struct timer *timer)
     } else if (!t->taken) {
         t->taken = true;
         t->pace = MAX(now - t->last, t->pace - t->pace / 8);
-        timer_arm(&t->timer, MAX(now, t->last + MIN(MAX(TYPER_SLOWNESS * t->pace, TYPER_GAP_NS), TYPER_MAX_GAP_NS)));
+        /* Before the timer of a key that is held and repeats, however late both are. */
+        timer_arm(&t->timer, t->last + MIN(MAX(TYPER_SLOWNESS * t->pace, TYPER_GAP_NS), TYPER_MAX_GAP_NS));
         return;
     } else if (j->at < j->n) {
         input_key(t->in, j->stroke[j->at].key, j->stroke[j->at].down);
@@ -162,12 +178,14 @@ int typer_chords(struct typer *t, const char *const *chord, u32 n, typer_done *d
     return start(t, ok, j, done, ctx, err);
 }
 
-struct typer *typer_new(struct loop *loop, struct input *in)
+struct typer *typer_new(struct loop *loop, struct input *in, typer_kept *kept, void *ctx)
 {
     struct typer *t = calloc(1, sizeof *t);
     if (!t)
         return NULL;
     t->in = in;
+    t->kept = kept;
+    t->kept_ctx = ctx;
     timer_init(&t->timer, loop, fire);
     return t;
 }

@@ -270,7 +270,7 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
     a->watch.fd = -1;
     for (u32 i = 0; i < API_MAX_CONNECTIONS; i++)
         a->connection[i].fd = -1;
-    if (v->input && !(a->typer = typer_new(v->loop, v->input)))
+    if (v->input && !(a->typer = typer_new(v->loop, v->input, api_bios_keys, v)))
         r = error_set(err, ENOMEM, "out of memory");
     timer_init(&a->timer, v->loop, on_timer);
     a->sock.fd = -1;

@@ -42,6 +42,7 @@ void api_json(struct api_call *c, json_t *value);                    /* 200; tak
 void api_bytes(struct api_call *c, const char *type, void *data, size_t size); /* 200; data becomes its own (free) */
 /* As Cloud Hypervisor says it: a JSON array of sentences. */
 void api_fail(struct api_call *c, unsigned status, const char *fmt, ...) printf_like(3, 4);
+u32 api_bios_keys(void *ctx, u32 *where); /* a typer_kept; ctx: struct vm */
 /* Pictures that are being made are waited for, and sent. */
 void api_screen_close(struct vm *v);
 

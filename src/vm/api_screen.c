@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "display/picture.h"
+#include "machine/machine.h"
 #include "vm/api_internal.h"
 #include "vm/devices.h"
 
@@ -133,6 +134,24 @@ static void screen_text(struct api_call *c)
 }
 
 /* ---- vm.send-key, vm.type ----------------------------------------------- */
+
+/* The BIOS data area (IBM PC/AT Technical Reference): the keyboard buffer's head, tail, first byte and end. */
+u32 api_bios_keys(void *ctx, u32 *where)
+{
+    const struct vm *v = ctx;
+    const struct memory *m = v->machine ? machine_memory(v->machine) : NULL;
+    struct { u16 head, tail; } keys;
+    struct { u16 first, end; } buffer;
+
+    if (!m || memory_read(m, 0x41a, &keys, sizeof keys) || memory_read(m, 0x480, &buffer, sizeof buffer))
+        return 0;
+    const u16 size = (u16)(buffer.end - buffer.first), head = (u16)(keys.head - buffer.first),
+              tail = (u16)(keys.tail - buffer.first);
+    if (buffer.end < buffer.first || head >= size || tail >= size)
+        return 0; /* no BIOS, or a guest that has other uses for that memory */
+    *where = keys.tail;
+    return (u32)(tail >= head ? tail - head : tail + size - head) / 2;
+}
 
 static void typed(void *ctx, int result)
 {

@@ -62,7 +62,7 @@ static void call(struct loop *l, struct display *d, struct input *in, const uint
     };
     const struct vm_config config = { .ncdroms = 0 };
     struct vm vm = { .config = &config, .display = d, .input = in, .loop = l };
-    struct api_call c = { .vm = &vm, .typer = typer_new(l, in), .body = malloc(size + 1), .size = size };
+    struct api_call c = { .vm = &vm, .typer = typer_new(l, in, NULL, NULL), .body = malloc(size + 1), .size = size };
     char path[64];
 
     if (!size || !c.body || !c.typer)

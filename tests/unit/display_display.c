@@ -275,7 +275,7 @@ TEST(typing)
 
     loop = loop_new();
     REQUIRE(in && loop);
-    t = typer_new(loop, in);
+    t = typer_new(loop, in, NULL, NULL);
     guest = (struct sink){ .s = { &guest_ops, &guest, INPUT_PS2, NULL } };
     input_plug(in, &guest.s);
     timer_init(&reader, loop, guest_reads);
@@ -291,6 +291,60 @@ TEST(typing)
     CHECK_EQ(typer_text(t, "x", typed, NULL, &err), 0);
     typer_free(t);
     CHECK_EQ(finished, -ECANCELED);
+    input_free(in);
+    loop_free(loop);
+}
+
+/* ---- typing at a BIOS ---- */
+
+static u32 kept, last, most, looks;
+static bool bios_gone; /* what it kept is still there, and nobody reads it */
+
+/* Its program reads a key when this was asked 16 times, which is slower than keys are typed. */
+static u32 keeps(void *ctx, u32 *where)
+{
+    if (++looks % 16 == 0 && kept && !bios_gone)
+        kept--;
+    *where = last;
+    return kept;
+}
+
+static void bios_key(void *dev, u16 code, bool down)
+{
+    key(dev, code, down);
+    if (!down || bios_gone)
+        return;
+    last++;
+    kept++;
+    most = MAX(most, kept);
+}
+static const struct input_sink_ops bios_ops = { .key = bios_key };
+
+TEST(typing_does_not_run_over_what_a_bios_keeps)
+{
+    struct error err;
+    struct input *in = input_new();
+    struct sink bios = { .s = { &bios_ops, &bios, INPUT_PS2, NULL } };
+
+    loop = loop_new();
+    REQUIRE(in && loop);
+    struct typer *t = typer_new(loop, in, keeps, NULL);
+    input_plug(in, &bios.s);
+    CHECK_EQ(typer_text(t, "abcdefghijklmnopqrstuvwxyz", typed, t, &err), 0);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(finished, 0);
+    CHECK_EQ(bios.events, 52);
+    CHECK_EQ(last, 26);
+    CHECK_EQ(most, TYPER_KEPT);
+
+    kept = 15;
+    bios_gone = true;
+    finished = 1;
+    CHECK_EQ(typer_text(t, "abc", typed, t, &err), 0);
+    CHECK_EQ(loop_run(loop), 0);
+    CHECK_EQ(finished, 0);
+    CHECK_EQ(bios.events, 58);
+    typer_free(t);
     input_free(in);
     loop_free(loop);
 }
