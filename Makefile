@@ -11,6 +11,7 @@
 #   make soak-disk  kills the VMM KILLS=200 times while its guest writes: nothing acknowledged may be lost
 #   make soak-boot  boots and powers off a guest over and over for SECONDS=3600
 #   make soak-anytime  guests that check themselves, stopped and saved at any moment for SECONDS=600
+#   make soak-starved  the tests, ROUNDS=10 times, while their threads now and then get next to no time; SUITE="unit guest"
 #   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600 and until ACCESSES=0 to their registers
 #   make soak-devices-sanitized   the same until ACCESSES=100000000, built with the sanitizers
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
@@ -81,6 +82,11 @@ soak-anytime: all
 	@tools/guest $(BUILD)/guest linux
 	@tests/soak_anytime $(BUILD) $(SECONDS)
 
+soak-starved: ROUNDS = 10
+soak-starved: all
+	@tests/starve $(BUILD) $$(nproc) meson test -C $(BUILD) --no-rebuild --timeout-multiplier 6 --repeat $(ROUNDS) \
+	    $(patsubst %,--suite %,$(SUITE))
+
 soak-devices: SECONDS = 600
 soak-devices: ACCESSES = 0
 soak-devices: all
@@ -106,4 +112,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean
+.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean
