@@ -966,7 +966,7 @@ void gen_program(const struct gen *g, struct rng *r, struct sequence *q)
     u8 end[] = {0xcc};
 
     q->n = 0;
-    q->segmented = q->patches_itself = false;
+    q->segmented = q->real = q->patches_itself = false;
     q->flow = true;
     q->bits = chance(r, 75) ? 64 : 32;
     q->code = CODE_BASE + 0x800 + (chance(r, 40) ? 0x800 - rng_below(r, 512) : rng_below(r, 0x800));

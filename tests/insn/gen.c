@@ -211,13 +211,13 @@ static u64 place(struct build *b, unsigned size, bool aligned)
     if (!size)
         size = 1;
     if (b->calm) { /* mapped and writable, with room for a string of 40 elements on both sides */
-        if (size <= 8 && chance(r, 4))
+        if (!b->q->segmented && size <= 8 && chance(r, 4))
             return DEVICE_BASE + (rng_below(r, DEVICE_SIZE - 1024) + 512);
         at = chance(r, 20) ? DATA_BASE + 4096 * (1 + rng_below(r, 3)) - rng_below(r, size + 1) :
             DATA_BASE + 512 + rng_below(r, DATA_RO - 1024);
         if (aligned || chance(r, 40))
             at &= ~(u64)(size >= 64 ? 63 : size >= 32 ? 31 : size >= 16 ? 15 : 7);
-        return at;
+        return at - data_base(b->q);
     }
     switch (rng_below(r, 24)) {
     case 0: at = DATA_BASE + 4096 * (1 + rng_below(r, 5)) - rng_below(r, size + 1); break; /* across pages; the last ends the area */
@@ -231,7 +231,12 @@ static u64 place(struct build *b, unsigned size, bool aligned)
     return at - data_base(b->q);
 }
 
-static u64 stack_place(struct build *b) { return STACK_BASE - stack_base(b->q) + 0x800 + rng_below(b->r, 0x1000); }
+static u64 stack_place(struct build *b)
+{
+    if (b->q->real) /* above the stack pointer */
+        return 0x1800 + rng_below(b->r, 0x600);
+    return STACK_BASE - stack_base(b->q) + 0x800 + rng_below(b->r, 0x1000);
+}
 
 /* 16-bit addressing, which only code with segments of its own can aim. */
 static void put_memory16(struct build *b, u64 at, u8 modrm, u8 *p, unsigned *n)
@@ -265,7 +270,7 @@ static void put_memory16(struct build *b, u64 at, u8 modrm, u8 *p, unsigned *n)
         disp = (u16)(at - gpr[RBX]);
         break;
     }
-    if (chance(r, 4)) { /* as it comes */
+    if (!b->calm && chance(r, 4)) { /* as it comes */
         rm = rng_below(r, 8);
         mod = 1 + rng_below(r, 2);
     }
@@ -402,6 +407,16 @@ static bool faults_easily(const struct decoded *d)
 /* Results that the manuals leave open, beyond flags. */
 static bool ban(const struct build *b, const struct decoded *d)
 {
+    if (b->q->real) /* what lies above the stack pointer must not be an interrupt's */
+        switch (d->desc->mnemonic) {
+        case M_PUSH:
+        case M_POP:
+        case M_PUSHF:
+        case M_PUSHFD:
+        case M_ENTER:
+        case M_LEAVE: return true;
+        default: break;
+        }
     switch (d->desc->mnemonic) {
     case M_MOVSXD: return d->osize == 2 && d->has_mem; /* AMD reads 32 bits, Intel 16 */
     case M_NOP: return d->map == 1 && d->opcode == 0x0d && d->mod == 3; /* #UD on AMD */
@@ -421,6 +436,8 @@ static bool ban(const struct build *b, const struct decoded *d)
     if (b->flow && (d->desc->gpr_write & 1u << RSP))
         return true;
     if (b->calm && faults_easily(d))
+        return true;
+    if (b->calm && b->q->real && d->encoding != ENC_LEGACY) /* #UD in real and virtual-8086 mode */
         return true;
     if (d->desc->flags & OPF_MASKED_MEM && d->bits != 64) /* what a mask without a set bit checks; 64 KiB wrap */
         return d->seg_override != 0xff || d->asize == 2 || b->q->segmented;
@@ -1051,7 +1068,7 @@ void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q)
     unsigned want = 6 + rng_below(r, 18);
 
     q->n = 0;
-    q->flow = q->patches_itself = false;
+    q->flow = q->real = q->patches_itself = false;
     q->bits = chance(r, 70) ? 64 : 32;
     q->segmented = host_has_ldt && q->bits == 32 && chance(r, 50);
     if (q->segmented && chance(r, 60))
@@ -1151,14 +1168,16 @@ unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets)
             memcpy(p + g->fix_off, &x, g->short_fix ? 2 : 4);
             break;
         case FIX_REL8:
+        case FIX_REL16:
         case FIX_REL32:
             x = (u32)(where[g->to] + g->add - (int)(offsets[i] + g->len));
-            memcpy(p + g->fix_off, &x, g->fix == FIX_REL8 ? 1 : 4);
+            memcpy(p + g->fix_off, &x, g->fix == FIX_REL8 ? 1 : g->fix == FIX_REL16 ? 2 : 4);
             break;
+        case FIX_ADDRESS16:
         case FIX_ADDRESS32:
         case FIX_ADDRESS64: {
             u64 address = q->init.rip + where[g->to] + (u64)(s64)g->add;
-            memcpy(p + g->fix_off, &address, g->fix == FIX_ADDRESS32 ? 4 : 8);
+            memcpy(p + g->fix_off, &address, g->fix == FIX_ADDRESS16 ? 2 : g->fix == FIX_ADDRESS32 ? 4 : 8);
             break;
         }
         default: break;

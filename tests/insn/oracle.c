@@ -2,13 +2,14 @@
 /*
  * oracle - the host CPU as the judge of the software engine.
  *
- *   insn-oracle [-f] [-t] [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
+ *   insn-oracle [-f] [-t] [-r] [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
  *
  * Runs random sequences on both and compares general registers, defined flags, x87, MXCSR, vectors, memory, and the
  * exception that ended them: vector, error code, RIP, CR2. -n: how many instructions the host is to execute
  * (1,000,000; with -f: how many programs; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
  * a listing. -t: the engine translates. -f: programs of loops, jumps and calls (flow.c), each run several times in one
- * guest: first cold, then hot, then cut by interrupts and kicks. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
+ * guest: first cold, then hot, then cut by interrupts and kicks. -r: programs in real and virtual-8086 mode (real.c), which
+ * the host cannot run: the interpreter ("host" in what is printed) against the translator. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
  */
 #include "oracle.h"
 
@@ -41,6 +42,9 @@ static struct guest *guests[3]; /* one: the interpreter; or translators, by how 
 static unsigned n_guests;
 static bool translated;
 static bool flow;               /* programs instead of sequences */
+static bool real;               /* the same in real mode: no host */
+static struct real_guest *reals[4]; /* the interpreter, and translators as above */
+static struct real_outcome real_want, real_got;
 static u64 endless, cut_runs;   /* programs left out since they do not end */
 static const char *run_name;    /* of the run that differs */
 static struct outcome host_out, guest_out;
@@ -290,9 +294,74 @@ static bool engine_run(const struct sequence *q, struct guest *g, unsigned len, 
     return d->count == 0;
 }
 
+static void compare_real(struct diff *d)
+{
+    struct cpu_state *h = &real_want.s, *g = &real_got.s;
+    d->len = d->count = 0;
+    d->text[0] = 0;
+    note64(d, "vector", real_want.vector, real_got.vector);
+    for (unsigned i = 0; i < 10; i++)
+        note64(d, "frame", real_want.frame[i], real_got.frame[i]);
+    for (unsigned i = 0; i < 16; i++)
+        note64(d, reg_names[i], h->gpr[i], g->gpr[i]);
+    note64(d, "rip", h->rip, g->rip);
+    note64(d, "rflags", h->rflags, g->rflags);
+    static const char *const seg_names[SEG_COUNT] = {"es", "cs", "ss", "ds", "fs", "gs"};
+    for (unsigned i = 0; i < SEG_COUNT; i++) {
+        const struct cpu_seg *a = &h->seg[i], *b = &g->seg[i];
+        note64(d, seg_names[i], a->selector, b->selector);
+        if (a->selector == b->selector && (a->base != b->base || a->limit != b->limit || a->attr != b->attr))
+            note(d, "  %-8s host base %llx limit %x attr %x engine base %llx limit %x attr %x\n", seg_names[i], (unsigned long long)a->base,
+                a->limit, a->attr, (unsigned long long)b->base, b->limit, b->attr);
+    }
+    note64(d, "cr0", h->cr0, g->cr0);
+    note64(d, "cr2", h->cr2, g->cr2);
+    note64(d, "cr4", h->cr4, g->cr4);
+    note64(d, "dr6", h->dr6, g->dr6);
+    note64(d, "activity", h->activity, g->activity);
+    note64(d, "shadow", h->sti_shadow | h->movss_shadow << 1, g->sti_shadow | g->movss_shadow << 1);
+    normalize(h->xsave);
+    normalize(g->xsave);
+    note_bytes(d, "fcw", h->xsave, g->xsave, 2);
+    note_bytes(d, "fsw", h->xsave + 2, g->xsave + 2, 2);
+    note_bytes(d, "ftw", h->xsave + 4, g->xsave + 4, 1);
+    note_bytes(d, "mxcsr", h->xsave + 24, g->xsave + 24, 4);
+    for (unsigned i = 32; i < 416; i += 16)
+        note_bytes(d, i < 160 ? "x87" : "xmm", h->xsave + i, g->xsave + i, i < 160 ? 10 : 16);
+    note_memory(d, 0, real_want.memory, real_got.memory, REAL_SIZE);
+}
+
+static bool try_real(const struct sequence *q, struct diff *d)
+{
+    static const struct { enum real_how how; const char *name; } runs[] = {
+        {REAL_PLAIN, "translated"}, {REAL_PRODDED, "with interrupts and kicks by a device"}, {REAL_RUSHED, "with interrupts and kicks by a thread"}};
+    const unsigned len = gen_assemble(q, code, offsets);
+    const unsigned first = 1 + (unsigned)(q->data_seed % 3);
+    d->len = d->count = 0;
+    alarm(400);
+    if (!real_run(reals[0], q, code, len, &real_want, REAL_PLAIN)) {
+        endless++;
+        return true;
+    }
+    host_out.vector = real_want.vector;
+    host_out.s.rip = real_want.s.rip;
+    for (unsigned i = 0; i < ARRAY_SIZE(runs); i++) {
+        run_name = runs[i].name;
+        if (real_run(reals[i ? 1 + (first + i) % 3 : first], q, code, len, &real_got, runs[i].how))
+            compare_real(d);
+        else
+            note(d, "  the engine did not come to an end\n");
+        if (d->count)
+            return false;
+    }
+    return true;
+}
+
 /* Runs q on both. True: they agree. */
 static bool try_sequence(const struct sequence *q, struct diff *d, bool alone)
 {
+    if (real)
+        return try_real(q, d);
     unsigned len = gen_assemble(q, code, offsets);
     d->len = d->count = 0;
     if (flow)
@@ -448,7 +517,7 @@ int main(int argc, char **argv)
         seed = (u64)time(NULL);
     if (getenv("LODGE_TEST_SEED"))
         seed = strtoull(getenv("LODGE_TEST_SEED"), NULL, 0);
-    while ((c = getopt(argc, argv, "n:s:q:vNcm:tf")) != -1)
+    while ((c = getopt(argc, argv, "n:s:q:vNcm:tfr")) != -1)
         switch (c) {
         case 'n': want = strtoull(optarg, NULL, 0); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
@@ -456,6 +525,7 @@ int main(int argc, char **argv)
         case 'v': verbose = true; break;
         case 't': translated = true; break;
         case 'f': flow = true; break;
+        case 'r': real = flow = true; break;
         case 'm': reports = strtoull(optarg, NULL, 0); break;
         case 'c': coverage = true; break;
         case 'N': against_itself = true; break;
@@ -475,6 +545,9 @@ int main(int argc, char **argv)
     }
     /* A block is translated at its first run, its second, its fourth. */
     static const int after[] = {0, 1, 3};
+    for (unsigned i = 0; real && i < ARRAY_SIZE(reals); i++)
+        if (!(reals[i] = real_guest_new(i ? after[i - 1] : INTERPRET)))
+            return 1;
     n_guests = against_itself && !engine_alone ? 0 : translated ? ARRAY_SIZE(after) : 1;
     for (unsigned i = 0; i < n_guests; i++)
         if (!(guests[i] = guest_new(translated ? after[i] : INTERPRET)))
@@ -494,7 +567,9 @@ int main(int argc, char **argv)
         if (n % 256 == 0 || only != ~0ull)
             alarm(400); /* however many others want the one processor we are on */
         current_sequence = n;
-        if (flow)
+        if (real)
+            gen_real(g, &rng, &q);
+        else if (flow)
             gen_program(g, &rng, &q);
         else
             gen_sequence(g, &rng, &q);
@@ -531,12 +606,14 @@ int main(int argc, char **argv)
             break;
     }
     printf("seed %llu: %llu %s %s in %.1f s, %llu sequences differ; ended by", (unsigned long long)seed,
-        (unsigned long long)executed, flow ? "programs" : "instructions", engine_alone ? "in the engine alone" : "on both", seconds() - start, (unsigned long long)different);
+        (unsigned long long)executed, flow ? "programs" : "instructions", engine_alone ? "in the engine alone" : real ? "interpreted and translated" : "on both", seconds() - start, (unsigned long long)different);
     for (unsigned i = 0; i < 32; i++)
         if (faults[i])
             printf(" %u:%llu", i, (unsigned long long)faults[i]);
     for (unsigned i = 0; i < n_guests; i++)
         cut_runs += guest_cuts(guests[i]);
+    for (unsigned i = 0; real && i < ARRAY_SIZE(reals); i++)
+        cut_runs += real_cuts(reals[i]);
     if (flow)
         printf("; %llu endless; %llu cuts", (unsigned long long)endless, (unsigned long long)cut_runs);
     printf("\n");
@@ -544,6 +621,8 @@ int main(int argc, char **argv)
         print_coverage(g);
     for (unsigned i = 0; i < n_guests; i++)
         guest_free(guests[i]);
+    for (unsigned i = 0; real && i < ARRAY_SIZE(reals); i++)
+        real_guest_free(reals[i]);
     gen_free(g);
     return different != 0;
 }

@@ -11,6 +11,7 @@
 #define LODGE_TESTS_INSN_ORACLE_H
 
 #include "base/base.h"
+#include "cpu/cpu.h"
 #include "engine/soft/decode.h"
 
 #define CODE_BASE 0x10000000ull
@@ -52,8 +53,8 @@ enum fix {
     FIX_CODE, /* disp32 at fix_off: address of the second byte of the instruction after the next `skip` */
     FIX_ABS,  /* imm32 at fix_off: address of the instruction behind */
     /* at fix_off, of the label `to`, plus `add` */
-    FIX_REL8, FIX_REL32,       /* from the instruction's end */
-    FIX_ADDRESS32, FIX_ADDRESS64,
+    FIX_REL8, FIX_REL16, FIX_REL32, /* from the instruction's end */
+    FIX_ADDRESS16, FIX_ADDRESS32, FIX_ADDRESS64,
 };
 
 /* Segments of their own, in an LDT, for 16-bit code and some of the 32-bit: addresses are then offsets. The rest is for
@@ -81,11 +82,27 @@ struct gen_insn {
     u64 target;
 };
 
+/* Real and virtual-8086 mode: the first megabyte and what a segment reaches beyond. */
+enum {
+    REAL_HANDLERS = 0x1000, REAL_CODE = 0x10000, REAL_DATA = 0x30000, REAL_STACK = 0x50000, REAL_DEVICE = 0xa0000, REAL_SIZE = 0x110000,
+    REAL_EXIT = 0xf4, /* the port on which a run ends */
+    REAL_FIRST_INT = 0x60, REAL_INTS = 8,
+};
+enum { VECTOR_END = 0x101, VECTOR_HALTED, VECTOR_SHUTDOWN }; /* real_outcome.vector */
+struct real_env {
+    bool v86, cuts /* interrupts may come: nothing reads below the stack pointer */;
+    u8 iopl;
+    u64 cr0, cr4;
+    struct cpu_seg seg[SEG_COUNT];
+};
+
 enum { SEQ_MAX = 640, STRAIGHT_MAX = 48, LABEL_MAX = 256 };
 struct sequence {
     unsigned n, bits;
     bool segmented, patches_itself;
-    bool flow; /* by gen_program */
+    bool flow; /* by gen_program or gen_real */
+    bool real; /* by gen_real */
+    struct real_env env;
     u64 code; /* linear address of the first */
     u64 data_seed;
     struct gen_insn insn[SEQ_MAX];
@@ -107,6 +124,8 @@ bool gen_tries(const struct gen *g, unsigned mnemonic);
 void gen_sequence(const struct gen *g, struct rng *r, struct sequence *q);
 /* flow.c: jumps forth and back, loops, calls and returns. calm: little of it faults. */
 void gen_program(const struct gen *g, struct rng *r, struct sequence *q);
+/* real.c: the like for real and virtual-8086 mode. */
+void gen_real(const struct gen *g, struct rng *r, struct sequence *q);
 /* Bytes of q with the final INT3, and where each instruction begins (n + 1 of them). The length. */
 unsigned gen_assemble(const struct sequence *q, u8 *out, unsigned *offsets);
 void gen_memory(u64 seed, u8 *data, u8 *stack); /* but for the read-only page */
@@ -146,5 +165,20 @@ enum guest_how {
 bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o, enum guest_how how);
 unsigned guest_runs_to_heat(const struct guest *g);
 u64 guest_cuts(const struct guest *g); /* how often a run was interrupted so far */
+
+/* ---- real_guest.c: a program of gen_real's in one engine, to be compared with another ---- */
+struct real_outcome {
+    struct cpu_state s;
+    unsigned vector;
+    u32 frame[10]; /* that an exception pushed in virtual-8086 mode, from the error code, if any, on */
+    u8 memory[REAL_SIZE]; /* by linear address, but for what interrupts leave below the stack pointer */
+};
+enum real_how { REAL_PLAIN, REAL_PRODDED, REAL_RUSHED }; /* as HOW_PRODDED, HOW_RUSHED; interrupts only with env.cuts */
+struct real_guest;
+struct real_guest *real_guest_new(int translate_after);
+void real_guest_free(struct real_guest *g);
+/* False: it came to no end. */
+bool real_run(struct real_guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct real_outcome *o, enum real_how how);
+u64 real_cuts(const struct real_guest *g);
 
 #endif
