@@ -96,7 +96,7 @@ static int accepted(int fd, const struct sockaddr *a, socklen_t len)
 static int connected(int fd, const struct sockaddr *a, socklen_t len)
 {
     for (int tries = 0; fd >= 0 && connect(fd, a, len); tries++) {
-        if (tries == 600)
+        if (tries == 6000)
             die("connect");
         usleep(100000);
     }

@@ -128,11 +128,11 @@ TEST(overlay_over_nbd)
         execlp("qemu-nbd", "qemu-nbd", "-k", sock, "-t", "-r", "-f", "raw", base, NULL);
             _exit(127);
         }
-        for (int i = 0; i < 1000 && access(sock, F_OK); i++)
+        for (int i = 0; i < 20000 && access(sock, F_OK); i++)
             usleep(10000);
         struct loop *loop = with_loop ? loop_new() : NULL;
         struct block *b = NULL;
-        for (int i = 0; i < 1000 && !b; i++) { /* the socket is there before the server listens */
+        for (int i = 0; i < 20000 && !b; i++) { /* the socket is there before the server listens */
             usleep(10000);
             b = block_open(&(struct block_options){ .path = url, .overlay = "" }, loop, &err);
         }

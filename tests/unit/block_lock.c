@@ -185,7 +185,7 @@ TEST(qemu_knows_these_locks)
         _exit(127);
     }
     dprintf(in[1], "open -o driver=raw %s\n", path);
-    for (int i = 0; i < 1000 && l.l_type == F_UNLCK; i++) { /* only looks, and so does not get in its way */
+    for (int i = 0; i < 20000 && l.l_type == F_UNLCK; i++) { /* only looks, and so does not get in its way */
         usleep(10000);
         l = (struct flock){ .l_type = F_WRLCK, .l_start = 100, .l_len = 1 };
         CHECK(!fcntl(fd, F_OFD_GETLK, &l));

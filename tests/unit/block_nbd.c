@@ -33,7 +33,7 @@ static pid_t serve(bool readonly)
                readonly ? "-r" : NULL, NULL);
         _exit(127);
     }
-    for (int i = 0; i < 1000 && access(sock, F_OK); i++)
+    for (int i = 0; i < 20000 && access(sock, F_OK); i++)
         usleep(10000);
     return pid;
 }
@@ -52,7 +52,7 @@ static struct block *open_url(struct loop *loop, bool readonly, struct error *er
 
     for (int i = 0;; i++) { /* the socket is there before the server listens */
         struct block *b = block_open(&o, loop, err);
-        if (b || i == 1000 || !strstr(err->text, "refused"))
+        if (b || i == 20000 || !strstr(err->text, "refused"))
             return b;
         usleep(10000);
     }

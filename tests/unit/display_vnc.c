@@ -109,10 +109,10 @@ static struct input_sink sink = { &sink_ops, NULL, INPUT_PS2, NULL };
 /* Waits for it, for as long as a slow machine may take. */
 static bool heard_is(const char *text)
 {
-    for (int i = 0; i < 1000; i++) {
+    for (int i = 0; i < 20000; i++) {
         pthread_mutex_lock(&lock);
         const bool is = !strcmp(heard, text);
-        if (is || i == 999) {
+        if (is || i == 19999) {
             if (!is)
                 fprintf(stderr, "heard \"%s\", not \"%s\"\n", heard, text);
             heard[0] = 0;
@@ -189,7 +189,7 @@ static bool get(struct client *c, void *data, size_t n)
 static int dial(void)
 {
     const char *at = vnc_address(vnc);
-    const struct timeval limit = { .tv_sec = 60 };
+    const struct timeval limit = { .tv_sec = 200 };
     int fd;
     if (!strncmp(at, "unix:", 5)) {
         struct sockaddr_un sa = { .sun_family = AF_UNIX };

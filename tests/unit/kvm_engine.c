@@ -337,7 +337,7 @@ static void *watch(void *arg)
     struct watchdog *w = arg;
     struct timespec until;
     clock_gettime(CLOCK_REALTIME, &until);
-    until.tv_sec += 20;
+    until.tv_sec += 200;
     pthread_mutex_lock(&w->lock);
     while (!w->over) {
         if (pthread_cond_timedwait(&w->cond, &w->lock, &until)) {

@@ -61,7 +61,7 @@ static void stop(void)
 
 static int dial(void)
 {
-    const struct timeval limit = { .tv_sec = 20 };
+    const struct timeval limit = { .tv_sec = 200 };
     const int fd = unix_socket_connect(path);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     return fd;
