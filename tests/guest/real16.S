@@ -497,6 +497,16 @@ common:
     setnc %al
     is 0x2ff01, %eax            /* the comparison cleared CF */
 
+    stc                         /* no prefix makes them others */
+    mfence
+    lfence
+    sfence
+    must c
+    mov $0x80, %al
+    .byte 0x82, 0xd0, 0x7f      /* ADC $7Fh, %al by the opcode that 64-bit mode has not */
+    must z
+    must c
+
     /* Memory operands, and their addresses. */
     movl $0x01020304, 0x100
     mov $0x5566, %ax
@@ -930,6 +940,8 @@ protected:
     mov %sp, SAVED_SP
     mov $AT(beyond), %ax
     mov $3, %cx
+    mov %sp, %bp
+    mov %ax, -2(%bp)
     cmp %ax, %ax
     ljmp $CODE16_LIMITED, $AT(\at)
 98: cmp %sp, SAVED_SP
@@ -942,6 +954,7 @@ protected:
     faults_in_limited limited_call
     faults_in_limited limited_jmp_ind
     faults_in_limited limited_call_ind
+    faults_in_limited limited_call_mem
     faults_in_limited limited_jz
     faults_in_limited limited_loop
     .set number, number + 1
@@ -1117,6 +1130,8 @@ limited_jmp_ind:
     jmp *%ax
 limited_call_ind:
     call *%ax
+limited_call_mem:
+    call *-2(%bp)               /* its operand is where it would push */
 limited_jz:
     jz beyond
 limited_loop:
