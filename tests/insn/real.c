@@ -551,7 +551,7 @@ static void stack_run(struct prog *f)
         put(f, wide ? (const u8[]){0x66, 0x61} : (const u8[]){0x61}, 1u + wide)->keep = true;
         return;
     }
-    if (chance(r, 10)) { /* enter; leave */
+    if (chance(r, 10) && !(f->env->seg[SS].attr & SEG_DB)) { /* enter; leave, which takes ESP from EBP then */
         PUT(f, 0xc8, (u8)(2 * rng_below(r, 40)), 0, f->env->cuts ? 0 : (u8)rng_below(r, 4))->keep = true;
         PUT(f, 0xc9)->keep = true;
         return;
@@ -1108,18 +1108,20 @@ static void environment(struct prog *f)
     for (unsigned i = 0; i < SEG_COUNT; i++) {
         const u16 sel = i == CS ? cs : i == SS ? REAL_STACK >> 4 : (u16)((REAL_DATA >> 4) + rng_below(r, 0x40));
         e->seg[i] = (struct cpu_seg){.selector = sel, .base = (u64)sel << 4, .limit = 0xffff, .attr = e->v86 ? 0xf3 : i == CS ? 0x9b : 0x93};
+        if (!e->v86 && i == SS && chance(r, 15)) /* as a mode of 32 bits left it */
+            e->seg[i].attr |= SEG_DB;
         if (e->v86 || i == CS || i == SS)
             continue;
         if (wild && chance(r, 40)) /* until a handler restores the selector */
             e->seg[i].base += 1 + rng_below(r, 15);
-        if (chance(r, 20)) /* as a mode of 32 bits left it */
+        if (chance(r, 20))
             e->seg[i].limit = chance(r, 60) ? 0xffffffff : 0x5000 + rng_below(r, 0x100);
     }
     q->init.rip = (u16)((REAL_CODE + 0x800 + (chance(r, 50) ? 0x800 - rng_below(r, 512) : rng_below(r, 0x800))) - ((u64)cs << 4));
     q->code = ((u64)cs << 4) + q->init.rip;
     q->init.gpr[RSP] = wild && chance(r, 30) ? (chance(r, 50) ? rng_below(r, 64) : 0x1000 + rng_below(r, 64)) :
                                                            0x1000 + 2 * rng_below(r, 64);
-    if (chance(r, 20))
+    if (!(e->seg[SS].attr & SEG_DB) && chance(r, 20))
         q->init.gpr[RSP] |= (u64)rng_below(r, 0x10000) << 16; /* which 16-bit stacks ignore */
 }
 
