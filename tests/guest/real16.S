@@ -855,6 +855,12 @@ protected:
     pop %cx
     is 0x1111, %cx
     is 0x7000, %esp
+    mov $FLAT, %bx
+    mov %bx, %ss
+    mov $0x7fffe, %esp
+    movw $0x4444, %ss:(%esp)
+    pop %sp                     /* ESP moves first */
+    is 0x84444, %esp
     mov $STACK16, %bx
     mov %bx, %ss
     mov %eax, %esp
