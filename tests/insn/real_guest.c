@@ -39,7 +39,7 @@ struct real_guest {
     u32 line; /* atomic */
     struct rng rng;
     u64 cuts;
-    bool rushed;
+    bool rushed, translates;
     u32 gave_up; /* atomic */
 };
 
@@ -49,7 +49,7 @@ static struct {
     pthread_mutex_t change;
     pthread_cond_t begun;
     struct real_guest *running;
-    u64 since; /* cpu_ns() when that began */
+    u64 until; /* cpu_ns() when that is taken to go on for ever */
     unsigned users;
     bool ends;
 } rusher = {.change = PTHREAD_MUTEX_INITIALIZER, .begun = PTHREAD_COND_INITIALIZER};
@@ -346,7 +346,7 @@ static void *rush(void *arg)
         const bool ends = rusher.ends;
         if (g) {
             struct engine_vcpu *v = g->vcpu[g->now];
-            const bool endless = (s64)(cpu_ns() - rusher.since) >= 2000000000;
+            const bool endless = (s64)(cpu_ns() - rusher.until) >= 0;
             if (endless)
                 __atomic_store_n(&g->gave_up, 1, __ATOMIC_RELEASE);
             if (endless || n % 64 == 0 || (g->rushed && (!g->interrupts || chance(&r, 40)))) {
@@ -392,6 +392,7 @@ struct real_guest *real_guest_new(int translate_after)
     if (engine_soft.vm_create(&g->vm[1], &cfg, &err) || engine_soft.vcpu_create(g->vm[1], 0, &g->vcpu[1], &err))
         goto failed;
     if (translate_after != INTERPRET) {
+        g->translates = true;
         cfg.code_cache = MiB(8);
         cfg.translate_after = (u32)translate_after;
     }
@@ -546,7 +547,8 @@ bool real_run(struct real_guest *g, const struct sequence *q, const u8 *code, un
     fresh_state(g, q);
     g->rushed = how == REAL_RUSHED;
     rusher.running = g;
-    rusher.since = cpu_ns();
+    /* What the interpreter ends in that time, the others end in far less than this. */
+    rusher.until = cpu_ns() + (g->translates || how != REAL_PLAIN ? 60000000000 : 2000000000);
     pthread_cond_signal(&rusher.begun);
     pthread_mutex_unlock(&rusher.change);
     o->vector = VECTOR_END;
