@@ -210,7 +210,7 @@ struct soft_vcpu {
     struct lowered *jit_lowered;
     u16 jit_filled[4096];       /* entries of jct in use, to clear them cheaply: context, index */
     u32 jit_nfilled, jit_nmapped;
-    u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for */
+    u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for; TLB_KERNEL: of both supervisor's */
     u64 jit_cs[TLB_EMPTY];      /* and jit_cs() */
     u16 jit_mapped_log[1024];   /* likewise of jit_mapped */
     u8 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: the code page is mapped as it was when it got the number */

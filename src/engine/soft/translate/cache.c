@@ -470,27 +470,33 @@ static void note(struct soft_vcpu *v, struct trans *t)
     note_page(v, t->page_id2);
 }
 
-/* What jct holds of this context is for one mode and, of 16-bit code, one code segment. */
+/* What jct holds of this context is for one mode and one code segment. The supervisor's contexts are for the same: STAC
+   and CLAC go from one to the other without a look. */
+static inline unsigned mode_of(const struct soft_vcpu *v)
+{
+    return v->tlb_ctx == TLB_USER ? TLB_USER : TLB_KERNEL;
+}
 static inline void for_mode(struct soft_vcpu *v, u32 key, u64 cs)
 {
-    const unsigned ctx = v->tlb_ctx;
-    if (unlikely((key & JIT_MODE) != v->jit_mode[ctx])) {
-        soft_jit_clear_lookup(v, BIT(ctx));
-        v->jit_mode[ctx] = key & JIT_MODE;
+    const unsigned k = mode_of(v);
+    const u32 contexts = k == TLB_USER ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
+    if (unlikely((key & JIT_MODE) != v->jit_mode[k])) {
+        soft_jit_clear_lookup(v, contexts);
+        v->jit_mode[k] = key & JIT_MODE;
     }
-    if (unlikely(cs != v->jit_cs[ctx])) {
-        clear_jct(v, BIT(ctx));
-        v->jit_cs[ctx] = cs;
+    if (unlikely(cs != v->jit_cs[k])) {
+        clear_jct(v, contexts);
+        v->jit_cs[k] = cs;
     }
 }
 
 struct trans *jit_known(struct soft_vcpu *v)
 {
-    const unsigned ctx = v->tlb_ctx, k = v->rip & (JCT_SIZE - 1);
+    const unsigned ctx = v->tlb_ctx, of = mode_of(v), k = v->rip & (JCT_SIZE - 1);
     const u32 key = jit_key(v);
     const u64 cs = jit_cs(v);
     struct trans *t = v->jct_trans[ctx][k];
-    if ((key & JIT_MODE) == v->jit_mode[ctx] && cs == v->jit_cs[ctx] && v->jct[ctx][k] != v->jit->miss && t->rip == v->rip)
+    if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && v->jct[ctx][k] != v->jit->miss && t->rip == v->rip)
         return t;
     const u64 name = soft_code_name(v, v->rip);
     const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];

@@ -168,11 +168,10 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     v->block = &l->block;
     v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off);
     v->jit_next = false;
+    v->jit_from = 0; /* where the last jump led has been reached */
     l->pair[0].fn(v, &l->pair[0]);
-    if (!v->jit_next) {
-        v->jit_from = 0;
+    if (!v->jit_next)
         return chain(v);
-    }
     /* The handler may have let interrupts in (POPF), changed the mode, or the code. */
     if (unlikely(v->slow || v->jc_key != key || jit_key(v) != mode || v->poll || deliverable(v))) {
         v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
@@ -255,7 +254,8 @@ void jit_bad_target(struct soft_vcpu *v)
     else if (d.desc->mnemonic == M_RET)
         sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
     reg_write(v, REG_OFF(RSP), v->bits == 64 ? 8 : v->ss32 ? 4 : 2, sp);
-    run_insn(v, t, s->insn, HANDLED_FAULT);
+    v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off);
+    soft_raise_err(v, NULL, VEC_GP, 0);
 }
 
 u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc)

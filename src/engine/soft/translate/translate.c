@@ -773,6 +773,8 @@ static bool short_operand(const struct decoded *d)
 {
     if (d->bits != 16 || (d->desc->cls != OPC_INT && d->desc->cls != OPC_CONTROL))
         return d->opsize66 && d->desc->cls != OPC_X87;
+    if (d->map == 1 && d->opcode == 0xae) /* fences: MFENCE with it is TPAUSE */
+        return false;
     return d->osize == 2 && !d->desc->osize;
 }
 
@@ -872,7 +874,9 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
         else if (mem && !d->has_modrm) /* MOV of the accumulator and an address */
             e1(e, 0x88 | (d->opcode & 1) | (~d->opcode & 2));
         else
-            e1(e, d->has_modrm ? d->opcode : (d->opcode & ~7u) | (reg & 7));
+            e1(e, !d->has_modrm                      ? (d->opcode & ~7u) | (reg & 7)
+                  : d->map == 0 && d->opcode == 0x82 ? 0x80 /* which has no such other number in 64-bit mode */
+                                                     : d->opcode);
     }
     if (mem && !d->has_modrm) {
         e_mem(e, RAX, m->base, m->index, m->scale, m->disp);
@@ -1816,6 +1820,8 @@ static void translate_one(struct tr *t, const struct rinsn *i)
         a = stack_at(t, 0);
         s = begin_access(t, &a, t->slot, false, &o, &restore);
         const unsigned dst = host_of[g] == IN_MEMORY ? T0 : host_of[g];
+        if (g == RSP && t->slot < t->sp) /* what is not written has moved */
+            emit_move_stack(t, t->slot);
         e_rm(e, 0x8b, dst, o.base, o.index, o.scale, o.disp, t->slot);
         if (host_of[g] == IN_MEMORY)
             store_guest(t, g, dst);
