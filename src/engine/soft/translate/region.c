@@ -76,6 +76,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     const unsigned word = d->bits / 8;
     const bool near = d->bits == 16 || d->osize >= 4; /* else RIP wraps otherwise than the mode has it */
     const bool slot = d->bits == 16 || d->osize == word; /* what goes to the stack or comes from it */
+    /* No target is beyond CS: a call there would have pushed before that is found. */
+    const bool within = d->bits == 64 || r->v->jc_limit >= (d->osize == 2 ? 0xffff : 0xffffffff);
     switch (o->mnemonic) {
     case M_JMP:
         if (d->map == 0 && (d->opcode == 0xe9 || d->opcode == 0xeb) && near)
@@ -84,7 +86,7 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     case M_CALL:
         if (d->opcode == 0xe8 && near)
             return HOW_CALL;
-        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && slot ? HOW_CALL_IND : HOW_STOP;
+        return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && slot && within ? HOW_CALL_IND : HOW_STOP;
     case M_RET:
         return (d->opcode == 0xc3 || d->opcode == 0xc2) && slot ? HOW_RET : HOW_STOP;
     case M_PUSH:
