@@ -90,16 +90,23 @@ static void jump(struct prog *f, unsigned what, u16 to)
         fix(put(f, c + 1, n + 1), FIX_REL16, n - 1, to, 0);
 }
 
+/* Where instructions and labels come to lie. */
+static void lay_out(const struct sequence *q, unsigned *offsets, int *where)
+{
+    static u8 code[CODE_SIZE];
+    gen_assemble(q, code, offsets);
+    memset(where, 0, LABEL_MAX * sizeof(*where));
+    for (unsigned i = 0; i < q->n; i++)
+        where[q->insn[i].label] = (int)offsets[i];
+}
+
 /* Where a distance allows it, half of the jumps become short. */
 static void shorten(struct prog *f)
 {
-    static u8 code[CODE_SIZE];
     static unsigned offsets[SEQ_MAX + 1];
     struct sequence *q = f->b.q;
-    int where[LABEL_MAX] = {0};
-    gen_assemble(q, code, offsets);
-    for (unsigned i = 0; i < q->n; i++)
-        where[q->insn[i].label] = (int)offsets[i];
+    int where[LABEL_MAX];
+    lay_out(q, offsets, where);
     for (unsigned i = 0; i < q->n; i++) {
         struct gen_insn *g = &q->insn[i];
         const bool conditional = g->bytes[0] == 0x0f && (g->bytes[1] & 0xf0) == 0x80;
@@ -774,13 +781,10 @@ static void loop(struct prog *f)
 /* LOOP that does not reach its label leads over a jump instead. */
 static void lengthen(struct prog *f)
 {
-    static u8 code[CODE_SIZE];
     static unsigned offsets[SEQ_MAX + 1];
     struct sequence *q = f->b.q;
-    int where[LABEL_MAX] = {0};
-    gen_assemble(q, code, offsets);
-    for (unsigned i = 0; i < q->n; i++)
-        where[q->insn[i].label] = (int)offsets[i];
+    int where[LABEL_MAX];
+    lay_out(q, offsets, where);
     for (unsigned i = 0; i < q->n; i++) {
         struct gen_insn *g = &q->insn[i];
         if (g->fix != FIX_REL8 || g->bytes[0] != 0xe2 || !g->skip)

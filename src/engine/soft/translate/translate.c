@@ -1437,6 +1437,20 @@ static void translate_string(struct tr *t, const struct rinsn *i)
     end_access(t, down);
 }
 
+static u32 selector_of(unsigned seg)
+{
+    return OFF(s.seg) + seg * (u32)sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, selector);
+}
+
+/* movzx dst, word gs:[selector] */
+static void emit_selector(struct emit *e, unsigned dst, unsigned seg)
+{
+    e1(e, 0x65);
+    if (dst >= 8)
+        e1(e, 0x44);
+    e1(e, 0x0f), e1(e, 0xb7), e1(e, (dst & 7) << 3 | 4), e1(e, 0x25), e4(e, selector_of(seg));
+}
+
 /* FIP, FDP, FOP, FCS, FDS of the x87 instruction just executed. */
 static void emit_note_x87(struct tr *t, const struct rinsn *i)
 {
@@ -1448,15 +1462,13 @@ static void emit_note_x87(struct tr *t, const struct rinsn *i)
     e_gs(e, 0x89, T0, OFF(x87_fip), 8);
     e1(e, 0x65), e1(e, 0x66), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(x87_fop)); /* mov word gs:[], imm */
     e1(e, d->modrm), e1(e, d->opcode & 7);
-    e1(e, 0x65), e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb7), e1(e, 0x14), e1(e, 0x25);
-    e4(e, OFF(s.seg[CS].selector)); /* movzx r10d, word gs:[] */
+    emit_selector(e, T0, CS);
     e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87_fcs));
     if (!d->has_mem || !address_of(t->r, i, &a))
         return;
     emit_ea(t, &a);
     e_gs(e, 0x89, T0, OFF(x87_fdp), 8);
-    e1(e, 0x65), e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb7), e1(e, 0x14), e1(e, 0x25);
-    e4(e, OFF(s.seg) + (d->seg % SEG_COUNT) * (u32)sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, selector));
+    emit_selector(e, T0, d->seg % SEG_COUNT);
     e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87_fds));
 }
 
@@ -1520,20 +1532,6 @@ static void emit_load_zx(struct tr *t, const struct operand *o, unsigned size)
     } else {
         e_rm(e, 0x8b, T0, o->base, o->index, o->scale, o->disp, size);
     }
-}
-
-static u32 selector_of(unsigned seg)
-{
-    return OFF(s.seg) + seg * (u32)sizeof(struct cpu_seg) + (u32)offsetof(struct cpu_seg, selector);
-}
-
-/* movzx dst, word gs:[selector] */
-static void emit_selector(struct emit *e, unsigned dst, unsigned seg)
-{
-    e1(e, 0x65);
-    if (dst >= 8)
-        e1(e, 0x44);
-    e1(e, 0x0f), e1(e, 0xb7), e1(e, (dst & 7) << 3 | 4), e1(e, 0x25), e4(e, selector_of(seg));
 }
 
 /* MOV from, PUSH a segment register. */
