@@ -57,6 +57,18 @@ static inline bool soft_block_usable(const struct soft_vcpu *v, const struct blo
     return soft_block_current(v, b) && v->rip + b->bytes - 1 <= v->jc_limit;
 }
 
+/* The jump cache: where the block at v->rip has its place, and that block if it is there and may run, or NULL. */
+static inline struct jc_entry *soft_jc_slot(struct soft_vcpu *v, u64 name)
+{
+    return &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
+}
+static inline struct block *soft_jc_block(struct soft_vcpu *v)
+{
+    const u64 name = soft_code_name(v, v->rip);
+    const struct jc_entry *j = soft_jc_slot(v, name);
+    return likely(j->name == name && j->key == v->jc_key && soft_block_usable(v, j->block)) ? j->block : NULL;
+}
+
 /*
  * The end of a handler that left the block for v->rip: straight to the next block if the jump cache has it and nothing
  * waits for the run loop. The compiler makes tail calls of it; where a handler on the way was no tail call the stack has
@@ -73,16 +85,14 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
     __asm__("mov %%rsp, %0" : "=r"(sp));
     if (unlikely(sp < v->stack_floor))
         return NULL;
-    const u64 rip = v->rip;
-    const u64 name = soft_code_name(v, rip);
-    const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
-    if (unlikely(j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block)))
+    struct block *b = soft_jc_block(v);
+    if (unlikely(!b))
         return NULL;
-    v->block = j->block;
-    v->gpr[REG_BLOCK] = rip;
+    v->block = b;
+    v->gpr[REG_BLOCK] = v->rip;
     v->stat.blocks++;
-    v->stat.insns += j->block->n;
-    return j->block->insn;
+    v->stat.insns += b->n;
+    return b->insn;
 }
 #if defined(__OPTIMIZE__) && !(defined(SOFT_VEC_EAGER) && SOFT_VEC_EAGER)
 #define CHAIN(v)                                    \

@@ -253,17 +253,12 @@ static __attribute__((noinline)) enum run_result loop(struct soft_vcpu *v)
         }
         if (v->jit)
             soft_jit_quiesce(v);
-        const u64 name = soft_code_name(v, v->rip);
-        struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
-        struct block *b;
-        if (likely(j->name == name && j->key == v->jc_key && soft_block_usable(v, j->block))) {
-            b = j->block;
-        } else {
+        struct block *b = soft_jc_block(v);
+        if (unlikely(!b)) {
             b = soft_block_find(v, false);
             if (b->place2 == ~0ull && !(b->key & KEY_SINGLE)) {
-                j->name = name;
-                j->key = v->jc_key;
-                j->block = b;
+                const u64 name = soft_code_name(v, v->rip);
+                *soft_jc_slot(v, name) = (struct jc_entry){ name, v->jc_key, b };
             }
         }
         if (v->jit && soft_jit_run(v, b))

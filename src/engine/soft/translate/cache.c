@@ -498,11 +498,8 @@ struct trans *jit_known(struct soft_vcpu *v)
     struct trans *t = v->jct_trans[ctx][k];
     if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && v->jct[ctx][k] != v->jit->miss && t->rip == v->rip)
         return t;
-    const u64 name = soft_code_name(v, v->rip);
-    const struct jc_entry *j = &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
-    if ((key & JIT_NOT) || j->name != name || j->key != v->jc_key || !soft_block_usable(v, j->block))
-        return NULL;
-    t = jit_find(v->jit, v->rip, j->block->place, ~0ull, key, cs); /* jc has none that reaches into a second page */
+    const struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
+    t = b ? jit_find(v->jit, v->rip, b->place, ~0ull, key, cs) : NULL; /* jc has none that reaches into a second page */
     if (t) {
         for_mode(v, key, cs);
         note(v, t);
