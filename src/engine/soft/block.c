@@ -11,7 +11,7 @@
 #include "engine/soft/translate/translate.h"
 
 /* Beside a translator with room enough little is executed from here. */
-enum { ARENA_PARTS = 4, ARENA_INTERPRETER = 16 << 20, ARENA_TRANSLATOR = 2 << 20, ROOM_ENOUGH = 16 << 20,
+enum { ARENA_PARTS = 4, ARENA_INTERPRETER = 16 << 20, ARENA_TRANSLATOR = 16 << 20, ROOM_ENOUGH = 16 << 20,
        BLOCK_USUAL = 256 /* bytes */ };
 
 struct soft_code {

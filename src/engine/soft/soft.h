@@ -79,7 +79,7 @@ enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICI
 
 /* ---- decoded code ------------------------------------------------------- */
 
-enum { BLOCK_MAX_INSNS = 64, JC_BITS = 14, JC_SIZE = 1 << JC_BITS };
+enum { BLOCK_MAX_INSNS = 64, JC_BITS = 15, JC_SIZE = 1 << JC_BITS };
 struct block;
 struct jc_entry { /* code segment and RIP to block; valid while key == soft_vcpu.jc_key */
     u64 name, key; /* soft_code_name() */
@@ -88,7 +88,7 @@ struct jc_entry { /* code segment and RIP to block; valid while key == soft_vcpu
 
 /* Translated code by RIP's low bits, one table a TLB context: what compares RIP with its own and goes on or out. Cleared
    when mappings change. */
-enum { JCT_BITS = 13, JCT_SIZE = 1 << JCT_BITS };
+enum { JCT_BITS = 15, JCT_SIZE = 1 << JCT_BITS };
 enum { JIT_PAGE_IDS = 1 << 16 };
 struct trans;
 struct link;
@@ -208,11 +208,11 @@ struct soft_vcpu {
     u64 jit_pending_epoch, jit_epoch; /* jit_epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */
     u8 *jit_stack;
     struct lowered *jit_lowered;
-    u16 jit_filled[4096];       /* entries of jct in use, to clear them cheaply: context, index */
+    u32 jit_filled[1 << 15];      /* entries of jct in use, to clear them cheaply: context, index */
     u32 jit_nfilled, jit_nmapped;
     u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for; TLB_KERNEL: of both supervisor's */
     u64 jit_cs[TLB_EMPTY];      /* and jit_cs() */
-    u16 jit_mapped_log[1024];   /* likewise of jit_mapped */
+    u16 jit_mapped_log[1 << 14];  /* likewise of jit_mapped */
     u8 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: the code page is mapped as it was when it got the number */
     struct soft_stat stat;
     bool in_string;             /* a string instruction runs: it may overwrite itself and goes on (op_string.c) */

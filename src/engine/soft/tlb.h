@@ -55,7 +55,7 @@ struct page_filter {
 
 /* ---- code pages ---------------------------------------------------------- */
 
-enum { XTLB_SIZE = 128 };
+enum { XTLB_SIZE = 1024 };
 struct xtlb_entry {
     u64 lin, gen; /* valid while gen is jc_gen of its privilege */
     u64 place;

@@ -27,15 +27,15 @@ void jit_unlock(struct jit *j)
     __atomic_store_n(&j->lock, 0, __ATOMIC_RELEASE);
 }
 
-static unsigned hash_of(u64 rip, u64 place, u32 key) /* and not by what one place seldom has two of */
+/* Not by what one place seldom has two of. */
+static unsigned hash_of(const struct jit *j, u64 rip, u64 place, u32 key)
 {
-    return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> 48);
+    return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> (64 - j->hash_bits));
 }
-_Static_assert(JIT_HASH == 1 << 16, "hash_of yields 16 bits");
 
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs)
 {
-    struct trans *t = __atomic_load_n(&j->hash[hash_of(rip, place, key)], __ATOMIC_ACQUIRE);
+    struct trans *t = __atomic_load_n(&j->hash[hash_of(j, rip, place, key)], __ATOMIC_ACQUIRE);
     while (t && (t->rip != rip || t->place != place || t->place2 != place2 || t->key != key || t->cs != cs || t->retired))
         t = __atomic_load_n(&t->hash_next, __ATOMIC_ACQUIRE);
     return t;
@@ -214,10 +214,13 @@ void jit_add(struct jit *j, struct trans *t)
 {
     struct jit_segment *s = &j->seg[j->open];
     struct trans **page = &j->page[(t->place >> 12) % JIT_PAGE_BUCKETS];
-    struct trans **hash = &j->hash[hash_of(t->rip, t->place, t->key)];
+    struct trans **hash = &j->hash[hash_of(j, t->rip, t->place, t->key)];
     t->seg_next = s->first;
     __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
     t->page_next = *page;
+    t->page_prev = page;
+    if (t->page_next)
+        t->page_next->page_prev = &t->page_next;
     *page = t;
     if (t->place2 != ~0ull) {
         struct trans **page2 = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS];
@@ -252,16 +255,14 @@ u32 jit_key32(const struct soft_vcpu *v)
 /* Nobody gets to it any more but who is in it. */
 static void retire(struct jit *j, struct trans *t)
 {
-    for (struct trans **p = &j->hash[hash_of(t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
+    for (struct trans **p = &j->hash[hash_of(j, t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
         if (*p == t) {
             __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
             break;
         }
-    for (struct trans **p = &j->page[(t->place >> 12) % JIT_PAGE_BUCKETS]; *p; p = &(*p)->page_next)
-        if (*p == t) {
-            *p = t->page_next;
-            break;
-        }
+    *t->page_prev = t->page_next;
+    if (t->page_next)
+        t->page_next->page_prev = t->page_prev;
     for (struct trans **p = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS]; *p && t->place2 != ~0ull;
          p = &(*p)->page2_next)
         if (*p == t) {
@@ -425,7 +426,7 @@ static void clear_jct(struct soft_vcpu *v, u32 contexts)
         if (contexts >> f / JCT_SIZE & 1)
             v->jct[0][f] = miss;
         else
-            v->jit_filled[left++] = (u16)f;
+            v->jit_filled[left++] = f;
     }
     v->jit_nfilled = left;
 }
@@ -462,7 +463,7 @@ static void note(struct soft_vcpu *v, struct trans *t)
     if (v->jct[0][f] == v->jit->miss) {
         if (v->jit_nfilled == ARRAY_SIZE(v->jit_filled))
             soft_jit_clear_lookup(v, ~0u);
-        v->jit_filled[v->jit_nfilled++] = (u16)f;
+        v->jit_filled[v->jit_nfilled++] = f;
     }
     v->jct[0][f] = t->checked;
     v->jct_trans[0][f] = t;

@@ -45,6 +45,7 @@ void soft_jit_free(struct soft_vm *vm)
     release(j->rx, j->size);
     release(j->data, j->data_size);
     release(j->workspace, jit_workspace_size());
+    release(j->hash, sizeof *j->hash << j->hash_bits);
     release(j, sizeof *j);
     vm->jit = NULL;
 }
@@ -75,7 +76,10 @@ int soft_jit_new(struct soft_vm *vm)
     if (mprotect(rx, j->size, PROT_READ | PROT_EXEC) < 0)
         goto fail;
     errno = ENOMEM;
-    if (!(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
+    /* A bucket for each quarter KiB of records, which is what one has on average: so most hold one at most. */
+    for (j->hash_bits = 12; 256ull << j->hash_bits < j->data_size; j->hash_bits++)
+        ;
+    if (!(j->hash = reserve(sizeof *j->hash << j->hash_bits)) || !(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
         goto fail;
     j->count = vm->cfg.count;
     j->hot = j->hot_least = (u16)MIN(vm->cfg.translate_after, 1000u);

@@ -36,7 +36,6 @@ enum {
     REGION_BLOCKS = 48,
     JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
     JIT_SEGMENTS = 8, /* at most */
-    JIT_HASH = 1 << 16,
     JIT_PAGE_BUCKETS = 1 << 12,
     JIT_SLOTS = 8,          /* probes that a point of a region may rely on */
     JIT_STACK = 256 << 10,  /* bytes of the stack of translated calls */
@@ -83,7 +82,7 @@ struct trans {
     struct link *link;
     struct link *in;     /* links that lead here */
     bool retired, merged;
-    struct trans *hash_next, *page_next, *page2_next, *seg_next;
+    struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
 };
 
 /* Behind a call out of translated code, and the five bytes of the jump that follows it: what it is about. */
@@ -165,7 +164,9 @@ struct jit {
     bool bmi2;
     bool count; /* translated code counts what it does */
     struct emit_data data_in_code; /* of the translation made last, for soft_jit_report */
-    struct trans *hash[JIT_HASH], *page[JIT_PAGE_BUCKETS];
+    struct trans **hash; /* by hash_of(), 1 << hash_bits */
+    u32 hash_bits;
+    struct trans *page[JIT_PAGE_BUCKETS];
     struct trans *page2[JIT_PAGE_BUCKETS]; /* those with a second page, by that */
     struct region region; /* the one in the making */
     u64 made, made_insns, made_bytes, refused, retired, evicted, links;
