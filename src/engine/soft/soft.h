@@ -86,11 +86,18 @@ struct jc_entry { /* code segment and RIP to block; valid while key == soft_vcpu
     struct block *block;
 };
 
-/* Translated code by RIP's low bits, one table a TLB context: what compares RIP with its own and goes on or out. Cleared
-   when mappings change. */
+/* Translated code by RIP's low bits, one table a TLB context. Cleared when mappings change. */
 enum { JCT_BITS = 15, JCT_SIZE = 1 << JCT_BITS };
 enum { JIT_PAGE_IDS = 1 << 16 };
 struct trans;
+struct jct_entry {
+    u64 minus_rip;   /* what added to the RIP is 0; JCT_NONE(index): unused */
+    u64 code, delta; /* where that executes, and with what jit_delta */
+    struct trans *trans; /* whose it is; NULL: unused */
+};
+_Static_assert(sizeof(struct jct_entry) == 32, "the lookup shifts by 5");
+/* Of another index, so that no RIP that is looked up there has it. */
+#define JCT_NONE(index) ((index) ? 0ull : 1ull)
 struct link;
 
 /* Why the handler of an instruction of translated code was called. */
@@ -197,6 +204,7 @@ struct soft_vcpu {
     u64 jit_check_at, jit_check_save[12]; /* instrument.c */
     u32 jit_check_size, jit_check_write;
     u32 jit_from;                     /* where in the code the last jump by register or memory is described; 0: none */
+    u64 jit_delta;                    /* of the relocatable code that runs: its RIPs less those it was written for */
     u64 jit_c_sp, jit_base;           /* the stacks of C and, empty, of translated calls */
     u64 jit_slot[8];                  /* JIT_SLOTS: what to add to guest addresses that were probed for */
     u64 jit_code, jit_code_size, jit_fault_pc; /* for the signal handler: translated code, the place of the fault */
@@ -213,11 +221,13 @@ struct soft_vcpu {
     u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for; TLB_KERNEL: of both supervisor's */
     u64 jit_cs[TLB_EMPTY];      /* and jit_cs() */
     u16 jit_mapped_log[1 << 14];  /* likewise of jit_mapped */
-    u8 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: the code page is mapped as it was when it got the number */
+    u64 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: 1 - delta if the code page is mapped as it was when it got the
+                                     number, delta further up; else 0 */
     struct soft_stat stat;
     bool in_string;             /* a string instruction runs: it may overwrite itself and goes on (op_string.c) */
-    u64 jct[TLB_EMPTY][JCT_SIZE];
-    struct trans *jct_trans[TLB_EMPTY][JCT_SIZE]; /* whose they are; valid where jct is not the way out */
+    struct jct_entry jct[TLB_EMPTY][JCT_SIZE];
+    struct { u64 lo, hi, delta; } jit_module[8]; /* where relocatable code was found last, and how far from where it was written for */
+    u32 jit_modules;            /* counts those that were noted */
     struct soft_code *code;     /* block.c's own */
     struct soft_native *native; /* native.c's own */
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */

@@ -196,7 +196,7 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     to->in = l;
     store32(j, l->jump, (u32)(to->entry - j->rw) - (l->jump + 4));
     if (l->check)
-        store32(j, l->check, OFF(jit_mapped) + to->page_id);
+        store32(j, l->check, OFF(jit_mapped) + 8 * to->page_id);
     j->links++;
 }
 
@@ -286,6 +286,7 @@ void soft_jit_retire_page(struct soft_vm *vm, u64 page)
 {
     struct jit *j = vm->jit;
     jit_lock(j, true);
+    __atomic_store_n(&j->home[page], 0, __ATOMIC_RELAXED);
     for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page_next;
         if (t->place >> 12 == page)
@@ -419,12 +420,11 @@ void soft_jit_idle(struct soft_vcpu *v)
 
 static void clear_jct(struct soft_vcpu *v, u32 contexts)
 {
-    const u64 miss = v->jit->miss;
     u32 left = 0;
     for (u32 k = 0; k < v->jit_nfilled; k++) {
         const u32 f = v->jit_filled[k];
         if (contexts >> f / JCT_SIZE & 1)
-            v->jct[0][f] = miss;
+            v->jct[0][f] = (struct jct_entry){ .minus_rip = JCT_NONE(f % JCT_SIZE) };
         else
             v->jit_filled[left++] = f;
     }
@@ -446,29 +446,111 @@ void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
     v->jit_nmapped = left;
 }
 
-static void note_page(struct soft_vcpu *v, u32 id)
+static void note_page(struct soft_vcpu *v, u32 id, u64 delta)
 {
-    if (!id || v->jit_mapped[id])
+    if (!id || v->jit_mapped[id] == 1 - delta)
         return;
-    if (v->jit_nmapped == ARRAY_SIZE(v->jit_mapped_log))
-        soft_jit_clear_lookup(v, ~0u);
-    v->jit_mapped_log[v->jit_nmapped++] = (u16)id;
-    v->jit_mapped[id] = 1;
+    if (!v->jit_mapped[id]) {
+        if (v->jit_nmapped == ARRAY_SIZE(v->jit_mapped_log))
+            soft_jit_clear_lookup(v, ~0u);
+        v->jit_mapped_log[v->jit_nmapped++] = (u16)id;
+    }
+    v->jit_mapped[id] = 1 - delta;
 }
 
 /* v is about to enter t: who leads here from now on finds it without the run loop. */
-static void note(struct soft_vcpu *v, struct trans *t)
+static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
 {
-    const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (t->rip & (JCT_SIZE - 1));
-    if (v->jct[0][f] == v->jit->miss) {
+    const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (v->rip & (JCT_SIZE - 1));
+    if (!v->jct[0][f].trans) {
         if (v->jit_nfilled == ARRAY_SIZE(v->jit_filled))
             soft_jit_clear_lookup(v, ~0u);
         v->jit_filled[v->jit_nfilled++] = f;
     }
-    v->jct[0][f] = t->checked;
-    v->jct_trans[0][f] = t;
-    note_page(v, t->page_id);
-    note_page(v, t->page_id2);
+    v->jct[0][f] = (struct jct_entry){ 0 - v->rip, t->code, delta, t };
+    note_page(v, t->page_id, delta);
+    note_page(v, t->page_id2, delta);
+    v->jit_delta = delta;
+}
+
+/* ---- code that lies elsewhere in each process -------------------------------------- */
+
+/*
+ * Libraries and programs lie elsewhere in each process. Their translations are not made anew for each: they are made for
+ * a home, an address of ours below 2 GiB, and run with what is to be added to it, a multiple of the page's size, in
+ * jit_delta. What leads from one translation to the next without a look-up is for one delta: so what is mapped in one
+ * piece gets homes in one piece, as far as that can be guessed; where the guess is wrong, links are not made.
+ */
+enum { MODULE_REACH = 16 << 20 };
+
+/* Is code at v->rip made relocatable? Not what lies below 4 GiB, which nobody moves. And no direct jump of it leads to
+   an address that is not canonical. */
+bool jit_relocatable(const struct soft_vcpu *v)
+{
+    return v->cpl == 3 && v->bits == 64 && v->rip - JIT_RELOC_FROM < JIT_RELOC_END - JIT_RELOC_FROM;
+}
+
+/* What separates v->rip, at place, from where translations there are made for; false: that is not known. */
+static bool home_of(const struct soft_vcpu *v, u64 place, u64 *delta)
+{
+    const u32 home = __atomic_load_n(&v->jit->home[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    *delta = (v->rip & ~0xfffull) - ((u64)home << 12);
+    return home;
+}
+
+static void note_module(struct soft_vcpu *v, u64 delta)
+{
+    const u32 n = MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module));
+    for (u32 k = 0; k < n; k++)
+        if (v->jit_module[k].delta == delta) {
+            v->jit_module[k].lo = MIN(v->jit_module[k].lo, v->rip);
+            v->jit_module[k].hi = MAX(v->jit_module[k].hi, v->rip);
+            return;
+        }
+    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].delta = delta;
+    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].lo = v->rip;
+    v->jit_module[v->jit_modules++ % ARRAY_SIZE(v->jit_module)].hi = v->rip;
+}
+
+/* A home for the page of v->rip: beside that of the code that leads here, or else of what lies nearest. */
+static u64 find_home(struct soft_vcpu *v, u64 place)
+{
+    struct jit *j = v->jit;
+    const u64 page = v->rip & ~0xfffull;
+    const struct link *l = v->jit_pending;
+    u64 delta = 0, least = MODULE_REACH;
+    bool have = false;
+    if (l && v->jit_pending_epoch == v->jit_epoch && l->from->reloc && l->rip + v->jit_delta == v->rip) {
+        delta = v->jit_delta;
+        have = true;
+    } else {
+        for (u32 k = 0; k < MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module)); k++) {
+            const u64 lo = v->jit_module[k].lo, hi = v->jit_module[k].hi;
+            const u64 far = v->rip < lo ? lo - v->rip : v->rip > hi ? v->rip - hi : 0;
+            if (far < least) {
+                least = far;
+                delta = v->jit_module[k].delta;
+                have = true;
+            }
+        }
+    }
+    if (!have || page - delta - JIT_HOME_FIRST >= JIT_HOME_END - JIT_HOME_FIRST) {
+        delta = page - j->next_home;
+        j->next_home += JIT_HOME_STEP;
+        if (j->next_home >= JIT_HOME_END)
+            j->next_home = JIT_HOME_FIRST;
+    }
+    __atomic_store_n(&j->home[place >> GUEST_PAGE_SHIFT], (u32)((page - delta) >> 12), __ATOMIC_RELAXED);
+    return delta;
+}
+
+/* The translation for v->rip at place, and the delta it runs with; NULL. */
+static struct trans *find_here(struct soft_vcpu *v, u64 place, u64 place2, u32 key, u64 cs, u64 *delta)
+{
+    *delta = 0;
+    if (!jit_relocatable(v))
+        return jit_find(v->jit, v->rip, place, place2, key, cs);
+    return home_of(v, place, delta) ? jit_find(v->jit, v->rip - *delta, place, place2, key | JIT_RELOC, cs) : NULL;
 }
 
 /* What jct holds of this context is for one mode and one code segment. The supervisor's contexts are for the same: STAC
@@ -496,21 +578,24 @@ struct trans *jit_known(struct soft_vcpu *v)
     const unsigned ctx = v->tlb_ctx, of = mode_of(v), k = v->rip & (JCT_SIZE - 1);
     const u32 key = jit_key(v);
     const u64 cs = jit_cs(v);
-    struct trans *t = v->jct_trans[ctx][k];
-    if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && v->jct[ctx][k] != v->jit->miss && t->rip == v->rip)
-        return t;
+    const struct jct_entry *x = &v->jct[ctx][k];
+    if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && x->minus_rip + v->rip == 0) {
+        v->jit_delta = x->delta;
+        return x->trans;
+    }
     const struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
-    t = b ? jit_find(v->jit, v->rip, b->place, ~0ull, key, cs) : NULL; /* jc has none that reaches into a second page */
+    u64 delta;
+    struct trans *t = b ? find_here(v, b->place, ~0ull, key, cs, &delta) : NULL; /* jc has none that reaches into a second page */
     if (t) {
         for_mode(v, key, cs);
-        note(v, t);
+        note(v, t, delta);
     }
     return t;
 }
 
 /* Links l to t. Where t leads back to where l comes from, a loop was cut in two: then both become one, which is
    returned. */
-static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t)
+static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t, u64 delta)
 {
     struct jit *j = v->jit;
     u64 place;
@@ -524,7 +609,7 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
         for (u32 k = 0; k < t->nlinks && !back; k++)
             back = t->link[k].to == from;
     if (back && page && place == (b->place & ~0xfffull) && jit_room(v)) {
-        struct trans *whole = jit_translate(v, b, v->rip, page, NULL, true);
+        struct trans *whole = jit_translate(v, b, delta, page, NULL, true);
         if (whole) {
             if (unlikely(v->vm->cfg.trace))
                 soft_jit_report(v, whole);
@@ -551,7 +636,8 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (key & JIT_NOT)
         return false;
     for_mode(v, key, cs);
-    struct trans *t = jit_find(j, v->rip, b->place, b->place2, key, cs);
+    u64 delta;
+    struct trans *t = find_here(v, b->place, b->place2, key, cs, &delta);
     if (!t) {
         if (b->hits < j->hot) {
             b->hits++;
@@ -567,10 +653,12 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
             page2 = soft_fetch_page(v, (lin & ~0xfffull) + 4096, &place2);
         if (!page || place != (b->place & ~0xfffull) || place2 != b->place2 || !jit_lock(j, false))
             return false;
-        t = jit_find(j, v->rip, b->place, b->place2, key, cs);
+        t = find_here(v, b->place, b->place2, key, cs, &delta);
         if (!t && jit_room(v)) {
+            if (jit_relocatable(v) && !home_of(v, b->place, &delta))
+                delta = find_home(v, b->place);
             const u64 since = __builtin_ia32_rdtsc();
-            t = jit_translate(v, b, v->rip, page, page2, false);
+            t = jit_translate(v, b, delta, page, page2, false);
             if (j->hot > j->hot_least)
                 b->hits = 0; /* should it be evicted soon it is not to come back as fast */
             watch_cost(v, since);
@@ -585,9 +673,13 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     }
     struct link *l = v->jit_pending;
     v->jit_pending = NULL;
-    if (l && l->rip == t->rip && l->key == key && l->from->cs == cs && v->jit_pending_epoch == v->jit_epoch && l->to != t)
-        t = join(v, b, l, t);
-    note(v, t);
+    /* Relocatable code leads on to such with the same delta. */
+    if (l && v->jit_pending_epoch == v->jit_epoch && l->to != t && l->rip == t->rip && l->key == t->key && l->from->cs == cs &&
+        (l->from->reloc ? v->jit_delta : 0) == delta)
+        t = join(v, b, l, t, delta);
+    note(v, t, delta);
+    if (t->reloc)
+        note_module(v, delta);
     v->stat.enter++;
     v->jit_site = 0;
     *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];

@@ -46,6 +46,7 @@ void soft_jit_free(struct soft_vm *vm)
     release(j->data, j->data_size);
     release(j->workspace, jit_workspace_size());
     release(j->hash, sizeof *j->hash << j->hash_bits);
+    release(j->home, vm->pages * sizeof *j->home);
     release(j, sizeof *j);
     vm->jit = NULL;
 }
@@ -79,7 +80,8 @@ int soft_jit_new(struct soft_vm *vm)
     /* A bucket for each quarter KiB of records, which is what one has on average: so most hold one at most. */
     for (j->hash_bits = 12; 256ull << j->hash_bits < j->data_size; j->hash_bits++)
         ;
-    if (!(j->hash = reserve(sizeof *j->hash << j->hash_bits)) || !(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
+    j->next_home = JIT_HOME_FIRST;
+    if (!(j->home = reserve(vm->pages * sizeof *j->home)) || !(j->hash = reserve(sizeof *j->hash << j->hash_bits)) || !(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
         goto fail;
     j->count = vm->cfg.count;
     j->hot = j->hot_least = (u16)MIN(vm->cfg.translate_after, 1000u);
@@ -129,8 +131,7 @@ int soft_jit_attach(struct soft_vcpu *v)
     v->jit_code_size = j->size;
     v->jit_fault = soft_jit_fault_entry;
     for (unsigned c = 0; c < TLB_EMPTY; c++)
-        for (unsigned k = 0; k < JCT_SIZE; k++)
-            v->jct[c][k] = j->miss;
+        v->jct[c][0].minus_rip = JCT_NONE(0);
     v->jit_epoch = ~0ull;
     v->jit = j;
     return 0;

@@ -598,7 +598,7 @@ bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
     r->v = v;
     r->page = page;
     r->watched = 0;
-    r->key = jit_key(v);
+    r->key = jit_key(v) | (r->reloc ? JIT_RELOC : 0);
     r->cs = jit_cs(v);
     r->user = v->cpl == 3;
     r->segmented = r->key & JIT_SEGMENTED;

@@ -14,6 +14,7 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
     if (!trace->translation)
         return;
     soft_vec_save(v);
+    const u64 delta = v->jit->region.delta; /* it was made last */
     struct engine_translated *insn = calloc(t->ntinsns + 1, sizeof *insn);
     struct engine_link *link = calloc(t->nlinks + 1, sizeof *link);
     const struct emit_data *d = &v->jit->data_in_code;
@@ -22,12 +23,12 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
         const u8 *bytes = t->bytes;
         for (u32 k = 0; k < t->ntinsns; k++) {
             const struct tinsn *i = &t->tinsn[k];
-            insn[k] = (struct engine_translated){ jit_rip_at(t->cs, t->rip, i->off), i->host, i->len, bytes };
+            insn[k] = (struct engine_translated){ jit_rip_at(t->cs, t->rip, i->off) + delta, i->host, i->len, bytes };
             bytes += i->len;
         }
         const u32 entry = (u32)(t->entry - v->jit->rw);
         for (u32 k = 0; k < t->nlinks; k++)
-            link[k] = (struct engine_link){ t->link[k].rip, t->link[k].jump ? t->link[k].jump - entry : 0 };
+            link[k] = (struct engine_link){ t->link[k].rip + delta, t->link[k].jump ? t->link[k].jump - entry : 0 };
         for (u32 k = 0; k < d->n; k++) {
             const u8 *at = d->span[k].at;
             const u32 off = (u32)(at - t->entry);
@@ -38,7 +39,7 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
             data[k] = (struct engine_data){ off, d->span[k].size, ((const struct jit_site *)at)->insn, of_link };
         }
         const struct engine_translation x = {
-            .rip = t->rip, .place = t->place, .bits = v->bits,
+            .rip = t->rip + delta, .place = t->place, .bits = v->bits,
             .host = t->entry, .host_at = t->code, .host_size = t->size,
             .ninsns = t->ntinsns, .insn = insn, .nlinks = t->nlinks, .link = link, .ndata = d->n, .data = data,
         };

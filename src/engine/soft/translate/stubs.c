@@ -166,7 +166,7 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     struct lowered *l = lower(v, t, k);
     v->stat.handled[why][l->mnemonic]++;
     v->block = &l->block;
-    v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off);
+    v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off) + jit_delta_of(v, t);
     v->jit_next = false;
     v->jit_from = 0; /* where the last jump led has been reached */
     l->pair[0].fn(v, &l->pair[0]);
@@ -208,7 +208,7 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
     u64 first = (s->base == 0xff ? 0 : v->gpr[s->base]) + (s->index == 0xff ? 0 : v->gpr[s->index] << s->scale) +
                 (u64)(s64)s->lo;
     if (s->base == 0xff && s->index == 0xff)
-        first = s->constant;
+        first = s->constant + (s->reloc ? v->jit_delta : 0);
     if (s->seg)
         first += v->segbase[s->seg];
     if (v->bits != 64)
@@ -254,7 +254,7 @@ void jit_bad_target(struct soft_vcpu *v)
     else if (d.desc->mnemonic == M_RET)
         sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
     reg_write(v, REG_OFF(RSP), v->bits == 64 ? 8 : v->ss32 ? 4 : 2, sp);
-    v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off);
+    v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off) + jit_delta_of(v, t);
     soft_raise_err(v, NULL, VEC_GP, 0);
 }
 
@@ -354,15 +354,29 @@ void jit_stubs(struct jit *j)
         if (j->bmi2) {
             e1(e, 0x41), e1(e, 0xbb), e4(e, 64 - JCT_BITS);                  /* mov r11d, 64 - bits */
             e1(e, 0xc4), e1(e, 0x42), e1(e, 0xa1), e1(e, 0xf7), e1(e, 0xda); /* shlx r11, r10, r11 */
-            e1(e, 0xc4), e1(e, 0x43), e1(e, 0xfb), e1(e, 0xf0), e1(e, 0xdb), e1(e, 64 - JCT_BITS); /* rorx r11, r11, n */
+            e1(e, 0xc4), e1(e, 0x43), e1(e, 0xfb), e1(e, 0xf0), e1(e, 0xdb), e1(e, 64 - JCT_BITS - 5); /* rorx r11, r11, n */
         } else {
             emit_save_flags(e);
             e_mov(e, T1, T0);
             e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, JCT_SIZE - 1); /* and r11d, .. */
+            e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe3), e1(e, 5);            /* shl r11d, 5 */
             emit_restore_flags(e);
         }
-        /* jmp gs:[r11 * 8 + table] */
-        e1(e, 0x65), e1(e, 0x42), e1(e, 0xff), e1(e, 0x24), e1(e, 0xdd), e4(e, table);
+        e_gs(e, 0x89, RCX, OFF(jit_tmp), 8);
+        e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, minus_rip));
+        e_lea(e, RCX, RCX, T0, 0, 0);
+        e1(e, 0xe3), e1(e, 0); /* jrcxz */
+        u8 *found = e->p;
+        e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+        e_jmp(e, j->miss);
+        found[-1] = (u8)(e->p - found);
+        if (c == TLB_USER) {
+            e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, delta));
+            e_gs(e, 0x89, RCX, OFF(jit_delta), 8);
+        }
+        e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+        /* jmp gs:[r11 + table + code] */
+        e1(e, 0x65), e1(e, 0x41), e1(e, 0xff), e1(e, 0xa3), e4(e, table + (u32)offsetof(struct jct_entry, code));
 
         /* where a RET lands that no translated CALL waits for */
         j->sentinel[c] = here(e);

@@ -31,6 +31,7 @@ struct group {
     u8 slot;
     bool write;
     s32 lo, hi;  /* from the value of the registers; hi exclusive */
+    bool reloc;  /* constant, and jit_delta is to be added */
     u64 page;    /* of constant addresses: both registers FF */
 };
 struct state {
@@ -204,6 +205,7 @@ struct address { /* guest terms; 0xff none */
     s64 disp;
     bool constant; /* value is the effective address */
     u64 value;
+    bool reloc;    /* with jit_delta */
 };
 
 /* Where an operand is, once probed: [base + index + disp], and the scratch register that is free (NONE: none). */
@@ -216,15 +218,18 @@ struct operand {
 static bool address_of(const struct region *r, const struct rinsn *i, struct address *a)
 {
     const struct decoded *d = &i->d;
-    *a = (struct address){ d->base, d->index, d->scale, d->seg, d->asize, d->disp, false, 0 };
+    *a = (struct address){ d->base, d->index, d->scale, d->seg, d->asize, d->disp, false, 0, false };
     const bool absolute = d->base == 0xff && d->index == 0xff && !d->rip_relative;
     if ((!fits32((u64)d->disp) && !absolute) || (d->asize == 2 && d->bits == 32))
         return false;
     if (d->rip_relative) {
         a->constant = true;
         a->value = region_rip(r, i->off) + d->len + (u64)d->disp;
-        if (d->asize == 4)
+        a->reloc = r->reloc;
+        if (d->asize == 4) {
             a->value = (u32)a->value;
+            return !r->reloc;
+        }
     } else if (absolute) {
         a->constant = true;
         a->value = d->asize == 2 ? (u16)d->disp : d->asize == 4 ? (u32)d->disp : (u64)d->disp;
@@ -232,12 +237,31 @@ static bool address_of(const struct region *r, const struct rinsn *i, struct add
     return true;
 }
 
+/* An address known now, but for jit_delta, into a register. */
+static void emit_place(struct tr *t, unsigned reg, u64 x, bool reloc)
+{
+    struct emit *e = &t->e;
+    if (!reloc) {
+        e_mov_imm(e, reg, x);
+        return;
+    }
+    e_gs(e, 0x8b, reg, OFF(jit_delta), 8);
+    const s64 near = MAX(MIN((s64)x, 0x7fffffffll), -0x80000000ll); /* and what is left fits as well */
+    e_lea(e, reg, reg, NONE, 0, (s32)near);
+    if ((s64)x != near)
+        e_lea(e, reg, reg, NONE, 0, (s32)((s64)x - near));
+}
+static void emit_rip(struct tr *t, unsigned reg, u64 rip)
+{
+    emit_place(t, reg, rip, t->r->reloc);
+}
+
 /* The effective address into T0; T1 may be used up. */
 static void emit_ea(struct tr *t, const struct address *a)
 {
     struct emit *e = &t->e;
     if (a->constant) {
-        e_mov_imm(e, T0, a->value);
+        emit_place(t, T0, a->value, a->reloc);
         return;
     }
     u8 hb = a->base == 0xff ? NONE : host_of[a->base], hi = NONE;
@@ -295,7 +319,7 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     struct slow *s;
     t->t1_slot = -1;
     t->probes++;
-    if (a->constant && a->seg < FS && !t->r->segmented) {
+    if (a->constant && a->seg < FS && !t->r->segmented && !a->reloc) {
         u64 lin = a->value, page = lin & ~0xfffull;
         u32 slot = tlb + (u32)((lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
         if ((lin & 0xfff) + span > 4096) {         /* always the slow way */
@@ -470,13 +494,14 @@ static bool access_of(const struct region *r, const struct rinsn *i, struct acce
     if (!d->has_mem || !size || !address_of(r, i, &m) || m.asize != word || (m.seg >= FS && word == 4))
         return false;
     if (m.seg >= FS) {
-        if (!m.constant)
+        if (!m.constant || m.reloc)
             return false;
         a->key.seg = m.seg;
         if (!fits32(m.value) || (s32)m.value > 0x7fffff00)
             return false;
         a->lo = (s32)m.value;
     } else if (m.constant) {
+        a->key.reloc = m.reloc;
         a->key.page = m.value & ~0xfffull;
         a->lo = (s32)(m.value & 0xfff);
         if (a->lo + size > 4096)
@@ -496,7 +521,8 @@ static bool access_of(const struct region *r, const struct rinsn *i, struct acce
 
 static bool same_key(const struct group *a, const struct group *b)
 {
-    return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg && a->page == b->page;
+    return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg && a->page == b->page &&
+           a->reloc == b->reloc;
 }
 static bool is_constant(const struct group *g)
 {
@@ -657,10 +683,11 @@ static struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const
     for (unsigned k = s->n; k-- > 0;)
         if (s->g[k].slot == g.slot)
             drop_group(s, k);
-    struct address m = { g.base, g.index, g.scale, g.seg == SEG_FLAT ? DS : g.seg, t->w, g.lo, false, 0 };
+    struct address m = { g.base, g.index, g.scale, g.seg == SEG_FLAT ? DS : g.seg, t->w, g.lo, false, 0, false };
     if (is_constant(&g)) {
         m.constant = true;
         m.value = g.page + (u64)g.lo;
+        m.reloc = g.reloc;
     } else if (g.seg != SEG_FLAT) {
         m.constant = true;
         m.value = (u64)(s64)g.lo;
@@ -670,10 +697,10 @@ static struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const
     w->g = g;
     w->back = back;
     if (is_constant(&g)) { /* the page in the host */
-        if (fits32(g.page)) {
+        if (fits32(g.page) && !g.reloc) {
             e_lea(e, T1, T1, NONE, 0, (s32)g.page);
         } else {
-            e_mov_imm(e, T0, g.page);
+            emit_place(t, T0, g.page, g.reloc);
             e_lea(e, T1, T1, T0, 0, 0);
         }
     }
@@ -704,7 +731,7 @@ static void use_group(struct tr *t, const struct group *g, const struct access_a
         operand_by(t, hb, hi, g->scale, a->lo, o);
         return;
     }
-    const struct address m = { g->base, g->index, g->scale, DS, t->w, a->lo, false, 0 };
+    const struct address m = { g->base, g->index, g->scale, DS, t->w, a->lo, false, 0, false };
     emit_ea(t, &m);
     emit_load_slot(t, g->slot);
     *o = (struct operand){ T0, T1, NONE, 0 };
@@ -1067,16 +1094,30 @@ static bool ctx_changed(const struct tr *t)
     return t->s.ctx != t->r->ctx;
 }
 
-/* The comparison that keeps the flags: is the page of the target mapped as it was when the link was made? */
+/* Into RCX, whose value is then in another register: 0 if the page of this number is mapped as it was when it got it.
+   Returns where the number is. Keeps the flags; T1 is used up. */
+static u8 *emit_mapped(struct tr *t, u32 id)
+{
+    struct emit *e = &t->e;
+    e_align(e, 5); /* the displacement is patched */
+    e_gs(e, 0x8b, RCX, OFF(jit_mapped) + 8 * id, 8); /* mov rcx, gs:[..]; entry 0 is never set */
+    u8 *at = e->p - 4;
+    if (t->r->reloc) {
+        e_gs(e, 0x8b, T1, OFF(jit_delta), 8);
+        e_lea(e, RCX, RCX, T1, 0, -1);
+    } else {
+        e_lea(e, RCX, RCX, NONE, 0, -1);
+    }
+    return at;
+}
+/* The comparison that keeps the flags: is the page of the target mapped as it was when the link was made? RCX is in T0
+   from then on. Returns behind a JRCXZ to where it is. */
 static u8 *emit_mapping_check(struct tr *t, struct link *l)
 {
     struct emit *e = &t->e;
     e_mov(e, T0, RCX);
-    e_align(e, 5); /* the displacement is patched */
-    e1(e, 0x65), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0x0c), e1(e, 0x25); /* movzx ecx, byte gs:[..] */
-    l->check = place(t, e->p);
-    e4(e, OFF(jit_mapped)); /* entry 0 is never set */
-    e1(e, 0xe3), e1(e, 0);  /* jrcxz no */
+    l->check = place(t, emit_mapped(t, 0));
+    e1(e, 0xe3), e1(e, 0);
     return e->p;
 }
 
@@ -1106,7 +1147,7 @@ static void write_exit_link(struct tr *t, const struct way_out *c)
 {
     struct emit *e = &t->e;
     const struct jit_site s = { .trans = trans_number(t), .insn = (u16)c->link };
-    e_mov_imm(e, T0, c->rip);
+    emit_rip(t, T0, c->rip);
     e_call_rel(e, t->j->exit_link);
     for (unsigned k = 0; k < 5; k++) /* as behind the other calls */
         e1(e, 0xcc);
@@ -1131,29 +1172,31 @@ static void write_way_out(struct tr *t, const struct way_out *c)
             e_mov(e, RCX, T1);
         if (!c->at_entry)
             emit_give(t);
-        e_mov_imm(e, T0, c->rip);
+        emit_rip(t, T0, c->rip);
         e_jmp(e, t->j->miss);
         return;
     }
     if (c->kind == OUT_EXIT)
         emit_give(t);
     if (c->link < 0) {
-        e_mov_imm(e, T0, c->rip);
+        emit_rip(t, T0, c->rip);
         e_jmp(e, t->j->lookup_reset[c->ctx]);
         return;
     }
     struct link *l = &t->link[c->link];
     if (c->kind == OUT_EXIT && !region_has(t->r, c->rip)) {
-        u8 *no = emit_mapping_check(t, l);
+        u8 *yes = emit_mapping_check(t, l);
+        l->unlinked = place(t, e->p);
+        e_mov(e, RCX, T0);
+        write_exit_link(t, c);
+        yes[-1] = (u8)(e->p - yes);
         e_mov(e, RCX, T0);
         e_align(e, 1);
         e1(e, 0xe9);
         l->jump = place(t, e->p);
         e4(e, 0);
-        no[-1] = (u8)(e->p - no);
-        l->unlinked = place(t, e->p);
-        e_fix(e, t->j->rw + l->jump, here(e));
-        e_mov(e, RCX, T0);
+        e_fix(e, t->j->rw + l->jump, (u64)(t->j->rx + l->unlinked));
+        return;
     } else if (c->kind == OUT_EXIT && t->nswaps) {
         e_align(e, 1);
         e1(e, 0xe9);
@@ -1199,24 +1242,17 @@ static void emit_from(struct tr *t)
 }
 
 /* The entry's, where the instruction's bytes reach into a second page: is that mapped as it was? */
-static void emit_page2_check(struct tr *t, u64 rip, bool flags)
+static void emit_page2_check(struct tr *t, u64 rip)
 {
     struct emit *e = &t->e;
     struct way_out *c = new_way_out(t, OUT_POLL, rip);
-    const u32 at = OFF(jit_mapped) + t->t->page_id2;
     c->at_entry = true;
-    if (flags) {
-        e_mov(e, T1, RCX);
-        e1(e, 0x65), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0x0c), e1(e, 0x25), e4(e, at); /* movzx ecx, byte gs:[..] */
-        e1(e, 0xe3), e1(e, 2);                                                      /* jrcxz */
-        e1(e, 0xeb), e1(e, 5);
-        e1(e, 0xe9), c->at = e->p, e4(e, 0);
-        c->restore_rcx = true;
-        e_mov(e, RCX, T1);
-    } else {
-        e1(e, 0x65), e1(e, 0x80), e1(e, 0x3c), e1(e, 0x25), e4(e, at), e1(e, 0); /* cmp byte gs:[..], 0 */
-        c->at = e_jcc(e, CC_E);
-    }
+    e_mov(e, T0, RCX);
+    emit_mapped(t, t->t->page_id2);
+    e1(e, 0xe3), e1(e, 8); /* jrcxz */
+    e_mov(e, RCX, T0);
+    e1(e, 0xe9), c->at = e->p, e4(e, 0);
+    e_mov(e, RCX, T0);
 }
 
 /* ---- stack, calls, returns -------------------------------------------------------------------- */
@@ -1253,22 +1289,22 @@ static void emit_store_imm(struct tr *t, const struct operand *o, u32 imm)
         e4(e, imm);
 }
 
-/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE). */
-static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm)
+/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and jit_delta). */
+static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool reloc)
 {
     struct emit *e = &t->e;
     struct operand o;
     bool restore;
     const struct address below = stack_at(t, -t->slot);
     struct slow *s = begin_access(t, &below, t->slot, true, &o, &restore);
-    if (reg == NONE && g == NONE && (fits32(imm) || t->slot < 8)) {
+    if (reg == NONE && g == NONE && !reloc && (fits32(imm) || t->slot < 8)) {
         emit_store_imm(t, &o, (u32)imm);
     } else {
         if (reg == NONE) {
             settle(t, &o);
             reg = o.free;
             if (g == NONE)
-                e_mov_imm(e, reg, imm);
+                emit_place(t, reg, imm, reloc);
             else
                 e_gs(e, 0x8b, reg, GPR(g), 8);
         }
@@ -1288,21 +1324,44 @@ static void emit_landing(struct tr *t, u64 rip)
     t->t1_slot = -1;
     t->s.n = 0;
     e_mov(e, T1, RCX);
-    e_mov_imm(e, RCX, 0 - rip);
-    e_lea(e, RCX, RCX, T0, 0, 0);
-    e1(e, 0xe3), e1(e, 8); /* jrcxz */
-    e_mov(e, RCX, T1);
-    e_jmp(e, t->j->lookup[t->s.ctx]);
-    e_mov(e, RCX, T1);
+    if (t->r->reloc) { /* what it was for the caller lies behind (emit_leave_delta) */
+        e1(e, 0x59);                           /* pop rcx */
+        e1(e, 0x49), e1(e, 0xf7), e1(e, 0xd2); /* not r10 */
+        e_lea(e, RCX, RCX, T0, 0, (s32)rip + 1);
+        e1(e, 0xe3), e1(e, 11); /* jrcxz */
+        e_mov(e, RCX, T1);
+        e1(e, 0x49), e1(e, 0xf7), e1(e, 0xd2);
+        e_jmp(e, t->j->lookup_reset[t->s.ctx]);
+        e_mov(e, RCX, T1);
+        e1(e, 0x49), e1(e, 0xf7), e1(e, 0xd2);
+        e_lea(e, T0, T0, NONE, 0, -(s32)rip);
+        e_gs(e, 0x89, T0, OFF(jit_delta), 8);
+    } else {
+        e_mov_imm(e, RCX, 0 - rip);
+        e_lea(e, RCX, RCX, T0, 0, 0);
+        e1(e, 0xe3), e1(e, 8); /* jrcxz */
+        e_mov(e, RCX, T1);
+        e_jmp(e, t->j->lookup[t->s.ctx]);
+        e_mov(e, RCX, T1);
+    }
     emit_take(t);
+}
+
+/* Before a CALL of the host's: where it lands does not know in which module it is. */
+static void emit_leave_delta(struct tr *t)
+{
+    struct emit *e = &t->e;
+    if (t->r->reloc)
+        e1(e, 0x65), e1(e, 0xff), e1(e, 0x34), e1(e, 0x25), e4(e, OFF(jit_delta)); /* push gs:[..] */
 }
 
 static void emit_call(struct tr *t, u64 to, u64 next)
 {
     struct emit *e = &t->e;
-    emit_push(t, NONE, NONE, next);
+    emit_push(t, NONE, NONE, next, t->r->reloc);
     have_flags(t, T0);
     emit_give(t);
+    emit_leave_delta(t);
     struct way_out *c = new_way_out(t, OUT_CALL, to);
     struct link *l = new_link(t, to, &c->link);
     if (region_has(t->r, to)) {
@@ -1313,15 +1372,10 @@ static void emit_call(struct tr *t, u64 to, u64 next)
         e4(e, 0);
         return;
     }
-    /* no: is written first, since JRCXZ reaches only so far */
-    e1(e, 0xeb), e1(e, 0);
-    u8 *over = e->p;
-    u64 no = here(e);
+    u8 *yes = emit_mapping_check(t, l);
     e_mov(e, RCX, T0);
     e1(e, 0xe9), c->at = e->p, e4(e, 0);
-    over[-1] = (u8)(e->p - over);
-    u8 *j = emit_mapping_check(t, l);
-    j[-1] = (u8)(no - (u64)(j + e->rx));
+    yes[-1] = (u8)(e->p - yes);
     e_mov(e, RCX, T0);
     e_align(e, 1);
     e1(e, 0xe8);
@@ -1458,7 +1512,7 @@ static void emit_note_x87(struct tr *t, const struct rinsn *i)
     const struct decoded *d = &i->d;
     const u64 rip = region_rip(t->r, i->off);
     struct address a;
-    e_mov_imm(e, T0, rip);
+    emit_rip(t, T0, rip);
     e_gs(e, 0x89, T0, OFF(x87_fip), 8);
     e1(e, 0x65), e1(e, 0x66), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(x87_fop)); /* mov word gs:[], imm */
     e1(e, d->modrm), e1(e, d->opcode & 7);
@@ -1487,8 +1541,10 @@ static void translate_lea(struct tr *t, const struct rinsn *i)
         e_rr(e, 0x8b, dst, T0, d->osize);
         return;
     }
-    if (a.constant) {
-        e_mov_imm(e, dst, d->osize == 4 ? (u32)a.value : a.value);
+    if (a.constant && a.reloc && d->osize != 8) {
+        emit_fallback(t);
+    } else if (a.constant) {
+        emit_place(t, dst, d->osize == 4 ? (u32)a.value : a.value, a.reloc);
     } else if (a.asize == 4) {
         emit_ea(t, &a);
         if (dst != T0)
@@ -1806,11 +1862,11 @@ static void translate_one(struct tr *t, const struct rinsn *i)
     case HOW_PUSH: {
         const unsigned g = d->opcode == 0xff ? d->rm : d->reg;
         if (d->opcode == 0x68 || d->opcode == 0x6a)
-            emit_push(t, NONE, NONE, d->imm);
+            emit_push(t, NONE, NONE, d->imm, false);
         else if (host_of[g] == IN_MEMORY)
-            emit_push(t, NONE, g, 0);
+            emit_push(t, NONE, g, 0, false);
         else
-            emit_push(t, host_of[g], NONE, 0);
+            emit_push(t, host_of[g], NONE, 0, false);
         return;
     }
     case HOW_POP: {
@@ -1891,10 +1947,10 @@ static void translate_one(struct tr *t, const struct rinsn *i)
                 s = emit_probe(t, &a, t->slot, true, saved, &o);
                 check(t, &o, t->slot, true);
                 s->back = t->j->exit;
-                if (fits32(next) || t->slot < 8) {
+                if ((fits32(next) || t->slot < 8) && !t->r->reloc) {
                     emit_store_imm(t, &o, (u32)next);
                 } else {
-                    e_mov_imm(e, o.free, next);
+                    emit_rip(t, o.free, next);
                     e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, 8);
                 }
                 if (saved)
@@ -1902,6 +1958,7 @@ static void translate_one(struct tr *t, const struct rinsn *i)
                 emit_move_stack(t, -t->slot);
                 emit_give(t);
                 emit_from(t);
+                emit_leave_delta(t);
                 e_gs(e, 0x8b, T0, OFF(jit_tmp2), 8);
                 e_call_rel(e, t->j->lookup[t->s.ctx]);
             }
@@ -1912,10 +1969,11 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             if (t->w == 2)
                 e_rr(e, t->slot == 2 ? 0x0fb7 : 0x8b, T0, T0, 4);
             e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
-            emit_push(t, NONE, NONE, next);
+            emit_push(t, NONE, NONE, next, t->r->reloc);
             have_flags(t, T0);
             emit_give(t);
             emit_from(t);
+            emit_leave_delta(t);
             e_gs(e, 0x8b, T0, OFF(jit_tmp2), 8);
             e_call_rel(e, t->j->lookup[t->s.ctx]);
         } else {
@@ -2187,6 +2245,7 @@ static void write_slow(struct tr *t, const struct slow *s)
         x.write = s->g.write;
         x.lo = s->g.lo;
         x.span = (u16)(s->g.hi - s->g.lo);
+        x.reloc = s->g.reloc;
         x.constant = is_constant(&s->g) ? s->g.page + (u64)s->g.lo : (u64)(s64)s->g.lo;
     }
     const unsigned size = s->group ? sizeof x : SITE_SHORT;
@@ -2277,31 +2336,15 @@ static void choose_map(struct tr *t)
     }
 }
 
-/* What comes before the entry for who looked RIP up by its low bits. */
-static void write_check(struct tr *t, u64 rip)
-{
-    struct emit *e = &t->e;
-    t->t->checked = here(e);
-    e_mov(e, T1, RCX);
-    e_mov_imm(e, RCX, 0 - rip);
-    e_lea(e, RCX, RCX, T0, 0, 0);
-    e1(e, 0xe3), e1(e, 0); /* jrcxz own */
-    u8 *own = e->p;
-    e_mov(e, RCX, T1);
-    e_jmp(e, t->j->miss);
-    while (((u64)e->p + 3) & 15)
-        e1(e, 0x90);
-    own[-1] = (u8)(e->p - own);
-    e_mov(e, RCX, T1);
-}
-
-static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 rip, const u8 *page, const u8 *page2,
+static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
                                bool whole, unsigned most)
 {
     struct jit *j = v->jit;
     struct region *r = &j->region;
-    const u64 place = b->place;
+    const u64 place = b->place, rip = v->rip - delta;
     r->rip = rip;
+    r->delta = delta;
+    r->reloc = jit_relocatable(v);
     r->place = place & ~0xfffull;
     r->crossing = page2 ? b : NULL;
     r->page2 = page2;
@@ -2318,6 +2361,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     x->rip = rip;
     x->cs = r->cs;
     x->place = place;
+    x->reloc = r->reloc;
     x->merged = whole;
     x->place2 = b->place2;
     x->gen2 = b->gen2;
@@ -2331,7 +2375,6 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     t->e = (struct emit){ j->rw + align_up(seg->code, 16), j->rw + seg->code_end, j->rx - j->rw };
     j->data_in_code.n = 0;
     t->e.data = v->vm->cfg.trace ? &j->data_in_code : NULL;
-    write_check(t, rip);
     x->entry = t->e.p;
     t->failed = false;
     t->w = v->bits / 8;
@@ -2358,7 +2401,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
         emit_poll(t, rip, r->live[r->block[first].first], true);
     emit_take(t);
     if (page2)
-        emit_page2_check(t, rip, r->live[0]);
+        emit_page2_check(t, rip);
     t->s = (struct state){ .n = 0, .ctx = (u8)r->ctx };
     choose(t, first);
     for (unsigned n = 0; n < t->ntodo && !t->failed; n++)
@@ -2378,7 +2421,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
         e_jmp(e, j->fault);
     }
     x->retired_code = (u32)(e->p - x->entry);
-    e_mov_imm(e, T0, rip);
+    emit_rip(t, T0, rip);
     e_jmp(e, j->miss);
     x->size = (u32)(e->p - x->entry);
     const u64 need = t->ntinsn * sizeof(struct tinsn) + t->nlink * sizeof(struct link) + t->nbytes + 64;
@@ -2403,10 +2446,10 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 r
     return x;
 }
 
-struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 rip, const u8 *page, const u8 *page2, bool whole)
+struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2, bool whole)
 {
     struct trans *t = NULL;
     for (unsigned most = REGION_INSNS; !t && most >= 4; most /= 4) /* what does not fit is cut smaller */
-        t = translate(v, b, rip, page, page2, whole, most);
+        t = translate(v, b, delta, page, page2, whole, most);
     return t;
 }

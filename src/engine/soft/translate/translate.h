@@ -37,9 +37,19 @@ enum {
     JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
     JIT_SEGMENTS = 8, /* at most */
     JIT_PAGE_BUCKETS = 1 << 12,
+    /* Relocatable: RIPs from here on up to there; homes are given out in these steps, far enough from 0 and 2 GiB for what
+       lies about them. */
+    JIT_HOME_FIRST = 256 << 20, JIT_HOME_END = 1792 << 20, JIT_HOME_STEP = 48 << 20,
     JIT_SLOTS = 8,          /* probes that a point of a region may rely on */
     JIT_STACK = 256 << 10,  /* bytes of the stack of translated calls */
 };
+
+#if defined(JIT_CHECK) && JIT_CHECK
+#define JIT_RELOC_FROM (64ull << 10) /* what the tests run lies low */
+#else
+#define JIT_RELOC_FROM (1ull << 32)
+#endif
+#define JIT_RELOC_END ((1ull << 47) - (4ull << 30))
 
 /* Where a translation may be left for another that is not known when it is written. */
 struct link {
@@ -71,7 +81,6 @@ struct trans {
     u32 page_id;   /* see jit_page */
     u8 *entry;     /* writable view */
     u64 code;      /* where it executes */
-    u64 checked;   /* the same, after a comparison of r10 with rip */
     u64 convert;   /* where a fault in it goes: its registers are not where they are between regions; 0: they are */
     u32 size;
     u32 retired_code; /* where its patched entry goes, from the entry */
@@ -81,6 +90,7 @@ struct trans {
     u8 *bytes;           /* of the guest's instructions, in the order of tinsn */
     struct link *link;
     struct link *in;     /* links that lead here */
+    bool reloc;          /* rip and all that is made of it are jit_delta away from the guest's */
     bool retired, merged;
     struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
 };
@@ -95,6 +105,7 @@ struct jit_site {
     u16 span;
     s32 lo;
     u64 constant;
+    bool reloc; /* jit_delta is to be added to it */
 } __attribute__((packed));
 
 struct jit_segment {
@@ -120,7 +131,9 @@ struct rblock {
 };
 struct region {
     struct soft_vcpu *v;
-    u64 rip, place;
+    u64 rip, place;     /* rip: less delta */
+    u64 delta;
+    bool reloc;
     u64 cs;             /* jit_cs() */
     const u8 *page;     /* the guest's */
     const struct block *crossing; /* the instruction that reaches into another page, which is all there is; or NULL */
@@ -164,6 +177,8 @@ struct jit {
     bool bmi2;
     bool count; /* translated code counts what it does */
     struct emit_data data_in_code; /* of the translation made last, for soft_jit_report */
+    u32 *home;            /* by page of guest memory: the page that relocatable code in it is written for, 0: none yet */
+    u64 next_home;        /* for a module that has none */
     struct trans **hash; /* by hash_of(), 1 << hash_bits */
     u32 hash_bits;
     struct trans *page[JIT_PAGE_BUCKETS];
@@ -180,6 +195,11 @@ static inline const struct jit_site *jit_site_at(u64 back)
 static inline struct trans *jit_trans_of(const struct jit *j, const struct jit_site *s)
 {
     return (struct trans *)(j->data + (u64)s->trans * 16);
+}
+/* What to add to a translation's RIPs while it runs. */
+static inline u64 jit_delta_of(const struct soft_vcpu *v, const struct trans *t)
+{
+    return t->reloc ? v->jit_delta : 0;
 }
 /* The guest's bytes of instruction k. */
 static inline const u8 *jit_bytes(const struct trans *t, unsigned k)
@@ -268,7 +288,8 @@ void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const stru
 enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 and 2; a code segment that reaches over 4 GiB */,
        JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */,
        JIT_SEGMENTED = 1 << 12 /* not all of CS, DS, ES and SS are flat: so in 16-bit code */,
-       JIT_OTHER_STACK = 1 << 13 /* SS.B is not as CS.D */ };
+       JIT_OTHER_STACK = 1 << 13 /* SS.B is not as CS.D */,
+       JIT_RELOC = 1 << 14 /* relocatable: of translations and links, not of jit_key() */ };
 u32 jit_key32(const struct soft_vcpu *v);
 static inline u32 jit_key(const struct soft_vcpu *v)
 {
@@ -300,6 +321,7 @@ bool jit_lock(struct jit *j, bool wait);
 void jit_unlock(struct jit *j);
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
 struct trans *jit_by_code(struct jit *j, u64 pc);
+bool jit_relocatable(const struct soft_vcpu *v);
 bool jit_room(struct soft_vcpu *v); /* in the open segment for one more region */
 void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
@@ -351,7 +373,7 @@ static inline bool how_ends(unsigned how)
 
 /* translate.c */
 /* page2: where b reaches into a second page */
-struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 rip, const u8 *page, const u8 *page2, bool whole);
+struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2, bool whole);
 u64 jit_workspace_size(void);
 /* region.c: bytes of the explicit memory operand, 0: not fixed */
 unsigned memory_size(const struct decoded *d);
