@@ -151,6 +151,8 @@ static void note_written(struct soft_vcpu *v, u64 place)
 void soft_drop_writable(struct soft_vcpu *v)
 {
     struct soft_mmu *m = &v->mmu;
+    for (; m->ndisplaced; m->ndisplaced--)
+        note_written(v, m->displaced[m->ndisplaced - 1]);
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].open.word); k++)
             for (u64 *left = &m->index[c].open.word[k]; *left; *left &= *left - 1) {
@@ -195,11 +197,25 @@ void soft_protect_page(struct soft_vcpu *v, u64 place)
                 e->write = ~e->read;
             }
         }
+    for (unsigned k = 0; k < m->ndisplaced; k++)
+        was_open |= m->displaced[k] == place;
     if (was_open)
         memory_mark_dirty(v->vm->cfg.memory, place); /* the log may have been taken since it was opened */
 }
 
 /* ---- the tables --------------------------------------------------------- */
+
+/* The entry that was open gives way to another, and translated code may still write through what it knew of that page,
+   until it is left. */
+static void displaced(struct soft_vcpu *v, u64 place)
+{
+    struct soft_mmu *m = &v->mmu;
+    if (m->ndisplaced == ARRAY_SIZE(m->displaced)) {
+        v->poll = 1; /* soon */
+        m->ndisplaced--;
+    }
+    m->displaced[m->ndisplaced++] = place;
+}
 
 void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host, u64 place)
 {
@@ -209,7 +225,7 @@ void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct 
     if (x->open.word[k] & bit) {
         before_closing(v);
         x->open.word[k] &= ~bit;
-        v->poll = 1; /* translated code may still write through what it knew of that page: it is to leave */
+        displaced(v, v->tlbs[ctx][slot].place & ~0xfffull);
     }
     x->filled.word[k] |= bit;
     x->global.word[k] = (x->global.word[k] & ~bit) | (w->global ? bit : 0);

@@ -87,6 +87,8 @@ struct soft_mmu {
     struct xtlb_entry xtlb[2][XTLB_SIZE]; /* [cpl == 3] */
     struct page_filter code[2];    /* pages code was fetched through: the supervisor's, the user's global ones */
     struct page_filter pieces[2];  /* large pages of which tlbs may hold pieces, by half of the address space */
+    u32 ndisplaced;
+    u64 displaced[64];             /* places of pages that translated code may write to though they are not open */
     bool local_code;               /* supervisor code was fetched through pages that are not global */
     u64 gen;                       /* the last one given out: of code, of psc */
     u64 psc_global;                /* the generation of global large pages in psc */

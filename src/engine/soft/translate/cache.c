@@ -681,6 +681,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (t->reloc)
         note_module(v, delta);
     v->stat.enter++;
+    v->mmu.ndisplaced = 0; /* nothing that translated code knew holds any longer */
     v->jit_site = 0;
     *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
     jit_vec_load(v);
