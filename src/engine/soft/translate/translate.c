@@ -1541,10 +1541,10 @@ static void translate_lea(struct tr *t, const struct rinsn *i)
         e_rr(e, 0x8b, dst, T0, d->osize);
         return;
     }
-    if (a.constant && a.reloc && d->osize != 8) {
-        emit_fallback(t);
-    } else if (a.constant) {
-        emit_place(t, dst, d->osize == 4 ? (u32)a.value : a.value, a.reloc);
+    if (a.constant) {
+        emit_place(t, dst, d->osize == 4 && !a.reloc ? (u32)a.value : a.value, a.reloc);
+        if (d->osize == 4 && a.reloc)
+            e_rr(e, 0x8b, dst, dst, 4);
     } else if (a.asize == 4) {
         emit_ea(t, &a);
         if (dst != T0)
