@@ -417,7 +417,7 @@ static const struct option_def options[] = {
     { "keep", "NAME", "an image: the machine and its disk stay, under this name;\nwithout it all goes with the run", set_keep },
     { "disk-size", "SIZE", "an image: its disk grows to this", set_disk_size },
     { "ssh-port", "PORT", "an image: its ssh is at this port of 127.0.0.1", set_ssh_port },
-    { "code-cache", "SIZE[,after=N]", "software engine: memory for translated code (64M);\n0: interpret all; after N runs of a block (12)",
+    { "code-cache", "SIZE[,after=N]", "software engine: most memory for translated code (an\neighth of the machine's, 64M to 256M); 0: interpret all;\nafter N runs of a block (12)",
       set_code_cache },
     { "serial", "WHERE", "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
       set_serial },

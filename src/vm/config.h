@@ -67,7 +67,7 @@ struct vm_config {
     const char *cpu;    /* MODEL[,+feature,-feature] as given; "host" by default */
     u32 cpus;           /* 1..CONFIG_MAX_CPUS */
     u64 memory;         /* bytes, a multiple of 4 KiB */
-    u64 code_cache;     /* bytes for translated code, software engine; 0: interpret everything */
+    u64 code_cache;     /* bytes for translated code, software engine; 0: interpret everything; or CONFIG_CODE_CACHE_AUTO */
     u32 translate_after; /* runs of a block before it is translated */
 
     const char *kernel; /* a path; NULL: a firmware starts */
@@ -128,6 +128,13 @@ struct vm_config {
     const char *stats_file; /* NULL: standard error */
 };
 
+/* An eighth of the machine's memory, within 64 and 256 MiB: a compiler alone fills 64. What is not used costs nothing. */
+#define CONFIG_CODE_CACHE_AUTO (~0ull)
+static inline u64 config_code_cache(const struct vm_config *c)
+{
+    return c->code_cache != CONFIG_CODE_CACHE_AUTO ? c->code_cache : MAX(MIN(c->memory / 8, MiB(256)), MiB(64));
+}
+
 /* One CPU, 512 MiB, engine auto, the first serial port on stdio. */
 static inline void config_defaults(struct vm_config *c)
 {
@@ -135,7 +142,7 @@ static inline void config_defaults(struct vm_config *c)
                              .cpu = "host",
                              .cpus = 1,
                              .memory = MiB(512),
-                             .code_cache = MiB(64),
+                             .code_cache = CONFIG_CODE_CACHE_AUTO,
                              .translate_after = 12,
                              .append = "",
                              .boot = { .n = 3, .what = { MACHINE_BOOT_DISK, MACHINE_BOOT_CDROM, MACHINE_BOOT_FLOPPY } },

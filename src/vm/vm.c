@@ -379,7 +379,7 @@ int vm_build(struct vm *v, struct error *err)
         .machine = v->machine,
         .cpus = c->cpus,
         .trace = trace_engine(v->trace),
-        .code_cache = c->code_cache,
+        .code_cache = config_code_cache(c),
         .translate_after = c->translate_after,
         .count = v->stats != NULL,
     };

@@ -93,7 +93,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
         return slot && d->map == 0 &&
                        ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
                    ? HOW_PUSH
-                   : HOW_FALLBACK;
+               : slot && d->map == 0 && d->opcode == 0xff && d->bits != 16 && !r->segmented ? HOW_PUSH_MEM
+                                                                                            : HOW_FALLBACK;
     case M_POP:
         return slot && d->map == 0 && ((d->opcode & 0xf8) == 0x58 || (d->opcode == 0x8f && !mem)) ? HOW_POP
                                                                                                              : HOW_FALLBACK;

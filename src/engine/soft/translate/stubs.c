@@ -191,6 +191,20 @@ static u64 run_insn_alone(struct soft_vcpu *v, const struct trans *t, unsigned k
     return chain(v);
 }
 
+/* The same, and with it those behind that a probe was for: each alone would come here again. */
+static u64 run_insns_alone(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
+{
+    enum { MOST = 8 };
+    for (unsigned n = 1;; n++, k++) {
+        const u64 r = run_insn(v, t, k, why);
+        if (r != GO_ON)
+            return r;
+        v->rip = (v->gpr[REG_BLOCK] + t->tinsn[k].len) & v->ipmask;
+        if (n == MOST || k + 1 == t->ntinsns || t->tinsn[k + 1].off != t->tinsn[k].off + t->tinsn[k].len)
+            return chain(v);
+    }
+}
+
 /* site: in translated code, after the call that came here; what follows it is described by jit_site. */
 static u64 run_fallback(struct soft_vcpu *v, u64 site)
 {
@@ -224,7 +238,7 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
             return GO_ON;
         }
     }
-    return run_insn_alone(v, t, s->insn, HANDLED_SPLIT);
+    return run_insns_alone(v, t, s->insn, HANDLED_SPLIT);
 }
 
 /* A fault of the host's unit at pc: the interpreter runs that instruction and finds the same. */

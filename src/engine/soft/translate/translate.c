@@ -12,7 +12,8 @@
 enum {
     VERSIONS = 3,
     GROUPS = JIT_SLOTS,
-    SPAN_MAX = 512, /* bytes one probe may answer for: the wider, the likelier it reaches over a page's end */
+    SPAN_MAX = 512, /* bytes one probe may answer for: the wider, the likelier it reaches over a page's end, */
+    SPAN_FIRST = 64, SPAN_EACH = 64, /* which costs what 50 probes do: where nothing is repeated, for each access it serves */
     LOOKAHEAD = 40,
     TINSNS = 3 * REGION_INSNS,
     SLOW_MAX = 2 * TINSNS,
@@ -61,11 +62,13 @@ struct way_out { /* a way out, written behind the blocks */
     int kind; /* OUT_* */
     u8 *at; /* rel32 that leads here; NULL: linked in place only */
     u64 rip;
+    s16 same;         /* -1: none; another way out that is this one, too */
     s16 link;         /* -1: by the lookup, in context ctx */
     u8 ctx;
     u16 insn;
     bool restore_rcx; /* the poll that keeps the flags */
     bool at_entry;    /* registers are where they are between regions */
+    u64 code;         /* where it was written */
 };
 
 struct tr {
@@ -414,6 +417,7 @@ static bool adjusts(const struct rinsn *i, unsigned g, s32 *by)
     const s32 word = d->bits == 64 ? 8 : 4;
     switch (i->how) {
     case HOW_PUSH:
+    case HOW_PUSH_MEM:
     case HOW_PUSHF:
         *by = -word;
         return g == RSP;
@@ -561,6 +565,7 @@ static u32 written_or_stack(const struct rinsn *i)
     u32 w = written(i);
     switch (i->how) {
     case HOW_PUSH:
+    case HOW_PUSH_MEM:
     case HOW_POP:
     case HOW_PUSHF:
     case HOW_POPF:
@@ -644,7 +649,7 @@ static unsigned look_ahead(const struct tr *t, unsigned block, unsigned pos, con
         if (access_of(r, i, &x) && same_key(&x.key, &a->key)) {
             /* seen from pos0: displacement here + what was added between */
             const s64 l = MIN((s64)*lo, (s64)x.lo - shift_lo), h = MAX((s64)*hi, (s64)x.hi - shift_lo);
-            if (is_constant(&a->key) || h - l <= SPAN_MAX) {
+            if (is_constant(&a->key) || h - l <= (t->loops ? SPAN_MAX : MIN(SPAN_MAX, SPAN_FIRST + SPAN_EACH * (s64)n))) {
                 *lo = (s32)l, *hi = (s32)h;
                 *write |= x.key.write;
                 n++;
@@ -1068,7 +1073,7 @@ static struct way_out *new_way_out(struct tr *t, int kind, u64 rip)
         return &none;
     }
     struct way_out *c = &t->out[t->nout++];
-    *c = (struct way_out){ .kind = kind, .rip = rip, .link = -1, .ctx = t->s.ctx };
+    *c = (struct way_out){ .kind = kind, .rip = rip, .same = -1, .link = -1, .ctx = t->s.ctx };
     return c;
 }
 static struct link *new_link(struct tr *t, u64 rip, s16 *number)
@@ -1136,10 +1141,17 @@ static void emit_exit(struct tr *t, u64 rip, int cc)
         e_align(e, 2);
         c->at = e_jcc(e, (unsigned)cc);
     }
+    /* What is written behind, with a link in it, serves all that lead there. */
+    const bool in_place = region_has(t->r, rip) && !t->nswaps && !ctx_changed(t);
+    for (unsigned k = 0; k + 1 < t->nout && !in_place; k++)
+        if (t->out[k].kind == OUT_EXIT && t->out[k].rip == rip && t->out[k].ctx == t->s.ctx && t->out[k].same < 0) {
+            c->same = (s16)k;
+            return;
+        }
     if (ctx_changed(t))
         return;
     struct link *l = new_link(t, rip, &c->link);
-    if (region_has(t->r, rip) && !t->nswaps)
+    if (in_place)
         l->jump = place(t, c->at);
 }
 
@@ -1154,9 +1166,14 @@ static void write_exit_link(struct tr *t, const struct way_out *c)
     emit_site(e, &s, SITE_SHORT);
 }
 
-static void write_way_out(struct tr *t, const struct way_out *c)
+static void write_way_out(struct tr *t, struct way_out *c)
 {
     struct emit *e = &t->e;
+    if (c->same >= 0) {
+        e_fix(e, c->at, t->out[c->same].code);
+        return;
+    }
+    c->code = here(e);
     if (c->kind == OUT_FROM) {
         const u32 at = place(t, e->p);
         for (unsigned k = 0; k < 4 && !emit_full(e); k++)
@@ -1867,6 +1884,31 @@ static void translate_one(struct tr *t, const struct rinsn *i)
             emit_push(t, NONE, g, 0, false);
         else
             emit_push(t, host_of[g], NONE, 0, false);
+        return;
+    }
+    case HOW_PUSH_MEM: { /* two accesses, neither done before both are known to be good */
+        if (!address_of(t->r, i, &a)) {
+            emit_fallback(t);
+            return;
+        }
+        const bool saved = live(t, t->pos);
+        if (saved)
+            emit_save_flags(e);
+        s = emit_probe(t, &a, t->slot, false, saved, &o);
+        check(t, &o, t->slot, false);
+        emit_load_zx(t, &o, t->slot);
+        e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
+        a = stack_at(t, -t->slot);
+        struct slow *s2 = emit_probe(t, &a, t->slot, true, saved, &o);
+        check(t, &o, t->slot, true);
+        settle(t, &o);
+        e_gs(e, 0x8b, o.free, OFF(jit_tmp2), 8);
+        e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, t->slot);
+        if (saved)
+            emit_restore_flags(e);
+        emit_move_stack(t, -t->slot);
+        end_access(t, s);
+        end_access(t, s2);
         return;
     }
     case HOW_POP: {

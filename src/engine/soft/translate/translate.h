@@ -360,7 +360,7 @@ static inline u64 region_target(const struct region *r, const struct rinsn *i)
 enum how {
     HOW_FALLBACK, /* the interpreter does it, then on */
     HOW_STOP,     /* likewise, but it ends the block */
-    HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
+    HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_PUSH_MEM, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
     HOW_SEG_STORE, HOW_SEG_LOAD, /* in 16-bit code: a selector to a register or memory, and one that is but a base / 16 back */
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
