@@ -329,8 +329,8 @@ static u32 processor_priority(struct lapic *l)
     return ppr;
 }
 
-/* Lowest priority: the matching processor that does the least urgent work; among equals they take turns. */
-static unsigned deliver_lowest(struct lapic_set *set, const struct lapic_message *m)
+/* Lowest priority: the matching processor but `not` that does the least urgent work; among equals they take turns. */
+static unsigned deliver_lowest(struct lapic_set *set, const struct lapic_message *m, const struct lapic *not)
 {
     u32 n = set->c.cpus, start = __atomic_fetch_add(&set->turn, 1, __ATOMIC_RELAXED) % n, best_priority = UINT32_MAX;
     struct lapic *best = NULL;
@@ -339,7 +339,7 @@ static unsigned deliver_lowest(struct lapic_set *set, const struct lapic_message
         struct lapic *l = &set->apic[(start + i) % n];
         u32 p;
 
-        if (!matches(l, m))
+        if (l == not || !matches(l, m))
             continue;
         p = processor_priority(l);
         if (p < best_priority) {
@@ -355,7 +355,7 @@ unsigned lapic_deliver(struct lapic_set *set, const struct lapic_message *m)
     unsigned accepted = 0;
 
     if (m->mode == DELIVER_LOWEST)
-        return deliver_lowest(set, m);
+        return deliver_lowest(set, m, NULL);
     for (u32 i = 0; i < set->c.cpus; i++)
         if (matches(&set->apic[i], m))
             accepted += deliver_one(&set->apic[i], m);
@@ -385,6 +385,22 @@ unsigned lapic_msi(struct lapic_set *set, u64 address, u32 data)
     return lapic_deliver(set, &m);
 }
 
+/*
+ * SDM vol. 3 tables 11-3 and 11-4, APM vol. 2 table 16-4: to itself, alone or with all others, a processor can send
+ * nothing but a fixed interrupt. What is not in the tables is not sent. INIT level de-assert only loads arbitration IDs, and an IPI
+ * can be neither ExtINT nor reserved.
+ */
+static bool can_be_sent(u32 low)
+{
+    u32 mode = low >> 8 & 7, shorthand = low & ICR_SHORTHAND;
+
+    if (mode == DELIVER_EXTINT || mode == 3 /* reserved */)
+        return false;
+    if (mode == DELIVER_INIT && (low & ICR_LEVEL) && !(low & ICR_ASSERT))
+        return false;
+    return mode == DELIVER_FIXED || shorthand == ICR_TO_DEST || shorthand == ICR_TO_OTHERS;
+}
+
 /* The interrupt command register was written: SDM 11.6.1. Called with the lock held, returns with it held. */
 void lapic_send(struct lapic *l, u32 low, u32 dest)
 {
@@ -396,29 +412,27 @@ void lapic_send(struct lapic *l, u32 low, u32 dest)
         .mode = low >> 8 & 7,
         .vector = (u8)low,
     };
-    u32 shorthand = (low & ICR_SHORTHAND) >> 18;
+    u32 shorthand = low & ICR_SHORTHAND;
 
+    if (!can_be_sent(low))
+        return;
     if ((m.mode == DELIVER_FIXED || m.mode == DELIVER_LOWEST) && m.vector < 16) {
-        lapic_error(l, ESR_SEND_VECTOR);
+        /* SDM 11.5.3: a self IPI counts as received, too */
+        lapic_error(l, ESR_SEND_VECTOR | (shorthand == ICR_TO_SELF ? ESR_RECEIVE_VECTOR : 0));
         return;
     }
-    /* INIT level de-assert only loads arbitration IDs; an IPI can be neither ExtINT nor reserved. */
-    if ((m.mode == DELIVER_INIT && (low & ICR_LEVEL) && !(low & ICR_ASSERT)) || m.mode == DELIVER_EXTINT || m.mode == 3)
-        return;
     lapic_unlock(l);
-    if (shorthand == 1) {
+    if (shorthand == ICR_TO_SELF) {
         deliver_one(l, &m);
-    } else if (shorthand == 0) {
+    } else if (shorthand == ICR_TO_DEST) {
         lapic_deliver(set, &m);
-    } else {
+    } else if (m.mode == DELIVER_LOWEST) { /* of all but itself; "may be redirected back", but is not here */
         m.dest = m.wide ? 0xffffffff : 0xff;
-        if (m.mode == DELIVER_LOWEST && shorthand == 2) {
-            deliver_lowest(set, &m);
-        } else {
-            for (u32 i = 0; i < set->c.cpus; i++)
-                if (shorthand == 2 || &set->apic[i] != l)
-                    deliver_one(&set->apic[i], &m);
-        }
+        deliver_lowest(set, &m, l);
+    } else {
+        for (u32 i = 0; i < set->c.cpus; i++)
+            if (shorthand == ICR_TO_ALL || &set->apic[i] != l)
+                deliver_one(&set->apic[i], &m);
     }
     lapic_lock(l);
 }

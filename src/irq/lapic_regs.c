@@ -158,7 +158,7 @@ static void write_reg(struct lapic *l, u32 r, u32 value)
         lapic_timer_divide(l, value);
         break;
     case R_SELF_IPI:
-        lapic_send(l, (value & 0xff) | 1 << 18, 0);
+        lapic_send(l, (value & 0xff) | ICR_TO_SELF, 0);
         break;
     default:
         break;

@@ -159,6 +159,9 @@ TEST(x2apic_destinations)
     }
     CHECK(bench_wrmsr(&b, 2, 0x83f, 0x77));
     CHECK_EQ(lapic_ack(b.lapic, 2), 0x77);
+    CHECK(bench_wrmsr(&b, 2, 0x83f, 0x0f)); /* SELF IPI with an illegal vector: no #GP, an error */
+    CHECK(bench_wrmsr(&b, 2, 0x828, 0));
+    CHECK_EQ(bench_rdmsr(&b, 2, 0x828), 0x60);
     bench_close(&b);
 }
 
@@ -183,9 +186,56 @@ TEST(nmi_init_sipi)
     CHECK_EQ(b.sipi_vector, 0x9a);
     bench_write(&b, 0, 0x300, 0xc4500); /* INIT, all but self */
     CHECK_EQ(b.init[0] * 1000 + b.init[1] * 100 + b.init[2] * 10 + b.init[3], 211);
-    bench_write(&b, 0, 0x300, 0x44500); /* to itself */
-    CHECK_EQ(b.init[0], 1);
     bench_close(&b);
+}
+
+/* SDM vol. 3 table 11-3 and its notes, APM vol. 2 table 16-4: which shorthand goes with which delivery mode. */
+TEST(icr_combinations)
+{
+    enum { TO_SELF = 1, TO_ALL, TO_OTHERS, FIXED = 0, LOWEST, SMI, RESERVED, NMI, INIT, STARTUP, EXTINT };
+    /* who: gets it, a bit a processor; 10h: one of those in bits 5-8 */
+    static const struct { u8 shorthand, mode; u32 who; } table[] = {
+        { 0, FIXED, 1 << 2 }, { 0, LOWEST, 1 << 2 }, { 0, SMI, 0 }, { 0, RESERVED, 0 }, { 0, NMI, 1 << 2 },
+        { 0, INIT, 1 << 2 }, { 0, STARTUP, 1 << 2 }, { 0, EXTINT, 0 },
+        { TO_SELF, FIXED, 1 << 1 }, { TO_SELF, LOWEST, 0 }, { TO_SELF, SMI, 0 }, { TO_SELF, RESERVED, 0 },
+        { TO_SELF, NMI, 0 }, { TO_SELF, INIT, 0 }, { TO_SELF, STARTUP, 0 }, { TO_SELF, EXTINT, 0 },
+        { TO_ALL, FIXED, 15 }, { TO_ALL, LOWEST, 0 }, { TO_ALL, SMI, 0 }, { TO_ALL, RESERVED, 0 }, { TO_ALL, NMI, 0 },
+        { TO_ALL, INIT, 0 }, { TO_ALL, STARTUP, 0 }, { TO_ALL, EXTINT, 0 },
+        { TO_OTHERS, FIXED, 13 }, { TO_OTHERS, LOWEST, 0x10 | 13 << 5 }, { TO_OTHERS, SMI, 0 }, { TO_OTHERS, RESERVED, 0 },
+        { TO_OTHERS, NMI, 13 }, { TO_OTHERS, INIT, 13 }, { TO_OTHERS, STARTUP, 13 }, { TO_OTHERS, EXTINT, 0 },
+    };
+
+    for (unsigned x2 = 0; x2 < 2; x2++)
+        for (unsigned trigger = 0; trigger < 3; trigger++) /* edge; level and asserted; level and not */
+            for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+                const u32 icr = (u32)table[i].shorthand << 18 | (u32)table[i].mode << 8 | 0x41 |
+                                (trigger == 0 ? 0x4000 : trigger == 1 ? 0xc000 : 0x8000);
+                u32 who = table[i].who, got = 0;
+                struct bench b;
+
+                bench_open(&b);
+                x2 ? bench_enable_x2apic(&b) : bench_enable_all(&b);
+                if (trigger == 2 && table[i].mode == INIT)
+                    who = 0; /* de-assert: loads arbitration IDs */
+                if (x2) {
+                    CHECK(bench_wrmsr(&b, 1, 0x830, 2ull << 32 | icr));
+                } else {
+                    bench_write(&b, 1, 0x310, 2u << 24);
+                    bench_write(&b, 1, 0x300, icr);
+                }
+                for (u32 c = 0; c < BENCH_CPUS; c++)
+                    got |= (u32)(b.nmi[c] || b.init[c] || b.sipi[c]) << c;
+                got |= bench_pending(&b);
+                if (who & 0x10) {
+                    CHECK_EQ(__builtin_popcount(got), 1);
+                    CHECK_EQ(got & ~(who >> 5), 0);
+                } else {
+                    CHECK_EQ(got, who);
+                }
+                for (u32 c = 0; c < BENCH_CPUS; c++) /* always as edges */
+                    CHECK_EQ(b.init[c] ? 0 : x2 ? bench_rdmsr(&b, c, 0x81a) : bench_read(&b, c, 0x1a0), 0);
+                bench_close(&b);
+            }
 }
 
 TEST(init_pin)
@@ -267,7 +317,13 @@ TEST(errors)
     CHECK_EQ(bench_read(&b, 0, 0x280), 0);
     CHECK_EQ(lapic_ack(b.lapic, 0), 0xe0);
     bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0x60); /* and received: SDM 11.5.3, "or via a self IPI" */
+    bench_write(&b, 0, 0x280, 0);
+    CHECK_EQ(bench_read(&b, 0, 0x280), 0);
+    bench_write(&b, 0, 0x300, 0x4100); /* lowest priority, to processor 0 */
+    bench_write(&b, 0, 0x280, 0);
     CHECK_EQ(bench_read(&b, 0, 0x280), 0x20);
+    bench_write(&b, 0, 0x300, 0x44400); /* not to be sent at all: no vector that is illegal */
     bench_write(&b, 0, 0x280, 0);
     CHECK_EQ(bench_read(&b, 0, 0x280), 0);
     lapic_msi(b.lapic, 0xfee00000, 0x0003); /* illegal vector received */
