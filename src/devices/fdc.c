@@ -82,14 +82,17 @@ static void recalibrate(struct fdc *f)
 
 static void seek(struct fdc *f, bool relative)
 {
-    u8 n = f->command[1] & 3, to = f->command[2];
+    u8 n = f->command[1] & 3, to = f->command[2], st0 = ST0_SE | (f->command[1] & ST0_HEAD);
     struct fdc_drive *d = fdc_drive(f, n);
 
-    if (d && relative)
+    if (d && relative) {
+        if (!(f->command[0] & CMD_MFM) && to > d->track) /* out beyond track 0 */
+            st0 |= ST0_ABNORMAL | ST0_EC;
         to = (u8)(f->command[0] & CMD_MFM ? MIN(d->track + to, 255) : MAX(d->track - to, 0));
+    }
     if (d)
         fdc_seek(f, d, to);
-    seek_over(f, n, ST0_SE | (f->command[1] & ST0_HEAD));
+    seek_over(f, n, st0);
 }
 
 static u8 track_of(struct fdc *f, u8 n)
@@ -231,15 +234,22 @@ static void command_byte(struct fdc *f, u8 v)
 
 /* ---- reset ---- */
 
+/*
+ * A reset by program, in DOR or DSR. It returns EFIFO, FIFOTHR and PRETRK to their defaults, unless LOCK keeps them
+ * (82077AA, LOCK), clears GAP and WGATE (PERPENDICULAR MODE), and polling is on after it, whatever CONFIGURE said before
+ * (7.4). Nothing else that was programmed is named there: implied seeks stay as they are, and so do LOCK, what SPECIFY
+ * said, which drives are perpendicular, the data rate (DSR), and where the heads are. The RESET pin leaves none of it
+ * (fdc_reset).
+ */
 static void forget(struct fdc *f)
 {
     fdc_transfer_abort(f);
     f->phase = PHASE_COMMAND;
     f->ncommand = f->nresult = f->result_at = f->sense = 0;
     f->perpendicular &= PERPENDICULAR_DRIVES;
-    f->config &= CONFIG_EFIFO | CONFIG_FIFOTHR; /* implied seeks off, polling on */
+    f->config &= (u8)~CONFIG_POLL;
     if (!f->locked) {
-        f->config = CONFIG_EFIFO;
+        f->config = (f->config & CONFIG_EIS) | CONFIG_EFIFO;
         f->precomp = 0;
     }
     fdc_interrupt(f, false);

@@ -15,7 +15,7 @@ enum { CMD_MT = 0x80, CMD_MFM = 0x40, CMD_SK = 0x20 };
 enum { ST0_ABNORMAL = 0x40, ST0_INVALID = 0x80, ST0_POLLED = 0xc0, ST0_SE = 0x20, ST0_EC = 0x10, ST0_HEAD = 4 };
 enum { ST1_EN = 0x80, ST1_DE = 0x20, ST1_ND = 0x04, ST1_NW = 0x02, ST1_MA = 0x01 };
 enum { ST2_CM = 0x40, ST2_DD = 0x20, ST2_WC = 0x10, ST2_SH = 0x08, ST2_SN = 0x04, ST2_BC = 0x02 };
-enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_FIFOTHR = 0x0f };
+enum { CONFIG_EIS = 0x40, CONFIG_EFIFO = 0x20, CONFIG_POLL = 0x10 };
 enum { DOR_SELECT = 3, DOR_RESET = 4, DOR_DMA = 8, DOR_MOTOR = 0x10 };
 
 /* fdc.c; all with the lock held */

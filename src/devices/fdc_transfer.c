@@ -254,17 +254,30 @@ static bool exchange(struct fdc *f)
     return true;
 }
 
-/* C, H, R and N go on to the next sector; true: that is beyond the end of the cylinder. */
+/*
+ * C, H, R and N go on to the next sector (82077AA table 5-6); true: that is beyond the end of the cylinder.
+ *
+ * A track ends with the sector whose number is EOT (8272A: "equal to EOT"). With MT both sides are one track, which goes
+ * on "to the first sector under head 1" after "the last sector under head 0" and ends with "the last sector under head 1"
+ * (82077AA, MT): with the disk's last, where EOT lies beyond it. SeaBIOS makes such an EOT of a first sector and a number
+ * of sectors. Without MT, and of VERIFY (its result phase table), it is a sector that is not there. A host that has enough
+ * before gets the next sector of this side.
+ */
 static bool advance(struct fdc *f)
 {
-    u32 by = scans(f) && f->command[AT_DTL] == 2 ? 2 : 1;
+    const struct fdc_drive *d = drive_of(f);
+    const u32 eot = f->command[AT_EOT], next = f->sector + (scans(f) && f->command[AT_DTL] == 2 ? 2u : 1u);
+    const bool mt = f->command[0] & CMD_MT;
+    bool last = f->sector == eot || (f->sector < eot && next > eot);
 
-    if (f->sector < f->command[AT_EOT] && f->sector + by <= f->command[AT_EOT]) {
-        f->sector = (u8)(f->sector + by);
+    if (mt && !f->tc && f->kind != VERIFY)
+        last = last || !d || next > d->sectors;
+    if (!last) {
+        f->sector = (u8)next;
         return false;
     }
     f->sector = 1;
-    if (f->command[0] & CMD_MT) {
+    if (mt) {
         f->head ^= 1;
         f->side ^= 1;
         if (f->side)
@@ -292,7 +305,8 @@ static void next(struct fdc *f)
         return finish_well(f); /* after one without the mark */
     u8 side = f->side;
     bool end = advance(f), met = scans(f) && !(f->st2 & ST2_SN);
-    bool enough = f->kind == VERIFY && f->command[AT_DRIVE] & VERIFY_EC && f->count >= f->command[AT_DTL];
+    u32 sc = f->command[AT_DTL] ? f->command[AT_DTL] : 256; /* of VERIFY, which nobody tells that it is enough */
+    bool enough = f->kind == VERIFY && f->command[AT_DRIVE] & VERIFY_EC && f->count >= sc;
 
     if (f->tc || met || enough || end) {
         f->side = side; /* the head that was last in use */
@@ -341,6 +355,7 @@ void fdc_transfer_start(struct fdc *f)
         f->head = f->side;
         f->sector = 1;
         f->size = c[FORMAT_SIZE];
+        f->command[AT_EOT] = c[FORMAT_SECTORS]; /* DUMPREG tells the one or the other */
     } else {
         f->cylinder = c[AT_CYLINDER];
         f->head = c[AT_HEAD];

@@ -151,6 +151,29 @@ program:
 	call	compare
 	jne	failed
 	say	"written and read\r\n"
+
+	/* Both sides at a time, and twelve sectors over the end of one: the end of track that SeaBIOS tells lies beyond it. */
+	call	clear
+	mov	$0x0224, %ax
+	xor	%bx, %bx
+	mov	$0x4601, %cx
+	mov	$0, %dh
+	call	disk
+	mov	$2 * 18 * 512, %cx
+	call	compare
+	jne	failed
+	call	clear
+	mov	$0x020c, %ax
+	mov	$12 * 512, %bx
+	mov	$0x460d, %cx
+	mov	$0, %dh
+	call	disk
+	mov	$12 * 512, %si
+	mov	%si, %di
+	mov	%si, %cx
+	call	compare_at
+	jne	failed
+	say	"over a side's end\r\n"
 	mov	$0x0412, %ax
 	mov	$0x4601, %cx
 	mov	$0, %dh
@@ -275,15 +298,25 @@ fill:	mov	$BUFFER, %ax
 	loop	1b
 	ret
 
+/* OTHER is to hold nothing of before. */
+clear:	mov	$OTHER, %ax
+	mov	%ax, %es
+	xor	%di, %di
+	mov	$2 * 18 * 512 / 2, %cx
+	xor	%ax, %ax
+	rep stosw
+	ret
+
 /* CX bytes at BUFFER and OTHER. */
 compare:
+	xor	%si, %si
+	xor	%di, %di
+compare_at:
 	push	%ds
 	mov	$BUFFER, %ax
 	mov	%ax, %ds
 	mov	$OTHER, %ax
 	mov	%ax, %es
-	xor	%si, %si
-	xor	%di, %di
 	repe cmpsb
 	pop	%ds
 	ret

@@ -146,14 +146,14 @@ TEST(identity_and_simple_commands)
     out(&r, 0x3f4, 0x80); /* by DSR */
     CHECK(irq6);
     COMMAND(&r, 0x0e);
-    RESULT(&r, "DUMPREG after a reset", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x07, 0x21);
+    RESULT(&r, "DUMPREG after a reset", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x47, 0x21); /* polling is on again */
     COMMAND(&r, 0x14);
     RESULT(&r, "UNLOCK", 0x00);
     out(&r, 0x3f2, 0x18);
     CHECK_EQ(in(&r, 0x3f4), 0);
     out(&r, 0x3f2, 0x1c);
     COMMAND(&r, 0x0e);
-    RESULT(&r, "DUMPREG after another", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x20, 0);
+    RESULT(&r, "DUMPREG after another", 0, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x60, 0);
     COMMAND(&r, 0x04, 0x04);
     RESULT(&r, "SENSE DRIVE", 0x3c);
     COMMAND(&r, 0x04, 0x01);
@@ -183,7 +183,11 @@ TEST(seeks)
     RESULT(&r, "RELATIVE SEEK inwards", 0x20, 25);
     COMMAND(&r, 0x8f, 0x00, 30);
     COMMAND(&r, 0x08);
-    RESULT(&r, "RELATIVE SEEK outwards", 0x20, 0);
+    RESULT(&r, "RELATIVE SEEK outwards beyond track 0", 0x70, 0);
+    COMMAND(&r, 0x0f, 0x00, 7);
+    COMMAND(&r, 0x8f, 0x00, 3);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "RELATIVE SEEK outwards", 0x20, 4);
     COMMAND(&r, 0x0f, 0x00, 85);
     COMMAND(&r, 0x07, 0x00);
     COMMAND(&r, 0x08);
@@ -278,6 +282,132 @@ TEST(reads)
     teardown(&r);
 }
 
+/* 82077AA table 5-6: what the host that has enough reads in C, H, R and N; and which VERIFY succeeds. */
+TEST(result_phase)
+{
+    enum { EN = 0x80, ND = 4 };
+    static const struct {
+        const char *name;
+        bool mt;
+        u8 head, r, eot, sectors; /* that the DMA takes */
+        u8 st0, st1, c_, h_, r_;
+        u8 got;
+    } table[] = {
+        { "less than EOT, side 0", 0, 0, 5, 18, 2, 0, 0, 10, 0, 7, 2 },
+        { "equal to EOT, side 0", 0, 0, 17, 18, 2, 0, 0, 11, 0, 1, 2 },
+        { "less than EOT, side 1", 0, 1, 5, 18, 2, 4, 0, 10, 1, 7, 2 },
+        { "equal to EOT, side 1", 0, 1, 17, 18, 2, 4, 0, 11, 1, 1, 2 },
+        { "MT, less than EOT, side 0", 1, 0, 5, 18, 2, 0, 0, 10, 0, 7, 2 },
+        { "MT, equal to EOT, side 0", 1, 0, 17, 18, 2, 0, 0, 10, 1, 1, 2 },
+        { "MT, less than EOT, side 1", 1, 1, 5, 18, 2, 4, 0, 10, 1, 7, 2 },
+        { "MT, equal to EOT, side 1", 1, 1, 17, 18, 2, 4, 0, 11, 0, 1, 2 },
+        /* EOT beyond the disk's last sector: one track of both sides with MT, a sector that is not there without */
+        { "MT, EOT 27, 18 of side 0 and 1", 1, 0, 10, 27, 18, 4, 0, 10, 1, 10, 18 },
+        { "MT, EOT 36, the cylinder", 1, 0, 1, 36, 36, 4, 0, 10, 1, 19, 36 },
+        { "MT, EOT 19, a block of two", 1, 0, 18, 19, 2, 4, 0, 10, 1, 2, 2 },
+        { "MT, EOT 27, up to the last of side 0", 1, 0, 10, 27, 9, 0, 0, 10, 0, 19, 9 },
+        { "MT, EOT 24, beyond the cylinder", 1, 1, 13, 24, 12, 0x44, EN, 11, 0, 1, 6 },
+        { "MT, EOT 72, beyond the cylinder from side 0", 1, 0, 1, 72, 60, 0x44, EN, 11, 0, 1, 36 },
+        { "EOT 27", 0, 0, 10, 27, 18, 0x40, ND, 10, 0, 19, 9 },
+        /* It stops after the one that is equal to EOT. */
+        { "beyond EOT", 0, 0, 5, 3, 2, 0, 0, 10, 0, 7, 2 },
+        { "MT, beyond EOT", 1, 0, 18, 9, 3, 4, 0, 10, 1, 3, 3 },
+    };
+    struct rig r;
+
+    setup(&r, 1440, FDC_1440K);
+    COMMAND(&r, 0x0f, 0, 10);
+    COMMAND(&r, 0x08);
+    RESULT(&r, "SEEK", 0x20, 10);
+    for (unsigned write = 0; write < 2; write++)
+        for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+            const u32 from = (20u + table[i].head) * 18 + table[i].r - 1;
+            const u8 want[7] = { table[i].st0, table[i].st1, 0, table[i].c_, table[i].h_, table[i].r_, 2 };
+            u8 *ram = buffer(&r);
+
+            for (unsigned k = 0; k < 0x8000; k++)
+                ram[k] = (u8)(write ? k * 3 + k / 512 + i : 0xa5);
+            r.disk.data[(from + table[i].got) * 512] = 0x77;
+            dma(&r, write ? 0x48 : 0x44, (u16)(table[i].sectors * 512));
+            COMMAND(&r, (table[i].mt ? 0xc0 : 0x40) | (write ? 5 : 6), (u8)(table[i].head << 2), 10, table[i].head,
+                    table[i].r, 2, table[i].eot, 0x1b, 0xff);
+            result_is(&r, table[i].name, want, 7);
+            CHECK(!memcmp(ram, r.disk.data + from * 512, table[i].got * 512u));
+            CHECK_EQ(r.disk.data[(from + table[i].got) * 512], 0x77);
+            CHECK(write || ram[table[i].got * 512] == 0xa5);
+        }
+
+    /* VERIFY's result phase table, and the note below it; SC 0 is 256 sectors. */
+    COMMAND(&r, 0xd6, 0x80, 10, 0, 1, 2, 18, 0x1b, 20);
+    RESULT(&r, "VERIFY 20, MT", 4, 0, 0, 10, 1, 3, 2);
+    COMMAND(&r, 0x56, 0x80, 10, 0, 1, 2, 18, 0x1b, 20);
+    RESULT(&r, "VERIFY 20", 0x40, 0x80, 0, 11, 0, 1, 2);
+    COMMAND(&r, 0xd6, 0, 10, 0, 1, 2, 36, 0x1b, 0xff);
+    RESULT(&r, "VERIFY beyond the side", 0x40, 4, 0, 10, 0, 19, 2);
+    COMMAND(&r, 0xd6, 0x80, 10, 0, 1, 2, 18, 0x1b, 0);
+    RESULT(&r, "VERIFY 256", 0x44, 0x80, 0, 11, 0, 1, 2);
+    teardown(&r);
+
+    setup(&r, 180, FDC_360K); /* one side: there is nothing under head 1 */
+    dma(&r, 0x44, 1024);
+    COMMAND(&r, 0xc6, 0, 0, 0, 9, 2, 10, 0x1b, 0xff);
+    RESULT(&r, "MT of a single-sided disk", 0x44, 1, 0, 0, 1, 1, 2);
+    teardown(&r);
+}
+
+/* What CONFIGURE, SPECIFY and PERPENDICULAR MODE said, the rate and the heads' place, after a reset of either kind. */
+TEST(resets)
+{
+    enum { BY_DOR, BY_DSR, BY_PIN };
+    struct rig r;
+
+    for (unsigned how = BY_DOR; how <= BY_PIN; how++)
+        for (unsigned lock = 0; lock < 2; lock++) {
+            setup(&r, 1440, FDC_1440K);
+            COMMAND(&r, 0x13, 0, 0x57, 0x21); /* implied seeks, FIFO of 8, no polling; precompensation from track 21h */
+            COMMAND(&r, 0x12, 0x87);          /* drive 0 is perpendicular; GAP and WGATE */
+            COMMAND(&r, lock ? 0x94 : 0x14);
+            RESULT(&r, "LOCK", lock ? 0x10 : 0);
+            COMMAND(&r, 0x0f, 0, 9);
+            if (how == BY_DSR) {
+                out(&r, 0x3f4, 0x80); /* the rate is a part of this register: 500 kbit/s */
+            } else if (how == BY_DOR) {
+                out(&r, 0x3f2, 0x18);
+                CHECK_EQ(in(&r, 0x3f4), 0);
+                out(&r, 0x3f2, 0x1c);
+            } else {
+                fdc_reset(&r.f);
+                CHECK_EQ(in(&r, 0x3f2), 0);
+                out(&r, 0x3f2, 0x1c);
+            }
+            CHECK(irq6); /* polling is on */
+            for (u8 i = 0; i < 4; i++) {
+                COMMAND(&r, 0x08);
+                RESULT(&r, "a reset", 0xc0 | i, i || how == BY_PIN ? 0 : 9);
+            }
+            COMMAND(&r, 0x08);
+            RESULT(&r, "no other", 0x80);
+            COMMAND(&r, 0x0e);
+            if (how == BY_PIN)
+                RESULT(&r, "the RESET pin", 0, 0, 0, 0, 0, 0, 0, 0, 0x20, 0);
+            else if (lock)
+                RESULT(&r, "a reset by program, locked", 9, 0, 0, 0, 0xdf, 0x02, 0, 0x84, 0x47, 0x21);
+            else
+                RESULT(&r, "a reset by program", 9, 0, 0, 0, 0xdf, 0x02, 0, 0x04, 0x60, 0);
+            dma(&r, 0x44, 512);
+            COMMAND(&r, 0x46, 0, 30, 0, 1, 2, 18, 0x1b, 0xff);
+            if (how == BY_PIN) { /* at 250 kbit/s again, and no implied seeks */
+                RESULT(&r, "READ", 0x40, 1, 0, 30, 0, 1, 2);
+                out(&r, 0x3f7, 0);
+                COMMAND(&r, 0x46, 0, 30, 0, 1, 2, 18, 0x1b, 0xff);
+                RESULT(&r, "READ", 0x40, 4, 0x10, 30, 0, 1, 2);
+            } else {
+                RESULT(&r, "READ", 0, 0, 0, 30, 0, 2, 2);
+            }
+            teardown(&r);
+        }
+}
+
 TEST(writes_and_formats)
 {
     struct rig r;
@@ -308,6 +438,8 @@ TEST(writes_and_formats)
     RESULT(&r, "FORMAT", 4, 0, 0, 0, 1, (8 * 2) % 9 + 1, 2);
     for (u32 i = 0; i < 9 * 512; i++)
         CHECK_EQ(r.disk.data[9 * 512 + i], 0xf6);
+    COMMAND(&r, 0x0e);
+    RESULT(&r, "DUMPREG with FORMAT's SC", 0, 0, 0, 0, 0xdf, 0x02, 9, 0, 0x20, 0);
     CHECK(r.disk.data[18 * 512 + 1] != 0xf6 && r.disk.data[1] != 0xf6);
     buffer(&r)[2] = 18; /* more sectors than the image has */
     dma(&r, 0x48, 72);
