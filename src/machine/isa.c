@@ -89,11 +89,31 @@ void isa_destroy(struct machine *m)
     i8237_destroy(&m->isa.dma);
 }
 
+/* After a BIOS's power-on test the floppy controller is out of reset, its interrupts are taken, SPECIFY is as in IBM's disk
+   base table, the data rate is that of the first drive's disks, and the motors are off. */
+static void firmware_fdc(struct machine *m)
+{
+    enum { DOR = 0x3f2, FIFO = 0x3f5, CCR = 0x3f7, SENSE_INTERRUPT = 8 };
+    static const u8 rate[] = { [FDC_360K] = 2, [FDC_720K] = 2, [FDC_2880K] = 3 }, specify[] = { 3, 0xdf, 0x02 };
+
+    bus_write(m->ports, DOR, 1, 0x0c);
+    for (u32 i = 0; i < 4; i++) {
+        bus_write(m->ports, FIFO, 1, SENSE_INTERRUPT);
+        bus_read(m->ports, FIFO, 1);
+        bus_read(m->ports, FIFO, 1);
+    }
+    for (u32 i = 0; i < ARRAY_SIZE(specify); i++)
+        bus_write(m->ports, FIFO, 1, specify[i]);
+    bus_write(m->ports, CCR, 1, rate[m->isa.fdc.drive[0].type]);
+}
+
 void isa_reset(struct machine *m)
 {
     i8237_reset(&m->isa.dma);
     fdc_reset(&m->isa.fdc);
     lpt_reset(&m->isa.lpt);
+    if (!m->c.firmware)
+        firmware_fdc(m);
 }
 
 void isa_settle(struct machine *m)

@@ -57,11 +57,12 @@ static int firmware_apic(struct machine *m)
     return m->engine->lapic_set(m->vcpus[0], &l);
 }
 
-/* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing masked and nothing requesting; level
-   for those that a PCI function has. A micro with an engine's irqchip has 8259As that nobody told of: masked. */
+/* Interrupts 0-7 at vectors 8h, 8-15 at 70h, as every BIOS programs them; nothing requesting; open for the timer, keyboard,
+   second 8259A and floppy, for the RTC, mouse, FPU and first disks; level for those that a PCI function has. A micro
+   with an engine's irqchip has 8259As that nobody told of: masked. */
 static int firmware_pic(struct machine *m)
 {
-    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 };
+    static const u8 icw2[2] = { 0x08, 0x70 }, icw3[2] = { 1 << 2, 2 }, imr[2] = { 0xb8, 0x8e };
     const u8 elcr[2] = { (u8)m->i440fx.level_irqs, (u8)(m->i440fx.level_irqs >> 8) };
     for (u32 i = 0; i < 2 && (m->gsi.pic || m->kernel); i++) {
         u16 port = i ? 0xa0 : 0x20;
@@ -72,7 +73,7 @@ static int firmware_pic(struct machine *m)
             bus_write(m->ports, port + 1, 1, icw2[i]);
             bus_write(m->ports, port + 1, 1, icw3[i]);
             bus_write(m->ports, port + 1, 1, 1); /* ICW4: 8086 mode */
-            bus_write(m->ports, port + 1, 1, 0);
+            bus_write(m->ports, port + 1, 1, imr[i]);
             bus_write(m->ports, 0x4d0 + i, 1, elcr[i]);
             continue;
         }
@@ -80,13 +81,41 @@ static int firmware_pic(struct machine *m)
         if ((rc = m->engine->irqchip_get(m->vm, which, &p)))
             return rc;
         p.irq_base = icw2[i];
-        p.imr = m->c.kind == MACHINE_PC ? 0 : 0xff;
+        p.imr = m->c.kind == MACHINE_PC ? imr[i] : 0xff;
         p.init_state = 0;
         p.elcr = elcr[i];
         if ((rc = m->engine->irqchip_set(m->vm, which, &p)))
             return rc;
     }
     return 0;
+}
+
+/* The 8254 has no state of its own before it is programmed. A BIOS leaves ticks at 18.2 Hz, requests to refresh memory,
+   and the speaker's beep, gated off (IBM PC/AT Technical Reference, ROM BIOS): a count without a mode is for these. */
+static int firmware_pit(struct machine *m)
+{
+    static const struct { u8 rw, mode; u16 count; } left[3] = { { 3, 3, 0 }, { 1, 2, 18 }, { 3, 3, 0x533 } };
+    struct irqchip_pit p;
+    int rc;
+
+    if (m->c.kind != MACHINE_PC)
+        return 0;
+    if (!m->lapic && (rc = m->engine->irqchip_get(m->vm, IRQCHIP_PIT, &p)))
+        return rc;
+    for (u32 i = 0; i < 3; i++) {
+        if (m->lapic) {
+            bus_write(m->ports, 0x43, 1, i << 6 | (u32)left[i].rw << 4 | (u32)left[i].mode << 1);
+            bus_write(m->ports, (u16)(0x40 + i), 1, left[i].count & 0xff);
+            if (left[i].rw == 3)
+                bus_write(m->ports, (u16)(0x40 + i), 1, left[i].count >> 8);
+            continue;
+        }
+        p.channel[i] = (struct irqchip_pit_channel){
+            .count = left[i].count ? left[i].count : 0x10000, .mode = left[i].mode, .rw_mode = left[i].rw,
+            .read_state = left[i].rw, .write_state = left[i].rw, .gate = i != 2, .count_load_time = clock_ns(),
+        };
+    }
+    return m->lapic ? 0 : m->engine->irqchip_set(m->vm, IRQCHIP_PIT, &p);
 }
 
 u32 machine_signature(const struct machine *m)
@@ -186,7 +215,7 @@ int machine_reset(struct machine *m, struct boot *boot, struct error *err)
             return error_set(err, -rc, "the %s engine refuses the processor's start state: %s", m->engine->name,
                              strerror(-rc));
     }
-    if ((rc = reset_irqchip(m)) || (boot && ((rc = firmware_pic(m)) || (rc = firmware_apic(m)))))
+    if ((rc = reset_irqchip(m)) || (boot && ((rc = firmware_pic(m)) || (rc = firmware_pit(m)) || (rc = firmware_apic(m)))))
         return error_set(err, -rc, "the %s engine's interrupt controllers could not be reset: %s", m->engine->name,
                          strerror(-rc));
     if (m->engine->reset_caches)

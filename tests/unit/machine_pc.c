@@ -18,6 +18,38 @@ TEST(reset_state)
     rig_free(&r);
 }
 
+/* As a BIOS leaves it, however a guest left it before: docs/devices.md, "Without a firmware". */
+TEST(left_by_firmware)
+{
+    static const struct { u16 port; u8 mask, value; } table[] = {
+        { 0x21, 0xff, 0xb8 }, { 0xa1, 0xff, 0x8e }, { 0x4d0, 0xff, 0 }, { 0x4d1, 0xff, 0 }, { 0x61, 0x0f, 0 }, { 0x92, 3, 2 },
+        { 0x64, 0x0f, 0x0c }, { 0x3f2, 0xff, 0x0c }, { 0x3f4, 0xff, 0x80 }, { 0x3f9, 0xff, 0 }, { 0x3fb, 0xff, 0 },
+        { 0x3fd, 0xff, 0x60 }, { 0x37a, 0x0f, 0x0c }, { 0x0f, 0x0f, 0x0f }, { 0xde, 0x0f, 0x0e }, { 0x604, 0xff, 0 },
+    };
+    static const u8 pit[3] = { 0xb6, 0x94, 0xb6 };
+    struct error err;
+    struct rig r;
+
+    rig_new(&r);
+    for (unsigned round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < ARRAY_SIZE(table); i++) {
+            if ((in(&r, table[i].port, 1) & table[i].mask) != table[i].value)
+                printf("port %xh:\n", table[i].port);
+            CHECK_EQ(in(&r, table[i].port, 1) & table[i].mask, table[i].value);
+        }
+        for (u16 i = 0; i < 3; i++) {
+            out(&r, 0x43, 1, 0xe0 | 2u << i);
+            CHECK_EQ(in(&r, 0x40 + i, 1), pit[i]);
+        }
+        out(&r, 0x20, 1, 0x11), out(&r, 0x21, 1, 0x20), out(&r, 0x21, 1, 4), out(&r, 0x21, 1, 1), out(&r, 0x21, 1, 0xff);
+        out(&r, 0x43, 1, 0x30), out(&r, 0x43, 1, 0x70), out(&r, 0x43, 1, 0xb0);
+        out(&r, 0x61, 1, 3), out(&r, 0x3f2, 1, 0), out(&r, 0x3f9, 1, 0xf), out(&r, 0x3fb, 1, 0x83), out(&r, 0x37a, 1, 0);
+        out(&r, 0x64, 1, 0x60), out(&r, 0x60, 1, 0x30);
+        CHECK_EQ(machine_reset(r.m, r.boot, &err), 0);
+    }
+    rig_free(&r);
+}
+
 TEST(what_answers_where)
 {
     struct rig r;
@@ -27,7 +59,7 @@ TEST(what_answers_where)
     CHECK_EQ(in(&r, 0x8fff, 1), 0xff); /* nobody */
     out(&r, 0x81, 1, 0x5a);             /* a DMA page register */
     CHECK_EQ(in(&r, 0x81, 1), 0x5a);
-    CHECK_EQ(in(&r, 0x3f4, 1), 0);      /* the floppy controller, held in reset */
+    CHECK_EQ(in(&r, 0x3f4, 1), 0x80);   /* the floppy controller, ready for a command */
     CHECK_EQ(in(&r, 0x1234, 4), 0xffffffff);
     out(&r, 0xcf8, 4, 0x80000600); /* a PCI address whose second byte would reset the machine at CF9h */
     CHECK_EQ(in(&r, 0xcf8, 4), 0x80000600);
@@ -133,6 +165,7 @@ TEST(interrupts)
     struct rig r;
     rig_new(&r);
     CHECK(!r.vcpu[0]->intr);
+    out(&r, 0x21, 1, 0);
     out(&r, 0x2005, 4, 1);
     CHECK(r.vcpu[0]->intr && !r.vcpu[1]->intr);
     CHECK_EQ(ops->interrupt_ack(r.m, 0), 0x0d);

@@ -114,6 +114,7 @@ TEST(pc)
 
     /* INTA of slot 2 is PIRQB: I/O APIC input 18, and IRQ 10 of the 8259As, where PIRQRC says so. */
     ioapic(&r, 18, 1ull << 56 | 0x8000 | 0x51);
+    out(&r, 0x21, 1, 0), out(&r, 0xa1, 1, 0);
     driver_ok(&r, common);
     change();
     CHECK_EQ(taken(&r), 0x51);
