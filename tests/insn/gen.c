@@ -634,6 +634,8 @@ void gen_general(struct build *b)
                 v.vl = rng_below(r, 4) & 3; /* the rounding mode, or nothing */
             if (b->q->bits == 64 && attempt % 4 < 3) /* registers 16 to 31 */
                 vvvv |= (u8)(rng_next(r) & 0x50);
+            else if (b->q->bits != 64 && chance(r, 50)) /* R', B and vvvv[3], which only 64-bit mode heeds */
+                vvvv |= (u8)(rng_next(r) & 0x48), rex |= (u8)(rng_next(r) & 1);
             if (f.desc->flags & OPF_VSIB)
                 vvvv = (u8)((vvvv & 0x40) | (vsib & 16));
         }

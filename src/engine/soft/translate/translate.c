@@ -873,11 +873,12 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
     const unsigned b = mem ? m->base >> 3 : d->has_modrm ? rm >> 3 & 1 : reg >> 3;
     const unsigned rr = d->has_modrm ? reg >> 3 & 1 : 0; /* not where the accumulator is moved */
     if (d->encoding == ENC_EVEX) {
-        const u8 *p = d->bytes + d->opcode_off - 4;
+        /* The numbers that were decoded, not the bytes: R' and vvvv's highest bit name registers here, and mean nothing
+           in the guest's 32-bit code (SDM vol. 2, 2.7). */
         e1(e, 0x62);
-        e1(e, (p[1] & 0x1f) /* R' and the map */ | (~rr & 1) << 7 | (~x & 1) << 6 | (~b & 1) << 5);
-        e1(e, p[2]);
-        e1(e, p[3]);
+        e1(e, (~rr & 1) << 7 | (~x & 1) << 6 | (~b & 1) << 5 | (~reg >> 4 & 1) << 4 | d->map);
+        e1(e, (d->w & 1) << 7 | (~r->host[2] & 15) << 3 | 4 | d->pp);
+        e1(e, (d->bytes[d->opcode_off - 1] & 0xf7u) | (~r->host[2] >> 4 & 1) << 3);
         e1(e, d->opcode);
     } else if (d->encoding == ENC_VEX) {
         e1(e, 0xc4);
