@@ -166,6 +166,7 @@ __asm__(
     "   rep movsb\n"
     "   mov $-1, %eax\n"
     "   mov $-1, %edx\n"
+    "kernel_restore:\n"
     "   xrstor64 0x1000(%rsp)\n"
     "   mov 0xb0(%rsp), %eax; mov %eax, %ds; mov %eax, %es\n" /* a jump that went astray may have popped others */
     "   add $24, %rsp\n"
@@ -235,7 +236,7 @@ __asm__(
     "   iretq\n"
     "kernel_end:\n"
     "   .popsection\n");
-extern const u8 kernel_enter[], kernel_nothing[], kernel_cr3[], kernel_code[], kernel_invlpg[], kernel_calls[], kernel_registers[],
+extern const u8 kernel_enter[], kernel_restore[], kernel_nothing[], kernel_cr3[], kernel_code[], kernel_invlpg[], kernel_calls[], kernel_registers[],
     kernel_end[];
 _Static_assert(KERNEL + ENTRY == 0xffff800000010000 && CODE_COPY == ENTRY + 0x4000 && CODE_BASE == 0x10000000 && CODE_SIZE == 0x4000 &&
         DATA_BASE == 0x10100000 && DATA_SIZE == 0x5000 && STACK_BASE == DATA_BASE + 0x100000 && offsetof(struct entry, touch) == 16 &&
@@ -321,6 +322,8 @@ static void build_tables(struct guest *g)
         memcpy(g->ram + STUBS + v * 8, stub, 8);
     }
     memcpy(g->ram + HANDLERS, kernel_enter, (size_t)(kernel_end - kernel_enter));
+    if (!guest_has(g, ISA_XSAVE)) /* FXRSTOR64 with the same operand: 0F AE /1 for /5 */
+        g->ram[HANDLERS + (kernel_restore - kernel_enter) + 3] ^= (5 ^ 1) << 3;
     for (unsigned i = 0; i < LDT_COUNT; i++) {
         const struct ldt_spec *l = &ldt_specs[i];
         u64 type = 1 | (l->fixed ? 0 : 2) | l->contents << 2; /* as Linux makes it, accessed */
@@ -344,7 +347,8 @@ static void build_state(struct guest *g)
     cpu_reset(s, true);
     s->cr0 = CR0_PE | CR0_MP | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_PG;
     s->cr3 = PML4;
-    s->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_OSXSAVE | CR4_FSGSBASE;
+    s->cr4 = CR4_PAE | CR4_PGE | CR4_OSFXSR | CR4_OSXMMEXCPT | (guest_has(g, ISA_XSAVE) ? CR4_OSXSAVE : 0) |
+        (guest_has(g, ISA_FSGSBASE) ? CR4_FSGSBASE : 0);
     s->efer = EFER_SCE | EFER_LME | EFER_LMA | EFER_NXE;
     s->xcr0 = host_xcr0;
     s->gdtr = (struct cpu_table){KERNEL + GDT, 0x7f};
@@ -415,7 +419,7 @@ static void start_rusher(struct guest *g)
 
 /* ---- life ------------------------------------------------------------------------- */
 
-struct guest *guest_new(int translate_after)
+struct guest *guest_new(int translate_after, const char *model)
 {
     struct error err = {""};
     struct guest *g = aligned_alloc(64, align_up(sizeof(*g), 64));
@@ -430,7 +434,7 @@ struct guest *guest_new(int translate_after)
     struct engine_caps *caps = calloc(1, sizeof(*caps));
     if (!caps || engine_soft.probe(caps, &err))
         goto failed;
-    struct cpuid_request rq = {.cpus = 1, .supported = &caps->supported};
+    struct cpuid_request rq = {.model = model, .cpus = 1, .supported = &caps->supported};
     if (cpuid_build(&g->cpuid, &rq, &err))
         goto failed;
     free(caps);
@@ -587,12 +591,12 @@ static bool take_outcome(struct guest *g, struct outcome *o)
     }
     memcpy(frame + 6 - words, g->ram + KSTACK_TOP - words * 8, words * 8);
     memcpy(o->s.gpr, s->gpr, sizeof(s->gpr));
-    o->vector = (unsigned)stub / 8;
-    o->error = (u32)frame[0];
+    o->f.vector = (unsigned)stub / 8;
+    o->f.error = (u32)frame[0];
     o->s.rip = frame[1];
     o->s.rflags = frame[3];
     o->s.gpr[RSP] = frame[4];
-    o->cr2 = s->cr2;
+    o->f.cr2 = s->cr2;
     for (int i = 0; i < SEG_COUNT; i++)
         o->s.selector[i] = s->seg[i].selector;
     o->s.selector[CS] = (u16)frame[2];

@@ -44,6 +44,7 @@ u64 host_xcr0;
 u32 host_xsave_size;
 u32 host_component[8];
 bool host_has_ldt;
+bool host_restricted;
 
 enum { USER32_CS = 0x23, USER_DS = 0x2b, USER_CS = 0x33 };
 
@@ -52,6 +53,7 @@ static struct {
     volatile enum { IDLE, START, RUNNING } phase;
     const struct sequence *q;
     struct outcome *o;
+    u16 cs, ss;
     greg_t home[NGREG];
     u8 home_fp[XSAVE_MAX] __attribute__((aligned(64)));
     struct sigaction old[NSIG];
@@ -106,12 +108,7 @@ static void handler(int sig, siginfo_t *info, void *context)
             g[gregs[i]] = (greg_t)s->gpr[i];
         g[REG_RIP] = (greg_t)s->rip;
         g[REG_EFL] = (greg_t)s->rflags;
-        u64 cs = run.q->bits == 64 ? USER_CS : USER32_CS, ss = USER_DS;
-        if (run.q->segmented) {
-            cs = run.q->bits == 16 ? LDT_SELECTOR(LDT_CODE16) : LDT_SELECTOR(LDT_CODE32);
-            ss = run.q->bits == 16 ? LDT_SELECTOR(LDT_STACK16) : LDT_SELECTOR(LDT_STACK32);
-        }
-        g[REG_CSGSFS] = (greg_t)(cs | ss << 48);
+        g[REG_CSGSFS] = (greg_t)(run.cs | (u64)run.ss << 48);
         load_fp(fp, s->xsave);
         run.phase = RUNNING;
         return;
@@ -130,11 +127,11 @@ static void handler(int sig, siginfo_t *info, void *context)
         o->s.rip = (u64)g[REG_RIP];
         o->s.rflags = (u64)g[REG_EFL];
         memcpy(o->s.xsave, fp, host_xsave_size);
-        o->vector = sig == SIGVTALRM ? VECTOR_NO_END : (unsigned)g[REG_TRAPNO];
-        if (int1_stays && o->vector == VEC_DB && !run.q->segmented && !(o->s.rflags & RFLAGS_TF) && *(u8 *)o->s.rip == INT1)
+        o->f.vector = sig == SIGVTALRM ? VECTOR_NO_END : (unsigned)g[REG_TRAPNO];
+        if (int1_stays && o->f.vector == VEC_DB && !run.q->segmented && !(o->s.rflags & RFLAGS_TF) && *(u8 *)o->s.rip == INT1)
             o->s.rip++;
-        o->error = (u32)g[REG_ERR];
-        o->cr2 = (u64)g[REG_CR2];
+        o->f.error = (u32)g[REG_ERR];
+        o->f.cr2 = (u64)g[REG_CR2];
         memcpy(g, run.home, sizeof(run.home));
         load_fp(fp, run.home_fp);
         run.phase = IDLE;
@@ -170,17 +167,27 @@ static void catch_signals(void)
 
 int host_init(void)
 {
-    u32 lo, hi, a = 0xd, b, c = 0, d;
-    __asm__ volatile("xgetbv" : "=a"(lo), "=d"(hi) : "c"(0));
-    host_xcr0 = ((u64)hi << 32 | lo) & 0xe7; /* x87, SSE, AVX, AVX-512 */
+    /* Without XSAVE a frame holds what FXSAVE does, and with more than is looked at here (AMX, PKRU) only the first part of
+       it is exchanged: behind the last component lies the kernel's mark. */
+    u32 a = 1, b, c = 0, d, hi;
     __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-    host_xsave_size = b < XSAVE_MAX ? b : XSAVE_MAX;
+    host_xcr0 = 3;
+    host_xsave_size = FX_HEADER;
+    if (c >> 27 & 1) { /* OSXSAVE */
+        __asm__ volatile("xgetbv" : "=a"(a), "=d"(hi) : "c"(0));
+        host_xcr0 = a & 0xe7; /* x87, SSE, AVX, AVX-512 */
+        host_xsave_size += 64;
+    }
     for (u32 n = 2; n < 8; n++) {
+        if (!(host_xcr0 >> n & 1))
+            continue;
         a = 0xd;
         c = n;
         __asm__ volatile("cpuid" : "+a"(a), "=b"(b), "+c"(c), "=d"(d));
-        if (host_xcr0 >> n & 1 && a + b <= XSAVE_MAX)
-            host_component[n] = b;
+        if (a + b > XSAVE_MAX)
+            continue;
+        host_component[n] = b;
+        host_xsave_size = MAX(host_xsave_size, a + b);
     }
 
     try_int1();
@@ -217,10 +224,80 @@ int host_init(void)
     return 0;
 }
 
+void host_restrict(u64 xcr0)
+{
+    if (host_xcr0 & ~xcr0)
+        host_restricted = true;
+    host_xcr0 &= xcr0;
+    for (u32 n = 2; n < 8; n++)
+        if (!(host_xcr0 >> n & 1))
+            host_component[n] = 0;
+}
+
 __attribute__((noinline)) static void trap(void)
 {
     /* The handler puts all registers back but does it through C's eyes: it is a call that clobbers. */
     __asm__ volatile("int3" ::: "memory", "cc", "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11");
+}
+
+static void run_in_frame(const struct sequence *q, u16 cs, u16 ss, struct outcome *o)
+{
+    run.q = q;
+    run.o = o;
+    run.cs = cs;
+    run.ss = ss;
+    run.phase = START;
+    struct itimerval watchdog = {.it_value = {.tv_usec = 40000}}; /* of CPU time: it runs in circles */
+    if (q->flow)
+        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
+    trap();
+    watchdog.it_value.tv_usec = 0;
+    if (q->flow)
+        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
+}
+
+/*
+ * MOVS and CMPS have two operands in memory. If both fault no order is architectural, and processors differ: Zen 5
+ * names [rSI], Zen 4 [rDI]. What the other one's fault is, is asked of LODS, and STOS or SCAS, with the same prefixes and registers.
+ */
+static void find_other_fault(const struct sequence *q, struct outcome *o)
+{
+    enum { MOVS = 0xa4, CMPS = 0xa6, STOS = 0xaa, LODS = 0xac, SCAS = 0xae };
+    static struct sequence one;
+    static struct outcome end;
+    static u8 area[CODE_SIZE];
+    struct fault f[2];
+    struct decoded d;
+    const u64 at = o->s.rip + code_base(q) - CODE_BASE;
+    o->has_other = false;
+    if (o->f.vector < VEC_SS || o->f.vector > VEC_PF || at > CODE_SIZE - 16)
+        return;
+    memcpy(area, (void *)CODE_BASE, CODE_SIZE);
+    if (decode(&d, area + at, 15, q->bits, true) != DECODE_OK || d.desc->cls != OPC_STRING || (d.opcode & 0xfc) != MOVS)
+        return;
+    one = *q;
+    one.flow = false;
+    one.init = o->s;
+    one.init.rip = q->init.rip;
+    one.init.rflags &= ~(u64)(RFLAGS_RF | RFLAGS_TF);
+    for (unsigned k = 0; k < 2; k++) {
+        u8 *p = (u8 *)q->code;
+        for (unsigned n = 0; n < d.opcode_off; n++)
+            if (d.bytes[n] != 0xf2 && d.bytes[n] != 0xf3)
+                *p++ = d.bytes[n];
+        *p++ = (u8)((k == 0 ? LODS : (d.opcode & 0xfe) == CMPS ? SCAS : STOS) | (d.opcode & 1));
+        *p = 0xcc;
+        run_in_frame(&one, o->s.selector[CS], o->s.selector[SS], &end);
+        f[k] = end.f;
+        memcpy((void *)CODE_BASE, area, CODE_SIZE); /* where STOS may have written, too */
+    }
+    for (unsigned k = 0; k < 2; k++)
+        if (f[0].vector >= VEC_SS && f[1].vector >= VEC_SS && f[k].vector == o->f.vector && f[k].error == o->f.error &&
+            (f[k].vector != VEC_PF || f[k].cr2 == o->f.cr2)) {
+            o->other = f[!k];
+            o->has_other = true;
+            return;
+        }
 }
 
 void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o)
@@ -233,17 +310,14 @@ void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struc
     syscall(SYS_arch_prctl, ARCH_SET_GS, GS_BASE);
     /* 64-bit code ignores what DS and ES hold, other code does not. */
     __asm__ volatile("mov %0, %%ds; mov %0, %%es" : : "r"(q->segmented ? LDT_SELECTOR(LDT_DATA) : USER_DS));
-    run.q = q;
-    run.o = o;
-    run.phase = START;
-    struct itimerval watchdog = {.it_value = {.tv_usec = 40000}}; /* of CPU time: it runs in circles */
-    if (q->flow)
-        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
-    trap();
-    watchdog.it_value.tv_usec = 0;
-    if (q->flow)
-        setitimer(ITIMER_VIRTUAL, &watchdog, NULL);
+    u16 cs = q->bits == 64 ? USER_CS : USER32_CS, ss = USER_DS;
+    if (q->segmented) {
+        cs = q->bits == 16 ? LDT_SELECTOR(LDT_CODE16) : LDT_SELECTOR(LDT_CODE32);
+        ss = q->bits == 16 ? LDT_SELECTOR(LDT_STACK16) : LDT_SELECTOR(LDT_STACK32);
+    }
+    run_in_frame(q, cs, ss, o);
     memcpy(o->data, (void *)DATA_BASE, DATA_SIZE);
     memcpy(o->stack, (void *)STACK_BASE, STACK_SIZE);
     memcpy(o->device, (void *)DEVICE_BASE, DEVICE_SIZE);
+    find_other_fault(q, o);
 }

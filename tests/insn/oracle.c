@@ -2,14 +2,16 @@
 /*
  * oracle - the host CPU as the judge of the software engine.
  *
- *   insn-oracle [-f] [-t] [-r] [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
+ *   insn-oracle [-f] [-t] [-r] [-x] [-p CPU] [-n INSTRUCTIONS] [-s SEED] [-q SEQUENCE] [-v] [-N] [-c] [-m REPORTS]
  *
  * Runs random sequences on both and compares general registers, defined flags, x87, MXCSR, vectors, memory, and the
  * exception that ended them: vector, error code, RIP, CR2. -n: how many instructions the host is to execute
  * (1,000,000; with -f: how many programs; LODGE_TEST_SECONDS=600 goes on for that long from a new seed). -q: only that sequence of the seed, with
  * a listing. -t: the engine translates. -f: programs of loops, jumps and calls (flow.c), each run several times in one
  * guest: first cold, then hot, then cut by interrupts and kicks. -r: programs in real and virtual-8086 mode (real.c), which
- * the host cannot run: the interpreter ("host" in what is printed) against the translator. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
+ * the host cannot run: the interpreter ("host" in what is printed) against the translator. -x: as on a processor that
+ * touches the operands of MOVS and CMPS in the other order than the host. -p: on a guest's processor of that
+ * model, for what an engine on such a host would do: x86-64-v1 to -v4. -N: the host against itself, which tries this program. -c: what was covered. The first differences are shrunk and listed.
  */
 #include "oracle.h"
 
@@ -43,9 +45,11 @@ static unsigned n_guests;
 static bool translated;
 static bool flow;               /* programs instead of sequences */
 static bool real;               /* the same in real mode: no host */
+static bool other_order;        /* the host's operands are touched in the other order */
 static struct real_guest *reals[4]; /* the interpreter, and translators as above */
 static struct real_outcome real_want, real_got;
 static u64 endless, cut_runs;   /* programs left out since they do not end */
+static u64 others;              /* ends at which -x made a difference */
 static const char *run_name;    /* of the run that differs */
 static struct outcome host_out, guest_out;
 static u8 code[CODE_MAX + 64];
@@ -138,18 +142,20 @@ static u32 undefined_at(const struct sequence *q, u64 rip)
 }
 
 /*
- * Where processors are free: which of two operands they touch first, and what a masked or gathered access that faults
- * leaves behind.
+ * Where processors are free. Which of the two operands of MOVS and CMPS is touched first is not here: host_run says of
+ * both how they fault, and either will do.
  */
 struct latitude {
-    bool nothing, no_vector, no_cr2, cr2_page, no_vectors, aligned, ten_bytes, no_align, masked;
+    bool nothing, cr2_page, no_vectors, aligned, ten_bytes, no_align, masked, no_arith, no_opmask, no_data;
+    unsigned below; /* bytes below the stack pointer that may have been written before the fault */
 };
-static struct latitude latitude_at(const struct sequence *q, unsigned k)
+static struct latitude latitude_at(const struct sequence *q, unsigned k, unsigned vector)
 {
     struct latitude l = {0};
     struct decoded d;
     if (k >= q->n || q->insn[k].data || decode(&d, q->insn[k].bytes, 15, q->bits, true) != DECODE_OK)
         return l;
+    const bool string = d.desc->cls == OPC_STRING;
     switch (d.desc->mnemonic) {
     case M_INSB: /* AMD checks the right to I/O for a repeat count of zero too */
     case M_INSW:
@@ -157,10 +163,29 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
     case M_OUTSB:
     case M_OUTSW:
     case M_OUTSD: l.nothing = d.rep; break;
+    /* A repeated comparison that faults shows the flags of before it (SDM vol. 2, REP), or those of the last element. */
     case M_CMPSB:
     case M_CMPSW:
     case M_CMPSD:
-    case M_CMPSQ: l.no_vector = l.no_cr2 = true; break;
+    case M_CMPSQ:
+    case M_SCASB:
+    case M_SCASW:
+    case M_SCASD:
+    case M_SCASQ: l.no_arith = string && d.rep; break;
+    /* Whether an operand that stays as it is must be writable is the processor's. */
+    case M_ARPL: l.nothing = d.has_mem; break;
+    /* Legacy SHA instructions take any address on AMD's processors, Intel's want it aligned. */
+    case M_SHA1MSG1:
+    case M_SHA1MSG2:
+    case M_SHA1NEXTE:
+    case M_SHA1RNDS4:
+    case M_SHA256MSG1:
+    case M_SHA256MSG2:
+    case M_SHA256RNDS2: l.nothing = d.has_mem && vector == VEC_GP; break;
+    /* What of their pushes was done before one of their accesses faulted. */
+    case M_ENTER:
+    case M_PUSHA:
+    case M_PUSHAD: l.below = 33 * 8; break;
     default: break;
     }
     /* MASKMOVQ, MASKMOVDQU: whether bytes that are not selected may fault is the processor's (SDM vol. 2, MASKMOVDQU). */
@@ -168,8 +193,12 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
         l.nothing = true;
     if (d.desc->flags & OPF_MASKED_MEM)
         l.cr2_page = l.masked = true;
-    if (d.desc->flags & OPF_VSIB)
-        l.no_vectors = true;
+    /* A fault comes when all elements below the one that faults are done; of those above any may be (SDM vol. 2, VPGATHERDD,
+       VPSCATTERDD). */
+    if (d.desc->flags & OPF_VSIB) {
+        l.no_vectors = l.no_opmask = true;
+        l.no_data = d.desc->flags & OPF_MEM_WRITE;
+    }
     if (d.desc->mem_size > 64) /* FXSAVE and its like */
         l.cr2_page = true;
     l.no_align = d.desc->mem_size > 8 || d.desc->flags & OPF_MASKED_MEM || d.lock || d.desc->mnemonic == M_XCHG ||
@@ -179,49 +208,69 @@ static struct latitude latitude_at(const struct sequence *q, unsigned k)
     return l;
 }
 
+/* The x87 data pointer is undefined if the instruction at fip had no operand in memory (SDM vol. 1, 8.1.8). */
+static bool has_data_pointer(const struct sequence *q, const u8 *fip)
+{
+    struct decoded d;
+    u64 rip;
+    memcpy(&rip, fip, 8);
+    for (unsigned k = 0; k < q->n; k++)
+        if (q->init.rip + offsets[k] == rip)
+            return q->insn[k].len && !q->insn[k].data && decode(&d, q->insn[k].bytes, 15, q->bits, true) == DECODE_OK && d.has_mem;
+    return false;
+}
+
+static bool same_fault(const struct fault *h, const struct fault *g)
+{
+    if (h->vector != VEC_PF || g->vector != VEC_PF)
+        return h->vector == g->vector;
+    return h->cr2 == g->cr2 && !((h->error ^ g->error) & 2); /* a write or not */
+}
+
 static void compare(const struct sequence *q, struct outcome *h, struct outcome *g, struct diff *d)
 {
     d->len = d->count = 0;
     d->text[0] = 0;
-    struct latitude l = latitude_at(q, instructions_run(q, h->s.rip));
-    if (l.nothing && h->vector != VEC_BP)
+    if (h->has_other && !same_fault(&h->f, &g->f) && same_fault(&h->other, &g->f))
+        host_name_other(h);
+    struct latitude l = latitude_at(q, instructions_run(q, h->s.rip), h->f.vector);
+    const bool faulted = h->f.vector != VEC_BP && h->f.vector != VEC_DB;
+    if (l.nothing && h->f.vector != VEC_BP)
         return;
     /* Alignment checks of operands over 8 bytes, and their order with other faults (SDM vol. 3, 6.15, #AC; vol. 2, MOVUPS). */
-    struct latitude lg = latitude_at(q, instructions_run(q, g->s.rip));
-    if ((h->vector == VEC_AC && l.no_align) || (g->vector == VEC_AC && lg.no_align))
+    struct latitude lg = latitude_at(q, instructions_run(q, g->s.rip), g->f.vector);
+    if ((h->f.vector == VEC_AC && l.no_align) || (g->f.vector == VEC_AC && lg.no_align))
         return;
-    if ((h->vector == VEC_AC || g->vector == VEC_AC) && h->s.rip == g->s.rip && h->vector >= VEC_SS && g->vector >= VEC_SS)
+    if ((h->f.vector == VEC_AC || g->f.vector == VEC_AC) && h->s.rip == g->s.rip && h->f.vector >= VEC_SS && g->f.vector >= VEC_SS)
         return;
     /* Between two elements of a gather or scatter a trap may be taken (SDM vol. 2, VPGATHERDD). */
-    if (h->vector == VEC_DB && l.no_vectors && h->s.rip == g->s.rip)
+    if (h->f.vector == VEC_DB && l.no_vectors && h->s.rip == g->s.rip)
         return;
     /* A segment's limit and an element that the mask leaves out. */
-    if (q->bits != 64 && (g->vector == VEC_SS || g->vector == VEC_GP) && lg.masked)
+    if (q->bits != 64 && (g->f.vector == VEC_SS || g->f.vector == VEC_GP) && lg.masked)
         return;
     /* Misaligned and beyond the stack segment's limit: #GP or #SS. */
-    if (q->bits != 64 && h->vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
+    if (q->bits != 64 && h->f.vector == VEC_PF && l.ten_bytes && h->s.rip == g->s.rip) /* split into 8 and 2 */
         return;
-    if (q->bits != 64 && h->vector == VEC_GP && g->vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
+    if (q->bits != 64 && h->f.vector == VEC_GP && g->f.vector == VEC_SS && h->s.rip == g->s.rip && l.aligned)
         return;
     /* A program's jump went to data, or into an instruction: a far return, say, that finds two reasons. */
-    if (q->flow && h->s.rip == g->s.rip && h->vector != g->vector && h->s.rip - q->init.rip != offsets[instructions_run(q, h->s.rip)])
+    if (q->flow && h->s.rip == g->s.rip && h->f.vector != g->f.vector && h->s.rip - q->init.rip != offsets[instructions_run(q, h->s.rip)])
         return;
-    if (!l.no_vector || g->vector == VEC_BP)
-        note64(d, "vector", h->vector, g->vector);
-    if (h->vector != g->vector)
-        note(d, "  at %llx; error, cr2: host %x, %llx; engine %x, %llx\n", (unsigned long long)h->s.rip, h->error, (unsigned long long)h->cr2,
-            g->error, (unsigned long long)g->cr2);
+    note64(d, "vector", h->f.vector, g->f.vector);
+    if (h->f.vector != g->f.vector)
+        note(d, "  at %llx; error, cr2: host %x, %llx; engine %x, %llx\n", (unsigned long long)h->s.rip, h->f.error, (unsigned long long)h->f.cr2,
+            g->f.error, (unsigned long long)g->f.cr2);
     note64(d, "rip", h->s.rip, g->s.rip);
-    if (h->vector == g->vector && (h->vector == VEC_PF || (h->vector >= VEC_TS && h->vector <= VEC_GP))) {
+    if (h->f.vector == g->f.vector && (h->f.vector == VEC_PF || (h->f.vector >= VEC_TS && h->f.vector <= VEC_GP))) {
         u32 ignore = 0;
-        if (h->vector == VEC_PF) {
-            if (!l.no_cr2)
-                note64(d, "cr2", l.cr2_page ? h->cr2 >> 12 : h->cr2, l.cr2_page ? g->cr2 >> 12 : g->cr2);
-            if (h->cr2 >= BIT(47) - 4096) /* the host's kernel does not tell what is mapped in its half and the page before */
+        if (h->f.vector == VEC_PF) {
+            note64(d, "cr2", l.cr2_page ? h->f.cr2 >> 12 : h->f.cr2, l.cr2_page ? g->f.cr2 >> 12 : g->f.cr2);
+            if (h->f.cr2 >= BIT(47) - 4096) /* the host's kernel does not tell what is mapped in its half and the page before */
                 ignore = 1;
         }
-        if ((h->error ^ g->error) & ~ignore)
-            note(d, "  error    host %x engine %x, cr2 %llx\n", h->error, g->error, (unsigned long long)h->cr2);
+        if ((h->f.error ^ g->f.error) & ~ignore)
+            note(d, "  error    host %x engine %x, cr2 %llx\n", h->f.error, g->f.error, (unsigned long long)h->f.cr2);
     }
     /* The kernel's way to a 16-bit stack pointer (espfix) leaves its traces above 32 bits of RSP. */
     u64 rsp_mask = q->bits == 64 ? ~0ull : 0xffffffff;
@@ -234,11 +283,13 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
             note64(d, seg_names[i], h->s.selector[i], g->s.selector[i]);
     u64 mask = ~(u64)(undefined_at(q, h->s.rip) | RFLAGS_RF);
     /* A translation keeps only those arithmetic flags that are read again; a fault in between shows the others. */
-    if (translated && h->vector != 3) {
+    if (translated && h->f.vector != 3) {
         /* Which those are is not known where it wrote over its code. */
         const bool overwrote = q->patches_itself && memcmp((void *)q->code, code, offsets[q->n]);
         mask &= (overwrote ? 0 : gen_live_flags(q, (unsigned)(h->s.rip - q->init.rip))) | ~(u64)RFLAGS_ARITH;
     }
+    if (faulted && l.no_arith)
+        mask &= ~(u64)RFLAGS_ARITH;
     note64(d, "rflags", h->s.rflags & mask, g->s.rflags & mask);
     normalize(h->s.xsave);
     normalize(g->s.xsave);
@@ -249,7 +300,8 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
     if (a[2] & 0x80 && !q->segmented) { /* AMD keeps the pointers of an instruction only behind an unmasked exception */
         note_bytes(d, "fop", a + 6, b + 6, 2);
         note_bytes(d, "fip", a + 8, b + 8, 8);
-        note_bytes(d, "fdp", a + 16, b + 16, 8);
+        if (has_data_pointer(q, a + 8))
+            note_bytes(d, "fdp", a + 16, b + 16, 8);
     }
     note_bytes(d, "mxcsr", a + 24, b + 24, 4);
     for (unsigned i = 0; i < 8; i++) {
@@ -265,7 +317,7 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         if (host_xcr0 & 4)
             note_bytes(d, name, a + 576 + 16 * i, b + 576 + 16 * i, 16);
     }
-    for (unsigned i = 0; host_component[7] && i < 8; i++) {
+    for (unsigned i = 0; host_component[7] && i < 8 && !(faulted && l.no_opmask); i++) {
         char name[8];
         sprintf(name, "k%u", i);
         note_bytes(d, name, a + host_component[5] + 8 * i, b + host_component[5] + 8 * i, 8);
@@ -276,7 +328,13 @@ static void compare(const struct sequence *q, struct outcome *h, struct outcome 
         sprintf(name, i < 16 ? "zmmh%u" : "zmm%u", i);
         note_bytes(d, name, a + at, b + at, i < 16 ? 32 : 64);
     }
-    note_memory(d, DATA_BASE, h->data, g->data, DATA_SIZE);
+    const u64 sp = h->s.gpr[RSP] + stack_base(q) - STACK_BASE;
+    if (faulted && l.below && sp <= STACK_SIZE) {
+        const u64 n = MIN(sp, l.below);
+        memcpy(g->stack + sp - n, h->stack + sp - n, n);
+    }
+    if (!(faulted && l.no_data))
+        note_memory(d, DATA_BASE, h->data, g->data, DATA_SIZE);
     note_memory(d, STACK_BASE, h->stack, g->stack, STACK_SIZE);
     note_memory(d, DEVICE_BASE, h->device, g->device, DEVICE_SIZE);
 }
@@ -343,7 +401,7 @@ static bool try_real(const struct sequence *q, struct diff *d)
         endless++;
         return true;
     }
-    host_out.vector = real_want.vector;
+    host_out.f.vector = real_want.vector;
     host_out.s.rip = real_want.s.rip;
     for (unsigned i = 0; i < ARRAY_SIZE(runs); i++) {
         run_name = runs[i].name;
@@ -368,10 +426,14 @@ static bool try_sequence(const struct sequence *q, struct diff *d, bool alone)
         alarm(400);
     if (!engine_alone) {
         host_run(q, code, len, &host_out);
+        if (other_order && host_out.has_other) {
+            others++;
+            host_name_other(&host_out);
+        }
         /* It wrote into itself: when that takes effect is the processor's. */
         if (!q->patches_itself && memcmp((void *)q->code, code, len))
             return true;
-        if (host_out.vector == VECTOR_NO_END) {
+        if (host_out.f.vector == VECTOR_NO_END) {
             endless++;
             return true;
         }
@@ -508,7 +570,7 @@ static double seconds(void)
 
 int main(int argc, char **argv)
 {
-    const char *limit = getenv("LODGE_TEST_SECONDS");
+    const char *limit = getenv("LODGE_TEST_SECONDS"), *model = NULL;
     u64 want = engine_alone ? 100000 : 1000000, only = ~0ull, executed = 0, different = 0, reports = MAX_REPORTS, faults[32] = {0};
     bool against_itself = false, verbose = false, coverage = false;
     int c;
@@ -517,7 +579,7 @@ int main(int argc, char **argv)
         seed = (u64)time(NULL);
     if (getenv("LODGE_TEST_SEED"))
         seed = strtoull(getenv("LODGE_TEST_SEED"), NULL, 0);
-    while ((c = getopt(argc, argv, "n:s:q:vNcm:tfr")) != -1)
+    while ((c = getopt(argc, argv, "n:s:q:vNcm:tfrxp:")) != -1)
         switch (c) {
         case 'n': want = strtoull(optarg, NULL, 0); break;
         case 's': seed = strtoull(optarg, NULL, 0); break;
@@ -526,6 +588,8 @@ int main(int argc, char **argv)
         case 't': translated = true; break;
         case 'f': flow = true; break;
         case 'r': real = flow = true; break;
+        case 'p': model = optarg; break;
+        case 'x': other_order = true; break;
         case 'm': reports = strtoull(optarg, NULL, 0); break;
         case 'c': coverage = true; break;
         case 'N': against_itself = true; break;
@@ -550,8 +614,10 @@ int main(int argc, char **argv)
             return 1;
     n_guests = against_itself && !engine_alone ? 0 : translated ? ARRAY_SIZE(after) : 1;
     for (unsigned i = 0; i < n_guests; i++)
-        if (!(guests[i] = guest_new(translated ? after[i] : INTERPRET)))
-            return 1;
+        if (!(guests[i] = guest_new(translated ? after[i] : INTERPRET, model)))
+            return model ? 77 : 1; /* this host has less */
+    if (n_guests)
+        host_restrict(3 | (guest_has(guests[0], ISA_AVX) ? 4 : 0) | (guest_has(guests[0], ISA_AVX512F) ? 0xe0 : 0));
     struct gen *g = gen_new(host_xcr0, guests[0]);
     signal(SIGALRM, stuck);
 
@@ -575,15 +641,15 @@ int main(int argc, char **argv)
             gen_sequence(g, &rng, &q);
         bool same = try_sequence(&q, &d, only != ~0ull);
         if (verbose || (only != ~0ull && same)) {
-            printf("sequence %llu: %u-bit, vector %u\n", (unsigned long long)n, q.bits, host_out.vector);
+            printf("sequence %llu: %u-bit, vector %u\n", (unsigned long long)n, q.bits, host_out.f.vector);
             print_initial(&q);
             list(&q);
         }
         executed += flow ? 1 : instructions_run(&q, host_out.s.rip);
         if (coverage)
             count(&q, instructions_run(&q, host_out.s.rip));
-        if (host_out.vector < 32)
-            faults[host_out.vector]++;
+        if (host_out.f.vector < 32)
+            faults[host_out.f.vector]++;
         if (!same) {
             different++;
             if (different <= reports) {
@@ -595,7 +661,7 @@ int main(int argc, char **argv)
                 shrink(&q, &d);
                 printf("DIFFERENT (-s %llu -q %llu), %u-bit%s, vector %u, in:\n", (unsigned long long)seed, (unsigned long long)n, q.bits,
                     q.segmented ? " segmented" : "",
-                    host_out.vector);
+                    host_out.f.vector);
                 print_initial(&q);
                 list(&q);
                 printf("  in the run %s\n", run_name);
@@ -616,6 +682,8 @@ int main(int argc, char **argv)
         cut_runs += real_cuts(reals[i]);
     if (flow)
         printf("; %llu endless; %llu cuts", (unsigned long long)endless, (unsigned long long)cut_runs);
+    if (other_order)
+        printf("; the other operand was named %llu times", (unsigned long long)others);
     printf("\n");
     if (coverage)
         print_coverage(g);

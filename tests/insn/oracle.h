@@ -36,12 +36,19 @@ struct mstate {
     u8 xsave[XSAVE_MAX] __attribute__((aligned(64))); /* standard form */
 };
 
-/* Where a sequence ended. */
-struct outcome {
-    struct mstate s;
+/* What is told of an exception. */
+struct fault {
     unsigned vector;
     u32 error;
     u64 cr2;
+};
+
+/* Where a sequence ended. */
+struct outcome {
+    struct mstate s;
+    struct fault f;
+    struct fault other; /* of the host's, with has_other: by the same instruction's other operand, which faults too */
+    bool has_other;
     u8 data[DATA_SIZE], stack[STACK_SIZE], device[DEVICE_SIZE];
 };
 
@@ -146,12 +153,23 @@ int host_init(void); /* 0, or -errno: this host does not let us */
 extern u64 host_xcr0;
 extern u32 host_xsave_size;
 extern u32 host_component[8]; /* where components 2 to 7 lie in the standard form; 0: not there */
+/* From now on: what components a processor with these in XCR0 has. */
+void host_restrict(u64 xcr0);
+extern bool host_restricted;
 extern bool host_has_ldt; /* the kernel lets us have segments */
 void host_run(const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o);
+/* The host as a processor that touches the operands of MOVS and CMPS in the other order. */
+static inline void host_name_other(struct outcome *o)
+{
+    const struct fault f = o->f;
+    o->f = o->other;
+    o->other = f;
+}
 
 /* ---- guest.c ---- */
 enum { INTERPRET = -1 };
-struct guest *guest_new(int translate_after); /* runs of a block before it is translated; or INTERPRET */
+/* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's. */
+struct guest *guest_new(int translate_after, const char *model);
 bool guest_has(const struct guest *g, unsigned isa);
 void guest_free(struct guest *g);
 enum guest_how {
