@@ -15,6 +15,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/apart.h"
+
 enum { MOST_SHIFT = 46 }; /* of places: what processors of today can address */
 #define PIECE_ALIGN (64 * GUEST_PAGE_SIZE) /* a piece's dirty bits are whole words */
 
@@ -60,7 +62,7 @@ void memory_free(struct memory *m)
     if (!m)
         return;
     for (u32 i = 0; i < m->npieces; i++)
-        munmap(m->piece[i].host, m->piece[i].size);
+        apart_free(m->piece[i].host, m->piece[i].size);
     munmap(m->dirty, bitmap_bytes(m->most));
     pthread_mutex_destroy(&m->change);
     close(m->fd);
@@ -82,10 +84,13 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
     if (ftruncate(m->fd, (off_t)end) < 0)
         return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(end >> 20),
                          strerror(errno));
-    u8 *host = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, m->fd, (off_t)place);
-    if (host == MAP_FAILED)
-        return error_set(err, errno, "cannot map %llu MiB of guest memory: %s", (unsigned long long)(size >> 20),
-                         strerror(errno));
+    u8 *host = apart_reserve(size, place);
+    if (!host || mmap(host, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE | MAP_FIXED, m->fd, (off_t)place) != host) {
+        const int e = errno;
+        apart_free(host, size);
+        return error_set(err, e, "cannot map %llu MiB of guest memory: %s", (unsigned long long)(size >> 20),
+                         strerror(e));
+    }
     /* Only advice: helps where the host allows huge pages in shared memory, refused elsewhere. */
     if (size >= MiB(2))
         (void)madvise(host, size, MADV_HUGEPAGE);

@@ -5,9 +5,11 @@
  */
 #include "test.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "engine/soft/block.h"
+#include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
 enum { CPUS = 2, CODE = 256 /* bytes of a translation */, ENTRY = 16 };
@@ -158,4 +160,87 @@ TEST(a_number_stays_while_a_processor_may_take_it_for_mapped)
     CHECK(j->npages <= 2);
     CHECK_EQ(j->page_id[kept].lin, 1 << 12);
     end();
+}
+
+/* ---- what lies beside code in the address space ---- */
+
+struct place {
+    u64 start, end;
+    bool write, execute;
+};
+
+static unsigned read_maps(struct place *p, unsigned most)
+{
+    FILE *f = fopen("/proc/self/maps", "r");
+    char line[512];
+    unsigned n = 0;
+    if (!f)
+        abort();
+    while (n < most && fgets(line, sizeof line, f)) {
+        unsigned long long start, end;
+        char mode[5];
+        if (sscanf(line, "%llx-%llx %4s", &start, &end, mode) == 3)
+            p[n++] = (struct place){start, end, mode[1] == 'w', mode[2] == 'x'};
+    }
+    fclose(f);
+    return n;
+}
+
+/* Nothing that may be written or executed ends where [start, start + size) begins, or begins where it ends. */
+static bool alone(const void *start, u64 size)
+{
+    static struct place p[4096];
+    const unsigned n = read_maps(p, ARRAY_SIZE(p));
+    const u64 at = (u64)start, end = at + align_up(size, GUEST_PAGE_SIZE);
+    bool found = false;
+    for (unsigned k = 0; k < n; k++) {
+        found |= p[k].start <= at && p[k].end > at;
+        if ((p[k].end == at || p[k].start == end) && (p[k].write || p[k].execute))
+            return false;
+        if ((p[k].start < at && p[k].end > at) || (p[k].start < end && p[k].end > end)) /* one mapping with another's */
+            return false;
+    }
+    return found && n < ARRAY_SIZE(p);
+}
+
+TEST(code_and_what_guests_reach_have_no_neighbours)
+{
+    static const struct engine_machine none;
+    struct error err = {""};
+    struct engine_vm *e[2];
+    struct engine_vcpu *v[2];
+    struct memory *memory[2];
+    const u8 *far[2][4];
+    for (unsigned k = 0; k < 2; k++) {
+        REQUIRE((memory[k] = memory_new(&err)) && !memory_add(memory[k], "ram", 0, MiB(4), false, &err));
+        const struct engine_config cfg = {.memory = memory[k], .cpuid = &cpuid, .ops = &none, .cpus = 1, .code_cache = MiB(4)};
+        REQUIRE(!engine_soft.vm_create(&e[k], &cfg, &err) && !engine_soft.vcpu_create(e[k], 0, &v[k], &err));
+    }
+    for (unsigned k = 0; k < 2; k++) {
+        const struct soft_vcpu *s = (const struct soft_vcpu *)v[k];
+        const struct jit *j = s->vm->jit;
+        CHECK(alone(s->native->rw, NATIVE_CODE_SIZE));
+        CHECK(alone(s->native->rx, NATIVE_CODE_SIZE));
+        CHECK(alone(memory[k]->piece[0].host, memory[k]->piece[0].size));
+        far[k][0] = s->native->rw;
+        far[k][1] = s->native->rx;
+        far[k][2] = far[k][3] = NULL;
+        if (!j) /* a sanitized build */
+            continue;
+        CHECK(alone(s, sizeof *s));
+        CHECK(alone(j->rw, j->size));
+        CHECK(alone(j->rx, j->size));
+        CHECK(alone(j->data, j->data_size));
+        CHECK(alone(s->jit_stack + GUEST_PAGE_SIZE, JIT_STACK));
+        far[k][2] = j->rw;
+        far[k][3] = j->rx;
+    }
+    CHECK(far[0][1] - far[0][0] != far[1][1] - far[1][0]);
+    if (far[0][2])
+        CHECK(far[0][3] - far[0][2] != far[1][3] - far[1][2]);
+    for (unsigned k = 0; k < 2; k++) {
+        engine_soft.vcpu_destroy(v[k]);
+        engine_soft.vm_destroy(e[k]);
+        memory_free(memory[k]);
+    }
 }

@@ -14,6 +14,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "engine/soft/block.h"
 #include "engine/soft/core.h"
 #include "engine/soft/soft.h"
@@ -116,6 +117,20 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
 
 /* ---- vCPU --------------------------------------------------------------- */
 
+/* It holds addresses of code, and translated code addresses it by a register: no neighbours. A sanitizer has its own way
+   to see to that, and looks for what is not freed in what it allocated. */
+#ifdef __SANITIZE_ADDRESS__
+static struct engine_vcpu *vcpu_alloc(void)
+{
+    void *p = NULL;
+    return posix_memalign(&p, 64, sizeof(struct engine_vcpu)) ? NULL : memset(p, 0, sizeof(struct engine_vcpu));
+}
+static void vcpu_release(struct engine_vcpu *e) { free(e); }
+#else
+static struct engine_vcpu *vcpu_alloc(void) { return apart_alloc(sizeof(struct engine_vcpu)); }
+static void vcpu_release(struct engine_vcpu *e) { apart_free(e, sizeof *e); }
+#endif
+
 static void vcpu_destroy(struct engine_vcpu *e)
 {
     struct soft_vcpu *v = soft_of(e);
@@ -124,7 +139,7 @@ static void vcpu_destroy(struct engine_vcpu *e)
     soft_jit_detach(v);
     soft_native_free(v);
     soft_code_free(v);
-    free(e);
+    vcpu_release(e);
 }
 
 static void fill_isa(struct soft_vcpu *v)
@@ -147,9 +162,8 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     struct engine_vcpu *ev;
     if (id >= e->soft.cfg.cpus)
         return error_set(err, EINVAL, "no such CPU: %u", id);
-    if (posix_memalign((void **)&ev, 64, sizeof *ev))
+    if (!(ev = vcpu_alloc()))
         return error_set(err, ENOMEM, "out of memory");
-    memset(ev, 0, sizeof *ev);
     struct soft_vcpu *v = soft_of(ev);
     v->vm = &e->soft;
     v->id = id;

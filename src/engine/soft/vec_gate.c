@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "engine/soft/native.h"
 
 static void ask_host(struct soft_native *n)
@@ -95,20 +96,15 @@ int soft_native_new(struct soft_vcpu *v)
     if (!n)
         return -ENOMEM;
     v->native = n;
-    n->rw = MAP_FAILED;
-    n->rx = MAP_FAILED;
-    n->guard = MAP_FAILED;
     fd = memfd_create("lodge-stubs", MFD_CLOEXEC);
     if (fd < 0 || ftruncate(fd, NATIVE_CODE_SIZE) < 0)
         goto fail;
-    n->rw = mmap(NULL, NATIVE_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (n->rw == MAP_FAILED)
+    if (!(n->rw = apart_reserve(NATIVE_CODE_SIZE, 0)) || !(n->rx = apart_reserve(NATIVE_CODE_SIZE, 0)) ||
+        !(n->guard = apart_reserve(GUARD_PAGES * 4096, 0)))
         goto fail;
-    n->rx = mmap(NULL, NATIVE_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-    if (n->rx == MAP_FAILED)
-        goto fail;
-    n->guard = mmap(NULL, GUARD_PAGES * 4096, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    if (n->guard == MAP_FAILED || mprotect(n->guard + GUARD_OPEN, 4096, PROT_READ | PROT_WRITE) < 0)
+    if (mmap(n->rw, NATIVE_CODE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) != n->rw ||
+        mmap((void *)n->rx, NATIVE_CODE_SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) != n->rx ||
+        mprotect(n->guard + GUARD_OPEN, 4096, PROT_READ | PROT_WRITE) < 0)
         goto fail;
     close(fd);
     fd = -1;
@@ -135,12 +131,9 @@ void soft_native_free(struct soft_vcpu *v)
         return;
     v->vec_live = false;
     fault_unregister(v);
-    if (n->rw != MAP_FAILED)
-        munmap(n->rw, NATIVE_CODE_SIZE);
-    if (n->rx != MAP_FAILED)
-        munmap((void *)n->rx, NATIVE_CODE_SIZE);
-    if (n->guard != MAP_FAILED)
-        munmap(n->guard, GUARD_PAGES * 4096);
+    apart_free(n->rw, NATIVE_CODE_SIZE);
+    apart_free((void *)n->rx, NATIVE_CODE_SIZE);
+    apart_free(n->guard, GUARD_PAGES * 4096);
     free(n);
     v->native = NULL;
 }

@@ -9,6 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/apart.h"
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
@@ -25,29 +26,18 @@ static bool host_can(void)
     return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1);
 }
 
-static void *reserve(u64 size)
-{
-    void *p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    return p == MAP_FAILED ? NULL : p;
-}
-static void release(void *p, u64 size)
-{
-    if (p)
-        munmap(p, size);
-}
-
 void soft_jit_free(struct soft_vm *vm)
 {
     struct jit *j = vm->jit;
     if (!j)
         return;
-    release(j->rw, j->size);
-    release(j->rx, j->size);
-    release(j->data, j->data_size);
-    release(j->workspace, jit_workspace_size());
-    release(j->hash, sizeof *j->hash << j->hash_bits);
-    release(j->home, vm->pages * sizeof *j->home);
-    release(j, sizeof *j);
+    apart_free(j->rw, j->size);
+    apart_free(j->rx, j->size);
+    apart_free(j->data, j->data_size);
+    apart_free(j->workspace, jit_workspace_size());
+    apart_free(j->hash, sizeof *j->hash << j->hash_bits);
+    apart_free(j->home, vm->pages * sizeof *j->home);
+    apart_free(j, sizeof *j);
     vm->jit = NULL;
 }
 
@@ -57,7 +47,7 @@ int soft_jit_new(struct soft_vm *vm)
     const u64 share = vm->cfg.code_cache;
     if (!share || vm->vec_eager || !host_can())
         return 0;
-    struct jit *j = reserve(sizeof *j);
+    struct jit *j = apart_alloc(sizeof *j);
     if (!j)
         return -ENOMEM;
     vm->jit = j;
@@ -66,22 +56,18 @@ int soft_jit_new(struct soft_vm *vm)
     j->nseg = j->size < MiB(8) ? 4 : JIT_SEGMENTS;
     j->bmi2 = host_bmi2();
     /* Shared anonymous memory, twice: perf takes "/dev/zero" for a place of generated code (--perf-map), a memfd not. */
-    void *rw = mmap(NULL, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (rw == MAP_FAILED)
+    if (!(j->rw = apart_reserve(j->size, 0)) || !(j->rx = apart_reserve(j->size, 0)))
         goto fail;
-    j->rw = rw;
-    void *rx = mremap(rw, 0, j->size, MREMAP_MAYMOVE);
-    if (rx == MAP_FAILED)
+    if (mmap(j->rw, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != j->rw ||
+        mremap(j->rw, 0, j->size, MREMAP_MAYMOVE | MREMAP_FIXED, j->rx) != j->rx ||
+        mprotect(j->rx, j->size, PROT_READ | PROT_EXEC) < 0)
         goto fail;
-    j->rx = rx;
-    if (mprotect(rx, j->size, PROT_READ | PROT_EXEC) < 0)
-        goto fail;
-    errno = ENOMEM;
     /* A bucket for each quarter KiB of records, which is what one has on average: so most hold one at most. */
     for (j->hash_bits = 12; 256ull << j->hash_bits < j->data_size; j->hash_bits++)
         ;
     j->next_home = JIT_HOME_FIRST;
-    if (!(j->home = reserve(vm->pages * sizeof *j->home)) || !(j->hash = reserve(sizeof *j->hash << j->hash_bits)) || !(j->data = reserve(j->data_size)) || !(j->workspace = reserve(jit_workspace_size())))
+    if (!(j->data = apart_alloc(j->data_size)) || !(j->workspace = apart_alloc(jit_workspace_size())) ||
+        !(j->hash = apart_alloc(sizeof *j->hash << j->hash_bits)) || !(j->home = apart_alloc(vm->pages * sizeof *j->home)))
         goto fail;
     j->count = vm->cfg.count;
     j->hot = j->hot_least = (u16)MIN(vm->cfg.translate_after, 1000u);
@@ -115,15 +101,14 @@ int soft_jit_attach(struct soft_vcpu *v)
     if (!j)
         return 0;
     const u64 calls = JIT_STACK + 2 * GUEST_PAGE_SIZE;
-    u8 *stack = mmap(NULL, calls + signal_stack_size(), PROT_NONE,
-                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (stack == MAP_FAILED)
+    u8 *stack = apart_reserve(calls + signal_stack_size(), 0);
+    if (!stack)
         return -errno;
     v->jit_stack = stack;
     if (mprotect(stack + GUEST_PAGE_SIZE, JIT_STACK, PROT_READ | PROT_WRITE) < 0 ||
         mprotect(stack + calls, signal_stack_size(), PROT_READ | PROT_WRITE) < 0)
         return -errno;
-    if (!(v->jit_lowered = reserve(soft_jit_lowered_size())))
+    if (!(v->jit_lowered = apart_alloc(soft_jit_lowered_size())))
         return -ENOMEM;
     v->jit_base = (u64)stack + GUEST_PAGE_SIZE + JIT_STACK - 64;
     v->jit_self = v;
@@ -139,8 +124,8 @@ int soft_jit_attach(struct soft_vcpu *v)
 
 void soft_jit_detach(struct soft_vcpu *v)
 {
-    release(v->jit_lowered, soft_jit_lowered_size());
-    release(v->jit_stack, JIT_STACK + 2 * GUEST_PAGE_SIZE + signal_stack_size());
+    apart_free(v->jit_lowered, soft_jit_lowered_size());
+    apart_free(v->jit_stack, JIT_STACK + 2 * GUEST_PAGE_SIZE + signal_stack_size());
     v->jit_lowered = NULL;
     v->jit_stack = NULL;
     v->jit = NULL;
