@@ -5,8 +5,12 @@
  */
 #include "test.h"
 
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "engine/soft/block.h"
 #include "engine/soft/native.h"
@@ -243,4 +247,80 @@ TEST(code_and_what_guests_reach_have_no_neighbours)
         engine_soft.vm_destroy(e[k]);
         memory_free(memory[k]);
     }
+}
+
+/* ---- a fault of ours is not the guest's ---- */
+
+enum where { IN_TRANSLATION, IN_NO_TRANSLATION, IN_STUB };
+
+/* In a process of its own: code with rdi and rdx as given (in a stub: rdi as stubs have it), as if the engine had made it. */
+_Noreturn static void run_code(enum where where, const u8 *bytes, unsigned n, u64 rdx)
+{
+    static struct insn insn[2];
+    struct soft_vcpu *v = cpu[0];
+    const u8 *code = v->native->rx;
+    u8 *to = v->native->rw;
+    if (where != IN_STUB) {
+        struct trans *t = make(0x1000, 0x1000);
+        code = where == IN_TRANSLATION ? (const u8 *)t->code : vm.jit->rx + vm.jit->size - 64;
+        to = where == IN_TRANSLATION ? t->entry : vm.jit->rw + vm.jit->size - 64;
+        soft_jit_thread(v);
+    }
+    memcpy(to, bytes, n);
+    alarm(20);
+    __asm__ volatile("call *%0" : : "r"(code), "D"(where == IN_STUB ? (u64)v : rdx), "S"(insn), "d"(rdx)
+                     : "rax", "rcx", "r8", "r9", "r10", "r11", "memory", "cc");
+    _exit(0);
+}
+
+/* Ends by abort() and says that it is our fault, where it was and what the address was. */
+static bool ends_as_ours(enum where where, const u8 *bytes, unsigned n, u64 rdx)
+{
+    char text[1024] = "";
+    int fd[2], status = 0;
+    ssize_t got = 0;
+    if (pipe(fd))
+        abort();
+    const pid_t pid = fork();
+    if (!pid) {
+        const struct rlimit no_core = {0, 0};
+        setrlimit(RLIMIT_CORE, &no_core);
+        dup2(fd[1], STDERR_FILENO);
+        run_code(where, bytes, n, rdx);
+    }
+    close(fd[1]);
+    for (ssize_t r; (r = read(fd[0], text + got, sizeof text - 1 - (size_t)got)) > 0;)
+        got += r;
+    close(fd[0]);
+    waitpid(pid, &status, 0);
+    const bool ok = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT && strstr(text, "internal error");
+    if (!ok)
+        fprintf(stderr, "status %#x: %s\n", (unsigned)status, text);
+    return ok;
+}
+
+TEST(a_fault_of_ours_is_not_taken_for_the_guests)
+{
+    static const u8 load[] = {0x48, 0x8b, 0x02, 0xc3}; /* mov rax, [rdx]; ret */
+    static const u8 store[] = {0x48, 0x89, 0x02, 0xc3};
+    static const u8 far_load[] = {0x0f, 0x28, 0x02, 0xc3}; /* movaps xmm0, [rdx] */
+    static const u8 divide[] = {0x31, 0xd2, 0x31, 0xc9, 0xf7, 0xf1, 0xc3}; /* xor edx, edx; xor ecx, ecx; div ecx */
+    const u64 nowhere = 0x5000, wild = 0x123456789abcdef0;
+    if (!setup())
+        return;
+    if (soft_native_new(cpu[0]))
+        abort();
+    CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, nowhere));
+    CHECK(ends_as_ours(IN_TRANSLATION, store, sizeof store, nowhere));
+    CHECK(ends_as_ours(IN_TRANSLATION, store, sizeof store, (u64)vm.jit->rx)); /* what cannot be written */
+    CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, (u64)cpu[0]->jit_stack + 64)); /* no CALL that finds no room */
+    CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, wild));
+    CHECK(ends_as_ours(IN_TRANSLATION, far_load, sizeof far_load, wild));
+    CHECK(ends_as_ours(IN_NO_TRANSLATION, load, sizeof load, nowhere));
+    CHECK(ends_as_ours(IN_NO_TRANSLATION, divide, sizeof divide, 0));
+    CHECK(ends_as_ours(IN_STUB, load, sizeof load, nowhere));
+    CHECK(ends_as_ours(IN_STUB, load, sizeof load, wild));
+    CHECK(ends_as_ours(IN_STUB, load, sizeof load, (u64)cpu[0]->native->guard)); /* no masked access runs */
+    soft_native_free(cpu[0]);
+    end();
 }

@@ -3,7 +3,12 @@
  * fault_gate.c - an exception inside a stub (native.h) is the guest's: #DE, #UD,
  * #GP for a misaligned operand, #MF, #XM. The signal handler turns it into a call
  * of soft_native_fault(v, i, vector, address) in the interrupted thread; the
- * return from the signal puts the guest's vectors back first.
+ * return from the signal puts the guest's vectors back first. The same in translated code, where a way of its own
+ * leads on (translate/stubs.c).
+ *
+ * What a guest's instruction can cause there is known (is_guests): anything else is a fault of ours - a pointer that
+ * leads elsewhere, code that was not meant - and ends the process with what is known of it, rather than as an exception
+ * in a guest that did nothing.
  *
  * A signal's disposition belongs to the process, and so does the list of address
  * ranges that are stubs: the one place where file-scope state cannot be avoided.
@@ -12,13 +17,17 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include "engine/soft/native.h"
 
 enum { RANGES = 4096 };
 static u64 range_start[RANGES]; /* 0: free; all are NATIVE_CODE_SIZE long */
+static struct soft_vcpu *range_owner[RANGES];
 static u32 range_top;           /* none used at or after it */
 static pthread_mutex_t range_lock = PTHREAD_MUTEX_INITIALIZER;
 
@@ -29,15 +38,16 @@ static bool installed;
 /* The processor this thread runs. */
 _Thread_local struct soft_vcpu *soft_fault_vcpu;
 
-static bool in_stub(u64 rip)
+/* The processor whose stub that is; NULL: it is no stub. */
+static struct soft_vcpu *stub_owner(u64 rip)
 {
     u32 top = __atomic_load_n(&range_top, __ATOMIC_ACQUIRE);
     for (u32 n = 0; n < top; n++) {
         u64 start = __atomic_load_n(&range_start[n], __ATOMIC_RELAXED);
         if (start && rip - start < NATIVE_CODE_SIZE)
-            return true;
+            return __atomic_load_n(&range_owner[n], __ATOMIC_RELAXED);
     }
-    return false;
+    return NULL;
 }
 
 static void not_ours(int sig, siginfo_t *info, void *context)
@@ -55,34 +65,128 @@ static void not_ours(int sig, siginfo_t *info, void *context)
     }
 }
 
-static void on_fault(int sig, siginfo_t *info, void *context)
+/* ---- whose fault it is -------------------------------------------------- */
+
+static bool in_guest_memory(const struct soft_vcpu *v, u64 host)
 {
-    ucontext_t *uc = context;
-    greg_t *g = uc->uc_mcontext.gregs;
-    struct soft_vcpu *v = soft_fault_vcpu;
-    if (info->si_code > 0 && v && (u64)g[REG_RIP] - v->jit_code < v->jit_code_size) {
-        /* In a translation: its own stub finds out which instruction it is (translate.c). */
-        const u64 low = (u64)v->jit_stack;
-        if (sig == SIGSEGV && (u64)info->si_addr - low < GUEST_PAGE_SIZE) {
-            /* A CALL, and no room for another: nobody will be returned to. */
-            g[REG_RSP] = (greg_t)v->jit_base;
-            return;
-        }
-        v->jit_fault_pc = (u64)g[REG_RIP];
-        g[REG_RIP] = (greg_t)v->jit_fault(v, (u64)g[REG_RIP]);
+    const struct memory *m = v->vm ? v->vm->cfg.memory : NULL;
+    for (u32 n = 0; m && n < m->npieces; n++)
+        if (host - (u64)m->piece[n].host < m->piece[n].size)
+            return true;
+    return false;
+}
+
+/* The host's instruction at pc, and the address of its operand in memory, if it has one. */
+static bool host_insn(struct decoded *d, const greg_t *g, u64 pc, u64 end, u64 *ea)
+{
+    static const int number[16] = { REG_RAX, REG_RCX, REG_RDX, REG_RBX, REG_RSP, REG_RBP, REG_RSI, REG_RDI,
+                                    REG_R8,  REG_R9,  REG_R10, REG_R11, REG_R12, REG_R13, REG_R14, REG_R15 };
+    if (decode(d, (const u8 *)pc, (unsigned)MIN(end - pc, 15ull), 64, true) != DECODE_OK)
+        return false;
+    *ea = (u64)d->disp;
+    if (d->base != 0xff)
+        *ea += (u64)g[number[d->base & 15]];
+    if (d->index != 0xff)
+        *ea += (u64)g[number[d->index & 15]] << d->scale;
+    if (d->rip_relative)
+        *ea += pc + d->len;
+    return true;
+}
+
+/*
+ * Can the exception at pc, in code made for v that ends before end, come of what the guest's instruction there does?
+ *
+ *   SIGBUS              where the host cannot supply a page of guest memory
+ *   #DE                 of DIV and IDIV alone
+ *   #UD, #MF, #XM       as the host's unit has it: an operand is at hand, and nothing else was done
+ *   #GP                 for an operand that is misaligned (or, LDMXCSR, not allowed): never for an address that is not
+ *                       canonical, which no pointer to guest memory is, and never without one
+ *   #PF                 in the pages that vec_masked.c keeps for this. Elsewhere a probe has been there before: what is
+ *                       not mapped is no guest's address
+ */
+static bool is_guests(const struct soft_vcpu *v, int sig, const siginfo_t *info, const greg_t *g, u64 pc, u64 end)
+{
+    const struct soft_native *n = v->native;
+    const u64 addr = (u64)info->si_addr;
+    struct decoded d;
+    u64 ea;
+    if (sig == SIGBUS && g[REG_TRAPNO] != VEC_AC && in_guest_memory(v, addr))
+        return true;
+    switch (g[REG_TRAPNO]) {
+    case VEC_DE:
+        return host_insn(&d, g, pc, end, &ea) && (d.desc->mnemonic == M_DIV || d.desc->mnemonic == M_IDIV);
+    case VEC_UD:
+    case VEC_MF:
+    case VEC_XM: return true;
+    case VEC_GP:
+        return host_insn(&d, g, pc, end, &ea) && d.has_mem && d.seg_override == 0xff && (u64)((s64)ea << 16 >> 16) == ea;
+    case VEC_PF: return n && n->masked_active && addr - (u64)n->guard < GUARD_PAGES * 4096;
+    }
+    return false;
+}
+
+_Noreturn static void internal_error(const struct soft_vcpu *v, const char *where, const siginfo_t *info, const greg_t *g,
+                                     u64 start, u64 end)
+{
+    const u64 pc = (u64)g[REG_RIP];
+    char text[512];
+    int n = snprintf(text, sizeof text,
+                     "lodge: internal error: exception %llu (error code %#llx, address %#llx) at %#llx, %#llx into the %s of CPU "
+                     "%u, is none that its guest can cause there. Please report this line:",
+                     (unsigned long long)g[REG_TRAPNO], (unsigned long long)g[REG_ERR], (unsigned long long)(u64)info->si_addr,
+                     (unsigned long long)pc, (unsigned long long)(pc - start), where, v->id);
+    for (u64 k = 0; k < 16 && pc + k < end && n < (int)sizeof text - 8; k++)
+        n += snprintf(text + n, sizeof text - (size_t)n, " %02x", ((const u8 *)pc)[k]);
+    n += snprintf(text + n, sizeof text - (size_t)n, "\r\n");
+    (void)!write(STDERR_FILENO, text, (size_t)n);
+    signal(SIGABRT, SIG_DFL);
+    abort();
+}
+
+static void in_translation(struct soft_vcpu *v, int sig, const siginfo_t *info, greg_t *g)
+{
+    const u64 pc = (u64)g[REG_RIP], end = v->jit_code + v->jit_code_size, pushed = (u64)info->si_addr;
+    if (sig == SIGSEGV && pushed - (u64)v->jit_stack < GUEST_PAGE_SIZE && pushed == (u64)g[REG_RSP] - 8) {
+        /* A CALL, and no room for another: nobody will be returned to. */
+        g[REG_RSP] = (greg_t)v->jit_base;
         return;
     }
-    if (info->si_code <= 0 || !in_stub((u64)g[REG_RIP])) {
-        not_ours(sig, info, context);
-        return;
-    }
-    /* rdi and rsi are v and i already (native.h). The stack below the stub's is free; at a function's first
-       instruction it is 8 short of a multiple of 16. */
+    /* Its own stub finds out which instruction it is (translate.c); there is none for what is no translation. */
+    const u64 on = is_guests(v, sig, info, g, pc, end) ? v->jit_fault(v, pc) : 0;
+    if (!on)
+        internal_error(v, "translated code", info, g, v->jit_code, end);
+    v->jit_fault_pc = pc;
+    g[REG_RIP] = (greg_t)on;
+}
+
+static void in_native_stub(struct soft_vcpu *v, int sig, const siginfo_t *info, greg_t *g)
+{
+    const u64 start = (u64)v->native->rx, end = start + NATIVE_CODE_SIZE;
+    /* rdi and rsi are v and i already (native.h). */
+    if ((u64)g[REG_RDI] != (u64)v || !is_guests(v, sig, info, g, (u64)g[REG_RIP], end))
+        internal_error(v, "native stubs", info, g, start, end);
+    /* The stack below the stub's is free; at a function's first instruction it is 8 short of a multiple of 16. */
     g[REG_RDX] = g[REG_TRAPNO];
     g[REG_RCX] = (greg_t)info->si_addr;
     g[REG_RSP] = ((g[REG_RSP] - 128) & ~15ll) - 8;
     g[REG_RIP] = (greg_t)soft_native_fault;
     g[REG_EFL] &= ~(greg_t)(RFLAGS_DF | RFLAGS_AC);
+}
+
+static void on_fault(int sig, siginfo_t *info, void *context)
+{
+    ucontext_t *uc = context;
+    greg_t *g = uc->uc_mcontext.gregs;
+    struct soft_vcpu *v = soft_fault_vcpu;
+    if (info->si_code <= 0) { /* sent, by kill() and the like */
+        not_ours(sig, info, context);
+    } else if (v && (u64)g[REG_RIP] - v->jit_code < v->jit_code_size) {
+        in_translation(v, sig, info, g);
+    } else if ((v = stub_owner((u64)g[REG_RIP]))) {
+        in_native_stub(v, sig, info, g);
+    } else {
+        not_ours(sig, info, context);
+    }
 }
 
 static int install(void)
@@ -112,6 +216,7 @@ int fault_register(struct soft_vcpu *v)
         if (n == RANGES) {
             r = -ENOSPC;
         } else {
+            __atomic_store_n(&range_owner[n], v, __ATOMIC_RELAXED);
             __atomic_store_n(&range_start[n], (u64)v->native->rx, __ATOMIC_RELAXED);
             if (n >= range_top)
                 __atomic_store_n(&range_top, n + 1, __ATOMIC_RELEASE);

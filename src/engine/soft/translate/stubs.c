@@ -275,7 +275,7 @@ void jit_bad_target(struct soft_vcpu *v)
 u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc)
 {
     const struct trans *t = jit_by_code(v->jit, pc);
-    return t && t->convert ? t->convert : v->jit->fault;
+    return !t ? 0 : t->convert ? t->convert : v->jit->fault;
 }
 
 /* ---- writing them --------------------------------------------------------- */
