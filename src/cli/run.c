@@ -476,7 +476,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         r = image_find(o->image, image, err);
     if (!r)
         r = image_machine_start(&mo, m, err);
-    if (!r && !o->image)
+    if (!r) /* again, too: now that a machine is over it, nobody replaces it */
         r = image_find(m->image, image, err);
     if (r)
         return r;

@@ -51,12 +51,14 @@ int must_check image_import(const char *file, const char *name, const char *find
                             struct image *image, struct error *err);
 /*
  * A new image: begin, fill the folder dir with disk.raw and image.conf (lines system=, cmdline=) and perhaps vmlinuz
- * and initrd, commit, end; end without commit leaves nothing.  replace: takes the place of one of this name.
+ * and initrd, commit, end; end without commit leaves nothing.  replace: takes the place of one of this name; without it
+ * begin and commit are -EEXIST if there is one.
  */
 struct image_draft {
     char name[IMAGE_NAME_MAX + 1];
     char dir[PATH_MAX], final[PATH_MAX];
     int lock_fd;
+    bool replace;
 };
 int must_check image_begin(struct image_draft *d, const char *name, bool replace, struct error *err);
 int must_check image_commit(struct image_draft *d, struct error *err);

@@ -37,7 +37,8 @@ int must_check run_program(const char *const argv[], struct error *err);
 
 /* The folder "images" or "vms" of image_home(). */
 int must_check home_folder(const char *which, char path[PATH_MAX], struct error *err);
-/* Opens, makes and locks a file: a descriptor, -EBUSY (without waiting; err untouched) or another error. */
+/* Opens, makes and locks a file: a descriptor, -EBUSY (without waiting; err untouched) or another error. Only whoever has
+   the lock removes the file. */
 int must_check lock_file(const char *path, bool wait, struct error *err);
 bool file_locked(const char *path); /* by somebody */
 /* The lock of a folder of home_folder(), waited for. Under that of "vms" machines begin and images go. */

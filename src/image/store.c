@@ -13,6 +13,8 @@
 #include "block/tools.h"
 #include "image/internal.h"
 
+enum { LOCK_TRIES = 1000 };
+
 bool image_name_valid(const char *name)
 {
     size_t n = strspn(name, "abcdefghijklmnopqrstuvwxyz0123456789-");
@@ -141,23 +143,51 @@ int home_lock(const char *folder, struct error *err)
     return fd;
 }
 
-int lock_file(const char *path, bool wait, struct error *err)
+/* The one place where this room waits for another process: as long as the lock of fd is held. */
+static int lock_wait(int fd)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
-    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 
-    if (fd < 0)
-        return error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
-    while (fcntl(fd, wait ? F_OFD_SETLKW : F_OFD_SETLK, &lock)) {
-        int e = errno;
-        if (e == EINTR)
-            continue;
+    while (fcntl(fd, F_OFD_SETLKW, &lock))
+        if (errno != EINTR)
+            return -errno;
+    return 0;
+}
+
+static int lock_now(int fd)
+{
+    struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+
+    if (!fcntl(fd, F_OFD_SETLK, &lock))
+        return 0;
+    return errno == EACCES ? -EAGAIN : -errno;
+}
+
+/* Whoever had the lock may have removed its file before he gave it up: then what is locked is a file that nobody else
+   finds, and the next one makes another. */
+static bool still_named(int fd, const char *path)
+{
+    struct stat held, named;
+
+    return !fstat(fd, &held) && !stat(path, &named) && held.st_dev == named.st_dev && held.st_ino == named.st_ino;
+}
+
+int lock_file(const char *path, bool wait, struct error *err)
+{
+    for (int i = 0; i < LOCK_TRIES; i++) {
+        int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+        if (fd < 0)
+            return error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
+        int r = wait ? lock_wait(fd) : lock_now(fd);
+        if (!r && still_named(fd, path))
+            return fd;
         close(fd);
-        if (e == EAGAIN || e == EACCES)
+        if (r == -EAGAIN)
             return -EBUSY;
-        return error_set(err, e, "%s cannot be locked: %s", path, strerror(e));
+        if (r)
+            return error_set(err, -r, "%s cannot be locked: %s", path, strerror(-r));
     }
-    return fd;
+    return error_set(err, EIO, "%s cannot be locked: its file system has another file under this name each time", path);
 }
 
 bool file_locked(const char *path)
@@ -173,6 +203,11 @@ bool file_locked(const char *path)
 
 /* ---- new images: made in a folder .NAME.new, which holds a locked file while that goes on ---- */
 
+static int exists_already(const char *name, struct error *err)
+{
+    return error_set(err, EEXIST, "there is an image %s already; \"lodge image rm %s\" removes it", name, name);
+}
+
 int image_begin(struct image_draft *d, const char *name, bool replace, struct error *err)
 {
     char images[PATH_MAX], hidden[IMAGE_NAME_MAX + 8], lock[PATH_MAX];
@@ -180,6 +215,7 @@ int image_begin(struct image_draft *d, const char *name, bool replace, struct er
     memset(d, 0, sizeof(*d));
     d->lock_fd = -1;
     snprintf(d->name, sizeof(d->name), "%s", name);
+    d->replace = replace;
     if (!image_name_valid(name))
         return error_set(err, EINVAL, "\"%s\" cannot be the name of an image: up to %d small letters, digits and \"-\"",
                          name, IMAGE_NAME_MAX);
@@ -193,10 +229,6 @@ int image_begin(struct image_draft *d, const char *name, bool replace, struct er
         r = path_join(lock, images, hidden, err);
     if (r)
         return r;
-    if (!replace && !access(d->final, F_OK))
-        return error_set(err, EEXIST, "there is an image %s already; \"lodge image rm %s\" removes it", name, name);
-    if (replace && (r = image_unused(name, err)))
-        return r;
     if (strlen(lock) + 6 > sizeof(lock))
         return error_set(err, ENAMETOOLONG, "the path %.64s... is too long", lock);
     strcat(lock, ".lock");
@@ -205,13 +237,31 @@ int image_begin(struct image_draft *d, const char *name, bool replace, struct er
         return error_set(err, EBUSY, "the image %s is being made by another lodge just now", name);
     if (d->lock_fd < 0)
         return d->lock_fd;
+    /* With the lock held, since another that had it may have made the image. The commit looks again. */
+    if (!replace && !access(d->final, F_OK))
+        return exists_already(name, err);
+    if (replace && (r = image_unused(name, err)))
+        return r;
     r = remove_tree(d->dir, err); /* of one that was killed */
     return r ? r : make_dirs(d->dir, err);
 }
 
+/* Nobody has made one of this name meanwhile, or -EEXIST. Where the file system has no RENAME_NOREPLACE, rename(2) itself
+   takes the place of no folder that has something in it. */
+static int place_new(const struct image_draft *d, struct error *err)
+{
+    int r = renameat2(AT_FDCWD, d->dir, AT_FDCWD, d->final, RENAME_NOREPLACE);
+
+    if (r && (errno == EINVAL || errno == ENOSYS))
+        r = rename(d->dir, d->final);
+    if (r && (errno == EEXIST || errno == ENOTEMPTY))
+        return exists_already(d->name, err);
+    return r ? error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno)) : 0;
+}
+
 /* The draft takes the place of what is there, in one step where the file system has it (not all have; linux man 2 rename).
    What was there is in old afterwards, or in the draft's folder, which goes with it. */
-static int replace(const struct image_draft *d, const char *old, struct error *err)
+static int place_instead(const struct image_draft *d, const char *old, struct error *err)
 {
     int r = remove_tree(old, err);
 
@@ -238,7 +288,7 @@ int image_commit(struct image_draft *d, struct error *err)
     if (!r && snprintf(old, sizeof(old), "%s.old", d->dir) >= (int)sizeof(old))
         r = error_set(err, ENAMETOOLONG, "the path %.64s... is too long", d->dir);
     if (!r)
-        r = replace(d, old, err);
+        r = d->replace ? place_instead(d, old, err) : place_new(d, err);
     if (!r)
         r = sync_above(d->final, err);
     close(lock);
@@ -253,7 +303,7 @@ void image_draft_end(struct image_draft *d)
         return;
     (void)!remove_tree(d->dir, NULL);
     snprintf(lock, sizeof(lock), "%s.lock", d->dir);
-    unlink(lock);
+    unlink(lock); /* still locked: see still_named() */
     close(d->lock_fd);
     d->lock_fd = -1;
 }
@@ -343,17 +393,19 @@ int image_remove(const char *name, bool force, struct error *err)
         r = home_folder("vms", vms, err);
     if (r)
         return r;
-    if (access(dir, F_OK))
-        return error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them", name);
     int lock = home_lock(vms, err);
     if (lock < 0)
         return lock;
-    if (!force)
+    if (access(dir, F_OK))
+        r = error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them", name);
+    if (!r && !force)
         r = image_unused(name, err);
     if (!r)
         r = remove_tree(gone, err);
     if (!r && rename(dir, gone))
         r = error_set(err, errno, "%s cannot be removed: %s", dir, strerror(errno));
+    if (!r)
+        r = remove_tree(gone, err); /* under the lock, too: the next one to go would have the same name */
     close(lock);
-    return r ? r : remove_tree(gone, err);
+    return r;
 }

@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "image/image.h"
+#include "image/internal.h"
 #include "test.h"
 
 static char home[] = "/tmp/lodge-image-XXXXXX";
@@ -95,6 +95,83 @@ TEST(images)
     CHECK_STR(image.system, "A test");
     CHECK_STR(image.kernel, "");
     CHECK(image.allocated < 1 << 20);
+}
+
+/* Two that make an image of one name: what the other made meanwhile is not replaced unasked. */
+TEST(made_meanwhile)
+{
+    struct image_draft d;
+    struct image image;
+    struct error err;
+    char other[PATH_MAX];
+
+    CHECK_EQ(image_begin(&d, "twice", false, &err), 0);
+    put(d.dir, "disk.raw", "");
+    put(d.dir, "image.conf", "system=The second\n");
+    snprintf(other, sizeof(other), "%s", d.final);
+    CHECK_EQ(mkdir(other, 0700), 0);
+    put(other, "disk.raw", "");
+    put(other, "image.conf", "system=The first\n");
+    CHECK_EQ(image_commit(&d, &err), -EEXIST);
+    CHECK(strstr(err.text, "there is an image twice already") != NULL);
+    image_draft_end(&d);
+    CHECK_EQ(image_find("twice", &image, &err), 0);
+    CHECK_STR(image.system, "The first");
+    CHECK(!there("%s/lodge/images/.%s.new", "twice"));
+    CHECK(!there("%s/lodge/images/.%s.new.lock", "twice"));
+
+    CHECK(make_image("twice", true, &err));
+    CHECK_EQ(image_find("twice", &image, &err), 0);
+    CHECK_STR(image.system, "A test");
+    CHECK_EQ(image_remove("twice", false, &err), 0);
+    CHECK(!there("%s/lodge/images/.%s.gone", "twice"));
+    CHECK_EQ(image_remove("twice", false, &err), -ENOENT);
+}
+
+static void *wait_for_lock(void *path)
+{
+    struct error err;
+    return (void *)(intptr_t)lock_file(path, true, &err);
+}
+
+static bool waited_for(ino_t ino)
+{
+    char line[256], want[32];
+    FILE *f = fopen("/proc/locks", "r");
+    bool found = false;
+
+    snprintf(want, sizeof(want), ":%llu ", (unsigned long long)ino);
+    while (f && !found && fgets(line, sizeof(line), f))
+        found = strstr(line, "->") && strstr(line, want);
+    if (f)
+        fclose(f);
+    return found;
+}
+
+/* Whoever waits for a lock whose file is removed before it is given up has the one that the next finds, not the old. */
+TEST(lock_of_a_removed_file)
+{
+    struct error err;
+    struct stat st, named;
+    char path[PATH_MAX];
+    pthread_t thread;
+    void *got;
+
+    snprintf(path, sizeof(path), "%s/a.lock", home);
+    const int first = lock_file(path, false, &err);
+    REQUIRE(first >= 0 && !fstat(first, &st));
+    CHECK_EQ(lock_file(path, false, &err), -EBUSY);
+    CHECK(!pthread_create(&thread, NULL, wait_for_lock, path));
+    for (int i = 0; i < 2000 && !waited_for(st.st_ino); i++) /* where /proc does not say it, it has begun by then or not */
+        usleep(1000);
+    unlink(path);
+    close(first);
+    pthread_join(thread, &got);
+    const int second = (int)(intptr_t)got;
+    CHECK(second >= 0 && !fstat(second, &st) && !stat(path, &named) && st.st_ino == named.st_ino);
+    CHECK_EQ(lock_file(path, false, &err), -EBUSY); /* nobody else has it, too */
+    close(second);
+    unlink(path);
 }
 
 static int lock_vms(void)
