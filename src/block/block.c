@@ -18,16 +18,6 @@
 
 enum { MAX_CHAIN = 64 };
 
-static bool is_nbd(const char *path)
-{
-    static const char *const schemes[] = { "nbd://", "nbd+unix://", "nbds://", "nbds+unix://" };
-
-    for (u32 i = 0; i < ARRAY_SIZE(schemes); i++)
-        if (!strncmp(path, schemes[i], strlen(schemes[i])))
-            return true;
-    return false;
-}
-
 /* ---- open ---- */
 
 int block_format_named(const char *name, enum block_format *format, struct error *err)
@@ -60,8 +50,10 @@ static int probe(struct block *b, enum block_format format, struct error *err)
     return 0;
 }
 
-/* Of one image and those below it. b is filled in but for what this finds out; file: already open, or NULL. */
-static struct block *open_one(struct block b0, enum block_format format, struct file *file, struct error *err)
+/* Of one image and those below it. b is filled in but for what this finds out; file: already open, or NULL. real: where the
+   file is, without links, or NULL: b0.path. */
+static struct block *open_one(struct block b0, const char *real, enum block_format format, struct file *file,
+                              struct error *err)
 {
     struct block *b = malloc(sizeof(*b));
     int r;
@@ -77,13 +69,13 @@ static struct block *open_one(struct block b0, enum block_format format, struct 
         return NULL;
     }
     b->file = file;
-    if (!file && is_nbd(b->path)) {
+    if (!file && block_is_nbd(b->path)) {
         b->driver = &block_nbd;
         r = format == BLOCK_QCOW2 ? error_set(err, EINVAL, "%s: only raw images can be used over NBD (let the server, for "
                                               "example qemu-nbd, read the qcow2)", b->path) : 0;
     } else {
         struct file_options fo = { .path = b->path, .readonly = b->readonly, .direct = b->cache == BLOCK_DIRECT,
-                                   .no_lock = b->no_lock };
+                                   .no_lock = b->no_lock, .real = real };
         if (!b->file)
             b->file = file_open(&fo, b->aio, err);
         r = b->file ? probe(b, format, err) : -errno;
@@ -101,45 +93,22 @@ static struct block *open_one(struct block b0, enum block_format format, struct 
     return NULL;
 }
 
-/* "proto:rest", as qemu sees it: a colon before any slash. */
-static bool has_protocol(const char *name)
-{
-    return name[strcspn(name, ":/")] == ':';
-}
-
-int block_resolve(const struct block *b, const char *name, char *path, struct error *err)
-{
-    const char *slash = strrchr(b->path, '/');
-    int n;
-
-    if (!strncmp(name, "file:", 5))
-        name += 5;
-    else if (!is_nbd(name) && has_protocol(name))
-        return error_set(err, EINVAL, "%s: its backing file \"%.100s\" is named in a way that only qemu understands; name it "
-                         "anew with \"lodge disk rebase -u -b FILE\"", b->path, name);
-    if (is_nbd(name) || name[0] == '/' || !slash)
-        n = snprintf(path, PATH_MAX, "%s", name);
-    else
-        n = snprintf(path, PATH_MAX, "%.*s%s", (int)(slash + 1 - b->path), b->path, name);
-    if (n >= PATH_MAX)
-        return error_set(err, ENAMETOOLONG, "%s: the name of its backing file is too long", b->path);
-    return 0;
-}
-
 int block_open_backing(struct block *b, const char *name, const char *format, struct error *err)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], real[PATH_MAX];
     enum block_format f;
     struct error why = { "" };
     struct stat st;
     u32 depth = 1;
     int r = block_resolve(b, name, path, err);
 
+    if (!r)
+        r = block_may_follow(b, path, real, err);
     if (r)
         return r;
     if (block_format_named(format && strcmp(format, "nbd") ? format : NULL, &f, &why))
         return error_set(err, EINVAL, "the backing file of %.150s: %.300s", b->path, why.text);
-    bool there = !is_nbd(path) && !stat(path, &st);
+    bool there = !block_is_nbd(path) && !stat(path, &st);
     for (const struct block *o = b; o; o = o->overlay, depth++)
         if (there && o->file && o->file->dev == (S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev) &&
             o->file->ino == (S_ISBLK(st.st_mode) ? 0 : st.st_ino))
@@ -147,8 +116,10 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
     if (depth > MAX_CHAIN)
         return error_set(err, ELOOP, "%s: its chain of backing files is longer than %d", b->path, MAX_CHAIN);
     struct block below = { .aio = b->aio, .overlay = b, .path = path, .readonly = true, .cache = b->cache,
-                           .no_lock = b->no_lock, .check_only = b->check_only };
-    b->backing = open_one(below, f, NULL, &why);
+                           .no_lock = b->no_lock, .check_only = b->check_only, .follow = b->follow };
+    b->backing = open_one(below, real[0] ? real : NULL, f, NULL, &why);
+    if (!b->backing && errno == EXDEV) /* names the images already, and the option that is needed must not be cut off */
+        return error_set(err, EXDEV, "%s", why.text);
     if (!b->backing)
         return error_set(err, errno, "the backing file of %.150s: %.300s", b->path, why.text);
     return 0;
@@ -158,13 +129,18 @@ int block_backing_writable(struct block *b, struct error *err)
 {
     struct block *old = b->backing;
     enum block_format format = old->driver == &block_qcow2 ? BLOCK_QCOW2 : BLOCK_RAW;
-    char path[PATH_MAX];
+    char path[PATH_MAX], real[PATH_MAX];
 
     snprintf(path, sizeof(path), "%s", old->path);
+    b->follow.store = NULL; /* the images of the store are never written */
+    int r = block_may_follow(b, path, real, err);
+    if (r)
+        return r;
     b->backing = NULL;
     block_close(old, NULL);
-    struct block below = { .aio = b->aio, .overlay = b, .path = path, .discard = true, .cache = b->cache };
-    b->backing = open_one(below, format, NULL, err);
+    struct block below = { .aio = b->aio, .overlay = b, .path = path, .discard = true, .cache = b->cache,
+                           .follow = b->follow };
+    b->backing = open_one(below, real[0] ? real : NULL, format, NULL, err);
     return b->backing ? 0 : -errno;
 }
 
@@ -177,13 +153,13 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     int r = 0;
 
     base.readonly = true;
-    b = open_one(base, o->format, NULL, err);
+    b = open_one(base, NULL, o->format, NULL, err);
     if (!b)
         return NULL;
     struct block_create c = { .path = o->overlay, .format = "qcow2", .size = b->size, .backing = path,
                               .backing_format = b->driver == &block_qcow2 ? "qcow2" : "raw" };
     block_close(b, NULL);
-    if (is_nbd(o->path))
+    if (block_is_nbd(o->path))
         snprintf(path, sizeof(path), "%s", o->path);
     else if (!realpath(o->path, path))
         r = error_set(err, errno, "%s: %s", o->path, strerror(errno));
@@ -201,7 +177,8 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     }
     b0.path = (char *)(uintptr_t)fo.path; /* copied */
     b0.readonly = false;
-    b = open_one(b0, BLOCK_QCOW2, f, err);
+    b0.own_name = true;
+    b = open_one(b0, NULL, BLOCK_QCOW2, f, err);
     if (!b && !unnamed) { /* or the next try would find it there */
         r = errno;
         unlink(o->overlay);
@@ -215,13 +192,13 @@ static struct block *open_chain(const struct block_options *o, u32 how, struct l
 {
     struct block b0 = { .path = (char *)(uintptr_t)o->path, .readonly = o->readonly, .discard = o->discard,
                         .no_lock = o->no_lock, .cache = o->cache, .check_only = how & BLOCK_DAMAGED,
-                        .alone = how & BLOCK_ALONE }, *b;
+                        .alone = how & BLOCK_ALONE, .follow = o->follow }, *b;
 
     signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE: an error of the request, not the end of the process */
     b0.aio = aio_new(loop, hook, getenv("LODGE_BLOCK_IO"), err);
     if (!b0.aio)
         return NULL;
-    b = o->overlay ? open_overlay(b0, o, err) : open_one(b0, o->format, NULL, err);
+    b = o->overlay ? open_overlay(b0, o, err) : open_one(b0, NULL, o->format, NULL, err);
     if (b)
         b->top = true;
     else

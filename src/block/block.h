@@ -56,6 +56,13 @@ enum block_cache {
     BLOCK_DIRECT,    /* cache=none: O_DIRECT */
 };
 
+/* Which backing files named by images are opened; the strings are kept by the caller until block_close. Always those in the
+   folder of the image that names them and below, if they are regular files and nothing of the path is hidden. */
+struct block_follow {
+    const char *more;  /* NULL; a folder: those in it, too; "any": whatever it names; "none": not even those */
+    const char *store; /* or NULL: the folder of the user's images: those in it, too; for reading */
+};
+
 struct block_options {
     const char *path; /* a file, a block device, nbd://HOST[:PORT]/EXPORT or nbd+unix:///EXPORT?socket=PATH */
     enum block_format format;
@@ -65,6 +72,7 @@ struct block_options {
     bool no_lock;      /* tools that only look (lodge disk info, check without repair) */
     const char *overlay; /* or NULL: path of a qcow2 made anew over `path`; writes go there, `path` is opened read-only
                             ("" : one without a name, gone with the process) */
+    struct block_follow follow;
 };
 
 /* Opens and locks (one writer or many readers; across processes, F_OFD_SETLK, so that two VMs never write one image),

@@ -328,7 +328,7 @@ int block_rebase(struct block *b, const char *backing, const char *format, bool 
     if (!b->driver->set_backing)
         return error_set(err, EOPNOTSUPP, "%s: a %s image has no backing file", b->path, b->driver->name);
     if (backing && (!unsafe || !format)) {
-        struct block_options o = { .path = path, .readonly = true };
+        struct block_options o = { .path = path, .readonly = true, .follow = b->follow };
         if ((r = block_format_named(format, &o.format, err)) || (r = block_resolve(b, backing, path, err)))
             return r;
         if (!(below = block_open(&o, NULL, err)))

@@ -7,11 +7,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fs.h>
+#include <linux/openat2.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- what is known about it ---- */
@@ -105,6 +107,17 @@ static int open_unnamed(void)
     return -1;
 }
 
+/* By the name where it was looked up, which nobody may have bent since. */
+static int open_named(const struct file_options *o, int flags)
+{
+    if (!o->real)
+        return open(o->path, flags, 0644);
+    struct open_how how = { .flags = (u64)flags, .resolve = RESOLVE_NO_SYMLINKS };
+    int fd = (int)syscall(SYS_openat2, AT_FDCWD, o->real, &how, sizeof(how));
+    /* Kernels before 5.6, and containers that forbid what they do not know: the last part at least. */
+    return fd < 0 && (errno == ENOSYS || errno == EPERM) ? open(o->real, flags | O_NOFOLLOW) : fd;
+}
+
 /* The same file again, by the descriptor: the name may mean another by now. */
 static int open_direct(struct file *f, bool readonly, struct error *err)
 {
@@ -172,7 +185,7 @@ struct file *file_open(const struct file_options *o, struct aio *aio, struct err
         flags |= O_CREAT | (o->overwrite ? 0 : O_EXCL);
     if (!stat(o->path, &st) && S_ISBLK(st.st_mode)) /* O_EXCL: not while the host has it mounted */
         flags = (flags & ~O_CREAT) | (o->readonly || o->no_lock ? 0 : O_EXCL);
-    f->fd = o->unnamed ? open_unnamed() : open(o->path, flags, 0644);
+    f->fd = o->unnamed ? open_unnamed() : open_named(o, flags);
     if (f->fd < 0) {
         r = open_failed(o, errno, err);
         goto fail;

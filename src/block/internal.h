@@ -75,6 +75,8 @@ struct block {
     bool alone;            /* the driver shall not open its backing file */
     bool guarded;          /* raw by probing: see raw.c */
     bool no_lock;
+    bool own_name;         /* the name of its backing file is ours, not an image's: it is not judged */
+    struct block_follow follow;
     enum block_cache cache;
     bool probed;
     u32 under_way;
@@ -84,6 +86,11 @@ struct block {
 /* Opens `name` (relative: to the folder of b->path; "json:" and the like are refused) read-only as b->backing, with a
    shared lock; a loop or a chain of more than 64 is refused. format: "raw", "qcow2" or NULL to probe. */
 int must_check block_open_backing(struct block *b, const char *name, const char *format, struct error *err);
+
+/* Whether b, which means `path` by its backing file's name, is to have it (-EXDEV: no). real, of PATH_MAX bytes: where that is, without
+   links; "": wherever that is. */
+int must_check block_may_follow(const struct block *b, const char *path, char *real, struct error *err);
+bool block_is_nbd(const char *path);
 
 /* `name` as b, whose backing file it is or shall be, means it; path has PATH_MAX bytes. */
 int must_check block_resolve(const struct block *b, const char *name, char *path, struct error *err);
@@ -169,6 +176,7 @@ int must_check file_map(struct file *f, u64 offset, u64 *len, bool *data);
 
 struct file_options {
     const char *path;
+    const char *real; /* or NULL. What to open for it: a path without symbolic links; -ELOOP if it has got one */
     bool readonly, direct, no_lock;
     bool create;    /* made new: must not exist, or (overwrite) is emptied once it is locked */
     bool overwrite;

@@ -38,7 +38,7 @@ static int look_below(struct block_create *t, struct error *err)
             return 0;
         return error_set(err, EINVAL, "the format of the backing file is needed: -F raw or -F qcow2");
     }
-    struct block_options o = { .path = path, .readonly = true, .no_lock = true };
+    struct block_options o = { .path = path, .readonly = true, .no_lock = true, .follow = t->follow };
     struct block *below = block_format_named(t->backing_format, &o.format, &why) ? NULL : block_open(&o, NULL, &why);
     if (!below)
         return error_set(err, EINVAL, "the backing file: %.400s", why.text);

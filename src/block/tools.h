@@ -27,6 +27,7 @@ struct block_create {
     bool unchecked;             /* the backing file need not exist (size is given) */
     bool v2;                    /* qcow2 compat=0.10 */
     bool preallocate;           /* raw: take the space now. qcow2: metadata */
+    struct block_follow follow; /* what the backing file may name in its turn */
 };
 int must_check block_create(const struct block_create *t, struct error *err);
 

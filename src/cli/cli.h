@@ -91,6 +91,8 @@ const char *suggest(const char *word, const char *const *candidates);
 
 /* "512M", "2G", "1024K", "512MiB"; a plain number counts MiB, as qemu's -m does. -EINVAL, -ERANGE. */
 int must_check parse_size(const char *text, u64 *bytes);
+/* The value of an option that says which backing files are followed: any, none or a folder. */
+int must_check parse_backing(const char *option, const char *value, struct error *err);
 /* A decimal number from min to max. */
 int must_check parse_number(const char *text, u64 min, u64 max, u64 *value);
 

@@ -5,6 +5,7 @@
  */
 #include <errno.h>
 #include <getopt.h>
+#include <limits.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@
 #include "block/tools.h"
 #include "cli/cli.h"
 #include "cli/disk_print.h"
+#include "image/image.h"
 
 /* Of "check": qemu-img's. */
 enum { CHECK_FAILED = 1, CHECK_ERRORS = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };
@@ -25,6 +27,7 @@ struct given {
     char mode; /* snapshot: l c a d */
     bool json, chain, shrink, unsafe, force, quiet, progress, share;
     struct block_create create; /* -o */
+    struct block_follow follow;
     const char *args[2];
     int nargs;
 };
@@ -123,7 +126,8 @@ static int meter_end(struct meter *m, int r, const struct error *err)
 
 static struct block *open_image(const struct given *g, bool write, u32 how, struct error *err)
 {
-    struct block_options o = { .path = g->args[0], .readonly = !write, .discard = true, .no_lock = g->share };
+    struct block_options o = { .path = g->args[0], .readonly = !write, .discard = true, .no_lock = g->share,
+                               .follow = g->follow };
 
     if (block_format_named(g->format, &o.format, err))
         return NULL;
@@ -150,6 +154,7 @@ static int run_create(struct given *g)
     t.backing_format = g->backing_format;
     t.overwrite = g->force;
     t.unchecked = g->unsafe;
+    t.follow = g->follow;
     if (g->nargs == 2) {
         if (read_size(g->args[1], &t.size, &err))
             return usage_error("%s", err.text);
@@ -377,7 +382,8 @@ static const struct option longs[] = {
     { "backing-chain", no_argument, NULL, 'C' }, { "shrink", no_argument, NULL, 'S' },
     { "force", no_argument, NULL, 'X' },         { "force-share", no_argument, NULL, 'U' },
     { "quiet", no_argument, NULL, 'q' },         { "progress", no_argument, NULL, 'p' },
-    { "format", required_argument, NULL, 'f' },  { NULL, 0, NULL, 0 },
+    { "format", required_argument, NULL, 'f' },  { "backing", required_argument, NULL, 'B' },
+    { NULL, 0, NULL, 0 },
 };
 
 /* Long options that have no letter, by command. */
@@ -387,6 +393,8 @@ static bool knows(const struct command *c, int letter)
         return !strcmp(c->name, "resize");
     if (letter == 'X')
         return !strcmp(c->name, "create") || !strcmp(c->name, "convert");
+    if (letter == 'B') /* all but check, which opens the image alone */
+        return strcmp(c->name, "check");
     return strchr(c->letters, letter == 'J' ? 'j' : letter);
 }
 
@@ -418,6 +426,11 @@ static int read_options(const struct command *c, struct given *g, int argc, char
         case 'U': g->share = true; break;
         case 'q': g->quiet = true; break;
         case 'p': g->progress = true; break;
+        case 'B':
+            if (parse_backing("--backing", optarg, err))
+                return -EINVAL;
+            g->follow.more = optarg;
+            break;
         case 'J':
             if (strcmp(optarg, "json") && strcmp(optarg, "human"))
                 return error_set(err, EINVAL, "--output is human or json, not \"%s\"", optarg);
@@ -449,7 +462,9 @@ int cli_disk(int argc, char **argv)
     struct given g = { 0 };
     struct error err = { "" };
     const struct command *c = disk_commands;
+    char store[PATH_MAX];
 
+    g.follow.store = image_store(store) ? NULL : store;
     if (argc < 2)
         return usage_error("lodge disk needs a command: create, info, check, convert, resize, commit, rebase or snapshot");
     for (; c->name && strcmp(c->name, argv[1]); c++)
@@ -476,5 +491,7 @@ void help_disk(void)
         printf("  %s %s\n      %s\n", c->name, c->usage, c->text);
     puts("\n-o: cluster_size=SIZE, compat=0.10|1.1, preallocation=off|metadata|falloc.\n"
          "SIZE: bytes, or with k, M, G, T.  --json: for programs.  -U: also while a VM uses the image.\n"
-         "--force: an existing file is overwritten.  More in \"man lodge-disk\".");
+         "--force: an existing file is overwritten.\n"
+         "--backing any|none|FOLDER: which backing files are followed, but for those beside the image and the images of\n"
+         "\"lodge image\".  More in \"man lodge-disk\".");
 }

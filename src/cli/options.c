@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/stat.h>
 
 enum { WORD_MAX = 32 };
 
@@ -234,6 +235,17 @@ int parse_number(const char *text, u64 min, u64 max, u64 *value)
         return -ERANGE;
     *value = v;
     return 0;
+}
+
+int parse_backing(const char *option, const char *value, struct error *err)
+{
+    struct stat st;
+
+    if (!strcmp(value, "any") || !strcmp(value, "none"))
+        return 0;
+    if (stat(value, &st))
+        return error_set(err, errno, "%s=%s: it is any, none or a folder: %s", option, value, strerror(errno));
+    return S_ISDIR(st.st_mode) ? 0 : error_set(err, ENOTDIR, "%s=%s: it is any, none or a folder", option, value);
 }
 
 int parse_size(const char *text, u64 *bytes)

@@ -399,7 +399,7 @@ static const struct option_def options[] = {
     { "engine", "ENGINE", "auto (the default), kvm or soft", set_engine },
     { "machine", "KIND", "pc (the default), or micro: no legacy parts, starts faster", set_machine },
     { "vga", "KIND", "std, the graphics adapter (VGA and Bochs VBE), or none; by\ndefault there is one with firmware and with --display", set_vga },
-    { "disk", "FILE[,KEY=VALUE]", "a disk image: bus=virtio|ide|ahci, format=raw|qcow2,\nreadonly, serial=TEXT, cache=writeback|none,\ndiscard=on|off, snapshot=on (what is written goes with the\nrun), errors=enospc|stop|report, queues=N;\nor nbd://HOST/NAME; may be repeated",
+    { "disk", "FILE[,KEY=VALUE]", "a disk image: bus=virtio|ide|ahci, format=raw|qcow2,\nreadonly, serial=TEXT, cache=writeback|none,\ndiscard=on|off, snapshot=on (what is written goes with the\nrun), backing=any|none|FOLDER (which files it may lie over:\nelse those beside it), errors=enospc|stop|report, queues=N;\nor nbd://HOST/NAME; may be repeated",
       run_set_disk },
     { "floppy", "FILE[,readonly]", "a floppy disk's image, of 160 KiB to 2.88 MiB; none: an\nempty drive; may be given twice", run_set_floppy },
     { "cdrom", "FILE[,KEY=VALUE]", "a disc in a CD drive of its own, none: an empty one;\nbus=ide|ahci; may be repeated", run_set_cdrom },
@@ -569,10 +569,12 @@ static int run(int argc, char **argv, struct run_options *o)
     struct error err = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
+    char store[PATH_MAX];
     sigset_t before;
     int r = 0;
 
     config_defaults(&o->config);
+    o->config.image_store = image_store(store) ? NULL : store;
     o->config.started = clock_ns();
     raise_descriptor_limit();
     if (options_parse(options, argc, argv, o, &err))

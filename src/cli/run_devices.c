@@ -60,6 +60,12 @@ static int disk_serial(void *to, const char *value, struct error *err)
     d->serial = value;
     return 0;
 }
+static int disk_backing(void *to, const char *value, struct error *err)
+{
+    struct config_disk *d = to;
+    d->backing = value;
+    return parse_backing("--disk: backing", value, err);
+}
 static int disk_snapshot(void *to, const char *value, struct error *err)
 {
     struct config_disk *d = to;
@@ -87,7 +93,8 @@ static const struct option_def disk_keys[] = {
     { "readonly", NULL, NULL, disk_readonly },         { "cache", "writeback|none", NULL, disk_cache },
     { "discard", "on|off", NULL, disk_discard },       { "serial", "TEXT", NULL, disk_serial },
     { "snapshot", "on|off", NULL, disk_snapshot },     { "errors", "enospc|stop|report", NULL, disk_errors },
-    { "queues", "N", NULL, disk_queues },              { NULL, NULL, NULL, NULL },
+    { "queues", "N", NULL, disk_queues },              { "backing", "any, none or FOLDER", NULL, disk_backing },
+    { NULL, NULL, NULL, NULL },
 };
 
 int run_set_disk(void *to, const char *value, struct error *err)

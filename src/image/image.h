@@ -26,6 +26,8 @@ enum { IMAGE_NAME_MAX = 63 };
 /* The folder all lies in, made if missing. 0 or -errno with err set. */
 int must_check image_home(char path[PATH_MAX], struct error *err);
 bool image_name_valid(const char *name);
+/* Where the images are, for block_follow.store; nothing is made. -errno: nowhere. */
+int must_check image_store(char path[PATH_MAX]);
 
 struct image {
     char name[IMAGE_NAME_MAX + 1];

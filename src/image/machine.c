@@ -276,7 +276,11 @@ static void clean(const char *vms)
 
 static int grow(const struct image_machine *m, u64 size, struct error *err)
 {
-    struct block *b = block_open(&(struct block_options){ .path = m->disk, .format = BLOCK_QCOW2 }, NULL, err);
+    char store[PATH_MAX];
+    struct block_options o = { .path = m->disk, .format = BLOCK_QCOW2 };
+
+    o.follow.store = image_store(store) ? NULL : store;
+    struct block *b = block_open(&o, NULL, err);
     int r = b ? 0 : -EINVAL;
 
     if (!r && size < block_size(b))

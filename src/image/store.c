@@ -22,20 +22,30 @@ bool image_name_valid(const char *name)
     return n && n <= IMAGE_NAME_MAX && !name[n] && name[0] != '-' && name[n - 1] != '-';
 }
 
-int image_home(char path[PATH_MAX], struct error *err)
+static int home_path(char path[PATH_MAX], struct error *err)
 {
     const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
-    int r;
 
     if (data && data[0] == '/') /* relative ones are invalid: XDG Base Directory Specification */
-        r = path_join(path, data, "lodge", err);
-    else if (home && home[0] == '/')
-        r = path_join(path, home, ".local/share/lodge", err);
-    else
-        return error_set(err, ENOENT, "there is no folder for images: neither XDG_DATA_HOME nor HOME has the whole path of one");
-    if (!r)
-        r = make_dirs(path, err);
-    return r;
+        return path_join(path, data, "lodge", err);
+    if (home && home[0] == '/')
+        return path_join(path, home, ".local/share/lodge", err);
+    return error_set(err, ENOENT, "there is no folder for images: neither XDG_DATA_HOME nor HOME has the whole path of one");
+}
+
+int image_home(char path[PATH_MAX], struct error *err)
+{
+    int r = home_path(path, err);
+
+    return r ? r : make_dirs(path, err);
+}
+
+int image_store(char path[PATH_MAX])
+{
+    char home[PATH_MAX];
+    int r = home_path(home, NULL);
+
+    return r ? r : path_join(path, home, "images", NULL);
 }
 
 int home_folder(const char *which, char path[PATH_MAX], struct error *err)

@@ -30,6 +30,7 @@ struct config_disk { /* --disk FILE[,...] */
     const char *file;   /* a path, a block device, nbd:// or nbd+unix:// */
     const char *format; /* NULL (found out), "raw", "qcow2" */
     const char *serial; /* or NULL */
+    const char *backing; /* what else an image may name: "any", "none", a folder; NULL: see struct block_follow */
     const char *overlay; /* what is written goes there, a qcow2 made anew; "": nowhere with a name; NULL: into file */
     bool readonly;
     bool direct;        /* cache=none */
@@ -83,6 +84,7 @@ struct vm_config {
 
     bool micro; /* --machine micro */
     enum config_vga { CONFIG_VGA_AUTO, CONFIG_VGA_STD, CONFIG_VGA_NONE } vga; /* auto: if there is firmware or a screen */
+    const char *image_store; /* or NULL: the folder of the user's images, which disks may have as backing files */
     u32 ndisks;
     struct config_disk disk[CONFIG_MAX_DISKS];
     u32 ncdroms;

@@ -52,7 +52,7 @@ struct devices {
 
 /* ---- what is behind them ------------------------------------------------ */
 
-static struct block *open_disk(const struct config_disk *d, struct loop *loop, struct error *err)
+static struct block *open_disk(const struct config_disk *d, const char *store, struct loop *loop, struct error *err)
 {
     struct block_options o = {
         .path = d->file,
@@ -61,6 +61,7 @@ static struct block *open_disk(const struct config_disk *d, struct loop *loop, s
         .readonly = d->readonly,
         .discard = !d->no_discard,
         .overlay = d->overlay,
+        .follow = { d->backing, store },
     };
     return block_open(&o, loop, err);
 }
@@ -110,7 +111,7 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
         return error_set(err, ENOMEM, "out of memory");
     d->c = *c;
     for (u32 i = 0; i < c->config->ndisks; i++)
-        if (!(d->block[i] = open_disk(&c->config->disk[i], c->loop, err)))
+        if (!(d->block[i] = open_disk(&c->config->disk[i], c->config->image_store, c->loop, err)))
             return -EINVAL;
     if (drives_open(&d->drives, c, err))
         return -EINVAL;

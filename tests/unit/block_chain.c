@@ -153,6 +153,154 @@ TEST(overlay_over_nbd)
     }
 }
 
+/* ---- which backing files are followed ---- */
+
+static const char *in_dir(const char *name)
+{
+    static char path[4][128];
+    static u32 n;
+    char *p = path[n++ % 4];
+
+    snprintf(p, sizeof(path[0]), "%s/%s", dir, name);
+    return p;
+}
+
+/* An image `name` that says it lies over `backing`, whatever that is. */
+static void make_over(const char *name, const char *backing, const char *format)
+{
+    struct block_create c = { .path = in_dir(name), .format = "qcow2", .size = MiB(1), .backing = backing,
+                              .backing_format = format, .unchecked = true, .overwrite = true };
+    struct error err = { "" };
+
+    if (block_create(&c, &err))
+        test_fail(__FILE__, __LINE__, "%s", err.text);
+}
+
+/* "": it opens; else what the refusal says. */
+static void opens(int line, const char *name, const char *more, const char *store, const char *says)
+{
+    struct block_options o = { .path = in_dir(name), .readonly = true, .follow = { more, store } };
+    struct error err = { "" };
+    struct block *b = block_open(&o, NULL, &err);
+
+    if (*says ? b || !strstr(err.text, says) : !b)
+        test_fail(__FILE__, line, "%s, backing=%s: %s", name, more ? more : "", b ? "is followed" : err.text);
+    if (b)
+        block_close(b, NULL);
+}
+#define OPENS(...) opens(__LINE__, __VA_ARGS__)
+
+static void touch(const char *name)
+{
+    int fd = open(in_dir(name), O_CREAT | O_RDWR, 0600);
+    CHECK(fd >= 0 && !ftruncate(fd, MiB(1)));
+    close(fd);
+}
+
+TEST(followed)
+{
+    static const char *const outside = "which is not in its own folder", *const irregular = "which is no regular file";
+    char home[96], other[96];
+    struct error err = { "" };
+
+    fresh(MiB(1));
+    snprintf(home, sizeof(home), "%s/home", dir);
+    snprintf(other, sizeof(other), "%s/other", dir);
+    mkdir(home, 0700);
+    mkdir(other, 0700);
+    mkdir(in_dir("home/sub"), 0700);
+    mkdir(in_dir("home/.ssh"), 0700);
+    touch("other/secret");
+    touch("home/base.raw");
+    touch("home/sub/base.raw");
+    touch("home/.ssh/id_ed25519");
+    touch("home/.netrc");
+    CHECK(!symlink("../other/secret", in_dir("home/bent")) && !symlink("sub/base.raw", in_dir("home/straight")));
+    CHECK(!symlink("../other", in_dir("home/bentdir")) && !mkfifo(in_dir("home/fifo"), 0600));
+
+    /* In its folder and below, by whatever name, but for what is hidden. */
+    make_over("home/o.qcow2", "base.raw", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "");
+    make_over("home/o.qcow2", in_dir("home/sub/base.raw"), "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "");
+    CHECK(!symlink("home/o.qcow2", in_dir("link.qcow2")));
+    OPENS("link.qcow2", NULL, NULL, "");
+    OPENS("home/o.qcow2", "none", NULL, "none is to be followed");
+    make_over("home/o.qcow2", "straight", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "");
+    make_over("home/o.qcow2", ".ssh/id_ed25519", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, outside);
+    make_over("home/o.qcow2", ".netrc", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, outside);
+
+    /* Outside, by all ways there. */
+    make_over("home/o.qcow2", "/etc/passwd", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, outside);
+    OPENS("home/o.qcow2", NULL, NULL, "backing=any (lodge disk: --backing any)");
+    static const char *const ways[] = { "../other/secret", "bent", "bentdir/secret", "sub/../../other/secret", NULL };
+    for (u32 i = 0; i < ARRAY_SIZE(ways); i++) {
+        make_over("home/o.qcow2", ways[i] ? ways[i] : in_dir("other/secret"), "raw");
+        OPENS("home/o.qcow2", NULL, NULL, outside);
+        OPENS("home/o.qcow2", home, NULL, outside);
+        OPENS("home/o.qcow2", other, NULL, "");
+        OPENS("home/o.qcow2", NULL, other, "");
+        OPENS("home/o.qcow2", "any", NULL, "");
+        OPENS("home/o.qcow2", "none", other, "none is to be followed");
+    }
+    /* A folder whose name is only the beginning of the file's. */
+    mkdir(in_dir("oth"), 0700);
+    OPENS("home/o.qcow2", in_dir("oth"), NULL, outside);
+
+    /* What is no file: not opened, let alone waited for. */
+    make_over("home/o.qcow2", "fifo", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, irregular);
+    make_over("home/o.qcow2", "/dev/zero", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, outside);
+    OPENS("home/o.qcow2", "/dev", NULL, irregular);
+    OPENS("home/o.qcow2", "any", NULL, "not a file or a block device");
+    make_over("home/o.qcow2", "nbd+unix:///?socket=/nowhere", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "which is on a server");
+    OPENS("home/o.qcow2", "/", NULL, "which is on a server");
+    make_over("home/o.qcow2", "gone.raw", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "there is no such file");
+
+    /* Each link by the folder of the one that names it; how long the chain is does not cut the option off. */
+    make_over("home/o.qcow2", "sub/middle.qcow2", "qcow2");
+    make_over("home/sub/middle.qcow2", "base.raw", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, "");
+    make_over("home/sub/middle.qcow2", "../base.raw", "raw");
+    OPENS("home/o.qcow2", NULL, NULL, outside);
+    OPENS("home/o.qcow2", NULL, NULL, "backing=any (lodge disk: --backing any)");
+    OPENS("home/o.qcow2", home, NULL, "");
+
+    /* Overlays that we make are over what the user named; what that names is judged. */
+    struct block_options o = { .path = in_dir("other/secret"), .overlay = in_dir("home/made.qcow2") };
+    struct block *b = block_open(&o, NULL, &err);
+    CHECK(b);
+    if (b)
+        block_close(b, NULL);
+    OPENS("home/made.qcow2", NULL, NULL, outside);
+    o = (struct block_options){ .path = in_dir("home/made.qcow2"), .overlay = "" };
+    CHECK(!block_open(&o, NULL, &err) && strstr(err.text, outside));
+
+    /* Into the store of images nothing is written, unless the user says so. */
+    make_over("home/o.qcow2", in_dir("other/secret"), "raw");
+    o = (struct block_options){ .path = in_dir("home/o.qcow2"), .follow.store = other };
+    b = block_open(&o, NULL, &err);
+    CHECK(b && block_commit(b, NULL, &err) && strstr(err.text, outside));
+    if (b)
+        block_close(b, NULL);
+    o.follow.more = other;
+    b = block_open(&o, NULL, &err);
+    CHECK(b && !block_commit(b, NULL, &err));
+    if (b)
+        block_close(b, NULL);
+
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    CHECK(!system(command));
+}
+
 /* done() may do anything with the disk, also wait for what else is under way. */
 struct nested {
     struct block_request rq[3];

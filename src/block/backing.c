@@ -1,0 +1,121 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * backing.c - which file an image means by its backing file's name, and whether that is followed.
+ *
+ * The name is the image's, and the image may be anybody's: followed anywhere, it has any file that the user may read as the
+ * guest's disk, or connects to any server. So a file is followed unasked only where whoever gave the image away would have
+ * put it: in the image's own folder or below, but for hidden files (an image in the home folder knows .ssh), and in the
+ * user's store of images. Each link of a chain is judged by the folder of the one that names it. More than that is the
+ * user's to say (struct block_follow), and names that the user or we gave are not judged.
+ */
+#include <errno.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "block/internal.h"
+
+bool block_is_nbd(const char *path)
+{
+    static const char *const schemes[] = { "nbd://", "nbd+unix://", "nbds://", "nbds+unix://" };
+
+    for (u32 i = 0; i < ARRAY_SIZE(schemes); i++)
+        if (!strncmp(path, schemes[i], strlen(schemes[i])))
+            return true;
+    return false;
+}
+
+/* "proto:rest", as qemu sees it: a colon before any slash. */
+static bool has_protocol(const char *name)
+{
+    return name[strcspn(name, ":/")] == ':';
+}
+
+int block_resolve(const struct block *b, const char *name, char *path, struct error *err)
+{
+    const char *slash = strrchr(b->path, '/');
+    int n;
+
+    if (!strncmp(name, "file:", 5))
+        name += 5;
+    else if (!block_is_nbd(name) && has_protocol(name))
+        return error_set(err, EINVAL, "%s: its backing file \"%.100s\" is named in a way that only qemu understands; name it "
+                         "anew with \"lodge disk rebase -u -b FILE\"", b->path, name);
+    if (block_is_nbd(name) || name[0] == '/' || !slash)
+        n = snprintf(path, PATH_MAX, "%s", name);
+    else
+        n = snprintf(path, PATH_MAX, "%.*s%s", (int)(slash + 1 - b->path), b->path, name);
+    if (n >= PATH_MAX)
+        return error_set(err, ENAMETOOLONG, "%s: the name of its backing file is too long", b->path);
+    return 0;
+}
+
+/* ---- the judgement ---- */
+
+/* What of the real path `file` lies below the real path `folder`; NULL: it does not. */
+static const char *below(const char *file, const char *folder)
+{
+    size_t n = strlen(folder);
+
+    if (n && folder[n - 1] == '/')
+        n--; /* the root */
+    return !strncmp(file, folder, n) && file[n] == '/' ? file + n : NULL;
+}
+
+static bool is_in(const char *file, const char *folder)
+{
+    char real[PATH_MAX];
+
+    return folder && realpath(folder, real) && below(file, real);
+}
+
+/* In the folder of b's name, or in that where the file lies to which the name leads. */
+static bool is_beside(const struct block *b, const char *file)
+{
+    char folder[PATH_MAX], real[PATH_MAX];
+
+    for (int follow = 0; follow < 2; follow++) {
+        if (follow ? !realpath(b->path, folder) : snprintf(folder, sizeof(folder), "%s", b->path) >= PATH_MAX)
+            continue;
+        char *slash = strrchr(folder, '/');
+        if (!slash)
+            strcpy(folder, ".");
+        else
+            slash[slash == folder] = 0;
+        const char *rest = realpath(folder, real) ? below(file, real) : NULL;
+        if (rest && !strstr(rest, "/."))
+            return true;
+    }
+    return false;
+}
+
+static int refuse(const struct block *b, const char *path, const char *why, struct error *err)
+{
+    return error_set(err, EXDEV, "%.130s names the backing file %.130s, %s, and could so read any file of yours; if you trust "
+                     "it, say backing=FOLDER or backing=any (lodge disk: --backing any)", b->path, path, why);
+}
+
+int block_may_follow(const struct block *b, const char *path, char *real, struct error *err)
+{
+    const char *more = b->follow.more;
+    struct stat st;
+
+    real[0] = 0;
+    if (b->own_name || (more && !strcmp(more, "any")))
+        return 0;
+    if (more && !strcmp(more, "none"))
+        return error_set(err, EXDEV, "%.200s names the backing file %.200s, and none is to be followed (backing=none)", b->path,
+                         path);
+    if (block_is_nbd(path))
+        return refuse(b, path, "which is on a server", err);
+    if (!realpath(path, real))
+        return errno == ENOENT ? error_set(err, ENOENT, "%s: there is no such file", path)
+                               : error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
+    if (!is_beside(b, real) && !is_in(real, b->follow.store) && !is_in(real, more))
+        return refuse(b, path, "which is not in its own folder", err);
+    if (stat(real, &st) || !S_ISREG(st.st_mode))
+        return refuse(b, path, "which is no regular file", err);
+    return 0;
+}
