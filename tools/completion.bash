@@ -48,7 +48,7 @@ _lodge()
         case $COMP_CWORD:${COMP_WORDS[2]} in
         2:*) _lodge_offer build import ls rm ;;
         *:build) _lodge_offer debian --name --size --packages --force ;;
-        *:import) _lodge_offer --name && _lodge_files ;;
+        *:import) _lodge_offer --name --format && _lodge_files ;;
         *:ls) _lodge_offer --json ;;
         *:rm) _lodge_offer "$(_lodge_names images vms)" --force --kept ;;
         esac

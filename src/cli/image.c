@@ -19,6 +19,14 @@ static int set_name(void *to, const char *value, struct error *err)
                : error_set(err, EINVAL, "--name %s: a name has small letters, digits and \"-\"", value);
 }
 
+static int set_format(void *to, const char *value, struct error *err)
+{
+    enum block_format unused;
+
+    ((struct image_options *)to)->format = value;
+    return block_format_named(value, &unused, err);
+}
+
 static int set_size(void *to, const char *value, struct error *err)
 {
     u64 bytes;
@@ -64,6 +72,7 @@ static const struct option_def build_options[] = {
 };
 static const struct option_def import_options[] = {
     { "name", "NAME", "what to call the image (else as the file)", set_name },
+    { "format", "raw|qcow2", "what the file is; raw: also if it does not look like a disk", set_format },
     { NULL, NULL, NULL, NULL },
 };
 static const struct option_def ls_options[] = {
@@ -79,7 +88,7 @@ static const struct option_def rm_options[] = {
 void help_image(void)
 {
     puts("Usage: lodge image build debian [OPTIONS]\n"
-         "       lodge image import FILE [--name NAME]\n"
+         "       lodge image import FILE [--name NAME] [--format FORMAT]\n"
          "       lodge image ls [--json]\n"
          "       lodge image rm NAME [OPTIONS]\n\n"
          "Images are disks with an installed system; \"lodge run NAME\" runs one.\n\n"
@@ -146,7 +155,8 @@ static int import(const struct image_options *o, const char *file)
     int r = image_script("kernel", finder, &err);
     image_hold_signals(&mask);
     if (!r)
-        r = image_import(file, o->name ? o->name : name, finder, &p.progress, &image, &err);
+        r = image_import(&(struct image_import){ file, o->name ? o->name : name, o->format, finder, &p.progress }, &image,
+                         &err);
     meter_end(&p.meter);
     if (r == -EINTR)
         error_set(&err, EINTR, "interrupted; nothing is left of it");

@@ -12,7 +12,7 @@
 #include "image/image.h"
 
 struct image_options {
-    const char *name, *size, *packages;
+    const char *name, *size, *packages, *format;
     bool force, json, kept;
 };
 

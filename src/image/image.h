@@ -46,11 +46,15 @@ struct image {
 int must_check image_find(const char *name, struct image *image, struct error *err);
 /* Calls each() for every image, by name, until it returns nonzero: that is the result. */
 int image_each(int (*each)(void *to, const struct image *image), void *to, struct error *err);
-/* Copies a raw or qcow2 file into a sparse raw one. -EEXIST. -EINTR: p said so. p may be NULL. finder: the script
-   tools/image/kernel, which looks in the disk for what the direct boot needs, or NULL. */
 struct block_progress;
-int must_check image_import(const char *file, const char *name, const char *finder, struct block_progress *p,
-                            struct image *image, struct error *err);
+struct image_import {
+    const char *file, *name;
+    const char *format; /* "raw", "qcow2"; NULL: found out, and a raw one must look like a disk */
+    const char *finder; /* the script tools/image/kernel, which looks in the disk for what the direct boot needs, or NULL */
+    struct block_progress *progress; /* or NULL */
+};
+/* Copies a raw or qcow2 file into a sparse raw one. -EEXIST. -EINTR: progress said so. */
+int must_check image_import(const struct image_import *i, struct image *image, struct error *err);
 /*
  * A new image: begin, fill the folder dir with disk.raw and image.conf (lines system=, cmdline=) and perhaps vmlinuz
  * and initrd, commit, end; end without commit leaves nothing.  replace: takes the place of one of this name; without it

@@ -10,7 +10,6 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "block/tools.h"
 #include "image/internal.h"
 
 enum { LOCK_TRIES = 1000 };
@@ -316,51 +315,6 @@ void image_draft_end(struct image_draft *d)
     unlink(lock); /* still locked: see still_named() */
     close(d->lock_fd);
     d->lock_fd = -1;
-}
-
-int image_import(const char *file, const char *name, const char *finder, struct block_progress *p, struct image *image,
-                 struct error *err)
-{
-    struct image_draft d;
-    struct block_info info = { 0 };
-    char disk[PATH_MAX], conf[PATH_MAX], found[PATH_MAX], text[256];
-    int r = image_begin(&d, name, false, err);
-    struct block *src = NULL;
-
-    if (!r)
-        r = path_join(disk, d.dir, "disk.raw", err);
-    if (!r)
-        r = path_join(conf, d.dir, "image.conf", err);
-    if (!r)
-        r = path_join(found, d.dir, "found.conf", err);
-    if (!r) {
-        /* ALONE: a file from somewhere must not name others of this host as its backing file. */
-        src = block_open_tool(&(struct block_options){ .path = file, .readonly = true }, BLOCK_ALONE, err);
-        r = src ? block_info(src, &info, err) : -EINVAL;
-    }
-    if (!r && info.backing[0])
-        r = error_set(err, EINVAL, "%s lies over another image (%.64s): make one of them first, \"lodge disk convert\"",
-                      file, info.backing);
-    if (!r)
-        r = block_convert(src, &(struct block_create){ .path = disk, .format = "raw" }, p, err);
-    if (!r && finder && run_program((const char *const[]){ "sh", finder, disk, d.dir, NULL }, NULL))
-        unlink(found); /* it boots by firmware, or with --kernel */
-    snprintf(text, sizeof(text), "system=imported from %.128s\nformat=raw\n",
-             strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
-    for (char *c = text; *c; c++)
-        if ((u8)*c < ' ' && !(*c == '\n' && (c[1] == 0 || !strncmp(c, "\nformat=", 8))))
-            *c = '?';
-    if (!r && (!finder || rename(found, conf)))
-        r = write_file(conf, text, strlen(text), 0600, false, err);
-    if (!r)
-        r = image_commit(&d, err);
-    if (!r)
-        r = image_find(name, image, err);
-    block_info_free(&info);
-    if (src)
-        (void)block_close(src, NULL);
-    image_draft_end(&d);
-    return r;
 }
 
 struct use {
