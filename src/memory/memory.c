@@ -61,12 +61,17 @@ void memory_free(struct memory *m)
 {
     if (!m)
         return;
-    for (u32 i = 0; i < m->npieces; i++)
+    for (u32 i = 0; i < m->npieces && !m->keep_mapped; i++)
         apart_free(m->piece[i].host, m->piece[i].size);
     munmap(m->dirty, bitmap_bytes(m->most));
     pthread_mutex_destroy(&m->change);
     close(m->fd);
     free(m);
+}
+
+void memory_keep_mapped(struct memory *m)
+{
+    m->keep_mapped = true;
 }
 
 int memory_piece(struct memory *m, struct memory_piece **out, const char *name, u64 size, bool rom, struct error *err)

@@ -54,6 +54,7 @@ struct memory {
     u32 npieces;
     struct memory_piece piece[MEMORY_MAX_PIECES];
     int fd;      /* the memfd */
+    bool keep_mapped;
     u64 fd_size; /* places are below it */
     u64 most;    /* bytes: what the host had when this was made, and the most that there can be */
     u64 top;     /* first address above all that was ever mapped */
@@ -69,6 +70,8 @@ struct memory {
 
 struct memory *memory_new(struct error *err);
 void memory_free(struct memory *m);
+/* Somebody may still read and write the guest's memory after memory_free: it stays mapped as long as the process lives. */
+void memory_keep_mapped(struct memory *m);
 
 /* Zeroed memory that the guest sees nowhere yet; size is rounded up to pages. -ENOSPC too many, -ENOMEM more than the host
    has. */

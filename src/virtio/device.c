@@ -431,6 +431,7 @@ void virtio_transport_free(struct virtio_transport *t)
 {
     if (!t)
         return;
+    t->d->ending = true;
     virtio_transport_reset(t); /* from here on nothing has to be told to anybody */
     t->kind->remove(t);
     pthread_mutex_destroy(&t->irq_lock);

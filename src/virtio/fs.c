@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * fs.c - the file system device.  Requests are taken off the queues on the loop's thread and carried out by a thread of
- * the device's own, since the host's disk may let it wait; finished, they go back by the loop.
+ * the device's own, since the host's disk may let it wait; finished, they go back by the loop.  That thread also closes what
+ * the guest had open, which may wait as well (NFS and FUSE write back then).
  */
 #include "virtio/fs.h"
 
@@ -11,9 +12,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
+#include "base/log.h"
+
 enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
+#define FS_PATIENCE_NS 2000000000ull
+#define FS_LOOK_NS     100000000 /* how often a wait looks whether the end was asked for meanwhile */
 
 struct request {
     struct request *next;
@@ -38,7 +44,10 @@ struct virtio_fs {
     pthread_mutex_t lock; /* the following; inside dev.lock */
     pthread_cond_t work, idle;
     struct request *todo, **todo_last, *done, **done_last;
-    bool busy, quit;
+    bool busy, quit, ended;
+    bool clear, cleared; /* the server is to forget everything; it has */
+    u64 served;          /* requests */
+    bool lost;           /* the thread was left behind: all that it may touch stays as it is */
     struct loop_kick finished;
 };
 
@@ -67,8 +76,18 @@ static void *worker(void *arg)
     pthread_setname_np(pthread_self(), "virtio-fs");
     drop_fsetid();
     pthread_mutex_lock(&f->lock);
-    while (!f->quit) {
+    while (!f->quit && !f->lost) {
         struct request *r = f->todo;
+        if (f->clear) {
+            pthread_mutex_unlock(&f->lock);
+            fuse_server_reset(f->server);
+            pthread_mutex_lock(&f->lock);
+            f->clear = false;
+            f->cleared = true;
+            if (!f->lost)
+                loop_kick(&f->finished);
+            continue;
+        }
         if (!r) {
             f->busy = false;
             pthread_cond_broadcast(&f->idle);
@@ -81,20 +100,112 @@ static void *worker(void *arg)
         pthread_mutex_unlock(&f->lock);
         r->answer = fuse_server_serve(f->server, &r->chain);
         pthread_mutex_lock(&f->lock);
+        if (f->lost) {
+            free(r);
+            break;
+        }
         r->next = NULL;
         *f->done_last = r;
         f->done_last = &r->next;
+        f->served++;
         loop_kick(&f->finished);
     }
+    const bool lost = f->lost;
+    pthread_mutex_unlock(&f->lock);
+    if (lost)
+        return NULL;
+    fuse_server_free(f->server);
+    pthread_mutex_lock(&f->lock);
+    f->ended = true;
+    pthread_cond_broadcast(&f->idle);
     pthread_mutex_unlock(&f->lock);
     return NULL;
 }
 
-/* ---- the queues --------------------------------------------------------- */
-
 static bool busy(const struct virtio_fs *f)
 {
     return f->inflight[HIPRIO] || f->inflight[REQUESTS];
+}
+
+/* ---- waiting for it ------------------------------------------------------ */
+
+static bool idle(const struct virtio_fs *f) { return !f->busy && !f->todo && !f->clear; }
+static bool ended(const struct virtio_fs *f) { return f->ended; }
+
+/* The loop's thread is what waits, and so nobody else would hear it. */
+static bool end_asked_for(const struct virtio_fs *f)
+{
+    static const int ends[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
+    sigset_t pending;
+
+    if (f->dev.ending || sigpending(&pending))
+        return true;
+    for (u32 i = 0; i < ARRAY_SIZE(ends); i++)
+        if (sigismember(&pending, ends[i]))
+            return true;
+    return false;
+}
+
+/* Lock held. Nothing of the guest's comes back any more; the thread, if it ever goes on, finds all that it may touch. */
+static void leave_behind(struct virtio_fs *f)
+{
+    log_warn("the shared folder %.*s: the host's file system does not answer; what the guest asked of it last is given up",
+             VIRTIO_FS_TAG, f->config.tag);
+    f->lost = true;
+    if (busy(f)) /* else it does not touch the guest's memory, which may be gone by now */
+        memory_keep_mapped(f->dev.memory);
+    for (struct request *r = f->todo, *next; r; r = next) {
+        next = r->next;
+        free(r);
+    }
+    f->todo = NULL;
+    f->todo_last = &f->todo;
+    f->busy = f->clear = f->resetting = false;
+    memset(f->inflight, 0, sizeof f->inflight);
+    memset(f->queue_resetting, 0, sizeof f->queue_resetting);
+}
+
+/* Lock held. False: the thread is lost. */
+static bool wait_until(struct virtio_fs *f, bool (*is)(const struct virtio_fs *f))
+{
+    u64 served = f->served, since = 0;
+    struct timespec t;
+
+    while (!f->lost && !is(f)) {
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        t.tv_nsec += FS_LOOK_NS;
+        t.tv_sec += t.tv_nsec / 1000000000;
+        t.tv_nsec %= 1000000000;
+        pthread_cond_timedwait(&f->idle, &f->lock, &t);
+        if (!end_asked_for(f) || f->served != served) {
+            served = f->served;
+            since = 0;
+        } else if (!since) {
+            since = clock_ns();
+        } else if (clock_ns() - since > FS_PATIENCE_NS && !is(f)) {
+            leave_behind(f);
+        }
+    }
+    return !f->lost;
+}
+
+/* ---- the queues --------------------------------------------------------- */
+
+/* Nothing is under way. The server forgets all that it has of the guest; false: the thread is at it. */
+static bool forget_all(struct virtio_fs *f)
+{
+    if (f->lost)
+        return true;
+    if (!fuse_server_holds_files(f->server)) {
+        fuse_server_reset(f->server);
+        return true;
+    }
+    pthread_mutex_lock(&f->lock);
+    f->clear = true;
+    f->cleared = false;
+    pthread_cond_signal(&f->work);
+    pthread_mutex_unlock(&f->lock);
+    return false;
 }
 
 /* The loop's thread, dev.lock held. */
@@ -104,6 +215,8 @@ static void give_back(struct virtio_fs *f)
     struct request *r = f->done;
     f->done = NULL;
     f->done_last = &f->done;
+    const bool clearing = f->clear, cleared = f->cleared;
+    f->cleared = false;
     pthread_mutex_unlock(&f->lock);
     bool pushed[QUEUES] = { false };
     for (struct request *next; r; r = next) {
@@ -121,8 +234,7 @@ static void give_back(struct virtio_fs *f)
             virtio_queue_reset_done(&f->dev.queue[k]);
         }
     }
-    if (f->resetting && !busy(f)) {
-        fuse_server_reset(f->server);
+    if (f->resetting && !busy(f) && !clearing && (cleared || forget_all(f))) {
         f->resetting = false;
         virtio_reset_done(&f->dev);
     }
@@ -145,7 +257,7 @@ static void kick(struct virtio_device *d, struct virtio_queue *q)
 
     while (virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
         const u32 n = chain.nout + chain.nin;
-        struct request *r = malloc(sizeof *r + n * (sizeof iov[0] + sizeof gpa[0]));
+        struct request *r = f->lost ? NULL : malloc(sizeof *r + n * (sizeof iov[0] + sizeof gpa[0]));
         if (!r) {
             virtio_push(q, &chain, 0);
             continue;
@@ -176,9 +288,7 @@ static bool reset(struct virtio_device *d)
 {
     struct virtio_fs *f = fs_of(d);
     memset(f->queue_resetting, 0, sizeof f->queue_resetting);
-    f->resetting = busy(f);
-    if (!f->resetting)
-        fuse_server_reset(f->server);
+    f->resetting = busy(f) || !forget_all(f);
     return !f->resetting;
 }
 
@@ -192,11 +302,14 @@ static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
 static void settle(struct virtio_device *d)
 {
     struct virtio_fs *f = fs_of(d);
-    pthread_mutex_lock(&f->lock);
-    while (f->busy || f->todo)
-        pthread_cond_wait(&f->idle, &f->lock);
-    pthread_mutex_unlock(&f->lock);
-    give_back(f);
+    do { /* again if the server had to be told to forget */
+        pthread_mutex_lock(&f->lock);
+        const bool there = wait_until(f, idle);
+        pthread_mutex_unlock(&f->lock);
+        if (!there)
+            return;
+        give_back(f);
+    } while (f->resetting);
 }
 
 static const struct virtio_ops ops = {
@@ -208,6 +321,7 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
 {
     static const u16 sizes[QUEUES] = { 128, QUEUE_SIZE };
     struct virtio_fs *f = calloc(1, sizeof *f);
+    pthread_condattr_t monotonic;
     sigset_t all, old;
     if (!f) {
         error_set(err, ENOMEM, "out of memory");
@@ -220,7 +334,10 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
     f->done_last = &f->done;
     pthread_mutex_init(&f->lock, NULL);
     pthread_cond_init(&f->work, NULL);
-    pthread_cond_init(&f->idle, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&f->idle, &monotonic);
+    pthread_condattr_destroy(&monotonic);
     loop_kick_init(&f->finished, c->loop, on_finished);
     if (!(f->server = fuse_server_new(c->path, c->readonly, err))) {
         virtio_fs_free(f);
@@ -241,14 +358,22 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
 
 void virtio_fs_free(struct virtio_fs *f)
 {
+    bool lost = false;
+
     if (!f)
         return;
     if (f->started) {
         pthread_mutex_lock(&f->lock);
-        f->quit = true;
+        f->quit = f->dev.ending = true;
         pthread_cond_signal(&f->work);
+        lost = !wait_until(f, ended);
         pthread_mutex_unlock(&f->lock);
-        pthread_join(f->thread, NULL);
+        if (lost)
+            pthread_detach(f->thread);
+        else
+            pthread_join(f->thread, NULL);
+    } else {
+        fuse_server_free(f->server);
     }
     for (struct request *r = f->todo, *next; r; r = next) {
         next = r->next;
@@ -259,7 +384,10 @@ void virtio_fs_free(struct virtio_fs *f)
         free(r);
     }
     loop_kick_remove(&f->finished);
-    fuse_server_free(f->server);
+    if (lost) {
+        virtio_destroy(&f->dev);
+        return;
+    }
     pthread_cond_destroy(&f->work);
     pthread_cond_destroy(&f->idle);
     pthread_mutex_destroy(&f->lock);

@@ -6,6 +6,10 @@
  * links not followed.  It makes no device nodes, and no files that are setuid or setgid on the host: those bits of a mode
  * are dropped.  Links that it makes may point anywhere; who follows them on the host is to know that.  What the guest has
  * open does not survive a snapshot: it gets ESTALE and EBADF, and finds names anew.
+ *
+ * A host's file system may never answer (a server that is gone): then its thread waits in the kernel, and so does whoever
+ * waits for it.  A machine that is to end does not do so for long: if no request is done for two seconds, the thread is
+ * left behind with all it may still touch, and ends with the process.
  */
 #ifndef LODGE_VIRTIO_FS_H
 #define LODGE_VIRTIO_FS_H
@@ -32,8 +36,9 @@ struct virtio_device *virtio_fs_device(struct virtio_fs *f);
 struct fuse_server;
 struct fuse_server *fuse_server_new(const char *path, bool readonly, struct error *err);
 void fuse_server_free(struct fuse_server *s);
-/* All nodes and handles are forgotten but the root: a new session. */
+/* All nodes and handles are forgotten but the root: a new session. May wait for the host's disk if it holds open files. */
 void fuse_server_reset(struct fuse_server *s);
+bool fuse_server_holds_files(const struct fuse_server *s);
 /* A request in out pieces (its header first), the answer into in pieces: returns the answer's length, 0: none is due. The
    pieces are guest memory and may change while we look. May wait for the host's disk. */
 u64 fuse_server_serve(struct fuse_server *s, const struct virtio_chain *c);

@@ -216,6 +216,14 @@ u64 fuse_server_serve(struct fuse_server *s, const struct virtio_chain *c)
 
 /* ---- the server --------------------------------------------------------- */
 
+bool fuse_server_holds_files(const struct fuse_server *s)
+{
+    for (u32 i = 0; i < s->nhandles; i++)
+        if (s->handle[i] >= 0)
+            return true;
+    return false;
+}
+
 void fuse_server_reset(struct fuse_server *s)
 {
     for (u32 i = FUSE_ROOT_ID; i < s->nnodes; i++)

@@ -142,6 +142,7 @@ struct virtio_device {
     bool quiet;         /* no reset of the device or a queue is under way; for loop_wait */
     bool dma;           /* it may reach guest memory (PCI bus mastering) */
     bool settled;       /* nothing is popped until resume */
+    bool ending;        /* the machine goes: what the host keeps waiting is left behind */
     bool loaded;        /* state was loaded and not yet resumed */
     bool config_stale;  /* the configuration changed since it was last read */
     u32 generation;     /* of the configuration */
