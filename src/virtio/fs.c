@@ -47,7 +47,7 @@ struct virtio_fs {
     bool busy, quit, ended;
     bool clear, cleared; /* the server is to forget everything; it has */
     u64 served;          /* requests */
-    bool lost;           /* the thread was left behind: all that it may touch stays as it is */
+    bool lost, left;     /* the thread was left behind: all that it may touch stays, and is its own once the rest has left */
     struct loop_kick finished;
 };
 
@@ -68,6 +68,24 @@ static void drop_fsetid(void)
         return;
     cap[0].effective &= ~(1u << CAP_FSETID);
     (void)syscall(SYS_capset, &self, cap);
+}
+
+static void free_requests(struct request *r)
+{
+    for (struct request *next; r; r = next) {
+        next = r->next;
+        free(r);
+    }
+}
+
+static void free_rest(struct virtio_fs *f)
+{
+    free_requests(f->todo);
+    free_requests(f->done);
+    pthread_cond_destroy(&f->work);
+    pthread_cond_destroy(&f->idle);
+    pthread_mutex_destroy(&f->lock);
+    free(f);
 }
 
 static void *worker(void *arg)
@@ -110,15 +128,17 @@ static void *worker(void *arg)
         f->served++;
         loop_kick(&f->finished);
     }
-    const bool lost = f->lost;
     pthread_mutex_unlock(&f->lock);
-    if (lost)
-        return NULL;
     fuse_server_free(f->server);
     pthread_mutex_lock(&f->lock);
     f->ended = true;
     pthread_cond_broadcast(&f->idle);
+    while (f->lost && !f->left)
+        pthread_cond_wait(&f->work, &f->lock);
+    const bool lost = f->lost;
     pthread_mutex_unlock(&f->lock);
+    if (lost) /* it came back, and nobody else is here */
+        free_rest(f);
     return NULL;
 }
 
@@ -154,10 +174,7 @@ static void leave_behind(struct virtio_fs *f)
     f->lost = true;
     if (busy(f)) /* else it does not touch the guest's memory, which may be gone by now */
         memory_keep_mapped(f->dev.memory);
-    for (struct request *r = f->todo, *next; r; r = next) {
-        next = r->next;
-        free(r);
-    }
+    free_requests(f->todo);
     f->todo = NULL;
     f->todo_last = &f->todo;
     f->busy = f->clear = f->resetting = false;
@@ -375,24 +392,16 @@ void virtio_fs_free(struct virtio_fs *f)
     } else {
         fuse_server_free(f->server);
     }
-    for (struct request *r = f->todo, *next; r; r = next) {
-        next = r->next;
-        free(r);
-    }
-    for (struct request *r = f->done, *next; r; r = next) {
-        next = r->next;
-        free(r);
-    }
     loop_kick_remove(&f->finished);
-    if (lost) {
-        virtio_destroy(&f->dev);
+    virtio_destroy(&f->dev);
+    if (!lost) {
+        free_rest(f);
         return;
     }
-    pthread_cond_destroy(&f->work);
-    pthread_cond_destroy(&f->idle);
-    pthread_mutex_destroy(&f->lock);
-    virtio_destroy(&f->dev);
-    free(f);
+    pthread_mutex_lock(&f->lock);
+    f->left = true;
+    pthread_cond_signal(&f->work);
+    pthread_mutex_unlock(&f->lock);
 }
 
 struct virtio_device *virtio_fs_device(struct virtio_fs *f)
