@@ -118,8 +118,9 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
     struct block below = { .aio = b->aio, .overlay = b, .path = path, .readonly = true, .cache = b->cache,
                            .no_lock = b->no_lock, .check_only = b->check_only, .follow = b->follow };
     b->backing = open_one(below, real[0] ? real : NULL, f, NULL, &why);
-    if (!b->backing && errno == EXDEV) /* names the images already, and the option that is needed must not be cut off */
-        return error_set(err, EXDEV, "%s", why.text);
+    /* What names the image in question already is handed on as it is: with one more name a link the reason would be cut off. */
+    if (!b->backing && (errno == EXDEV || !strncmp(why.text, "the backing file of ", 20)))
+        return error_set(err, errno, "%s", why.text);
     if (!b->backing)
         return error_set(err, errno, "the backing file of %.150s: %.300s", b->path, why.text);
     return 0;

@@ -311,6 +311,14 @@ int qcow2_load_tables(struct qcow2 *q, struct error *err)
     u32 reftable_n = get32(h + H_REFTABLE_CLUSTERS) << (q->cluster_bits - 3);
     struct top l1, reftable;
 
+    u64 chain = get32(h + H_L1_SIZE) * 8ull;
+
+    for (const struct block *o = q->b->overlay; o; o = o->overlay)
+        if (o->driver == &block_qcow2)
+            chain += ((const struct qcow2 *)o->priv)->l1.n * 8ull;
+    if (chain > QCOW2_MAX_CHAIN_L1)
+        return error_set(err, EFBIG, "%s: the L1 tables of its chain of images have more than %d MiB together; convert it into "
+                         "one image", q->b->path, QCOW2_MAX_CHAIN_L1 >> 20);
     int r = top_load(q, &l1, get64(h + H_L1_OFFSET), get32(h + H_L1_SIZE), l2_most);
     if (!r) {
         r = top_load(q, &reftable, get64(h + H_REFTABLE_OFFSET), reftable_n, blocks);

@@ -23,6 +23,7 @@ enum {
     QCOW2_V2_HEADER = 72,
     QCOW2_V3_HEADER = 104,
     QCOW2_MAX_L1 = 32 << 20,    /* bytes; the limits of qemu */
+    QCOW2_MAX_CHAIN_L1 = 4 * QCOW2_MAX_L1, /* of a chain of images: all are in memory */
     QCOW2_MAX_REFTABLE = 8 << 20,
     QCOW2_MAX_SNAPSHOTS = 65536,
     QCOW2_MAX_SNAPSHOT_TABLE = 64 << 20,
@@ -270,6 +271,8 @@ int must_check qcow2_unpack(struct qcow2 *q, u64 entry, u8 *out);
 /* ---- qcow2_scan.c: all references counted anew ---- */
 
 struct counts; /* by cluster; takes memory only where something is */
+/* [offset, offset + len) of the file was never written: zeroes. */
+bool qcow2_in_hole(struct qcow2 *q, u64 offset, u64 len);
 struct counts *counts_new(void);
 void counts_free(struct counts *c);
 int must_check counts_add(struct counts *c, u64 cluster, u32 n); /* -ENOMEM; stops at UINT32_MAX */

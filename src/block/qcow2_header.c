@@ -391,6 +391,35 @@ static int read_snapshot(struct qcow2 *q, u64 *at, u64 end, struct qcow2_snapsho
     return r;
 }
 
+static int by_l1(const void *a, const void *b)
+{
+    const u64 x = *(const u64 *)a, y = *(const u64 *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* Each snapshot has an L1 table of its own. A hostile image could have 65536 of 32 MiB in one place, to be read one by one. */
+static int check_l1s(const struct qcow2 *q, struct error *err)
+{
+    u64 (*l1)[2] = calloc(q->nsnapshots + 1u, sizeof(*l1));
+    u32 n = 0;
+    int r = 0;
+
+    if (!l1)
+        return error_set(err, ENOMEM, "no memory");
+    for (u32 i = 0; i < q->nsnapshots; i++)
+        if (q->snapshots[i].l1_size) {
+            l1[n][0] = q->snapshots[i].l1_offset;
+            l1[n++][1] = q->snapshots[i].l1_size * 8ull;
+        }
+    qsort(l1, n, sizeof(*l1), by_l1);
+    for (u32 i = 1; i < n && !r; i++)
+        if (l1[i][0] - l1[i - 1][0] < l1[i - 1][1])
+            r = error_set(err, EINVAL, "%s is damaged: the L1 tables of its snapshots lie over one another; see lodge disk "
+                          "check", q->b->path);
+    free(l1);
+    return r;
+}
+
 int qcow2_read_snapshots(struct qcow2 *q, struct error *err)
 {
     u64 begin = get64(q->header + H_SNAPSHOTS_OFFSET), at = begin, end = align_up(q->file_end, q->cluster_size), l1 = 0;
@@ -416,7 +445,7 @@ int qcow2_read_snapshots(struct qcow2 *q, struct error *err)
     }
     q->snapshots_offset = begin;
     q->snapshots_bytes = at - begin;
-    return 0;
+    return q->b->check_only ? 0 : check_l1s(q, err);
 }
 
 u8 *qcow2_format_snapshots(const struct qcow2_snapshot *s, u32 n, u64 *len)

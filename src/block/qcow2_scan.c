@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qcow2_scan.c - counts all references of an image anew. A table that several L1 entries share is read once, so that
- * the work is bounded by the size of the file, whatever a hostile image says.
+ * the work is bounded by the size of the file, whatever a hostile image says; and since a file may be nearly all hole, what
+ * lies in one is not read.
  */
 #include "block/qcow2.h"
 
@@ -160,6 +161,14 @@ static bool in_file(const struct qcow2 *q, u64 offset, u64 len)
     return len <= align_up(q->file_end, q->cluster_size) && offset <= align_up(q->file_end, q->cluster_size) - len;
 }
 
+bool qcow2_in_hole(struct qcow2 *q, u64 offset, u64 len)
+{
+    u64 hole = len;
+    bool data;
+
+    return !file_map(q->file, offset, &hole, &data) && !data && hole == len;
+}
+
 static int bad_entry(struct scan *s, const char *what, u64 i, u64 entry, bool *remove)
 {
     s->bad++;
@@ -181,10 +190,12 @@ static int add_range(struct qcow2 *q, struct scan *s, u64 offset, u64 bytes, u32
 /* One L2 table that `weight` L1 entries name. */
 static int scan_l2(struct qcow2 *q, struct scan *s, u64 offset, u32 weight, u8 *table)
 {
-    int r = file_pread(q->file, offset, table, q->cluster_size);
+    int r = counts_add(s->counts, cluster_of(q, offset), weight);
     bool changed = false, remove;
 
-    r = r ? r : counts_add(s->counts, cluster_of(q, offset), weight);
+    if (!r && qcow2_in_hole(q, offset, q->cluster_size))
+        return 0;
+    r = r ? r : file_pread(q->file, offset, table, q->cluster_size);
     for (u32 i = 0; !r && i < q->cluster_size / 8; i++) {
         u64 e = get64(table + (size_t)i * 8), at = e & ENTRY_OFFSET, len = q->cluster_size;
         if (e & ENTRY_COMPRESSED)
@@ -233,7 +244,12 @@ static int scan_snapshot(struct qcow2 *q, struct scan *s, const struct qcow2_sna
     int r = l1 ? add_range(q, s, snapshot->l1_offset, total, 1) : -ENOMEM;
 
     for (u64 done = 0, n; !r && done < total; done += n) {
-        bool changed = false;
+        bool changed = false, data;
+        n = total - done;
+        if (!file_map(q->file, snapshot->l1_offset + done, &n, &data) && !data && (n >= CHUNK || n == total - done)) {
+            n = n == total - done ? n : align_down(n, 8);
+            continue;
+        }
         n = MIN(total - done, CHUNK);
         r = file_pread(q->file, snapshot->l1_offset + done, l1, n);
         for (u64 i = 0; !r && i < n / 8; i++)

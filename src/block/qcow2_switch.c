@@ -65,6 +65,8 @@ static int renew_l2(struct change *c, u64 *l2, u8 *table)
     struct qcow2 *q = c->q;
     bool changed = false;
 
+    if (qcow2_in_hole(q, *l2, q->cluster_size))
+        return 0;
     int r = file_pread(q->file, *l2, table, q->cluster_size);
     for (u32 i = 0; !r && i < q->cluster_size / 8; i++) {
         u64 e = get64(table + (size_t)i * 8), want = e & ~ENTRY_COPIED;

@@ -416,3 +416,113 @@ TEST(few_flushes)
     CHECK_EQ(block_close(b, NULL), 0);
     unlink(path);
 }
+
+/* ---- images made to keep us: their work is bounded by what is in the file, not by what they say ---- */
+
+struct reading {
+    struct block_hook hook;
+    u64 bytes;
+};
+
+static int count_reads(struct block_hook *h, const struct file_event *e)
+{
+    struct reading *r = container_of(h, struct reading, hook);
+
+    /* Far from all that it names, and far above what is there. */
+    return e->op == FILE_READ && (r->bytes += e->len) > MiB(256) ? -EIO : 0;
+}
+
+/* A file that is nearly all hole: a dirty image, whose tables are read before it is used. */
+TEST(tables_in_holes_are_not_read)
+{
+    enum { N = 1 << 14 };
+    struct reading reading = { .hook = { .before = count_reads } };
+    struct error err = { "" };
+    u64 *l1 = malloc(N * 8);
+
+    REQUIRE(l1);
+    fresh(MiB(1), 65536, false, NULL);
+    for (u64 i = 0; i < N; i++)
+        l1[i] = htobe64(BIT(63) | (GiB(1) + i * 65536));
+    poke64(H_SIZE, N * MiB(512));
+    poke64(H_CRYPT, N);
+    poke64(H_L1_OFFSET, MiB(64));
+    poke64(H_INCOMPATIBLE, INCOMPATIBLE_DIRTY);
+    poke(MiB(64), l1, N * 8);
+    CHECK_EQ(truncate(path, (off_t)(GiB(1) + N * 65536ull)), 0);
+    struct block_options o = { .path = path };
+    struct block *b = block_open_hooked(&o, NULL, &reading.hook, &err);
+    if (!b)
+        test_fail(__FILE__, __LINE__, "%s", err.text);
+    if (b)
+        CHECK_EQ(block_close(b, NULL), 0);
+    CHECK(reading.bytes < MiB(64));
+    sound("a dirty image in a hole");
+    free(l1);
+    unlink(path);
+}
+
+TEST(snapshots_share_no_l1_table)
+{
+    struct error err = { "" };
+    u8 entry[2][56] = { { 0 } };
+
+    fresh(MiB(1), 65536, false, NULL);
+    for (u32 i = 0; i < 2; i++) {
+        put64(entry[i], MiB(1) + i * 65536);
+        put32(entry[i] + 8, 8192);
+        put32(entry[i] + 36, 16);
+        put64(entry[i] + 48, MiB(1));
+    }
+    poke(MiB(2), entry, sizeof(entry));
+    poke64(H_NB_SNAPSHOTS, 2ull << 32 | 0);
+    poke64(H_SNAPSHOTS_OFFSET, MiB(2));
+    CHECK_EQ(truncate(path, MiB(4)), 0);
+    struct block *b = open_it(true, &err);
+    if (!b)
+        test_fail(__FILE__, __LINE__, "%s", err.text);
+    if (b)
+        block_close(b, NULL);
+    put64(entry[1], MiB(1)); /* of 64 KiB each */
+    poke(MiB(2), entry, sizeof(entry));
+    poke64(H_NB_SNAPSHOTS, 2ull << 32 | 0);
+    poke64(H_SNAPSHOTS_OFFSET, MiB(2));
+    refused("lie over one another");
+    unlink(path);
+}
+
+/* Images over images: each of them may have 32 MiB of L1 table, and there may be 64. */
+TEST(a_chain_is_bounded)
+{
+    struct error err = { "" };
+    char name[96], dir[40];
+    int depth = 0;
+
+    snprintf(dir, sizeof(dir), "/var/tmp/lodge-chain-of-%d", getpid());
+    mkdir(dir, 0700);
+    for (int i = 0; i < 70; i++) { /* each over the one before, and the L1 table as large as may be, all hole */
+        char below_it[32];
+        snprintf(name, sizeof(name), "%s/%d", dir, i);
+        snprintf(below_it, sizeof(below_it), "%d", i - 1);
+        struct block_create t = { .path = name, .format = "qcow2", .size = MiB(1), .backing = i ? below_it : NULL,
+                                  .backing_format = i ? "qcow2" : NULL, .unchecked = true };
+        REQUIRE(!block_create(&t, &err));
+    }
+    struct block *b = block_open(&(struct block_options){ .path = name, .readonly = true }, NULL, &err);
+    CHECK(!b && strstr(err.text, "longer than 64"));
+    for (int i = 0; i < 6; i++) {
+        snprintf(path, sizeof(path), "%.39s/%d", dir, i);
+        poke64(H_CRYPT, QCOW2_MAX_L1 / 8);
+        poke64(H_L1_OFFSET, MiB(64));
+        CHECK_EQ(truncate(path, MiB(128)), 0);
+        b = block_open(&(struct block_options){ .path = path, .readonly = true }, NULL, &err);
+        depth += b != NULL;
+        if (b)
+            block_close(b, NULL);
+    }
+    CHECK_EQ(depth, 4);
+    CHECK(strstr(err.text, "more than 128 MiB together"));
+    char command[96];
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    CHECK_EQ(system(command), 0);
+}
