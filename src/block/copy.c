@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "block/aio.h"
 
 enum { PIECE = 1 << 20, SLOTS = 8, UNIT = 4096, MANY = 1 << 30 };
@@ -163,6 +164,17 @@ static int read_failed(struct block *b, int r, struct error *err)
     return error_set(err, -r, "%s cannot be read: %s", b->path, strerror(-r));
 }
 
+/* A raw image is what its guest wrote, and a guess of its format is what the guest wants it to be: see raw.c. */
+static void warn_of_guess(struct block *from, const struct block_driver *to, const char *path)
+{
+    u8 sector[BLOCK_SECTOR];
+
+    if (to == &block_raw && from->size >= sizeof(sector) && !block_sync(from, BLOCK_READ, 0, sector, sizeof(sector)) &&
+        raw_names_files(sector))
+        log_warn("%s: the guest's disk begins as another image format does, and would be taken for one: use it with format=raw "
+                 "(lodge disk: -f raw)", path);
+}
+
 /* ---- convert ---- */
 
 static int copy_all(struct block *from, struct copy *c, bool reads_as_zero)
@@ -216,6 +228,8 @@ int block_convert(struct block *src, const struct block_create *asked, struct bl
         if (!r)
             r = copy_all(src, &c, !device || o.format == BLOCK_QCOW2);
         r = copy_end(&c, r);
+        if (!r)
+            warn_of_guess(src, dst->driver, t.path);
         int e = block_close(dst, &close_err);
         if (!r && e) {
             r = e;
@@ -277,6 +291,8 @@ int block_commit(struct block *b, struct block_progress *p, struct error *err)
     /* Only when the backing file has it for good may it go from here. */
     if (!r && (r = block_sync(b->backing, BLOCK_FLUSH, 0, NULL, 0)))
         error_set(err, -r, "%s: %s", b->backing->path, strerror(-r));
+    if (!r)
+        warn_of_guess(b, b->backing->driver, b->backing->path);
     return r ? r : b->driver->make_empty(b, err);
 }
 

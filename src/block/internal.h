@@ -97,6 +97,9 @@ int must_check block_resolve(const struct block *b, const char *name, char *path
 /* b->backing is closed and opened again to be written (commit). On failure there is none any more. */
 int must_check block_backing_writable(struct block *b, struct error *err);
 
+/* The first sector of a disk is that of a format that names other files. */
+bool raw_names_files(const u8 *sector);
+
 /* Ends a request: done() is called now, or after block_submit and block_kick if within one. Loop thread. */
 void block_done(struct block_request *rq, int result);
 

@@ -28,8 +28,7 @@ struct raw {
     struct raw_request *unused;
 };
 
-/* Formats that name other files. */
-static bool names_files(const u8 *sector)
+bool raw_names_files(const u8 *sector)
 {
     static const char magic[][5] = { "QFI\xfb", "QED\0", "KDMV", "COWD", "# Di" };
 
@@ -65,7 +64,7 @@ static int guard(struct block *b, struct raw_request *r)
     if (!r->copy)
         return -ENOMEM;
     iov_gather(r->copy, rq->iov, rq->niov, 0, rq->len);
-    if (names_files(r->copy)) {
+    if (raw_names_files(r->copy)) {
         log_guest("%s: the guest wrote what looks like another image format over the beginning of its disk: refused; if that "
                   "is meant, start it with format=raw", b->path);
         return -EPERM;
