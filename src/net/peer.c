@@ -32,6 +32,7 @@ struct peer {
 
 /* ---- messages ---- */
 
+/* At most three descriptors. A peer that sends more speaks another language: all of them are closed. */
 static int receive(int sock, void *data, size_t len, int fds[3])
 {
     struct iovec iov = { data, len };
@@ -39,7 +40,10 @@ static int receive(int sock, void *data, size_t len, int fds[3])
         struct cmsghdr align;
         char buf[CMSG_SPACE(3 * sizeof(int))];
     } control;
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control) };
+    /* CMSG_SPACE is rounded up to 8 bytes, in which the kernel finds room for a fourth; CMSG_LEN is not. */
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(3 * sizeof(int))
+    };
     ssize_t n;
 
     fds[0] = fds[1] = fds[2] = -1;
@@ -51,7 +55,7 @@ static int receive(int sock, void *data, size_t len, int fds[3])
     int got = 0;
     struct cmsghdr *c = CMSG_FIRSTHDR(&m);
     if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-        got = (int)((c->cmsg_len - CMSG_LEN(0)) / sizeof(int));
+        got = (int)MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), (size_t)3);
         memcpy(fds, CMSG_DATA(c), (size_t)got * sizeof(int));
     }
     if ((size_t)n == len && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
