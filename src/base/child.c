@@ -4,11 +4,21 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <spawn.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
-int spawn_lodge(char *const argv[], const int *fd, int n, pid_t *pid)
+#include "base/error.h"
+#include "base/log.h"
+
+enum { END_MS = 10000 }; /* a process that was told to end and has not by then is ended */
+
+static int spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -28,6 +38,9 @@ int spawn_lodge(char *const argv[], const int *fd, int n, pid_t *pid)
     sigfillset(&all);
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attr);
+    posix_spawn_file_actions_adddup2(&actions, says, STDERR_FILENO);
+    posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDWR, 0);
+    posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
     for (int i = 0; i < made; i++)
         posix_spawn_file_actions_adddup2(&actions, copy[i], CHILD_FIRST_FD + i);
     posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_FIRST_FD + made); /* what we were started with is not its */
@@ -41,4 +54,143 @@ int spawn_lodge(char *const argv[], const int *fd, int n, pid_t *pid)
     for (int i = 0; i < made; i++)
         close(copy[i]);
     return -r;
+}
+
+int child_start(struct child *c, char *const argv[], const int *fd, int n)
+{
+    int ends[2];
+
+    *c = (struct child){ .says = -1 };
+    if (pipe2(ends, O_CLOEXEC))
+        return -errno;
+    /* Above what is replaced in the child, should we have been started without a standard error. */
+    int r = spawn(argv, fd, n, ends[1], &c->pid);
+    close(ends[1]);
+    if (!r && fcntl(ends[0], F_SETFL, O_NONBLOCK))
+        r = -errno;
+    if (!r) {
+        c->says = ends[0];
+        return 0;
+    }
+    close(ends[0]);
+    child_end(c);
+    return r;
+}
+
+static void hear_no_more(struct child *c)
+{
+    if (c->heard)
+        loop_fd_remove(c->loop, &c->watch);
+    c->heard = false;
+    if (c->says >= 0)
+        close(c->says);
+    c->says = -1;
+}
+
+static void say(struct child *c)
+{
+    struct error e;
+
+    c->line[c->len] = 0;
+    if (c->len && c->lines++ < CHILD_MAX_LINES) {
+        error_set(&e, 0, "%s", c->line); /* what it says may be a stranger's words: one plain line */
+        log_warn("%s: its process says: %s", c->name, e.text);
+    }
+    c->len = 0;
+}
+
+/* What is there. False when there will be no more. */
+static bool hear(struct child *c)
+{
+    char buf[1024];
+    const ssize_t n = read(c->says, buf, sizeof(buf));
+
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR;
+    for (ssize_t i = 0; i < n; i++) {
+        if (buf[i] != '\n')
+            c->line[c->len++] = buf[i] ? buf[i] : ' ';
+        if (buf[i] == '\n' || c->len == CHILD_LINE)
+            say(c);
+    }
+    if (c->lines >= CHILD_MAX_LINES)
+        log_warn("%s: its process says more, which is not shown", c->name);
+    return n && c->lines < CHILD_MAX_LINES;
+}
+
+static void heard(struct loop_fd *w, u32 events)
+{
+    struct child *c = container_of(w, struct child, watch);
+
+    if (!hear(c)) {
+        say(c);
+        hear_no_more(c);
+    }
+}
+
+int child_listen(struct child *c, struct loop *l, const char *name)
+{
+    c->name = name;
+    c->loop = l;
+    c->watch = (struct loop_fd){ c->says, EPOLLIN, heard };
+    const int r = loop_fd_add(l, &c->watch);
+    c->heard = !r;
+    return r;
+}
+
+void child_end(struct child *c)
+{
+    const u64 end = clock_ns() + END_MS * 1000000ull;
+    int r = 0;
+
+    if (c->pid <= 0)
+        return;
+    if (!c->name)
+        c->name = "lodge";
+    /* The pipe ends when its process does. */
+    while (c->says >= 0) {
+        const u64 now = clock_ns();
+        struct pollfd p = { c->says, POLLIN, 0 };
+        if (now >= end || poll(&p, 1, (int)((end - now) / 1000000) + 1) == 0)
+            break;
+        if (p.revents && !hear(c))
+            hear_no_more(c);
+    }
+    if (c->len)
+        say(c);
+    hear_no_more(c);
+    /* It has closed the pipe, or is a zombie in a moment, or does not want to end: it makes no difference. */
+    while ((r = waitpid(c->pid, NULL, WNOHANG)) == 0 && clock_ns() < end)
+        poll(NULL, 0, 1);
+    if (!r)
+        kill(c->pid, SIGKILL);
+    while (!r && waitpid(c->pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    c->pid = 0;
+}
+
+int child_last_words(struct child *c, struct error *err)
+{
+    struct pollfd p = { c->says, POLLIN, 0 };
+    char words[CHILD_LINE] = "";
+    size_t n = 0;
+    int status = 0;
+
+    for (;;) {
+        const ssize_t got = read(c->says, words + n, sizeof(words) - 1 - n);
+        if (!got || (got < 0 && errno != EAGAIN && errno != EINTR))
+            break;
+        n += (size_t)MAX(got, 0);
+        if (got < 0)
+            poll(&p, 1, -1);
+    }
+    hear_no_more(c);
+    while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    c->pid = 0;
+    if (WIFEXITED(status) && !WEXITSTATUS(status))
+        return 0;
+    words[n] = 0;
+    words[strcspn(words, "\n")] = 0;
+    return error_set(err, EIO, "%s", words[0] ? words : "its process has ended and does not say why");
 }

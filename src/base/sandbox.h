@@ -5,17 +5,33 @@
 #ifndef LODGE_BASE_SANDBOX_H
 #define LODGE_BASE_SANDBOX_H
 
+#include <sys/types.h>
+
 #include "base/error.h"
 
 enum sandbox {
-    SANDBOX_USER,   /* sockets to anywhere, reading the resolver's configuration and tftp='s files */
-    SANDBOX_SWITCH, /* its own socket's clients, removing it at the end */
+    SANDBOX_USER,   /* sockets to anywhere; whoever has its requests decides which files it gets to read */
+    SANDBOX_SWITCH, /* its own socket's clients */
     SANDBOX_SCREEN, /* accepting viewers, a process for each; one of those goes on to SANDBOX_VIEWER */
     SANDBOX_VIEWER, /* the descriptors it has, and no others */
 };
 
-/* For good. dir: the switch's, tftp='s, or NULL. What the kernel has not got (Landlock before 5.13) is left out.
-   -errno. */
-int must_check sandbox_enter(enum sandbox kind, const char *dir, struct error *err);
+/*
+ * For good. -errno; with 0 err->text is "", or says what this host's kernel has not got, so that the process may do more
+ * than it should.
+ *
+ * requests: for SANDBOX_USER. It opens files to read by asking whoever has *requests, a descriptor (sandbox_keep); -1
+ * where the kernel has no such means.  Then it may itself open the resolver's files and what is below dir (NULL: no
+ * more), and without Landlock, too, all that its user may.  The others have no way to open files, and requests NULL.
+ */
+int must_check sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err);
+
+/* The lesser half, for a process that helps a sandboxed one and hears nothing from strangers: no new privileges, no
+   capabilities, no core files. -errno. */
+int must_check sandbox_drop(void);
+
+/* Answers requests to open until the process of `alive`, the other end of a socket of it, has ended: opener gets the path
+   and returns a descriptor or -errno. */
+void sandbox_keep(int requests, int alive, int (*opener)(void *ctx, const char *path), void *ctx);
 
 #endif

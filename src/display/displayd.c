@@ -233,7 +233,7 @@ int displayd_main(int argc, char **argv)
         a.result = -EINVAL;
     rfbEncryptBytes(warm_up, hello.password); /* its library reads files when first used */
     if (!a.result)
-        a.result = sandbox_enter(SANDBOX_SCREEN, NULL, &a.err);
+        a.result = sandbox_enter(SANDBOX_SCREEN, NULL, NULL, &a.err);
     if (send(VNC_FD_MACHINE, &a, sizeof a, MSG_NOSIGNAL) != sizeof a || a.result)
         return 1;
     serve();

@@ -222,7 +222,7 @@ void viewer_serve(struct viewer *v)
     alarm(VIEWER_LOGIN_S);
     if (!*v->password && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         _exit(1);
-    if (sandbox_enter(SANDBOX_VIEWER, NULL, &err))
+    if (sandbox_enter(SANDBOX_VIEWER, NULL, NULL, &err))
         _exit(1);
     rfbLogEnable(FALSE);
     rfbRegisterProtocolExtension(&extension);

@@ -14,7 +14,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/child.h"
@@ -33,7 +32,7 @@ struct vnc {
     struct display_viewer look;
     struct loop_fd sock;
     struct timer again; /* reading goes on */
-    pid_t child;
+    struct child child;
     u32 viewers;
     bool behind, resized; /* has not been told of: */
     struct display_rect rect;
@@ -288,9 +287,11 @@ static int agree(struct vnc *v, const struct vnc_hello *h, struct error *err)
     setsockopt(v->sock.fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
     if (!ok)
         return error_set(err, EIO, "--display: the screen's process did not start");
+    a.err.text[sizeof a.err.text - 1] = 0;
+    if (!a.result && a.err.text[0])
+        log_warn("--display: %s", a.err.text);
     if (!a.result)
         return 0;
-    a.err.text[sizeof a.err.text - 1] = 0;
     return error_set(err, a.result < 0 && a.result > -4096 ? -a.result : EIO, "--display: %s", a.err.text);
 }
 
@@ -303,6 +304,7 @@ static struct vnc *vnc_new(struct display *d, struct input *in, struct loop *loo
                        .input = in,
                        .loop = loop,
                        .look = { .changed = changed },
+                       .child = { .says = -1 },
                        .sock = { -1, EPOLLIN, ready },
                        .unix_ = { .fd = -1 } };
     timer_init(&v->again, loop, read_on);
@@ -356,14 +358,12 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
         snprintf(self, sizeof self, "/proc/self/fd/%d", display_memfd(d));
         const int fds[] = { pair[1], listener, open(self, O_RDONLY | O_CLOEXEC) }; /* to look at, not to draw in */
         v->sock.fd = pair[0];
-        r = fds[2] < 0 ? -errno : spawn_lodge(argv, fds, 3, &v->child);
+        r = fds[2] < 0 ? -errno : child_start(&v->child, argv, fds, 3);
         close(pair[1]);
         if (fds[2] >= 0)
             close(fds[2]);
-        if (r) {
-            v->child = 0;
+        if (r)
             error_set(err, -r, "--display: cannot start its process: %s", strerror(-r));
-        }
     }
     if (listener >= 0 && v->unix_.fd < 0)
         close(listener);
@@ -371,6 +371,8 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
         r = agree(v, &h, err);
     if (!r && (r = loop_fd_add(loop, &v->sock)))
         error_set(err, -r, "--display: cannot watch its process: %s", strerror(-r));
+    if (!r && child_listen(&v->child, loop, "--display"))
+        log_warn("--display: what its process says cannot be heard");
     free(words);
     explicit_bzero(&h, sizeof h);
     if (!r)
@@ -394,7 +396,6 @@ void vnc_close(struct vnc *v)
         close(v->sock.fd); /* ends the process */
     }
     unix_socket_close(&v->unix_);
-    while (v->child > 0 && waitpid(v->child, NULL, 0) < 0 && errno == EINTR)
-        ;
+    child_end(&v->child);
     free(v);
 }

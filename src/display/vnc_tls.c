@@ -190,7 +190,7 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
     close(v->displayd);
     close(v->machine);
     alarm(VIEWER_LOGIN_S);
-    if (sandbox_enter(SANDBOX_VIEWER, NULL, &err))
+    if (sandbox_enter(SANDBOX_VIEWER, NULL, NULL, &err))
         _exit(1);
 
     struct pollfd p = { v->client, POLLIN, 0 };

@@ -10,9 +10,43 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "net/peer.h"
+
+/* Whose terminal or pipe this was must not wait for us, nor whose file system this folder is on. */
+static void be_nobodys(void)
+{
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+
+    for (int fd = 0; fd < 3; fd++)
+        dup2(null, fd);
+    if (null >= 3)
+        close(null);
+    if (chdir("/"))
+        _exit(1);
+}
+
+/* Of the two processes one forwards packets and can do nothing with files; the other, which hears nobody, removes the
+   socket's name when that has ended. */
+static int serve_switch(int listener, const char *name)
+{
+    const pid_t keeper = getpid(), pid = fork();
+
+    if (pid < 0)
+        return 1;
+    if (!pid) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        return getppid() == keeper ? switch_process(listener) : 1;
+    }
+    close(listener);
+    prctl(PR_SET_NAME, "lodge-files");
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    switch_forget(name);
+    return 0;
+}
 
 /* Listens before the caller's waitpid() returns, and goes on as nobody's child. */
 static int run_switch(const char *name)
@@ -23,17 +57,14 @@ static int run_switch(const char *name)
     if (listener == -EADDRINUSE)
         return 0; /* another was faster: as good */
     if (listener < 0) {
-        fprintf(stderr, "lodge: %s\n", err.text);
+        fprintf(stderr, "%s\n", err.text);
         return 1;
     }
     const pid_t pid = fork();
     if (pid)
         return pid < 0;
-    /* Whose terminal or pipe this was must not wait for us. */
-    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
-    for (int fd = 0; fd < 3; fd++)
-        dup2(null, fd);
-    return switch_process(listener, name);
+    be_nobodys();
+    return serve_switch(listener, name);
 }
 
 int netd_main(int argc, char **argv)

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/child.h"
@@ -21,7 +20,7 @@ enum { BATCH = 256, ANSWER_MS = 10000 };
 struct peer {
     struct net *net;
     int sock; /* tells of its end */
-    pid_t child;
+    struct child child;
     struct link link;
     struct loop_fd bell, control;
     bool bell_added, control_added;
@@ -231,8 +230,7 @@ static void peer_close(struct net *n)
     if (p->sock >= 0)
         close(p->sock); /* ends the process */
     link_close(&p->link);
-    while (p->child > 0 && waitpid(p->child, NULL, 0) < 0 && errno == EINTR)
-        ;
+    child_end(&p->child);
     free(p);
 }
 
@@ -251,6 +249,12 @@ static int agree(struct peer *p, const struct peer_hello *h, struct error *err)
         r = link_attach(&p->link, fds);
         memcpy(p->net->mac, a.mac, 6);
         memcpy(p->net->port, a.port, sizeof(a.port));
+        a.err.text[sizeof(a.err.text) - 1] = 0;
+        if (a.err.text[0]) {
+            struct error e;
+            error_set(&e, 0, "%s: %s", p->net->name, a.err.text);
+            log_warn("%s", e.text);
+        }
         return r ? error_set(err, -r, "%s: its memory cannot be mapped: %s", p->net->name, strerror(-r)) : 0;
     }
     for (int i = 0; i < r; i++)
@@ -272,6 +276,7 @@ static struct peer *peer_new(struct net *n, struct error *err)
     }
     p->net = n;
     p->sock = -1;
+    p->child.says = -1;
     p->link = (struct link){ .memfd = -1, .bell_in = -1, .bell_out = -1 };
     n->priv = p;
     return p;
@@ -315,10 +320,9 @@ static int user_open(struct net *n, const struct net_spec *spec, struct error *e
         goto fail;
     }
     p->sock = pair[0];
-    r = spawn_lodge(argv, &pair[1], 1, &p->child);
+    r = child_start(&p->child, argv, &pair[1], 1);
     close(pair[1]);
     if (r) {
-        p->child = 0;
         error_set(err, -r, "%s: cannot start its process: %s", n->name, strerror(-r));
         goto fail;
     }
@@ -328,6 +332,8 @@ static int user_open(struct net *n, const struct net_spec *spec, struct error *e
         error_set(err, -r, "%s: its process did not start: %s", n->name, strerror(-r));
     if (!r)
         r = watch(p, err);
+    if (!r && (r = child_listen(&p->child, n->loop, n->name)))
+        error_set(err, -r, "%s: cannot watch it: %s", n->name, strerror(-r));
     if (!r)
         return 0;
 fail:
@@ -339,16 +345,17 @@ const struct net_ops net_user_ops = {
     "user", user_open, peer_close, peer_send, peer_flush, peer_resume, peer_offloads
 };
 
-/* Nobody listens yet: start a switch. Its first process ends when it listens, or another does. */
-static int start_switch(const char *name)
+/* Nobody listens yet: start a switch. Its first process ends when it listens, or another does, or says why it cannot. */
+static int start_switch(const char *name, struct error *err)
 {
     char *const argv[] = { (char *)"lodge", (char *)"netd", (char *)"switch", (char *)(uintptr_t)name, NULL };
-    pid_t pid;
-    const int fd = STDERR_FILENO;
-    int r = spawn_lodge(argv, &fd, 1, &pid);
+    struct child c;
+    int r = child_start(&c, argv, NULL, 0);
 
-    while (!r && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
-        ;
+    if (!r)
+        r = child_last_words(&c, err);
+    else
+        error_set(err, -r, "switch:%s: cannot start its process: %s", name, strerror(-r));
     return r;
 }
 
@@ -369,8 +376,8 @@ static int switch_open(struct net *n, const struct net_spec *spec, struct error 
     for (int try = 0; try < 10; try++) {
         err->text[0] = 0;
         p->sock = switch_connect(spec->name, err);
-        if (p->sock == -ECONNREFUSED || p->sock == -ENOENT) {
-            r = start_switch(spec->name);
+        if (!err->text[0] && (p->sock == -ECONNREFUSED || p->sock == -ENOENT)) {
+            r = start_switch(spec->name, err);
             if (r)
                 break;
             p->sock = switch_connect(spec->name, err);
@@ -383,7 +390,7 @@ static int switch_open(struct net *n, const struct net_spec *spec, struct error 
             close(p->sock);
             p->sock = -1;
         }
-        if (r != -ECONNRESET && r != -ECONNREFUSED && r != -EPIPE && r != -ENOENT)
+        if (err->text[0] || (r != -ECONNRESET && r != -ECONNREFUSED && r != -EPIPE && r != -ENOENT))
             break;
     }
     if (!err->text[0])

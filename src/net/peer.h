@@ -55,10 +55,12 @@ int must_check peer_send_answer(int sock, const struct peer_answer *a, const int
 
 /* The network processes, run by netd.c; they return the exit status. */
 int user_process(int sock);
-int switch_process(int listener, const char *name);
+int switch_process(int listener);
 /* Listens, in a directory of this user's. -EADDRINUSE: the switch is there already; else -errno with err set. */
 int must_check switch_listen(const char *name, struct error *err);
-/* A connected socket; -ENOENT, -ECONNREFUSED: it does not run; else -errno with err set. */
+/* Removes the name of a switch that listens no more. */
+void switch_forget(const char *name);
+/* A connected socket; -ENOENT, -ECONNREFUSED: it does not run; else -errno with err set ("" in those). */
 int must_check switch_connect(const char *name, struct error *err);
 
 #endif

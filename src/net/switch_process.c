@@ -188,14 +188,13 @@ static void knock(struct loop_fd *w, u32 events)
     timer_arm(&c->timer, clock_ns() + HELLO_NS);
 }
 
-int switch_process(int listener, const char *name)
+int switch_process(int listener)
 {
     struct process *p = calloc(1, sizeof(*p));
-    char dir[SWITCH_DIR], path[SWITCH_PATH];
     struct error err;
     int r;
 
-    if (!p || !(p->loop = loop_new()) || switch_dir(dir, &err) || switch_path(name, path, &err))
+    if (!p || !(p->loop = loop_new()))
         return 1;
     for (u32 i = 0; i < SWITCH_PORTS; i++) {
         p->client[i].process = p;
@@ -211,9 +210,8 @@ int switch_process(int listener, const char *name)
     if (!r)
         r = listener_add(&p->listener, p->loop, listener, knock);
     if (!r)
-        r = sandbox_enter(SANDBOX_SWITCH, dir, &err);
+        r = sandbox_enter(SANDBOX_SWITCH, NULL, NULL, &err);
     if (!r)
         r = loop_run(p->loop);
-    unlink(path); /* before the listener is closed: who still comes finds no answer and tries again */
-    return r != 0;
+    return r != 0; /* who still comes finds the connection closed, or nobody, and tries again */
 }

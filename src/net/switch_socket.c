@@ -71,10 +71,41 @@ int switch_connect(const char *name, struct error *err)
 
     if (r)
         return r;
+    err->text[0] = 0;
     r = try_connect(&sa);
     if (r < 0 && r != -ENOENT && r != -ECONNREFUSED)
         error_set(err, -r, "switch:%s: %s: %s", name, sa.sun_path, strerror(-r));
     return r;
+}
+
+static int lock_names(const char *dir)
+{
+    const int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    if (fd >= 0 && !flock(fd, LOCK_EX))
+        return fd;
+    const int r = -errno;
+    if (fd >= 0)
+        close(fd);
+    return r;
+}
+
+void switch_forget(const char *name)
+{
+    struct sockaddr_un sa;
+    char dir[SWITCH_DIR];
+    struct error err;
+    int lock, fd;
+
+    if (address(name, &sa, dir, &err) || (lock = lock_names(dir)) < 0)
+        return;
+    /* Another may have taken its place already. */
+    fd = try_connect(&sa);
+    if (fd >= 0)
+        close(fd);
+    else if (fd == -ECONNREFUSED)
+        unlink(sa.sun_path);
+    close(lock);
 }
 
 int switch_listen(const char *name, struct error *err)
@@ -86,9 +117,9 @@ int switch_listen(const char *name, struct error *err)
     if (r)
         return r;
     /* One at a time looks whether somebody listens, removes what a dead one left, and takes the name. */
-    lock = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    if (lock < 0 || flock(lock, LOCK_EX)) {
-        r = -errno;
+    lock = lock_names(dir);
+    if (lock < 0) {
+        r = lock;
         goto out;
     }
     r = try_connect(&sa);
@@ -97,8 +128,10 @@ int switch_listen(const char *name, struct error *err)
         r = -EADDRINUSE;
         goto out;
     }
-    if (r == -ECONNREFUSED)
-        unlink(sa.sun_path);
+    if (r == -ECONNREFUSED && unlink(sa.sun_path)) { /* what is no socket stays where it is */
+        r = -errno;
+        goto out;
+    }
     fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     r = fd < 0 || bind(fd, (const struct sockaddr *)&sa, sizeof(sa)) || listen(fd, SWITCH_BACKLOG) ? -errno : fd;
 out:

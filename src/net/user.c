@@ -15,8 +15,8 @@
 #include <unistd.h>
 
 #include "base/loop.h"
-#include "base/sandbox.h"
 #include "net/peer.h"
+#include "net/user_files.h"
 #include "net/user_frame.h"
 
 enum {
@@ -242,7 +242,7 @@ static int forward(struct user *u, const struct user_forward *f, u16 *port, stru
 
 /* ---- the process ---- */
 
-static int start(struct user *u, const struct peer_hello *h, struct peer_answer *a)
+static int start(struct user *u, const struct peer_hello *h, int keeper, struct peer_answer *a)
 {
     const struct user_config *c = &h->user;
     SlirpConfig cfg = {
@@ -265,8 +265,7 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
     static const u8 prefix[16] = { 0xfe, 0xc0 };
 
     if (c->nforwards > NET_MAX_FORWARDS || c->mtu < 576 || c->mtu > 65521 ||
-        !memchr(c->hostname, 0, sizeof(c->hostname)) || !memchr(c->tftp, 0, sizeof(c->tftp)) ||
-        !memchr(c->bootfile, 0, sizeof(c->bootfile)))
+        !memchr(c->hostname, 0, sizeof(c->hostname)) || !memchr(c->bootfile, 0, sizeof(c->bootfile)))
         return error_set(&a->err, EINVAL, "a configuration that makes no sense");
     memcpy(&cfg.vprefix_addr6, prefix, 16);
     memcpy(&cfg.vhost6, prefix, 16);
@@ -285,7 +284,7 @@ static int start(struct user *u, const struct peer_hello *h, struct peer_answer 
     int r = link_create(&u->link, RING_SIZE);
     if (r)
         return error_set(&a->err, -r, "cannot make its memory: %s", strerror(-r));
-    return sandbox_enter(SANDBOX_USER, cfg.tftp_path, &a->err);
+    return user_files_sandbox(keeper, cfg.tftp_path, &a->err);
 }
 
 /* Up to a batch of packets from the guest. A large one stays where it is until libslirp has copied it. */
@@ -357,13 +356,15 @@ int user_process(int sock)
     struct user *u = calloc(1, sizeof(*u));
     struct peer_hello h;
     struct peer_answer a = { .magic = PEER_MAGIC };
-    int fds[3], status = 1;
+    int fds[3], status = 1, keeper;
 
-    if (!u || peer_receive_hello(sock, &h))
+    if (!u || peer_receive_hello(sock, &h) || !memchr(h.user.tftp, 0, sizeof(h.user.tftp)))
         goto out;
     memcpy(a.mac, h.mac, 6);
     u->link.memfd = u->link.bell_in = u->link.bell_out = -1;
-    a.result = start(u, &h, &a);
+    keeper = user_files_begin(h.user.tftp);
+    a.result = keeper < 0 ? error_set(&a.err, -keeper, "cannot start its process: %s", strerror(-keeper))
+                          : start(u, &h, keeper, &a);
     if (!a.result)
         link_fds(&u->link, fds);
     if (!peer_send_answer(sock, &a, a.result ? NULL : fds) && !a.result) {

@@ -16,6 +16,7 @@
 #include "net/peer.h"
 #include "net/switch_socket.h"
 
+#include "confined.h"
 #include "net_frames.h"
 
 static struct loop *loop;
@@ -513,6 +514,79 @@ TEST(offloads_and_capture)
     CHECK_STR(err.text, "pcap=/nowhere/x: No such file or directory");
     wait_gone("big");
     unlink(path);
+    end();
+}
+
+/* The switch and the one that removes its socket's name: what they have of whoever started them is nothing. */
+TEST(alone)
+{
+    static struct card a;
+    char path[64], cwd[64];
+    int leak[2];
+
+    begin();
+    REQUIRE(!pipe(leak)); /* as a shell's, without close-on-exec */
+    const int err = dup(2);
+    REQUIRE(dup2(leak[1], 2) == 2);
+    plug(&a, "switch:alone");
+    dup2(err, 2);
+    close(err);
+    close(leak[1]);
+    const pid_t pid = switch_pid("alone"), keeper = (pid_t)proc_status(pid, "PPid", 10);
+    /* Nobody has the end to write to: the starter's standard error is the starter's. */
+    struct pollfd p = { leak[0], POLLIN, 0 };
+    CHECK(poll(&p, 1, 200000) == 1 && p.revents & POLLHUP);
+    close(leak[0]);
+    check_confined(pid);
+    check_no_terminal(keeper);
+    CHECK_EQ(proc_status(pid, "Threads", 10), 1);
+    snprintf(path, sizeof(path), "/proc/%d/cwd", keeper);
+    const ssize_t n = readlink(path, cwd, sizeof(cwd));
+    CHECK(n == 1 && *cwd == '/');
+    net_close(a.net);
+    wait_gone("alone");
+    end();
+}
+
+static u32 lines_said(const char *spec, struct error *err)
+{
+    int said[2], old = dup(2);
+    char text[4096];
+    u32 n = 0;
+
+    if (pipe(said))
+        abort();
+    dup2(said[1], 2);
+    CHECK(!net_open(spec, loop, err));
+    dup2(old, 2);
+    close(old);
+    close(said[1]);
+    for (ssize_t got; (got = read(said[0], text, sizeof(text))) > 0;)
+        for (ssize_t i = 0; i < got; i++)
+            n += text[i] == '\n';
+    close(said[0]);
+    return n;
+}
+
+/* Said once, by whoever asked: by the sentence of net_open and nobody else. */
+TEST(no_place_for_the_socket)
+{
+    struct error err;
+    char path[96];
+
+    begin();
+    setenv("XDG_RUNTIME_DIR", "/nowhere/at/all", 1);
+    CHECK_EQ(lines_said("switch:x", &err), 0);
+    CHECK_STR(err.text, "the switch: cannot make /nowhere/at/all/lodge: No such file or directory");
+    /* A socket's name is taken by something that is no socket: only the switch's first process finds out. */
+    setenv("XDG_RUNTIME_DIR", dir, 1);
+    snprintf(path, sizeof(path), "%s/lodge", dir);
+    CHECK(!mkdir(path, 0700));
+    snprintf(path, sizeof(path), "%s/lodge/switch-x", dir);
+    CHECK(!mkdir(path, 0700));
+    CHECK_EQ(lines_said("switch:x", &err), 0);
+    CHECK(strstr(err.text, "switch-x"));
+    CHECK(!rmdir(path));
     end();
 }
 

@@ -1,0 +1,78 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * sandbox_keep.c - the other side of a sandboxed process's openat(): the kernel holds it there (seccomp_unotify(2)) while
+ * this one reads which file it wants, decides, and puts the descriptor into it.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <linux/seccomp.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+
+/* The string at `at` of a process that waits for us. It has one thread and shares no memory that holds names, so that
+   nobody changes it; and what counts is this copy. */
+static int read_path(pid_t pid, u64 at, char path[PATH_MAX])
+{
+    char mem[32];
+
+    snprintf(mem, sizeof(mem), "/proc/%d/mem", pid);
+    const int fd = open(mem, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return -errno;
+    const ssize_t n = at > INT64_MAX ? -1 : pread(fd, path, PATH_MAX, (off_t)at); /* as far as there is memory */
+    close(fd);
+    return n > 0 && memchr(path, 0, (size_t)n) ? 0 : -EFAULT;
+}
+
+/* The kernel's may be longer than those we know. */
+union request {
+    struct seccomp_notif it;
+    u8 room[1024];
+};
+
+union response {
+    struct seccomp_notif_resp it;
+    u8 room[1024];
+};
+
+static void answer(int requests, const struct seccomp_notif *q, int (*opener)(void *ctx, const char *path), void *ctx)
+{
+    union response a = { .it = { .id = q->id } };
+    char path[PATH_MAX];
+    int r = read_path((pid_t)q->pid, q->data.args[1], path);
+    const int fd = r ? r : opener(ctx, path);
+
+    a.it.error = MIN(fd, 0);
+    if (fd >= 0) {
+        struct seccomp_notif_addfd add = { .id = q->id, .srcfd = (u32)fd, .newfd_flags = O_CLOEXEC };
+        r = ioctl(requests, SECCOMP_IOCTL_NOTIF_ADDFD, &add);
+        if (r < 0)
+            a.it.error = -errno;
+        else
+            a.it.val = r;
+        close(fd);
+    }
+    r = ioctl(requests, SECCOMP_IOCTL_NOTIF_SEND, &a); /* it may have been killed meanwhile */
+    (void)r;
+}
+
+void sandbox_keep(int requests, int alive, int (*opener)(void *ctx, const char *path), void *ctx)
+{
+    struct pollfd p[2] = { { alive, 0, 0 }, { requests, POLLIN, 0 } };
+
+    while (!(p[0].revents & (POLLHUP | POLLERR | POLLNVAL))) {
+        union request q = { .room = { 0 } };
+        if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
+            break;
+        if (p[1].revents & POLLIN && !ioctl(requests, SECCOMP_IOCTL_NOTIF_RECV, &q))
+            answer(requests, &q.it, opener, ctx);
+        else if (p[1].revents & (POLLHUP | POLLERR | POLLNVAL))
+            p[1].fd = -1;
+    }
+}

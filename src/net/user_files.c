@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* user_files.c - see user_files.h. */
+#include "net/user_files.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/sandbox.h"
+
+struct keeper {
+    const char *tftp; /* "": none */
+    int dir;          /* it; -1 */
+};
+
+/* A file and nothing else: the open of a FIFO would be where we stay. */
+static int regular(int fd)
+{
+    struct stat st;
+
+    if (fd < 0 || (!fstat(fd, &st) && S_ISREG(st.st_mode)))
+        return fd < 0 ? -errno : fd;
+    close(fd);
+    return -EACCES;
+}
+
+static int open_for_guest(void *ctx, const char *path)
+{
+    const struct keeper *k = ctx;
+    const size_t n = strlen(k->tftp);
+    const struct open_how below = {
+        .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
+    };
+
+    if (!strcmp(path, "/etc/resolv.conf"))
+        return regular(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (k->dir < 0 || strncmp(path, k->tftp, n) || path[n] != '/')
+        return -EACCES;
+    path += n;
+    return regular((int)syscall(SYS_openat2, k->dir, path + strspn(path, "/"), &below, sizeof(below)));
+}
+
+/* The descriptor of the requests goes from the process that has them to the keeper; none where the kernel has no such. */
+static int give(int sock, int requests)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
+    struct iovec iov = { (char[]){ 0 }, 1 };
+    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+
+    if (requests >= 0) {
+        m.msg_control = control;
+        m.msg_controllen = sizeof(control);
+        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
+        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &requests, sizeof(int));
+    }
+    return sendmsg(sock, &m, MSG_NOSIGNAL) == 1 ? 0 : -errno;
+}
+
+static int take(int sock)
+{
+    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
+    struct iovec iov = { (char[]){ 0 }, 1 };
+    /* No room for a second in the padding. */
+    struct msghdr m = {
+        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_LEN(sizeof(int))
+    };
+    int requests = -1;
+
+    while (recvmsg(sock, &m, MSG_CMSG_CLOEXEC) < 0)
+        if (errno != EINTR)
+            return -1;
+    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
+    if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
+        memcpy(&requests, CMSG_DATA(c), sizeof(int));
+    return requests;
+}
+
+static _Noreturn void keep(pid_t child, int sock, const char *tftp)
+{
+    const struct keeper k = { tftp, *tftp ? open(tftp, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1 };
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int status;
+
+    for (int fd = 0; fd < 3; fd++) /* what the other says to the machine ends when the other does */
+        dup2(null, fd);
+    close(null);
+    prctl(PR_SET_NAME, "lodge-files");
+    if (!sandbox_drop())
+        sandbox_keep(take(sock), sock, open_for_guest, (void *)(uintptr_t)&k);
+    close(sock);
+    while (waitpid(child, &status, 0) < 0 && errno == EINTR)
+        ;
+    _exit(WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+}
+
+int user_files_begin(const char *tftp)
+{
+    const pid_t parent = getpid();
+    int pair[2];
+
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return -errno;
+    const pid_t pid = fork();
+    if (pid > 0) {
+        if (dup3(pair[0], 3, O_CLOEXEC) < 0)
+            _exit(1);
+        closefrom(4);
+        keep(pid, 3, tftp);
+    }
+    close(pair[0]);
+    if (pid < 0) {
+        const int r = -errno;
+        close(pair[1]);
+        return r;
+    }
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody else waits for us */
+    if (getppid() != parent)
+        _exit(1);
+    return pair[1];
+}
+
+int user_files_sandbox(int keeper, const char *tftp, struct error *err)
+{
+    int requests = -1, r = sandbox_enter(SANDBOX_USER, tftp, &requests, err);
+
+    if (!r && (r = give(keeper, requests)))
+        error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r));
+    if (requests >= 0)
+        close(requests);
+    return r; /* the keeper's socket stays: its end says that we have ended */
+}
