@@ -5,8 +5,13 @@
  */
 #include "net_wire.h"
 
+#include <dirent.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 
+#include "base/sandbox.h"
+#include "confined.h"
 #include "net/frame.h"
 
 #include "net_frames.h"
@@ -261,6 +266,42 @@ static const u8 *tftp_read(struct net *n, const char *file)
     return await(is_tftp);
 }
 
+/* Does the process of "user" get to read what it is to and nothing else on this host? */
+static bool files_are_guarded(void)
+{
+    int status;
+    const pid_t pid = fork();
+
+    if (!pid) {
+        struct error err;
+        int requests;
+        _exit(sandbox_enter(SANDBOX_USER, NULL, &requests, &err) || err.text[0]);
+    }
+    return waitpid(pid, &status, 0) == pid && !status;
+}
+
+/* The links in tftp='s folder: which of them a guest can read, and that a FIFO there stops nobody. */
+static void tftp_links(struct net *n, const char *dir)
+{
+    static const struct {
+        const char *name, *to;
+        u32 answer;
+    } links[] = { { "within", "boot.0", 3 }, { "out", "/etc/hostname", 5 }, { "up", "../../etc/hostname", 5 },
+                  { "fifo", NULL, 5 } };
+    char path[64];
+
+    for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
+        snprintf(path, sizeof(path), "%s/%s", dir, links[i].name);
+        CHECK(!(links[i].to ? symlink(links[i].to, path) : mkfifo(path, 0600)));
+        if (i == 0 || files_are_guarded()) {
+            const u8 *r = tftp_read(n, links[i].name);
+            REQUIRE(r);
+            CHECK_EQ(get16(r + 42), links[i].answer);
+        }
+        CHECK(!unlink(path));
+    }
+}
+
 TEST(tftp)
 {
     char dir[] = "/tmp/lodge-tftp-XXXXXX", file[64], spec[128];
@@ -291,10 +332,136 @@ TEST(tftp)
     r = tftp_read(n, "../../etc/passwd");
     REQUIRE(r);
     CHECK_EQ(get16(r + 42), 5); /* ERROR */
+    tftp_links(n, dir);
     net_connect(n, NULL, NULL);
     net_close(n);
     loop_free(loop);
     CHECK(!unlink(file) && !rmdir(dir));
+}
+
+/* ---- the host's resolver ---- */
+
+static int name_server(const char *address)
+{
+    struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(53) };
+    const int s = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+
+    inet_pton(AF_INET, address, &a.sin_addr);
+    return !bind(s, (struct sockaddr *)&a, sizeof(a)) ? s : -1;
+}
+
+/* Sends the guest's DNS server something until it arrives at s. */
+static void ask_until(struct net *n, int s)
+{
+    struct pollfd p = { s, POLLIN, 0 };
+    u8 f[64] = { 0 };
+
+    ethernet(f, (const u8 *)"\x52\x55\x0a\0\x02\x03", 0x0800);
+    ip(f, 0x0a00020f, 0x0a000203, 17, 20);
+    put16(f + 34, 2000);
+    put16(f + 36, 53);
+    put16(f + 38, 20);
+    do {
+        put16(f + 34, (u32)get16(f + 34) + 1); /* libslirp asks where to once for each of the guest's sockets */
+        send_frame(n, f, 54);
+    } while (poll(&p, 1, 100) != 1); /* ends with the test's timeout at the latest */
+}
+
+static void replace_resolver(const char *line)
+{
+    FILE *f = fopen("/etc/new", "w");
+
+    if (!f || fputs(line, f) < 0 || fclose(f) || rename("/etc/new", "/etc/resolv.conf"))
+        abort();
+}
+
+/* In a host of its own, whose /etc/resolv.conf is replaced while the network runs, as DHCP clients do it. */
+static void with_resolver(void)
+{
+    char dir[] = "/tmp/lodge-etc-XXXXXX", map[32], gid_map[32];
+    struct ifreq ifr = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+    struct error err;
+
+    snprintf(map, sizeof(map), "0 %u 1", geteuid());
+    snprintf(gid_map, sizeof(gid_map), "0 %u 1", getegid());
+    if (!mkdtemp(dir))
+        _exit(1);
+    if (unshare(CLONE_NEWUSER | CLONE_NEWNET | CLONE_NEWNS) || !write_file("/proc/self/setgroups", "deny") ||
+        !write_file("/proc/self/uid_map", map) || !write_file("/proc/self/gid_map", gid_map) ||
+        mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) ||
+        mount("none", dir, "tmpfs", 0, NULL) || mount(dir, "/etc", NULL, MS_BIND, NULL) ||
+        ioctl(socket(AF_INET, SOCK_DGRAM, 0), SIOCSIFFLAGS, &ifr)) {
+        rmdir(dir);
+        _exit(77);
+    }
+    const int one = name_server("127.0.0.1"), two = name_server("127.0.0.2");
+    replace_resolver("nameserver 127.0.0.1\n");
+    loop = loop_new();
+    struct net *n = net_open("user,mac=52:54:00:01:02:03", loop, &err);
+    CHECK(n && one >= 0 && two >= 0);
+    if (n) {
+        net_connect(n, &collector, NULL);
+        ask_until(n, one);
+        replace_resolver("nameserver 127.0.0.2\n");
+        ask_until(n, two);
+        net_connect(n, NULL, NULL);
+        net_close(n);
+    }
+    loop_free(loop);
+    umount2(dir, MNT_DETACH);
+    _exit(test_status());
+}
+
+TEST(resolver)
+{
+    int status;
+
+    fflush(NULL);
+    const pid_t pid = fork();
+    if (!pid)
+        with_resolver();
+    REQUIRE(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
+    if (WEXITSTATUS(status) == 77)
+        printf("     left out: no namespaces for a host with another resolver\n");
+    else
+        CHECK_EQ(status, 0);
+    CHECK_EQ(sh("rmdir /tmp/lodge-etc-?????? 2>/dev/null || true"), 0);
+}
+
+/* ---- what its process is ---- */
+
+TEST(confined)
+{
+    char path[64], name[64];
+    struct error err;
+    u32 serve = 0, keep = 0;
+
+    loop = loop_new();
+    struct net *n = net_open("user", loop, &err);
+    REQUIRE(n);
+    DIR *proc = opendir("/proc");
+    REQUIRE(proc);
+    for (struct dirent *e; (e = readdir(proc));) {
+        const pid_t pid = atoi(e->d_name), parent = (pid_t)proc_status(pid, "PPid", 10);
+        snprintf(path, sizeof(path), "/proc/%d/comm", pid);
+        FILE *f = pid > 0 ? fopen(path, "re") : NULL;
+        const bool ours = f && fscanf(f, "%63s", name) == 1;
+        if (f)
+            fclose(f);
+        if (ours && !strcmp(name, "lodge-files") && parent == getpid()) {
+            keep++;
+            check_powerless(pid);
+            check_no_terminal(pid);
+        } else if (ours && !strcmp(name, "lodge-net") && proc_status(parent, "PPid", 10) == getpid()) {
+            serve++;
+            check_confined(pid);
+        }
+    }
+    closedir(proc);
+    CHECK_EQ(serve, 1);
+    CHECK_EQ(keep, 1);
+    net_close(n);
+    loop_free(loop);
 }
 
 /* ---- the kernel as the guest ---- */
