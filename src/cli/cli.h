@@ -27,6 +27,9 @@ int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
 int cli_displayd(int argc, char **argv); /* the same */
+
+/* Closes the descriptors beyond 2 that no argument names as /dev/fd/N or the like; those are not inherited. */
+void close_unnamed_descriptors(int argc, char **argv);
 int cli_screenshot(int argc, char **argv);
 int cli_screen(int argc, char **argv);
 int cli_sendkey(int argc, char **argv);

@@ -104,6 +104,8 @@ int main(int argc, char **argv)
         v = verb_find(argv[1]);
     if (!v)
         return unknown_verb(argv[1]);
+    if (v->run != cli_ssh && v->run != cli_cp) /* those become the user's own ssh */
+        close_unnamed_descriptors(argc, argv);
     if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
         v->help();
         status = STATUS_OK;
