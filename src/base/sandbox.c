@@ -21,6 +21,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { MAX_FILES = 1024, MAX_FILE_SIZE = MiB(64) /* the switch's memory for a machine: a file, to the kernel */ };
@@ -314,46 +315,78 @@ static int limits(enum sandbox kind)
 }
 
 /* What a kernel without one of these leaves open. */
-static void say_missing(enum sandbox kind, bool seccomp, bool landlock, bool asks, struct error *err)
+static void say_missing(enum sandbox kind, struct sandbox_report *r)
 {
-    if (!seccomp)
-        error_set(err, 0, "this kernel has no seccomp (CONFIG_SECCOMP_FILTER): its process may make every system call%s",
-                  landlock ? "" : ", and has no Landlock either: it may use every file that you can");
-    else if (kind == SANDBOX_USER && !asks && !landlock)
-        error_set(err, 0, "this kernel has neither Landlock nor a way to decide on each file that is opened "
-                          "(seccomp_unotify, Linux 5.9): its process may read every file that you can");
-    else
-        err->text[0] = 0;
+    r->missing.text[0] = 0;
+    if (!r->seccomp)
+        error_set(&r->missing, 0,
+                  "this kernel has no seccomp (CONFIG_SECCOMP_FILTER): its process may make every system call%s",
+                  r->landlock ? "" : ", and without Landlock use every file that you can");
+    else if (kind == SANDBOX_USER && !r->asks && !r->landlock)
+        error_set(&r->missing, 0,
+                  "this kernel has neither Landlock nor a way to decide on each file that is opened (seccomp_unotify, "
+                  "Linux 5.9): its process may read every file that you can");
 }
 
-int sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err)
+static int enter(enum sandbox kind, const char *dir, int *requests, struct sandbox_report *report)
 {
-    const bool seccomp = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL;
-    bool landlock = true, asks = false;
     int set = -1, files;
     /* A viewer's process has passed SANDBOX_SCREEN. */
     int r = kind == SANDBOX_VIEWER ? 0 : sandbox_drop();
 
+    *report = (struct sandbox_report){ .seccomp = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL, .landlock = true };
     if (!r)
         r = limits(kind);
     if (!r && kind != SANDBOX_VIEWER) {
         set = file_rules(false, NULL, &r);
-        landlock = set >= 0;
+        report->landlock = set >= 0;
     }
     if (!r && requests) {
-        *requests = seccomp ? restrict_calls_asking() : -1;
-        asks = *requests >= 0;
-        if (!asks && landlock) {
+        *requests = report->seccomp ? restrict_calls_asking() : -1;
+        report->asks = *requests >= 0;
+        if (!report->asks && set >= 0) {
             close(set);
             set = file_rules(true, dir, &r);
         }
     }
     files = restrict_files(set);
     r = r ? r : files;
-    if (!r && seccomp && !asks)
+    if (!r && report->seccomp && !report->asks)
         r = restrict_calls(kind);
-    if (r)
-        return error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r));
-    say_missing(kind, seccomp, landlock, asks, err);
-    return 0;
+    say_missing(kind, report);
+    return r;
+}
+
+int sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err)
+{
+    struct sandbox_report report;
+    const int r = enter(kind, dir, requests, &report);
+
+    *err = report.missing;
+    return r ? error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r)) : 0;
+}
+
+int sandbox_probe(struct sandbox_report *report)
+{
+    struct {
+        int r;
+        struct sandbox_report it;
+    } m = { .r = -EIO };
+    int ends[2], requests;
+
+    if (pipe2(ends, O_CLOEXEC))
+        return -errno;
+    const pid_t pid = fork();
+    if (!pid) {
+        m.r = enter(SANDBOX_USER, NULL, &requests, &m.it);
+        _exit(write(ends[1], &m, sizeof(m)) != sizeof(m));
+    }
+    close(ends[1]);
+    if (pid < 0 || read(ends[0], &m, sizeof(m)) != sizeof(m))
+        m.r = -EIO;
+    close(ends[0]);
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+        ;
+    *report = m.it;
+    return m.r;
 }

@@ -26,6 +26,13 @@ enum sandbox {
  */
 int must_check sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err);
 
+/* What of it this host's kernel has: tried, in a process that ends with it. -errno. */
+struct sandbox_report {
+    bool seccomp, asks, landlock; /* asks: seccomp_unotify(2), which *requests is made of */
+    struct error missing;         /* "": nothing that matters */
+};
+int must_check sandbox_probe(struct sandbox_report *report);
+
 /* The lesser half, for a process that helps a sandboxed one and hears nothing from strangers: no new privileges, no
    capabilities, no core files. -errno. */
 int must_check sandbox_drop(void);

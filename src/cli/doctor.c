@@ -13,6 +13,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "base/sandbox.h"
 #include "cli/cli.h"
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
@@ -34,6 +35,7 @@ struct report {
     struct engine_report kvm, soft;
     const struct engine_ops *choice;
     struct error choice_why;
+    struct sandbox_report sandbox;
 };
 
 static void host_cpu_name(char name[49])
@@ -82,6 +84,16 @@ static void look_at_engine(struct engine_report *e, const struct engine_ops *ops
         error_set(&e->why, EIO, "it does not say why");
 }
 
+/* What holds the processes that serve networks and screens. */
+static void look_at_sandbox(struct report *r)
+{
+    const int code = sandbox_probe(&r->sandbox);
+
+    if (code)
+        error_set(&r->sandbox.missing, -code, "no process can give up its privileges here: %s; --net user, --net switch "
+                                              "and --display will not start", strerror(-code));
+}
+
 static void gather(struct report *r)
 {
     struct utsname u;
@@ -97,6 +109,7 @@ static void gather(struct report *r)
     look_at_kvm(r);
     look_at_engine(&r->kvm, &engine_kvm);
     look_at_engine(&r->soft, &engine_soft);
+    look_at_sandbox(r);
     struct error err = { "" };
     r->choice = engine_choose("auto", &r->choice_why, &err);
     if (!r->choice)
@@ -136,6 +149,12 @@ static void print_text(const struct report *r)
         printf("%-12s%s: %s\n", "auto takes", r->choice->name, r->choice_why.text);
     else
         printf("%-12snone: %s\n", "auto takes", r->choice_why.text);
+    const struct sandbox_report *s = &r->sandbox;
+    if (s->missing.text[0])
+        printf("%-12snot complete: %s\n", "sandbox", s->missing.text);
+    else
+        printf("%-12scomplete: %s%s%s\n", "sandbox", s->seccomp ? "seccomp" : "", s->asks ? ", each file asked for" : "",
+               s->landlock ? ", Landlock" : "");
     const struct engine_report *e = r->choice == &engine_kvm ? &r->kvm : &r->soft;
     if (e->usable)
         print_features(&e->caps.supported, "guests get");
@@ -190,6 +209,10 @@ static void print_json(const struct report *r)
         printf("null");
     printf(", \"reason\": ");
     json_quoted(r->choice_why.text);
+    printf("},\n \"sandbox\": {\"seccomp\": %s, \"asks\": %s, \"landlock\": %s, \"missing\": ",
+           r->sandbox.seccomp ? "true" : "false", r->sandbox.asks ? "true" : "false",
+           r->sandbox.landlock ? "true" : "false");
+    json_quoted(r->sandbox.missing.text);
     printf("}}\n");
 }
 
@@ -231,6 +254,7 @@ void help_doctor(void)
     puts("Usage: lodge doctor [--json]\n\n"
          "Says what this host offers: its CPU, whether /dev/kvm is there, permitted and fast enough\n"
          "(measured by a guest of a few milliseconds), which features guests can have, and which\n"
-         "engine --engine auto takes and why.  Exit status 0 if guests can run here.\n");
+         "engine --engine auto takes and why; and what the kernel has to hold the processes that\n"
+         "serve networks and screens.  Exit status 0 if guests can run here.\n");
     options_help(options);
 }
