@@ -92,7 +92,7 @@ static void say(struct child *c)
     struct error e;
 
     c->line[c->len] = 0;
-    if (c->len && c->lines++ < CHILD_MAX_LINES) {
+    if (c->lines++ < CHILD_MAX_LINES && c->len) { /* empty ones count, too: they are work */
         error_set(&e, 0, "%s", c->line); /* what it says may be a stranger's words: one plain line */
         log_warn("%s: its process says: %s", c->name, e.text);
     }

@@ -22,7 +22,7 @@ struct vnc_hello { /* the machine's first; the answer is struct vnc_answer */
 
 struct vnc_answer {
     u32 magic;
-    s32 result; /* 0 or -errno with the sentence in err */
+    s32 result; /* -errno with the sentence in err; 0: err says what its sandbox has not got here, or "" */
     struct error err;
 };
 

@@ -43,7 +43,7 @@ struct peer_hello {
 
 struct peer_answer {
     u32 magic;
-    s32 result; /* 0 or -errno with the sentence in err */
+    s32 result; /* -errno with the sentence in err; 0: err says what its sandbox has not got here, or "" */
     struct error err;
     u8 mac[6];
     u16 port[NET_MAX_FORWARDS];

@@ -35,6 +35,7 @@ struct process {
     struct listener listener;
     struct timer idle;
     uid_t uid; /* asked before the sandbox */
+    struct error missing; /* what the sandbox has not got here: each machine is told */
     u32 clients, admitted;
     bool full; /* the listener waits */
 };
@@ -105,6 +106,7 @@ static int admit(struct client *c, const struct peer_hello *h, struct peer_answe
         return error_set(&a->err, -r, "the switch has no memory for another machine: %s", strerror(-r));
     link_fds(&port->link, fds);
     memcpy(a->mac, port->mac, 6);
+    a->err = p->missing;
     c->bell = (struct loop_fd){ port->link.bell_in, EPOLLIN | EPOLLET, bell };
     r = loop_fd_add(p->loop, &c->bell);
     if (r)
@@ -191,7 +193,6 @@ static void knock(struct loop_fd *w, u32 events)
 int switch_process(int listener)
 {
     struct process *p = calloc(1, sizeof(*p));
-    struct error err;
     int r;
 
     if (!p || !(p->loop = loop_new()))
@@ -210,7 +211,7 @@ int switch_process(int listener)
     if (!r)
         r = listener_add(&p->listener, p->loop, listener, knock);
     if (!r)
-        r = sandbox_enter(SANDBOX_SWITCH, NULL, NULL, &err);
+        r = sandbox_enter(SANDBOX_SWITCH, NULL, NULL, &p->missing);
     if (!r)
         r = loop_run(p->loop);
     return r != 0; /* who still comes finds the connection closed, or nobody, and tries again */
