@@ -324,7 +324,7 @@ static void say_missing(enum sandbox kind, struct sandbox_report *r)
                   r->landlock ? "" : ", and without Landlock use every file that you can");
     else if (kind == SANDBOX_USER && !r->asks && !r->landlock)
         error_set(&r->missing, 0,
-                  "this kernel has neither Landlock nor a way to decide on each file that is opened (seccomp_unotify, "
+                  "this host has neither Landlock nor a way to decide on each file that is opened (seccomp_unotify, "
                   "Linux 5.9): its process may read every file that you can");
 }
 
@@ -341,9 +341,11 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
         set = file_rules(false, NULL, &r);
         report->landlock = set >= 0;
     }
-    if (!r && requests) {
-        *requests = report->seccomp ? restrict_calls_asking() : -1;
-        report->asks = *requests >= 0;
+    if (!r && kind == SANDBOX_USER) {
+        if (requests) {
+            *requests = report->seccomp ? restrict_calls_asking() : -1;
+            report->asks = *requests >= 0;
+        }
         if (!report->asks && set >= 0) {
             close(set);
             set = file_rules(true, dir, &r);

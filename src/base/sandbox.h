@@ -21,8 +21,8 @@ enum sandbox {
  * than it should.
  *
  * requests: for SANDBOX_USER. It opens files to read by asking whoever has *requests, a descriptor (sandbox_keep); -1
- * where the kernel has no such means.  Then it may itself open the resolver's files and what is below dir (NULL: no
- * more), and without Landlock, too, all that its user may.  The others have no way to open files, and requests NULL.
+ * where the kernel has no such means.  Then, and with NULL, it may itself open the resolver's files and what is below dir
+ * (NULL: no more), and without Landlock, too, all that its user may.  The others have no way to open files.
  */
 int must_check sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err);
 
@@ -37,8 +37,12 @@ int must_check sandbox_probe(struct sandbox_report *report);
    capabilities, no core files. -errno. */
 int must_check sandbox_drop(void);
 
+/* A descriptor of a child's memory, to read what it asks for; -errno: this host forbids it (Yama's ptrace_scope), so that
+   the child must not ask. */
+int must_check sandbox_memory(pid_t child);
+
 /* Answers requests to open until the process of `alive`, the other end of a socket of it, has ended: opener gets the path
    and returns a descriptor or -errno. */
-void sandbox_keep(int requests, int alive, int (*opener)(void *ctx, const char *path), void *ctx);
+void sandbox_keep(int requests, int mem, int alive, int (*opener)(void *ctx, const char *path), void *ctx);
 
 #endif

@@ -17,17 +17,20 @@
 
 /* The string at `at` of a process that waits for us. It has one thread and shares no memory that holds names, so that
    nobody changes it; and what counts is this copy. */
-static int read_path(pid_t pid, u64 at, char path[PATH_MAX])
+static int read_path(int mem, u64 at, char path[PATH_MAX])
 {
-    char mem[32];
+    const ssize_t n = at > INT64_MAX ? -1 : pread(mem, path, PATH_MAX, (off_t)at); /* as far as there is memory */
 
-    snprintf(mem, sizeof(mem), "/proc/%d/mem", pid);
-    const int fd = open(mem, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return -errno;
-    const ssize_t n = at > INT64_MAX ? -1 : pread(fd, path, PATH_MAX, (off_t)at); /* as far as there is memory */
-    close(fd);
     return n > 0 && memchr(path, 0, (size_t)n) ? 0 : -EFAULT;
+}
+
+int sandbox_memory(pid_t pid)
+{
+    char path[32];
+
+    snprintf(path, sizeof(path), "/proc/%d/mem", pid);
+    const int fd = open(path, O_RDONLY | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
 }
 
 /* The kernel's may be longer than those we know. */
@@ -41,11 +44,12 @@ union response {
     u8 room[1024];
 };
 
-static void answer(int requests, const struct seccomp_notif *q, int (*opener)(void *ctx, const char *path), void *ctx)
+static void answer(int requests, int mem, const struct seccomp_notif *q, int (*opener)(void *ctx, const char *path),
+                   void *ctx)
 {
     union response a = { .it = { .id = q->id } };
     char path[PATH_MAX];
-    int r = read_path((pid_t)q->pid, q->data.args[1], path);
+    int r = read_path(mem, q->data.args[1], path);
     const int fd = r ? r : opener(ctx, path);
 
     a.it.error = MIN(fd, 0);
@@ -62,7 +66,7 @@ static void answer(int requests, const struct seccomp_notif *q, int (*opener)(vo
     (void)r;
 }
 
-void sandbox_keep(int requests, int alive, int (*opener)(void *ctx, const char *path), void *ctx)
+void sandbox_keep(int requests, int mem, int alive, int (*opener)(void *ctx, const char *path), void *ctx)
 {
     struct pollfd p[2] = { { alive, 0, 0 }, { requests, POLLIN, 0 } };
 
@@ -71,7 +75,7 @@ void sandbox_keep(int requests, int alive, int (*opener)(void *ctx, const char *
         if (poll(p, ARRAY_SIZE(p), -1) < 0 && errno != EINTR)
             break;
         if (p[1].revents & POLLIN && !ioctl(requests, SECCOMP_IOCTL_NOTIF_RECV, &q))
-            answer(requests, &q.it, opener, ctx);
+            answer(requests, mem, &q.it, opener, ctx);
         else if (p[1].revents & (POLLHUP | POLLERR | POLLNVAL))
             p[1].fd = -1;
     }

@@ -36,9 +36,8 @@ static int open_for_guest(void *ctx, const char *path)
 {
     const struct keeper *k = ctx;
     const size_t n = strlen(k->tftp);
-    const struct open_how below = {
-        .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS
-    };
+    const struct open_how below = { .flags = O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY,
+                                    .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS };
 
     if (!strcmp(path, "/etc/resolv.conf"))
         return regular(open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
@@ -86,15 +85,16 @@ static int take(int sock)
 static _Noreturn void keep(pid_t child, int sock, const char *tftp)
 {
     const struct keeper k = { tftp, *tftp ? open(tftp, O_PATH | O_DIRECTORY | O_CLOEXEC) : -1 };
-    const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    const int null = open("/dev/null", O_RDWR | O_CLOEXEC), mem = sandbox_memory(child);
+    const bool can = mem >= 0;
     int status;
 
     for (int fd = 0; fd < 3; fd++) /* what the other says to the machine ends when the other does */
         dup2(null, fd);
     close(null);
     prctl(PR_SET_NAME, "lodge-files");
-    if (!sandbox_drop())
-        sandbox_keep(take(sock), sock, open_for_guest, (void *)(uintptr_t)&k);
+    if (!sandbox_drop() && send(sock, &can, 1, MSG_NOSIGNAL) == 1)
+        sandbox_keep(take(sock), mem, sock, open_for_guest, (void *)(uintptr_t)&k);
     close(sock);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
@@ -129,8 +129,11 @@ int user_files_begin(const char *tftp)
 
 int user_files_sandbox(int keeper, const char *tftp, struct error *err)
 {
-    int requests = -1, r = sandbox_enter(SANDBOX_USER, tftp, &requests, err);
+    bool can = false; /* the keeper reads what we ask for */
+    int requests = -1, r = recv(keeper, &can, 1, 0) == 1 ? 0 : -EPROTO;
 
+    r = r ? error_set(err, -r, "its process cannot give up its privileges")
+          : sandbox_enter(SANDBOX_USER, tftp, can ? &requests : NULL, err);
     if (!r && (r = give(keeper, requests)))
         error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r));
     if (requests >= 0)

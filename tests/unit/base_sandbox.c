@@ -237,17 +237,23 @@ TEST(files_by_another)
     const pid_t pid = fork();
     if (!pid) {
         int requests = -1;
+        bool can = false;
         close(pair[0]);
-        CHECK_EQ(sandbox_enter(SANDBOX_USER, NULL, &requests, &err), 0);
+        CHECK_EQ(recv(pair[1], &can, 1, 0), 1);
+        CHECK_EQ(sandbox_enter(SANDBOX_USER, NULL, can ? &requests : NULL, &err), 0);
         send_fd(pair[1], requests);
         user(requests >= 0);
         _exit(test_status());
     }
     close(pair[1]);
+    const int mem = sandbox_memory(pid);
+    const bool can = mem >= 0;
+    CHECK_EQ(send(pair[0], &can, 1, 0), 1);
     const int requests = receive_fd(pair[0]);
     if (requests < 0)
-        printf("     left out: no seccomp_unotify here\n");
-    sandbox_keep(requests, pair[0], opener, &fd);
+        printf("     left out: no seccomp_unotify here, or its memory cannot be read\n");
+    sandbox_keep(requests, mem, pair[0], opener, &fd);
+    close(mem);
     CHECK(requests < 0 || opened == 3); /* the bad pointer has no name to ask for */
     CHECK(waitpid(pid, &status, 0) == pid && !status);
     unlink("/tmp/lodge-sandbox-other");
@@ -271,17 +277,17 @@ static void without(bool landlock, bool unotify)
 }
 
 /* Nobody answers: what is asked for is not to be had. */
-static void on_kernel(bool no_landlock, bool no_unotify, const struct sandbox_report *here)
+static void on_kernel(bool no_landlock, bool no_unotify, bool no_ask, const struct sandbox_report *here)
 {
     struct error err;
-    int status, requests;
+    int status, requests = -1;
 
     fflush(NULL);
     const pid_t pid = fork();
     if (!pid) {
         without(no_landlock, no_unotify);
-        CHECK_EQ(sandbox_enter(SANDBOX_USER, NULL, &requests, &err), 0);
-        const bool landlock = here->landlock && !no_landlock, asks = here->asks && !no_unotify;
+        CHECK_EQ(sandbox_enter(SANDBOX_USER, NULL, no_ask ? NULL : &requests, &err), 0);
+        const bool landlock = here->landlock && !no_landlock, asks = here->asks && !no_unotify && !no_ask;
         CHECK_EQ(requests >= 0, asks);
         if (landlock || asks)
             CHECK_STR(err.text, "");
@@ -307,7 +313,7 @@ TEST(lesser_kernels)
     close(open("/tmp/lodge-sandbox-other", O_WRONLY | O_CREAT, 0600));
     if (!here.seccomp)
         return;
-    for (int i = 0; i < 4; i++)
-        on_kernel(i & 1, i & 2, &here);
+    for (int i = 0; i < 8; i++)
+        on_kernel(i & 1, i & 2, i & 4, &here);
     unlink("/tmp/lodge-sandbox-other");
 }

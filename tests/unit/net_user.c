@@ -266,18 +266,19 @@ static const u8 *tftp_read(struct net *n, const char *file)
     return await(is_tftp);
 }
 
-/* Does the process of "user" get to read what it is to and nothing else on this host? */
-static bool files_are_guarded(void)
+/* Are the files of the process of "user" opened by another on this host? Where they are not, links and changes of files are
+   Landlock's matter, or nobody's. */
+static bool files_are_asked_for(void)
 {
-    int status;
-    const pid_t pid = fork();
+    struct sandbox_report report;
+    int scope = 0; /* Yama: 2 and more keep a parent from reading its child's memory */
+    FILE *f = fopen("/proc/sys/kernel/yama/ptrace_scope", "re");
 
-    if (!pid) {
-        struct error err;
-        int requests;
-        _exit(sandbox_enter(SANDBOX_USER, NULL, &requests, &err) || err.text[0]);
-    }
-    return waitpid(pid, &status, 0) == pid && !status;
+    if (f && fscanf(f, "%d", &scope) != 1)
+        scope = 0;
+    if (f)
+        fclose(f);
+    return !sandbox_probe(&report) && report.asks && scope < 2;
 }
 
 /* The links in tftp='s folder: which of them a guest can read, and that a FIFO there stops nobody. */
@@ -293,7 +294,7 @@ static void tftp_links(struct net *n, const char *dir)
     for (size_t i = 0; i < ARRAY_SIZE(links); i++) {
         snprintf(path, sizeof(path), "%s/%s", dir, links[i].name);
         CHECK(!(links[i].to ? symlink(links[i].to, path) : mkfifo(path, 0600)));
-        if (i == 0 || files_are_guarded()) {
+        if (i == 0 || files_are_asked_for()) {
             const u8 *r = tftp_read(n, links[i].name);
             REQUIRE(r);
             CHECK_EQ(get16(r + 42), links[i].answer);
@@ -416,6 +417,10 @@ TEST(resolver)
 {
     int status;
 
+    if (!files_are_asked_for()) {
+        printf("     left out: this host cannot ask for files\n");
+        return;
+    }
     fflush(NULL);
     const pid_t pid = fork();
     if (!pid)
