@@ -380,7 +380,7 @@ TEST(too_many_descriptors)
         CHECK(hung_up(s));
         close(s);
     }
-    CHECK_EQ(descriptors(pid), before);
+    CHECK(descriptors(pid) <= before); /* less: switch_pid's was still there; a leak is of 36 */
     net_close(a.net);
     wait_gone("many");
 
