@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/sandbox.h"
 #include "net/peer.h"
 
 /* Whose terminal or pipe this was must not wait for us, nor whose file system this folder is on. */
@@ -32,7 +33,7 @@ static void be_nobodys(void)
    socket's name when that has ended. */
 static int serve_switch(int listener, const char *name)
 {
-    const pid_t keeper = getpid(), pid = fork();
+    const pid_t keeper = getpid(), pid = sandbox_drop() ? -1 : fork();
 
     if (pid < 0)
         return 1;

@@ -538,6 +538,7 @@ TEST(alone)
     CHECK(poll(&p, 1, 200000) == 1 && p.revents & POLLHUP);
     close(leak[0]);
     check_confined(pid);
+    check_powerless(keeper);
     check_no_terminal(keeper);
     CHECK_EQ(proc_status(pid, "Threads", 10), 1);
     snprintf(path, sizeof(path), "/proc/%d/cwd", keeper);
