@@ -1015,7 +1015,8 @@ static void xsave_in_memory(struct build *b)
     static const u8 mov32[] = {0xc7}, mov16[] = {0x66, 0xc7}, clear[] = {0xfc, 0x31, 0xc0, 0xf3, 0xab}; /* CLD; XOR EAX; REP STOSD */
     const unsigned kind = rng_below(r, ARRAY_SIZE(saves));
     const bool wide = b->q->bits == 64 && chance(r, 50);
-    if (b->q->bits == 16 || host_restricted /* its XCR0 has more than the guest's */ || !b->g->isa[saves[kind].isa] || b->fixed & (1u << RAX | 1u << RDX))
+    /* host_restricted: its XCR0 has more than the guest's. */
+    if (b->q->bits == 16 || host_restricted || !b->g->isa[saves[kind].isa] || b->fixed & (1u << RAX | 1u << RDX))
         return;
     u32 at = (u32)(DATA_BASE - data_base(b->q) + 64 * rng_below(r, (DATA_RO - XSAVE_MAX) / 64) + (chance(r, 95) ? 0 : 8));
     b->q->init.rflags &= ~(u64)RFLAGS_TF;
