@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "block/file.h"
 
 enum { MAX_CHAIN = 64 };
@@ -195,7 +195,7 @@ static struct block *open_chain(const struct block_options *o, u32 how, struct l
                         .no_lock = o->no_lock, .cache = o->cache, .check_only = how & BLOCK_DAMAGED,
                         .alone = how & BLOCK_ALONE, .follow = o->follow }, *b;
 
-    signal(SIGXFSZ, SIG_IGN); /* RLIMIT_FSIZE: an error of the request, not the end of the process */
+    signals_as_error(SIGXFSZ); /* RLIMIT_FSIZE: an error of the request, not the end of the process */
     b0.aio = aio_new(loop, hook, getenv("LODGE_BLOCK_IO"), err);
     if (!b0.aio)
         return NULL;

@@ -7,17 +7,14 @@
  * everybody takes his own first and then looks whether another's contradict. Two that do so at the same moment would both
  * give up: so lodge does it one at a time, under a lock on a byte of its own.
  */
-#include <ctype.h>
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
+#include "base/file_user.h"
 #include "base/log.h"
+#include "base/patience.h"
 #include "block/file.h"
 
 enum {
@@ -29,6 +26,7 @@ enum {
     OURS = 300, /* held while the others are taken */
     TRIES = 2000, /* ms */
 };
+#define LEFT_BEHIND_NS 5000000000ull
 
 static int set(int fd, short type, off_t byte)
 {
@@ -44,54 +42,8 @@ static bool taken(int fd, off_t byte)
     return !fcntl(fd, F_OFD_GETLK, &l) && l.l_type != F_UNLCK;
 }
 
-/* The process that has the file open, by what /proc shows of our own processes: OFD locks have no owner to ask for. */
-static void find_user(const struct file *f, char *who, size_t size)
+static int refused(const struct file *f, bool writer, bool other_writes, const char *who, struct error *err)
 {
-    DIR *proc = opendir("/proc");
-    struct dirent *p, *d;
-    char name[600], comm[64] = "";
-
-    snprintf(who, size, "another program");
-    while (proc && (p = readdir(proc))) {
-        if (!isdigit((unsigned char)p->d_name[0]))
-            continue;
-        bool self = atol(p->d_name) == getpid();
-        snprintf(name, sizeof(name), "/proc/%.20s/fd", p->d_name);
-        DIR *fds = opendir(name);
-        bool found = false;
-        while (fds && !found && (d = readdir(fds))) {
-            struct stat st;
-            snprintf(name, sizeof(name), "/proc/%.20s/fd/%.20s", p->d_name, d->d_name);
-            if (!isdigit((unsigned char)d->d_name[0]) || (self && atoi(d->d_name) == f->fd) || stat(name, &st))
-                continue;
-            found = f->device ? S_ISBLK(st.st_mode) && st.st_rdev == f->dev : st.st_dev == f->dev && st.st_ino == f->ino;
-        }
-        if (fds)
-            closedir(fds);
-        if (!found)
-            continue;
-        if (self) {
-            snprintf(who, size, "this machine itself: it is named twice");
-            continue; /* another process says more */
-        }
-        snprintf(name, sizeof(name), "/proc/%.20s/comm", p->d_name);
-        FILE *c = fopen(name, "re");
-        if (c && fgets(comm, sizeof(comm), c))
-            comm[strcspn(comm, "\n")] = 0;
-        if (c)
-            fclose(c);
-        snprintf(who, size, "%s (process %.20s)", comm[0] ? comm : "another program", p->d_name);
-        break;
-    }
-    if (proc)
-        closedir(proc);
-}
-
-static int refused(const struct file *f, bool writer, bool other_writes, struct error *err)
-{
-    char who[128];
-
-    find_user(f, who, sizeof(who));
     if (!writer)
         return error_set(err, EBUSY, "%s is being written by %s; use a copy, or end that first", f->path, who);
     if (other_writes)
@@ -112,7 +64,8 @@ static int lock_ours(struct file *f, bool writer)
     }
 }
 
-int file_lock(struct file *f, bool writer, struct error *err)
+/* 0, -EBUSY (*writes: by one who writes), or another -errno. */
+static int try_lock(struct file *f, bool writer, bool *writes)
 {
     static const off_t writers[] = { USED + CONSISTENT_READ, USED + WRITE, USED + RESIZE, UNSHARED + WRITE,
                                      UNSHARED + RESIZE };
@@ -123,19 +76,42 @@ int file_lock(struct file *f, bool writer, struct error *err)
 
     for (u32 i = 0; !r && i < n; i++)
         r = set(f->fd, F_RDLCK, bytes[i]);
-    if (r && r != -EAGAIN && r != -EACCES) {
-        log_warn("%s cannot be locked (%s): take care that nothing else writes it", f->path, strerror(-r));
-        return 0;
-    }
-    bool writes = taken(f->fd, USED + WRITE) || taken(f->fd, USED + RESIZE);
+    if (r && r != -EAGAIN && r != -EACCES)
+        return r;
+    *writes = taken(f->fd, USED + WRITE) || taken(f->fd, USED + RESIZE);
     bool refuses = taken(f->fd, UNSHARED + CONSISTENT_READ) ||
                    (writer && (taken(f->fd, UNSHARED + WRITE) || taken(f->fd, UNSHARED + RESIZE)));
-    if (r || writes || refuses) {
-        for (u32 i = 0; i < n; i++)
-            set(f->fd, F_UNLCK, bytes[i]);
-        set(f->fd, F_UNLCK, OURS);
-        return refused(f, writer, writes, err);
-    }
+    bool busy = r || *writes || refuses;
+    for (u32 i = 0; busy && i < n; i++)
+        set(f->fd, F_UNLCK, bytes[i]);
     set(f->fd, F_UNLCK, OURS);
+    return busy ? -EBUSY : 0;
+}
+
+/*
+ * A lock goes with the last reference to the open file, which outlives a process that is killed: the kernel takes its
+ * io_uring down, and what that had under way, a while after the process is gone (io_ring_exit_work()).  So one that nobody
+ * is seen to have open is waited for.
+ */
+int file_lock(struct file *f, bool writer, struct error *err)
+{
+    const u64 end = clock_ns() + LEFT_BEHIND_NS;
+    struct patience p = { 0 };
+    char who[FILE_USER];
+    bool writes = false;
+    int r;
+
+    while ((r = try_lock(f, writer, &writes)) == -EBUSY) {
+        file_user(f->fd, who);
+        if (who[0] || clock_ns() >= end)
+            break;
+        if (patience_ask(&p, "%s is locked by another program, perhaps one that has just ended: waiting for that", f->path))
+            return error_set(err, EINTR, "%s is locked by another program; a signal ended the wait", f->path);
+        patience_sleep(-1, 0);
+    }
+    if (r == -EBUSY)
+        return refused(f, writer, writes, who[0] ? who : "another program", err);
+    if (r)
+        log_warn("%s cannot be locked (%s): take care that nothing else writes it", f->path, strerror(-r));
     return 0;
 }

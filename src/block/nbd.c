@@ -13,6 +13,7 @@
 #include <sys/epoll.h>
 
 #include "base/log.h"
+#include "base/patience.h"
 #include "block/aio.h"
 
 enum { CONNECT_MS = 10000, CHUNK = 32 << 20 };
@@ -241,19 +242,36 @@ static int open_failed(struct nbd *n, const char *what, struct error *err)
     return r;
 }
 
+/* As nbd_poll, for a moment. */
+static int connect_on(struct nbd *n)
+{
+    const unsigned dir = nbd_aio_get_direction(n->h);
+    const bool in = dir & LIBNBD_AIO_DIRECTION_READ, out = dir & LIBNBD_AIO_DIRECTION_WRITE;
+    struct pollfd p = { .fd = nbd_aio_get_fd(n->h), .events = (short)((in ? POLLIN : 0) | (out ? POLLOUT : 0)) };
+
+    if (!patience_sleep(p.fd, p.events) || poll(&p, 1, 0) <= 0)
+        return 0;
+    if (in && (p.revents & (POLLIN | POLLHUP | POLLERR)))
+        return nbd_aio_notify_read(n->h);
+    return out && (p.revents & (POLLOUT | POLLHUP | POLLERR)) ? nbd_aio_notify_write(n->h) : 0;
+}
+
+/* 0, -1 (libnbd says why), or what ended the wait. */
 static int connect_to(struct nbd *n)
 {
     u64 end = clock_ns() + CONNECT_MS * 1000000ull;
+    struct patience wait = { 0 };
 
     if (nbd_set_tls_verify_peer(n->h, true) || nbd_aio_connect_uri(n->h, n->b->path))
         return -1;
     while (!nbd_aio_is_ready(n->h)) {
-        u64 now = clock_ns();
         if (nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h))
             return -1;
-        if (now >= end)
-            return 1;
-        if (nbd_poll(n->h, (int)((end - now) / 1000000 + 1)) < 0)
+        if (clock_ns() >= end)
+            return ETIMEDOUT;
+        if (patience_ask(&wait, "%s: waiting for the server's answer", n->b->path))
+            return EINTR;
+        if (connect_on(n) < 0)
             return -1;
     }
     return 0;
@@ -271,7 +289,7 @@ static int nbd_open(struct block *b, struct error *err)
         return open_failed(n, NULL, err);
     int r = connect_to(n);
     if (r)
-        return open_failed(n, r > 0 ? "the server does not answer" : NULL, err);
+        return open_failed(n, r == ETIMEDOUT ? "the server does not answer" : r == EINTR ? "a signal ended the wait" : NULL, err);
     int64_t size = nbd_get_size(n->h), least = nbd_get_block_size(n->h, LIBNBD_SIZE_MINIMUM),
             best = nbd_get_block_size(n->h, LIBNBD_SIZE_PREFERRED), most = nbd_get_block_size(n->h, LIBNBD_SIZE_MAXIMUM);
     if (size < 0)

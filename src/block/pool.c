@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "block/aio.h"
 
 struct pool {
@@ -77,10 +78,9 @@ static void *worker(void *arg)
 
 static void start_thread(struct pool *p)
 {
-    sigset_t all, old;
+    sigset_t old;
 
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    signals_block(&old);
     int e = pthread_create(&p->threads[p->nthreads], NULL, worker, p);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (!e)

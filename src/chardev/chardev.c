@@ -8,6 +8,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -16,6 +17,7 @@
 
 #include "base/listener.h"
 #include "base/log.h"
+#include "base/patience.h"
 #include "base/unix_socket.h"
 #include "chardev/output.h"
 #include "chardev/terminal.h"
@@ -192,6 +194,9 @@ static void read_input(struct loop_fd *w, u32 events)
     }
     if (n <= 0) {
         input_ended(c);
+        /* The terminal was closed, which only its foreground is told by SIGHUP: whoever ignores that goes on without. */
+        if (c->tty && (events & EPOLLHUP))
+            kill(getpid(), SIGHUP);
         return;
     }
     take(c, buf, (size_t)n);
@@ -263,9 +268,9 @@ static int open_kind(struct chardev *c, struct error *err)
         return error_set(err, errno ? errno : ENOMEM, "cannot start a thread for %s", c->name);
     switch (c->kind) {
     case KIND_FILE:
-        c->own_fd = open(c->path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY, 0666);
+        c->own_fd = patience_open(c->path, O_WRONLY | O_CREAT | O_TRUNC, 0666, "--serial file:", err);
         if (c->own_fd < 0)
-            return error_set(err, errno, "--serial file:%s: %s", c->path, strerror(errno));
+            return c->own_fd;
         output_set_fd(c->out, c->own_fd);
         return 0;
     case KIND_UNIX:

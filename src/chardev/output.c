@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 
 enum { RING = 64 * 1024, GIVE_UP_S = 2 };
 
@@ -87,7 +88,7 @@ struct output *output_new(struct loop *loop, void (*room)(void *ctx), void *ctx,
 {
     struct output *o = calloc(1, sizeof(*o));
     pthread_condattr_t attr;
-    sigset_t all, old;
+    sigset_t urgent, old;
 
     if (!o)
         return NULL;
@@ -101,9 +102,10 @@ struct output *output_new(struct loop *loop, void (*room)(void *ctx), void *ctx,
     /* Without SA_RESTART: the write must return. SIGURG because it is ignored by default: a stray one is harmless. */
     struct sigaction sa = { .sa_handler = interrupt };
     sigaction(SIGURG, &sa, NULL);
-    sigfillset(&all);
-    sigdelset(&all, SIGURG);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    signals_block(&old);
+    sigemptyset(&urgent);
+    sigaddset(&urgent, SIGURG);
+    pthread_sigmask(SIG_UNBLOCK, &urgent, NULL);
     int e = pthread_create(&o->thread, NULL, pump, o);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (e) {

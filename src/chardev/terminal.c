@@ -24,7 +24,7 @@ static struct {
 } terminal;
 
 /* Crashes, and the polite ways to end a process; one that has a handler already keeps it. */
-static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS };
+static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
 
 /* In the background the terminal is another's: neither take it nor "restore" it under him. */
 static bool foreground(void)

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "cli/cli.h"
 
 const struct verb verbs[] = {
@@ -90,6 +91,7 @@ int main(int argc, char **argv)
     int status;
 
     hold_standard_descriptors();
+    signals_as_error(SIGXFSZ);
     if (argc < 2)
         return usage_error("a command is needed, for example \"lodge run --kernel FILE\"; see \"lodge help\"");
     if (!strcmp(argv[1], "netd"))

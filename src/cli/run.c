@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/signals.h"
 #include "chardev/chardev.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
@@ -538,15 +539,24 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-/* vm_run ends the machine in order for these. Until it looks they wait, so that none is left behind half made. */
+/* vm_run ends the machine in order for these. Until it looks they wait, so that none is left behind half made; what may
+   take long until then looks for them itself (base/patience.h). */
 static void hold_signals(sigset_t *before)
 {
     sigset_t set;
 
-    sigemptyset(&set);
-    sigaddset(&set, SIGINT);
-    sigaddset(&set, SIGTERM);
+    signals_of_end(&set);
     sigprocmask(SIG_BLOCK, &set, before);
+}
+
+/* One that came before the machine ran, or 0. */
+static int held_signal(void)
+{
+    sigset_t set;
+
+    signals_of_end(&set);
+    const int signal = signals_end_pending() ? sigtimedwait(&set, NULL, &(struct timespec){ 0 }) : 0;
+    return MAX(signal, 0);
 }
 
 /* How many things the terminal is to be for. */
@@ -607,12 +617,18 @@ static int run(int argc, char **argv, struct run_options *o)
     if (o->config.quiet)
         log_set_level(LOG_ERROR);
 
+    signals_as_error(SIGPIPE); /* whoever reads what the guest prints may go; the machine stays */
     hold_signals(&before);
     if (o->image || o->keep)
         r = configure_image(o, &image, &machine, &err);
     if (!r)
         r = vm_run(&o->config, &err);
     image_machine_end(&machine);
+    const int signal = r < 0 ? held_signal() : 0;
+    if (signal)
+        return 128 + signal;
+    if (r >= 128) /* that was one: the next, which often comes with it, has nothing left to end */
+        return r;
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (r >= 0)
         return r;

@@ -19,6 +19,7 @@
 #include "base/child.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/patience.h"
 #include "base/unix_socket.h"
 #include "display/vnc_message.h"
 
@@ -190,22 +191,20 @@ static int parse(const char *spec, struct options *o, char *words, struct error 
 
 static int read_password(const char *file, char password[9], struct error *err)
 {
-    char line[128] = "";
-    FILE *f = fopen(file, "re");
-    if (!f)
-        return error_set(err, errno, "--display vnc: password=%s: %s", file, strerror(errno));
-    const bool got = fgets(line, sizeof line, f) != NULL;
-    const int code = ferror(f) ? errno : 0;
-    fclose(f);
-    if (code)
-        return error_set(err, code, "--display vnc: password=%s: %s", file, strerror(code));
+    char *line;
+    size_t size;
+    int r = patience_read(file, true, 65536, "--display vnc: password=", &line, &size, err);
+    if (r)
+        return r;
     line[strcspn(line, "\r\n")] = 0;
-    if (!got || !*line)
-        return error_set(err, EINVAL, "--display vnc: password=%s: its first line is empty", file);
-    if (strlen(line) > 8)
+    if (!*line)
+        r = error_set(err, EINVAL, "--display vnc: password=%s: its first line is empty", file);
+    else if (strlen(line) > 8)
         log_warn("--display vnc: password=%s: VNC uses the first 8 characters of a password", file);
     snprintf(password, 9, "%.8s", line);
-    return 0;
+    explicit_bzero(line, size);
+    free(line);
+    return r;
 }
 
 static bool is_loopback(const struct sockaddr *sa)

@@ -16,6 +16,8 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/signals.h"
+
 struct vcpu {
     struct vcpus *group;
     struct engine_vcpu *engine;
@@ -70,12 +72,8 @@ static void *vcpu_thread(void *arg)
    engine may have handlers for them. */
 static int start_thread(struct vcpu *v)
 {
-    static const int own[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP };
-    sigset_t all, old;
-    sigfillset(&all);
-    for (u32 i = 0; i < ARRAY_SIZE(own); i++)
-        sigdelset(&all, own[i]);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    sigset_t old;
+    signals_block(&old);
     int rc = pthread_create(&v->thread, NULL, vcpu_thread, v);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     v->started = rc == 0;

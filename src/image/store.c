@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/file_user.h"
+#include "base/patience.h"
 #include "image/internal.h"
 
 enum { LOCK_TRIES = 1000 };
@@ -153,13 +155,24 @@ int home_lock(const char *folder, struct error *err)
 }
 
 /* The one place where this room waits for another process: as long as the lock of fd is held. */
-static int lock_wait(int fd)
+static int lock_wait(int fd, const char *path)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
+    struct patience p = { 0 };
+    char who[FILE_USER];
 
-    while (fcntl(fd, F_OFD_SETLKW, &lock))
-        if (errno != EINTR)
+    while (fcntl(fd, F_OFD_SETLK, &lock)) {
+        if (errno == EINTR)
+            continue;
+        if (errno != EAGAIN && errno != EACCES)
             return -errno;
+        if (!p.said)
+            file_user(fd, who);
+        if (patience_ask(&p, "%s: waiting for %s, which makes, starts or removes a machine or an image", path,
+                         who[0] ? who : "another program"))
+            return -EINTR;
+        patience_sleep(-1, 0);
+    }
     return 0;
 }
 
@@ -187,12 +200,14 @@ int lock_file(const char *path, bool wait, struct error *err)
         int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
         if (fd < 0)
             return error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
-        int r = wait ? lock_wait(fd) : lock_now(fd);
+        int r = wait ? lock_wait(fd, path) : lock_now(fd);
         if (!r && still_named(fd, path))
             return fd;
         close(fd);
         if (r == -EAGAIN)
             return -EBUSY;
+        if (r == -EINTR)
+            return error_set(err, EINTR, "%s is held by another program; a signal ended the wait", path);
         if (r)
             return error_set(err, -r, "%s cannot be locked: %s", path, strerror(-r));
     }

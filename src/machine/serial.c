@@ -9,6 +9,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/signals.h"
+
 /* Waits for writable(), or a moment: after the end of the I/O loop nobody calls that any more. */
 static void wait_for_room(struct serial *s)
 {
@@ -71,7 +73,7 @@ int serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq,
 {
     static const struct chardev_user user = { receive, writable };
     struct uart_config u = { .irq = *irq };
-    sigset_t all, old;
+    sigset_t old;
 
     s->chardev = c;
     s->patience = UINT64_MAX;
@@ -81,8 +83,7 @@ int serial_init(struct serial *s, struct chardev *c, const struct irq_line *irq,
         s->loop = loop_new();
         if (!s->loop)
             return -ENOMEM;
-        sigfillset(&all);
-        pthread_sigmask(SIG_SETMASK, &all, &old); /* signals are for the I/O loop */
+        signals_block(&old); /* they are for the I/O loop */
         s->started = pthread_create(&s->thread, NULL, output_thread, s) == 0;
         pthread_sigmask(SIG_SETMASK, &old, NULL);
         if (!s->started)

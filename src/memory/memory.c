@@ -86,7 +86,11 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
         return error_set(err, ENOMEM,
                          "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(m->most >> 20));
-    if (ftruncate(m->fd, (off_t)end) < 0)
+    if (ftruncate(m->fd, (off_t)end) < 0 && errno == EFBIG) /* RLIMIT_FSIZE: it is a file in memory */
+        return error_set(err, EFBIG,
+                         "the guest's memory (%llu MiB) is more than the limit on the size of files (ulimit -f) lets it be; "
+                         "raise that, or give less with --memory", (unsigned long long)(end >> 20));
+    else if (ftruncate(m->fd, (off_t)end) < 0)
         return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(end >> 20),
                          strerror(errno));
     u8 *host = apart_reserve(size, place);

@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 
 enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
 #define FS_PATIENCE_NS 2000000000ull
@@ -155,15 +156,7 @@ static bool ended(const struct virtio_fs *f) { return f->ended; }
 /* The loop's thread is what waits, and so nobody else would hear it. */
 static bool end_asked_for(const struct virtio_fs *f)
 {
-    static const int ends[] = { SIGTERM, SIGINT, SIGHUP, SIGQUIT };
-    sigset_t pending;
-
-    if (f->dev.ending || sigpending(&pending))
-        return true;
-    for (u32 i = 0; i < ARRAY_SIZE(ends); i++)
-        if (sigismember(&pending, ends[i]))
-            return true;
-    return false;
+    return f->dev.ending || signals_end_pending();
 }
 
 /* Lock held. Nothing of the guest's comes back any more; the thread, if it ever goes on, finds all that it may touch. */
@@ -339,7 +332,7 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
     static const u16 sizes[QUEUES] = { 128, QUEUE_SIZE };
     struct virtio_fs *f = calloc(1, sizeof *f);
     pthread_condattr_t monotonic;
-    sigset_t all, old;
+    sigset_t old;
     if (!f) {
         error_set(err, ENOMEM, "out of memory");
         return NULL;
@@ -360,8 +353,7 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
         virtio_fs_free(f);
         return NULL;
     }
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &old);
+    signals_block(&old);
     const int rc = pthread_create(&f->thread, NULL, worker, f);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc) {

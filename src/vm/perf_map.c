@@ -9,6 +9,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/patience.h"
+
 enum { NAME_MAX_LEN = 63, FAR = 1 << 20 /* from a symbol: it is not of that function */ };
 struct symbol {
     u64 at;
@@ -29,13 +31,19 @@ static int by_address(const void *a, const void *b)
 /* Lines "ADDRESS TYPE NAME"; what is no code (of types t, T, w, W) is left out. */
 static int read_symbols(struct perf_map *p, const char *path, struct error *err)
 {
-    FILE *f = fopen(path, "re");
-    char *line = NULL;
-    size_t room = 0, most = 0;
-    int rc = 0;
+    char *text = NULL, *line = NULL;
+    size_t size = 0, room = 0, most = 0;
+    int rc = patience_read(path, false, MiB(256), "--perf-map=", &text, &size, err);
+    FILE *f = rc || !size ? NULL : fmemopen(text, size, "r");
 
-    if (!f)
-        return error_set(err, errno, "--perf-map=%s: %s", path, strerror(errno));
+    if (!rc && size && !f)
+        rc = error_set(err, ENOMEM, "out of memory");
+    else if (!rc && !size)
+        rc = error_set(err, EINVAL, "--perf-map=%s: no System.map: it holds no symbols", path);
+    if (rc) {
+        free(text);
+        return rc;
+    }
     while (!rc && getline(&line, &room, f) > 0) {
         struct symbol s;
         unsigned long long at;
@@ -62,6 +70,7 @@ static int read_symbols(struct perf_map *p, const char *path, struct error *err)
         rc = error_set(err, EINVAL, "--perf-map=%s: no System.map: it holds no symbols", path);
     free(line);
     fclose(f);
+    free(text);
     if (!rc)
         qsort(p->symbol, p->nsymbols, sizeof *p->symbol, by_address);
     return rc;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "vm/trace.h"
 
 enum { MAX_DEVICES = 64, MAX_FIGURES = 128, MAX_COLUMNS = 8 /* CPUs that get a column of their own */ };
 
@@ -239,9 +240,9 @@ int stats_open(struct stats **out, const struct vm_config *c, const struct machi
     struct stats *s = calloc(1, sizeof *s);
     if (!s)
         return error_set(err, ENOMEM, "out of memory");
-    s->out = c->stats_file ? fopen(c->stats_file, "we") : stderr;
+    s->out = c->stats_file ? trace_file(c->stats_file, "cannot write the figures to ", err) : stderr;
     if (!s->out) {
-        const int rc = error_set(err, errno, "cannot write the figures to %s: %s", c->stats_file, strerror(errno));
+        const int rc = -errno;
         free(s);
         return rc;
     }

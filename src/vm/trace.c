@@ -13,11 +13,13 @@
 
 #include <Zydis/Zydis.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "base/patience.h"
 #include "vm/perf_map.h"
 
 enum { WHATS = TRACE_FIRMWARE + 1, MAX_STUBS = 32 };
@@ -210,6 +212,21 @@ static void on_stub(void *ctx, const struct engine_stub *s)
 
 /* ---- opening and closing -------------------------------------------------- */
 
+FILE *trace_file(const char *path, const char *failed, struct error *err)
+{
+    const int fd = patience_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666, failed, err);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
+
+    if (fd >= 0 && !f) {
+        error_set(err, ENOMEM, "out of memory");
+        close(fd);
+        errno = ENOMEM;
+    } else if (fd < 0) {
+        errno = -fd;
+    }
+    return f;
+}
+
 int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
 {
     *out = NULL;
@@ -226,8 +243,8 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
         for (u32 k = 0; k < i && file; k++) /* one file for several kinds: opened once */
             if (c->trace[k].file && !strcmp(c->trace[k].file, file))
                 f = t->out[c->trace[k].what];
-        if (file && f == stderr && !(f = fopen(file, "we"))) {
-            int rc = error_set(err, errno, "cannot write the trace to %s: %s", file, strerror(errno));
+        if (file && f == stderr && !(f = trace_file(file, "cannot write the trace to ", err))) {
+            int rc = -errno;
             trace_close(t);
             return rc;
         }

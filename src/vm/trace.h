@@ -6,6 +6,8 @@
 #ifndef LODGE_VM_TRACE_H
 #define LODGE_VM_TRACE_H
 
+#include <stdio.h>
+
 #include "base/error.h"
 #include "engine/engine.h"
 #include "machine/machine.h"
@@ -16,6 +18,10 @@ struct trace;
 /* Opens what the configuration asks for: *out NULL if that is nothing. */
 int must_check trace_open(struct trace **out, const struct vm_config *c, struct error *err);
 void trace_close(struct trace *t); /* no vCPU runs; t may be NULL */
+
+/* A file of the user's for text, made or emptied; a FIFO's reader is waited for. failed: before the path, in a sentence that
+   says what cannot be done. NULL with errno and err. */
+FILE *trace_file(const char *path, const char *failed, struct error *err);
 
 /* What to hand the engine and the machine; NULL if neither is traced. t may be NULL. */
 const struct engine_trace *trace_engine(const struct trace *t);

@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/signals.h"
 #include "display/vnc.h"
 #include "vm/api.h"
 #include "vm/devices.h"
@@ -203,7 +204,11 @@ static void serve(void *arg)
     case REQUEST_POWER_OFF: end(v, VM_EXIT_OK); break;
     case REQUEST_QUIT: end(v, VM_EXIT_OK); break;
     case REQUEST_EXIT: end(v, status); break;
-    case REQUEST_SIGNAL: end(v, 128 + status); break;
+    case REQUEST_SIGNAL:
+        if (status != SIGTERM && status != SIGINT && status != SIGHUP && status != SIGQUIT) /* a strange way to ask for it */
+            log_error("signal %d (%s) ends the machine", status, strsignal(status));
+        end(v, 128 + status);
+        break;
     case REQUEST_RESET: reboot(v); break;
     case REQUEST_INIT:
         if (machine_init_cpus(v->machine)) {
@@ -286,13 +291,8 @@ static int open_serial(struct vm *v, struct error *err)
 
 static int watch_signals(struct vm *v, struct error *err)
 {
-    struct sigaction interrupt;
     sigset_t set;
-    sigemptyset(&set);
-    sigaddset(&set, SIGTERM);
-    /* A shell's background job ignores SIGINT, and is to go on doing so (signalfd would not). */
-    if (!sigaction(SIGINT, NULL, &interrupt) && interrupt.sa_handler != SIG_IGN)
-        sigaddset(&set, SIGINT);
+    signals_of_end(&set);
     pthread_sigmask(SIG_BLOCK, &set, &v->old_mask);
     v->masked = true;
     v->signals.fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -359,7 +359,7 @@ int vm_build(struct vm *v, struct error *err)
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
     if (!c->micro && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
-        return error_set(err, ENOMEM, "no memory for the screen");
+        return err->text[0] ? -ENOMEM : error_set(err, ENOMEM, "no memory for the screen");
     mc.display = v->display;
     mc.input = v->input;
     devices_machine(v->devices, &mc);

@@ -7,6 +7,7 @@
  *   expect TEXT    waits until the output since the last match holds TEXT
  *   send TEXT      types; \r \n \\ \xNN as in C
  *   signal N       sends the command a signal
+ *   hangup         closes the terminal's window: the command is all that still has it
  *   # comment
  *
  * Then the command must end by itself.  What it printed goes to standard output, the time of each match to
@@ -31,7 +32,7 @@ enum { OUTPUT_MAX = 16 * 1024 * 1024, STATUS_TIME = 124, STATUS_TERMINAL = 125 }
 
 static char *output; /* all of it, NUL-terminated */
 static size_t filled, matched;
-static int master;
+static int master, slave = -1;
 static double end;
 static pid_t pid;
 static bool ended; /* the command, with status */
@@ -56,7 +57,9 @@ static bool more(void)
         if (left <= 0 || filled >= OUTPUT_MAX - 4096)
             return false;
         bool last = ended;
-        if (poll(&p, 1, left > 0.02 ? 20 : 1) > 0)
+        if (master < 0)
+            usleep(20000);
+        else if (poll(&p, 1, left > 0.02 ? 20 : 1) > 0)
             break;
         if (last)
             return false;
@@ -138,6 +141,10 @@ static bool follow(FILE *script, double start)
                 return false;
         } else if (!strncmp(line, "signal ", 7)) {
             kill(pid, atoi(line + 7));
+        } else if (!strcmp(line, "hangup")) {
+            close(slave);
+            close(master);
+            master = slave = -1;
         } else if (line[0] && line[0] != '#') {
             fprintf(stderr, "drive: not understood: %s\n", line);
             return false;
@@ -149,7 +156,6 @@ static bool follow(FILE *script, double start)
 int main(int argc, char **argv)
 {
     struct termios before, after;
-    int slave;
 
     if (argc < 4) {
         fprintf(stderr, "usage: drive SCRIPT SECONDS COMMAND...\n");
@@ -188,8 +194,9 @@ int main(int argc, char **argv)
     }
     if (!ok)
         return STATUS_TIME;
-    tcgetattr(slave, &after);
-    if (before.c_lflag != after.c_lflag || before.c_iflag != after.c_iflag || before.c_oflag != after.c_oflag) {
+    if (slave >= 0 && tcgetattr(slave, &after))
+        return STATUS_TERMINAL;
+    if (slave >= 0 && (before.c_lflag != after.c_lflag || before.c_iflag != after.c_iflag || before.c_oflag != after.c_oflag)) {
         fprintf(stderr, "drive: the terminal was not restored\n");
         return STATUS_TERMINAL;
     }

@@ -5,6 +5,7 @@
  *   o power-off   e debug exit 21   t triple fault   h halts for ever   l loops for ever
  *   c k n p       resets by CF9h, the 8042, port 92h, the ACPI reset register; the second time round it powers off
  *   w             writes to COM1 for ever
+ *   d             writes sector 2048 of the first IDE disk (ATA, WRITE SECTORS), then halts for ever
  */
     .code32
     .text
@@ -32,6 +33,8 @@ _start:
     je loop_for_ever
     cmpb $'w', %bl
     je write_for_ever
+    cmpb $'d', %bl
+    je write_disk
 
     cmpb $1, loaded                 /* the kernel is loaded anew, whatever was done to it */
     jne broken
@@ -99,6 +102,30 @@ write_for_ever:
 1:  outb %al, %dx
     jmp 1b
 
+write_disk:
+    movl $task_file, %esi           /* LBA 2048, one sector */
+    movw $0x1f2, %dx
+1:  lodsb
+    outb %al, %dx
+    incw %dx
+    cmpw $0x1f8, %dx
+    jne 1b
+    decw %dx
+1:  inb %dx, %al                    /* until BSY is clear and DRQ set */
+    andb $0x88, %al
+    cmpb $0x08, %al
+    jne 1b
+    movw $0x1f0, %dx
+    movl $256, %ecx
+    movw $0x5aa5, %ax
+1:  outw %ax, %dx
+    loop 1b
+    movw $0x1f7, %dx
+1:  inb %dx, %al
+    testb $0x80, %al
+    jnz 1b
+    jmp halt
+
 print:
     movw $0x3f8, %dx
 1:  lodsb
@@ -114,6 +141,7 @@ first: .asciz "first\n"
 again: .asciz "again\n"
 wrong: .asciz "WRONG\n"
 halting: .asciz "ready\n"
+task_file: .byte 1, 0, 8, 0, 0xe0, 0x30
 no_idt: .word 0
     .long 0
 

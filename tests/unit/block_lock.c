@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* block_lock - one writer or many readers of an image: in one process, between processes, and with qemu's programs. */
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -103,6 +106,57 @@ TEST(in_one_process)
     CHECK(!open_as(true, &err));
     block_close(r, NULL);
     block_close(r2, NULL);
+    unlink(path);
+}
+
+/* The lock of one who is gone, on an open file that no process has: it is under way in a socket, as the kernel keeps it for
+   a while when an io_uring is taken down. */
+static int sock[2];
+static void leave_behind(void)
+{
+    const int fd = open(path, O_RDWR | O_CLOEXEC);
+    struct flock l = { .l_type = F_RDLCK, .l_whence = SEEK_SET, .l_start = 201, .l_len = 1 }; /* nobody else may write */
+    union {
+        struct cmsghdr h;
+        char space[CMSG_SPACE(sizeof(int))];
+    } u = { .h = { .cmsg_len = CMSG_LEN(sizeof(int)), .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS } };
+    struct msghdr m = { .msg_iov = &(struct iovec){ (char[]){ 0 }, 1 }, .msg_iovlen = 1, .msg_control = &u,
+                        .msg_controllen = sizeof(u.space) };
+
+    memcpy(CMSG_DATA(&u.h), &fd, sizeof(fd));
+    CHECK(fd >= 0 && !fcntl(fd, F_OFD_SETLK, &l));
+    CHECK(!socketpair(AF_UNIX, SOCK_STREAM, 0, sock) && sendmsg(sock[0], &m, 0) == 1);
+    close(fd);
+}
+
+static void *let_go_soon(void *arg)
+{
+    usleep(300000);
+    close(sock[0]);
+    close(sock[1]);
+    return arg;
+}
+
+TEST(one_who_is_gone_is_waited_for)
+{
+    struct error err = { "" };
+    pthread_t thread;
+
+    fresh();
+    leave_behind();
+    CHECK(!pthread_create(&thread, NULL, let_go_soon, NULL));
+    struct block *b = open_as(true, &err);
+    if (!b)
+        test_fail(__FILE__, __LINE__, "%s", err.text);
+    pthread_join(thread, NULL);
+    if (b)
+        block_close(b, NULL);
+
+    /* Not for ever. */
+    leave_behind();
+    CHECK(!open_as(true, &err));
+    CHECK(strstr(err.text, "another program"));
+    let_go_soon(NULL);
     unlink(path);
 }
 

@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* file_user.c - see file_user.h. */
+#include "base/file_user.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static bool same(const struct stat *a, const struct stat *b)
+{
+    if (S_ISBLK(a->st_mode)) /* a device is the same by whatever name */
+        return S_ISBLK(b->st_mode) && a->st_rdev == b->st_rdev;
+    return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Has process pid it open? Not by our own descriptor `own` (-1: it is another process). */
+static bool has_open(const char *pid, const struct stat *file, int own)
+{
+    char name[64];
+    struct dirent *d;
+    bool found = false;
+
+    snprintf(name, sizeof(name), "/proc/%.20s/fd", pid);
+    DIR *fds = opendir(name);
+    while (fds && !found && (d = readdir(fds))) {
+        struct stat st;
+        snprintf(name, sizeof(name), "/proc/%.20s/fd/%.20s", pid, d->d_name);
+        found = isdigit((unsigned char)d->d_name[0]) && atoi(d->d_name) != own && !stat(name, &st) && same(file, &st);
+    }
+    if (fds)
+        closedir(fds);
+    return found;
+}
+
+void file_user(int fd, char who[FILE_USER])
+{
+    struct stat file;
+    struct dirent *p;
+    char name[64], comm[64] = "";
+    DIR *proc = opendir("/proc");
+
+    who[0] = 0;
+    if (proc && fstat(fd, &file)) {
+        closedir(proc);
+        return;
+    }
+    while (proc && (p = readdir(proc))) {
+        if (!isdigit((unsigned char)p->d_name[0]))
+            continue;
+        const bool self = atol(p->d_name) == getpid();
+        if (!has_open(p->d_name, &file, self ? fd : -1))
+            continue;
+        if (self) {
+            snprintf(who, FILE_USER, "this machine itself: it is named twice");
+            continue; /* another process says more */
+        }
+        snprintf(name, sizeof(name), "/proc/%.20s/comm", p->d_name);
+        FILE *c = fopen(name, "re");
+        if (c && fgets(comm, sizeof(comm), c))
+            comm[strcspn(comm, "\n")] = 0;
+        if (c)
+            fclose(c);
+        snprintf(who, FILE_USER, "%s (process %.20s)", comm[0] ? comm : "another program", p->d_name);
+        break;
+    }
+    if (proc)
+        closedir(proc);
+}
