@@ -39,32 +39,45 @@ bool linux_recognize(const struct load *l)
     return l->nhead >= HDR_LIMIT && get16(l->head + HDR_BOOT_FLAG) == 0xaa55 && !memcmp(l->head + HDR_MAGIC, "HdrS", 4);
 }
 
-/* Where the protected-mode part goes. Claims the memory the kernel says it needs until it has its own map. */
-static int place_kernel(struct load *l, u64 size, u64 *addr)
+/* [start, start + size) is the kernel's: how much memory that takes, and the initrd, which may lie below it. */
+static int too_little(struct load *l, u64 start, u64 size)
+{
+    int rc = load_modules(l, false);
+    u64 initrd = rc || !l->boot->nmodules ? 0 : align_up(l->boot->module[0].file.size, GUEST_PAGE_SIZE);
+    u64 end = start + size + (initrd > start - MiB(1) ? initrd : 0);
+
+    if (rc)
+        return rc;
+    return error_set(l->err, ENOMEM, "%s%s needs at least %llu MiB of memory, and more to work with; give that with --memory",
+                     l->boot->kernel.path, initrd ? " with its initrd" : "", (unsigned long long)((end + MiB(1) - 1) >> 20));
+}
+
+/*
+ * Where the protected-mode part goes.  Claims what the kernel needs until it has its own map: init_size bytes from its
+ * runtime start, which is never below pref_address (boot.rst, pref_address and init_size: loaded lower, it moves there).
+ */
+static int place_kernel(struct load *l, u64 size, u64 *addr, u64 *need)
 {
     const u8 *h = l->head;
     u16 version = get16(h + HDR_VERSION);
-    u64 need = size;
+    u64 align = get32(h + HDR_KERNEL_ALIGNMENT), pref = get64(h + HDR_PREF_ADDRESS);
 
-    if (version >= 0x20a)
-        need = MAX(need, get32(h + HDR_INIT_SIZE));
+    *need = version >= 0x20a ? MAX(size, get32(h + HDR_INIT_SIZE)) : size;
     if (version >= 0x20a && h[HDR_RELOCATABLE]) {
-        u64 align = get32(h + HDR_KERNEL_ALIGNMENT), pref = get64(h + HDR_PREF_ADDRESS);
         if (!align || (align & (align - 1)))
             return error_set(l->err, EINVAL, "%s is damaged: kernel_alignment 0x%llx is no power of two",
                              l->boot->kernel.path, (unsigned long long)align);
-        /* Above pref_address it need not move itself; anywhere in RAM it can. */
-        if (pref < GiB(4) && !load_find(l, need, align, MAX(pref, MiB(1)), GiB(4), false, "kernel", addr))
-            return 0;
-        if (l->err)
-            l->err->text[0] = 0; /* that was only a preference */
-        return load_find(l, need, align, MiB(1), GiB(4), false, "kernel", addr);
+        const u64 start = pref < GiB(4) ? align_up(MAX(pref, MiB(1)), align) : align_up(MiB(1), align); /* nonsense: anywhere */
+        return load_find(l, *need, align, start, GiB(4), false, "kernel", addr) ? too_little(l, start, *need) : 0;
     }
     *addr = h[HDR_LOADFLAGS] & LOADED_HIGH ? 0x100000 : 0x10000;
-    return load_claim(l, *addr, need, "kernel");
+    if (version >= 0x20a && pref > *addr && pref < GiB(4)) /* it moves up */
+        *need += pref - *addr;
+    return load_claim(l, *addr, *need, "kernel") ? too_little(l, *addr, *need) : 0;
 }
 
-static int place_initrd(struct load *l, u8 *bp)
+/* The kernel has [kernel, kernel + need). */
+static int place_initrd(struct load *l, u8 *bp, u64 kernel, u64 need)
 {
     int rc = load_modules(l, false);
     if (rc || !l->boot->nmodules)
@@ -72,7 +85,10 @@ static int place_initrd(struct load *l, u8 *bp)
 
     const struct boot_file *f = &l->boot->module[0].file;
     u64 max = get16(bp + HDR_VERSION) >= 0x203 ? (u64)get32(bp + HDR_INITRD_ADDR_MAX) + 1 : 0x38000000, addr;
-    rc = load_find(l, align_up(f->size, GUEST_PAGE_SIZE), GUEST_PAGE_SIZE, MiB(1), max, true, "initrd", &addr);
+    const u64 size = align_up(f->size, GUEST_PAGE_SIZE);
+    rc = load_find(l, size, GUEST_PAGE_SIZE, MiB(1), max, true, "initrd", &addr);
+    if (rc == -ENOMEM && kernel + need + size <= max) /* more memory would do */
+        rc = too_little(l, kernel, need);
     if (!rc)
         rc = load_file(l, f, 0, addr, f->size);
     if (!rc) {
@@ -136,7 +152,7 @@ int linux_load(struct load *l)
     const u8 *h = l->head;
     struct boot *b = l->boot;
     u16 version = get16(h + HDR_VERSION);
-    u64 setup = ((h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4) + 1) * 512ull, addr = 0, zero_page, gdt, tables;
+    u64 setup = ((h[HDR_SETUP_SECTS] ? h[HDR_SETUP_SECTS] : 4) + 1) * 512ull, addr = 0, need = 0, zero_page, gdt, tables;
     u8 bp[BP_SIZE] = { 0 };
     int rc;
 
@@ -153,7 +169,7 @@ int linux_load(struct load *l)
     /* All of the file: what follows syssize (a signature) does no harm, and old images say too little. */
     u64 size = b->kernel.size - setup;
 
-    rc = place_kernel(l, size, &addr);
+    rc = place_kernel(l, size, &addr, &need);
     if (!rc)
         rc = load_file(l, &b->kernel, setup, addr, size);
     if (rc)
@@ -179,7 +195,7 @@ int linux_load(struct load *l)
     bool is64 = version >= 0x20c && (get16(h + HDR_XLOADFLAGS) & XLF_KERNEL_64) && !l->env->no_long_mode;
     if ((rc = load_find(l, BP_SIZE, 4096, 0x1000, 0xa0000, false, "zero page", &zero_page)) ||
         (rc = load_find(l, BOOT_GDT_SIZE, 16, 0x1000, 0xa0000, false, "GDT", &gdt)) || (rc = place_cmdline(l, bp)) ||
-        (rc = place_seed(l, bp)) || (rc = place_initrd(l, bp)))
+        (rc = place_seed(l, bp)) || (rc = place_initrd(l, bp, addr, need)))
         return rc;
     if (is64) {
         if ((rc = load_find(l, BOOT_TABLES_SIZE, 4096, 0x1000, 0xa0000, false, "page tables", &tables)) ||

@@ -136,6 +136,30 @@ TEST(linux_64_without_long_mode)
     rig_free(&r);
 }
 
+/* boot.rst, pref_address: a kernel that is loaded lower moves there, and has init_size bytes from there on. */
+TEST(linux_needs_memory)
+{
+    struct rig r = rig_new();
+    u8 k[4096];
+    size_t n = bzimage(k, true);
+    p32(k + 0x260, MiB(16)); /* to the last byte of these 32 MiB; the initrd goes below */
+    CHECK_STR(boot(&r, k, n, true, NULL), "Linux bzImage, 64-bit entry");
+    CHECK_EQ(r.cpu->rip, MiB(16) + 0x200);
+    CHECK(guest(&r, guest(&r, r.cpu->gpr[RSI] + 0x218, 4), 6) == 0x445254494e49);
+    CHECK(guest(&r, r.cpu->gpr[RSI] + 0x218, 4) < MiB(16));
+    p32(k + 0x260, MiB(16) + 1); /* there is room for that from 2 MiB on, which is of no use */
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "needs at least 33 MiB of memory"));
+    k[0x234] = 0; /* not relocatable: it is loaded at 1 MiB and moves to 16 */
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "needs at least 33 MiB of memory"));
+    bzimage(k, true);
+    p64(k + 0x258, MiB(1));
+    p32(k + 0x230, MiB(1));
+    p32(k + 0x260, MiB(31)); /* no room for the initrd */
+    CHECK(boot(&r, k, n, false, NULL));
+    CHECK(!boot(&r, k, n, true, NULL) && strstr(r.err.text, "with its initrd needs at least 33 MiB of memory"));
+    rig_free(&r);
+}
+
 TEST(linux_bad)
 {
     struct rig r = rig_new();
