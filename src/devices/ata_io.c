@@ -205,7 +205,7 @@ static void park(struct ata_io *io, int error)
     if (!d->stopped)
         snprintf(d->why, sizeof d->why, "%s of %s failed: %s; it is tried again each second",
                  io->op == ATA_IO_READ ? "a read" : io->op == ATA_IO_FLUSH ? "a flush" : "a write", block_path(d->c.block),
-                 error == ENOSPC ? "the host's disk is full" : strerror(error));
+                 error == ENOSPC ? "the host's disk is full, or a limit (ulimit -f, a quota) reached" : strerror(error));
     d->stopped = true;
     io->parked = true;
     d->parked++;

@@ -169,7 +169,8 @@ struct display *display_new(struct loop *loop, struct error *err)
         !fcntl(d->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
         d->pixels = mmap(NULL, DISPLAY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, d->memfd, 0);
     if (d->pixels == MAP_FAILED) {
-        error_set(err, errno, "no memory for the screen: %s", strerror(errno));
+        error_set(err, errno, "no memory for the screen: %s", /* a file in memory: RLIMIT_FSIZE */
+                  errno == EFBIG ? "the limit on the size of files (ulimit -f) is too low; raise it" : strerror(errno));
         if (d->memfd >= 0)
             close(d->memfd);
         free(d);

@@ -281,7 +281,7 @@ static void park(struct request *r, int error)
     if (!b->stopped)
         snprintf(b->why, sizeof(b->why), "%s of %s failed: %s; it is tried again each second",
                  r->rq.op == BLOCK_READ ? "a read" : r->flushing ? "a flush" : "a write", block_path(b->c.block),
-                 error == ENOSPC ? "the host's disk is full" : strerror(error));
+                 error == ENOSPC ? "the host's disk is full, or a limit (ulimit -f, a quota) reached" : strerror(error));
     b->stopped = true;
     list_add(&b->parked, r);
     timer_arm(&b->retry, clock_ns() + RETRY_NS);

@@ -38,16 +38,28 @@ static unsigned connections(struct api *a)
     return MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_CURRENT_CONNECTIONS)->num_connections;
 }
 
-/* MHD drops who is silent, and not who sends or takes a byte now and then: they would have all the places. Whatever they
-   do is what wakes us. */
-static void drop_slow(struct api *a)
+/*
+ * MHD drops who is silent, and not who sends or takes a byte now and then: they would have all the places.  Nobody is let
+ * have one for long while there is none left; those who wait for the guest, as they are to, do not count.  Returns when to
+ * look again, if nothing wakes us until then.
+ */
+static u64 drop_slow(struct api *a)
 {
     const u64 now = clock_ns();
+    const bool full = connections(a) >= API_MAX_CONNECTIONS;
+    const u64 limit = (full ? API_FULL_S : API_REQUEST_S) * 1000000000ull;
+    u64 next = UINT64_MAX;
+
     for (u32 i = 0; i < API_MAX_CONNECTIONS; i++) {
         struct api_connection *c = &a->connection[i];
-        if (c->fd >= 0 && c->since && now - c->since > API_REQUEST_S * 1000000000ull)
+        if (c->fd < 0 || !c->since)
+            continue;
+        if (now - c->since >= limit)
             shutdown(c->fd, SHUT_RDWR);
+        else if (full)
+            next = MIN(next, c->since + limit);
     }
+    return next;
 }
 
 static void on_connection(void *cls, struct MHD_Connection *connection, void **ctx, enum MHD_ConnectionNotificationCode why)
@@ -82,8 +94,11 @@ static void run(struct api *a)
         before = connections(a);
         MHD_run(a->daemon);
     } while (connections(a) < before);
+    u64 next = drop_slow(a);
     if (MHD_get_timeout(a->daemon, &ms) == MHD_YES)
-        timer_arm(&a->timer, clock_ns() + ms * 1000000);
+        next = MIN(next, clock_ns() + ms * 1000000);
+    if (next != UINT64_MAX)
+        timer_arm(&a->timer, next);
     else
         timer_disarm(&a->timer);
 }
@@ -141,6 +156,12 @@ void api_fail(struct api_call *c, unsigned status, const char *fmt, ...)
 }
 
 /* ---- requests ----------------------------------------------------------- */
+
+/* Of a path's %XX. One with a %00 would end there, and be another's name: it is left as it is, which is nobody's. */
+static size_t unescape(void *cls, struct MHD_Connection *connection, char *s)
+{
+    return strstr(s, "%00") ? strlen(s) : MHD_http_unescape(s);
+}
 
 static const struct api_route *find(const char *url, const char *method, bool *other_method)
 {
@@ -282,6 +303,7 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
                                      MHD_OPTION_CONNECTION_LIMIT, (unsigned)API_MAX_CONNECTIONS,
                                      MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)API_TIMEOUT_S,
                                      MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)32768,
+                                     MHD_OPTION_UNESCAPE_CALLBACK, unescape, a,
                                      MHD_OPTION_NOTIFY_COMPLETED, on_completed, a,
                                      MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
         const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;

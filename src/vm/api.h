@@ -14,7 +14,8 @@
 struct vm;
 struct api;
 
-enum { API_MAX_BODY = 65536, API_MAX_CONNECTIONS = 32, API_TIMEOUT_S = 30 /* of silence */, API_REQUEST_S = 60 };
+enum { API_MAX_BODY = 65536, API_MAX_CONNECTIONS = 32, API_TIMEOUT_S = 30 /* of silence */, API_REQUEST_S = 60,
+       API_FULL_S = 2 /* for a request, while others wait for a place */ };
 
 /* path: the socket's. NULL with err set. */
 struct api *api_open(struct vm *v, const char *path, struct error *err);

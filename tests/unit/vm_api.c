@@ -129,6 +129,35 @@ TEST(company)
     CHECK(stat(path, &st));
 }
 
+/* Those who only begin a request have all the places: others get in all the same, and need not wait for the half minute that
+   silence may last. */
+TEST(half_open)
+{
+    int idle[API_MAX_CONNECTIONS];
+
+    REQUIRE(start());
+    const u64 since = clock_ns();
+    for (u32 i = 0; i < ARRAY_SIZE(idle); i++) {
+        idle[i] = dial();
+        send_text(idle[i], i % 2 ? "GET " : "PUT /api/v1/vm.type HTTP/1.1\r\nContent-Length: 100\r\n\r\n{");
+    }
+    CHECK(answers(ping, "\"version\""));
+    CHECK(clock_ns() - since < 25000000000ull);
+    for (u32 i = 0; i < ARRAY_SIZE(idle); i++)
+        close(idle[i]);
+    stop();
+}
+
+/* An escaped NUL in a name does not end it. */
+TEST(escapes)
+{
+    REQUIRE(start());
+    CHECK(answers("GET /api/v1/vm.info%00x HTTP/1.0\r\n\r\n", " 404 "));
+    CHECK(answers("GET /api/v1/vm.info%00 HTTP/1.0\r\n\r\n", " 404 "));
+    CHECK(answers("GET /api/v1/vm%2einfo HTTP/1.0\r\n\r\n", " 200 "));
+    stop();
+}
+
 /* The machine ends while a call waits for the guest: it is answered, and nothing waits for it. */
 TEST(ends_while_one_waits)
 {
