@@ -19,6 +19,24 @@
 enum { MOMENT_MS = 100 };
 #define SILENT_NS 1000000000ull
 
+const bool patience_signals = false; /* by its address only */
+static _Thread_local const bool *until;
+
+void patience_until(const bool *flag)
+{
+    until = flag;
+}
+
+bool patience_limited(void)
+{
+    return until != NULL;
+}
+
+bool patience_over(void)
+{
+    return until == &patience_signals ? signals_end_pending() : until && __atomic_load_n(until, __ATOMIC_ACQUIRE);
+}
+
 bool patience_sleep(int fd, short events)
 {
     struct pollfd p = { .fd = fd, .events = events };
@@ -31,7 +49,7 @@ int patience_ask(struct patience *p, const char *fmt, ...)
     char text[512];
     va_list ap;
 
-    if (signals_end_pending())
+    if (patience_over() || signals_end_pending())
         return -EINTR;
     if (!p->since)
         p->since = now;

@@ -16,9 +16,19 @@ struct patience { /* one wait, zeroed */
     bool said;
 };
 
+/*
+ * What ends this thread's waits: *flag (atomic), set by another thread; patience_signals, a signal that is held back; NULL,
+ * nothing any more.  patience_ask always looks for signals; others who wait ask patience_over, each tenth of a second if
+ * patience_limited.
+ */
+extern const bool patience_signals;
+void patience_until(const bool *flag);
+bool patience_limited(void);
+bool patience_over(void);
+
 /* Sleeps for at most a tenth of a second, or until fd (-1: none) is ready for `events` of poll(2). true: it is. */
 bool patience_sleep(int fd, short events);
-/* Is it to go on? 0, or -EINTR if a signal wants the end. fmt: what is waited for, in a sentence; said once. */
+/* Is it to go on? 0, or -EINTR if a signal, or whom patience_until names, wants the end. fmt: what is waited for, in a sentence; said once. */
 int must_check patience_ask(struct patience *p, const char *fmt, ...) printf_like(2, 3);
 
 /*

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/patience.h"
 
 struct aio_ask {
     struct block_request rq;
@@ -219,6 +220,8 @@ void aio_wait(struct aio *aio)
         u64 now = clock_ns();
         timeout = first <= now ? 0 : (int)MIN((first - now) / 1000000 + 1, 1000000);
     }
+    if (n && patience_limited())
+        timeout = timeout < 0 ? 100 : MIN(timeout, 100);
     int r = poll(p, 1 + n, timeout);
     aio_count(aio, 1);
     if (r > 0 && p[0].revents) {
@@ -226,13 +229,14 @@ void aio_wait(struct aio *aio)
         (void)got;
         aio_count(aio, 1);
     }
+    const bool over = n && patience_over();
     for (u32 i = 0; i < n; i++) {
         bool there = false;
         for (struct aio_source *s = aio->sources; s; s = s->next) /* one may have gone meanwhile */
             there |= s == sources[i];
         if (there && r > 0 && p[1 + i].revents)
             sources[i]->watch.ready(&sources[i]->watch, (u32)p[1 + i].revents);
-        else if (there && sources[i]->deadline && sources[i]->deadline <= clock_ns())
+        else if (there && (over || (sources[i]->deadline && sources[i]->deadline <= clock_ns())))
             sources[i]->expired(sources[i]);
     }
     aio_reap(aio);
@@ -347,14 +351,46 @@ fail:
     return NULL;
 }
 
+int aio_attach(struct aio *aio, struct loop *loop)
+{
+    int r = loop_fd_add(loop, &aio->watch);
+
+    if (r)
+        return r;
+    for (struct aio_source *s = aio->sources; s; s = s->next) {
+        if ((r = loop_fd_add(loop, &s->watch))) {
+            for (struct aio_source *added = aio->sources; added != s; added = added->next)
+                loop_fd_remove(loop, &added->watch);
+            loop_fd_remove(loop, &aio->watch);
+            return r;
+        }
+    }
+    aio->loop = loop;
+    loop_poller_add(loop, &aio->poller);
+    for (struct aio_source *s = aio->sources; s; s = s->next) {
+        timer_init(&s->timer, loop, source_timer);
+        aio_source_deadline(aio, s, s->deadline);
+    }
+    return 0;
+}
+
+void aio_detach(struct aio *aio)
+{
+    loop_poller_remove(aio->loop, &aio->poller);
+    loop_fd_remove(aio->loop, &aio->watch);
+    for (struct aio_source *s = aio->sources; s; s = s->next) {
+        timer_disarm(&s->timer);
+        loop_fd_remove(aio->loop, &s->watch);
+    }
+    aio->loop = NULL;
+}
+
 void aio_free(struct aio *aio)
 {
     if (!aio)
         return;
-    if (aio->loop) {
-        loop_poller_remove(aio->loop, &aio->poller);
-        loop_fd_remove(aio->loop, &aio->watch);
-    }
+    if (aio->loop)
+        aio_detach(aio);
     uring_free(aio->ring);
     pool_free(aio->pool);
     if (aio->watch.fd >= 0)

@@ -50,6 +50,9 @@ struct aio {
 /* loop NULL: for tools. io: "uring", "threads" or NULL for what this host can. */
 struct aio *aio_new(struct loop *loop, struct block_hook *hook, const char *io, struct error *err);
 void aio_free(struct aio *aio); /* nothing is under way */
+/* On the loop's thread, while nothing is under way: from no loop to one, and back; then another thread may have it. */
+int must_check aio_attach(struct aio *aio, struct loop *loop);
+void aio_detach(struct aio *aio);
 void aio_ready(struct aio *aio, struct aio_work *w); /* its done() is called from the loop; counted in under_way by caller */
 void aio_request_done(struct aio *aio, struct block_request *rq, int result);
 bool aio_reap(struct aio *aio); /* handles what has ended; false: nothing had */

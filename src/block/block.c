@@ -238,6 +238,23 @@ int block_close(struct block *b, struct error *err)
     return r;
 }
 
+int block_attach(struct block *b, struct loop *loop)
+{
+    return aio_attach(b->aio, loop);
+}
+
+void block_detach(struct block *b)
+{
+    aio_detach(b->aio);
+}
+
+void block_hurry(struct block *b, bool on)
+{
+    for (; b; b = b->backing)
+        if (b->driver->hurry)
+            b->driver->hurry(b, on);
+}
+
 u64 block_size(const struct block *b) { return b->size; }
 bool block_readonly(const struct block *b) { return b->readonly; }
 u32 block_alignment(const struct block *b) { return b->alignment; }

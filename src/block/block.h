@@ -81,6 +81,15 @@ struct block *block_open(const struct block_options *o, struct loop *loop, struc
 /* Flushes, and closes once all is done; no request may be under way. -errno if the flush failed. */
 int block_close(struct block *b, struct error *err);
 
+/*
+ * A disk that is opened or closed while a machine runs, which may take long: without a loop, on a thread of its own.  While
+ * nothing is under way the loop's thread may then take it over (-errno: it cannot), and give it away again.
+ */
+int must_check block_attach(struct block *b, struct loop *loop);
+void block_detach(struct block *b);
+/* Somebody waits for its requests: a server that is silent for a second, not only one that is for a minute, is given up. */
+void block_hurry(struct block *b, bool on);
+
 u64 block_size(const struct block *b);      /* bytes, a multiple of 512 */
 bool block_readonly(const struct block *b);
 u32 block_alignment(const struct block *b); /* best size and alignment of I/O in bytes: 512 or 4096 and up */

@@ -40,6 +40,9 @@ struct block_driver {
     /* Any thread: reads before it returns, safely beside requests under way. Within b->size. */
     int (*read)(struct block *b, u64 offset, void *buf, u64 len);
 
+    /* Loop thread: see block_hurry. NULL: what is slow stays so. */
+    void (*hurry)(struct block *b, bool on);
+
     /* The rest: nothing is under way, the loop thread; NULL where the format has no such thing. */
 
     /* Makes an empty image in f, new and of length 0. t->size is a multiple of 512; t->backing_format is set if

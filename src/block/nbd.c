@@ -17,7 +17,7 @@
 #include "block/aio.h"
 
 enum { CONNECT_MS = 10000, CHUNK = 32 << 20 };
-static const u64 SILENCE_NS = 60000000000ull;
+static const u64 SILENCE_NS = 60000000000ull, HURRY_NS = 1000000000ull;
 
 struct nbd {
     struct block *b;
@@ -25,7 +25,7 @@ struct nbd {
     struct aio_source source;
     struct nbd_request *pending;
     u64 chunk;
-    bool can_flush, can_trim, can_zero;
+    bool can_flush, can_trim, can_zero, hurry;
 };
 
 struct nbd_request {
@@ -104,7 +104,17 @@ static void settle(struct nbd *n)
     if (aio_source_set(n->b->aio, &n->source, events))
         lose(n, strerror(ENOMEM));
     else
-        aio_source_deadline(n->b->aio, &n->source, n->pending ? clock_ns() + SILENCE_NS : 0);
+        aio_source_deadline(n->b->aio, &n->source, n->pending ? clock_ns() + (n->hurry ? HURRY_NS : SILENCE_NS) : 0);
+}
+
+static void nbd_hurry(struct block *b, bool on)
+{
+    struct nbd *n = b->priv;
+
+    if (n->h && n->pending && on != n->hurry) /* as it would be had it been so since the last answer */
+        aio_source_deadline(b->aio, &n->source,
+                            on ? n->source.deadline - SILENCE_NS + HURRY_NS : n->source.deadline + SILENCE_NS - HURRY_NS);
+    n->hurry = on;
 }
 
 static void ready(struct loop_fd *w, u32 events)
@@ -128,7 +138,8 @@ static void silent(struct aio_source *s)
     struct nbd *n = container_of(s, struct nbd, source);
 
     if (n->h)
-        lose(n, "the server has not answered for a minute");
+        lose(n, n->hurry ? "the server does not answer" : patience_over() ? "it was not waited for any longer"
+                                                        : "the server has not answered for a minute");
 }
 
 static int issue(struct nbd_request *r, u64 at, u64 len)
@@ -333,4 +344,5 @@ const struct block_driver block_nbd = {
     .open = nbd_open,
     .close = nbd_end,
     .submit = nbd_submit,
+    .hurry = nbd_hurry,
 };

@@ -332,6 +332,7 @@ void api_close(struct api *a)
     if (a->watch.fd >= 0)
         loop_fd_remove(a->vm->loop, &a->watch);
     api_screen_close(a->vm);
+    api_media_close(a->vm);
     typer_free(a->typer);
     if (a->daemon) {
         MHD_run(a->daemon); /* last answers */

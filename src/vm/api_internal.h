@@ -45,5 +45,8 @@ void api_fail(struct api_call *c, unsigned status, const char *fmt, ...) printf_
 u32 api_bios_keys(void *ctx, u32 *where); /* a typer_kept; ctx: struct vm */
 /* Pictures that are being made are waited for, and sent. */
 void api_screen_close(struct vm *v);
+/* api_media.c: discs that are being opened are not waited for, those that are being closed are. */
+void api_change_media(struct api_call *c);
+void api_media_close(struct vm *v);
 
 #endif

@@ -217,49 +217,11 @@ static void type(struct api_call *c)
         api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
 }
 
-/* ---- vm.change-media ---------------------------------------------------- */
-
-static void change_media(struct api_call *c)
-{
-    const char *device = json_string_value(json_object_get(c->in, "device")), *path = NULL;
-    const json_t *p = json_object_get(c->in, "path");
-    const bool readonly = json_is_true(json_object_get(c->in, "readonly")),
-               force = json_is_true(json_object_get(c->in, "force"));
-    const struct vm_config *k = c->vm->config;
-    struct error err = { "" };
-    const bool cdrom = device && !strncmp(device, "cdrom", 5), floppy = device && !strncmp(device, "floppy", 6);
-    const char *number = cdrom ? device + 5 : floppy ? device + 6 : "";
-    const u32 n = *number ? (u32)(*number - '0') : 0;
-
-    if (!device || (!json_is_null(p) && !(path = json_string_value(p)))) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST,
-                 "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out");
-        return;
-    }
-    if ((!cdrom && !floppy) || n > 9 || (*number && number[1])) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST, "%.40s is no drive for discs: those are cdrom0 to cdrom3, floppy0 and floppy1",
-                 device);
-        return;
-    }
-    if (n >= (cdrom ? k->ncdroms : k->nfloppies)) {
-        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; --%s none gives it an empty one",
-                 cdrom ? "cdrom" : "floppy", n, cdrom ? "cdrom" : "floppy");
-        return;
-    }
-    const int r = cdrom ? devices_cdrom(c->vm->devices, n, path, force, &err)
-                        : devices_floppy(c->vm->devices, c->vm->machine, n, path, readonly, &err);
-    if (r)
-        api_fail(c, r == -EBUSY ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, "%s",
-                 err.text[0] ? err.text : strerror(-r));
-    else
-        api_done(c, MHD_HTTP_NO_CONTENT);
-}
-
 const struct api_route api_screen_routes[] = {
     { "GET", "vm.screenshot", false, screenshot },
     { "GET", "vm.screen-text", false, screen_text },
     { "PUT", "vm.send-key", true, send_key },
     { "PUT", "vm.type", true, type },
-    { "PUT", "vm.change-media", true, change_media },
+    { "PUT", "vm.change-media", true, api_change_media },
     { NULL, NULL, false, NULL },
 };

@@ -154,31 +154,51 @@ void devices_machine(const struct devices *d, struct machine_config *c)
     c->parallel = d->parallel;
 }
 
-int devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *file, bool readonly, struct error *err)
+struct block *devices_open_medium(struct devices_drive drive, const char *file, bool readonly, struct error *err)
 {
-    struct block *disk = NULL, *was;
-    struct error ignored;
-    int rc;
-
-    if (drive >= d->c.config->nfloppies)
-        return error_set(err, ENODEV, "the machine has no floppy drive %u", drive);
-    if (file && !(disk = open_floppy(file, readonly, d->c.loop, err)))
-        return -EINVAL;
-    was = machine_floppy_eject(m, drive);
-    rc = disk ? machine_floppy_insert(m, drive, disk, err) : 0;
-    if (rc) {
-        (void)!block_close(disk, &ignored);
-        if (was && machine_floppy_insert(m, drive, was, &ignored))
-            log_error("%s could not be put back", block_path(was));
-        return rc;
-    }
-    d->floppy[drive] = disk;
-    return was ? block_close(was, err) : 0;
+    return drive.cdrom ? drives_open_disc(file, err) : open_floppy(file, readonly, NULL, err);
 }
 
-int devices_cdrom(struct devices *d, u32 n, const char *file, bool force, struct error *err)
+static int swap_floppy(struct devices *d, struct machine *m, u32 n, struct block *disk, struct block **was, struct error *err)
 {
-    return drives_change(d->drives, n, file, force, err);
+    struct error ignored;
+
+    if (n >= d->c.config->nfloppies)
+        return error_set(err, ENODEV, "the machine has no floppy drive %u", n);
+    if (d->floppy[n])
+        block_hurry(d->floppy[n], true); /* the machine waits for what is under way */
+    *was = machine_floppy_eject(m, n);
+    const int rc = disk ? machine_floppy_insert(m, n, disk, err) : 0;
+    if (!rc) {
+        d->floppy[n] = disk;
+        return 0;
+    }
+    if (*was) {
+        block_hurry(*was, false);
+        if (machine_floppy_insert(m, n, *was, &ignored))
+            log_error("%s could not be put back", block_path(*was));
+    }
+    return rc;
+}
+
+int devices_swap_medium(struct devices *d, struct machine *m, struct devices_drive drive, struct block *b, bool force,
+                        struct block **was, struct error *err)
+{
+    int rc = b ? block_attach(b, d->c.loop) : 0;
+
+    if (rc)
+        return error_set(err, -rc, "%s cannot be put in: %s", block_path(b), strerror(-rc));
+    *was = NULL;
+    rc = drive.cdrom ? drives_swap(d->drives, drive.n, b, force, was, err) : swap_floppy(d, m, drive.n, b, was, err);
+    if (rc)
+        *was = NULL;
+    if (rc && b)
+        block_detach(b);
+    if (*was) {
+        block_hurry(*was, false); /* whoever closes it has time */
+        block_detach(*was);
+    }
+    return rc;
 }
 
 /* ---- the devices -------------------------------------------------------- */

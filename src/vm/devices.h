@@ -29,12 +29,17 @@ void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6]);
 void devices_machine(const struct devices *d, struct machine_config *c);
 /* Makes the devices and plugs them in. */
 int must_check devices_plug(struct devices *d, struct machine *m, struct error *err);
-/* Another disk into a floppy drive (file NULL: none), while the machine runs. The old one stays if it fails. */
-int must_check devices_floppy(struct devices *d, struct machine *m, u32 drive, const char *file, bool readonly,
-                              struct error *err);
-/* Another disc into CD drive n (file NULL: none), while the machine runs. The old one stays if it fails: -EBUSY if the guest
-   has locked the tray, and not `force`. */
-int must_check devices_cdrom(struct devices *d, u32 n, const char *file, bool force, struct error *err);
+/* CD drive n, or floppy drive n. */
+struct devices_drive {
+    bool cdrom;
+    u32 n;
+};
+/* What is to be put there while the machine runs. Any thread, since it may take long; NULL with err set. readonly: floppies. */
+struct block *devices_open_medium(struct devices_drive drive, const char *file, bool readonly, struct error *err);
+/* Puts it there (NULL: nothing), on the loop's thread; *was, or NULL, is the one from there, for any thread to close. If it
+   fails, all stays as it was: -EBUSY if the guest has locked the tray, and not `force`. */
+int must_check devices_swap_medium(struct devices *d, struct machine *m, struct devices_drive drive, struct block *b, bool force,
+                                   struct block **was, struct error *err);
 /* When each one's driver was ready, in ms from `started`, on standard error. */
 void devices_timing(const struct devices *d, u64 started);
 /* Before the machine's memory goes: nothing is under way any more. */

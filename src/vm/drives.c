@@ -174,23 +174,27 @@ int drives_plug_disk(struct drives *d, struct machine *m, const struct config_di
     return place(d, m, k->bus, &c, &drive, err);
 }
 
-int drives_change(struct drives *d, u32 n, const char *file, bool force, struct error *err)
+struct block *drives_open_disc(const char *file, struct error *err)
 {
-    struct block *b = NULL, *was;
+    return open_disc(file, false, NULL, err);
+}
+
+int drives_swap(struct drives *d, u32 n, struct block *b, bool force, struct block **was, struct error *err)
+{
     int rc;
 
     if (!d || n >= CONFIG_MAX_CDROMS || !d->cd[n])
         return error_set(err, ENODEV, "the machine has no CD drive %u", n);
-    if (file && !(b = open_disc(file, false, d->c.loop, err)))
-        return -EINVAL;
+    if (d->disc[n])
+        block_hurry(d->disc[n], true); /* the machine waits for what is under way */
     if ((rc = ata_change_medium(d->cd[n], b, force, err))) {
-        if (b)
-            block_close(b, NULL);
+        if (d->disc[n])
+            block_hurry(d->disc[n], false);
         return rc;
     }
-    was = d->disc[n];
+    *was = d->disc[n];
     d->disc[n] = b;
-    return was ? block_close(was, err) : 0;
+    return 0;
 }
 
 /* ---- the end ---- */

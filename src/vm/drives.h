@@ -20,8 +20,9 @@ int must_check drives_plug_discs(struct drives *d, struct machine *m, struct err
 /* then each disk that is not virtio's, in the order in which they are to be booted from. disk: k's, opened; borrowed. */
 int must_check drives_plug_disk(struct drives *d, struct machine *m, const struct config_disk *k, struct block *disk,
                                 struct error *err);
-/* As devices_cdrom. */
-int must_check drives_change(struct drives *d, u32 n, const char *file, bool force, struct error *err);
+/* As devices_open_medium and devices_swap_medium, of CD drives. */
+struct block *drives_open_disc(const char *file, struct error *err);
+int must_check drives_swap(struct drives *d, u32 n, struct block *b, bool force, struct block **was, struct error *err);
 void drives_quiet(struct drives *d);  /* before the machine goes */
 int drives_close(struct drives *d);   /* after it has gone; -errno, said on standard error, if a disc could not be closed */
 

@@ -60,6 +60,7 @@ struct vm {
     struct vnc *vnc;
     struct api *api;
     struct shot *shots; /* api_screen.c's */
+    struct media *media; /* api_media.c's */
     struct machine *machine;
     struct engine_vm *engine_vm;
     struct vcpus *vcpus;

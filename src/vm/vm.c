@@ -18,6 +18,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/patience.h"
 #include "base/signals.h"
 #include "display/vnc.h"
 #include "vm/api.h"
@@ -453,9 +454,11 @@ int vm_run(const struct vm_config *config, struct error *err)
     struct vm *v = vm_new(config);
     if (!v)
         return error_set(err, ENOMEM, "out of memory");
+    patience_until(&patience_signals); /* nobody reads them yet */
     int rc = vm_build(v, err);
     if (!rc)
         rc = machine_reset(v->machine, v->boot, err);
+    patience_until(NULL);
     if (!rc) {
         /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
         if (strcmp(config->engine, v->engine->name))

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* block_nbd - a disk that qemu-nbd serves: data, what the server refuses, and a server that goes away. */
+#include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -152,6 +154,63 @@ TEST(the_server_dies)
         loop_free(loop);
         end(l.pid);
     }
+}
+
+static void *open_alone(void *arg)
+{
+    struct error err = { "" };
+
+    *(struct block **)arg = open_url(NULL, true, &err);
+    return NULL;
+}
+
+static void ended(struct block_request *rq, int result)
+{
+    *(int *)rq->iov->iov_base = result;
+}
+
+/* Opened on a thread of its own, used by a loop, closed without; and a server that falls silent meanwhile is not waited for
+   as long as usual by one who is in a hurry. */
+TEST(attached_and_detached)
+{
+    struct block *b = NULL;
+    struct error err = { "" };
+    struct model m;
+    pthread_t thread;
+    union {
+        int result;
+        u8 bytes[512];
+    } sector = { .result = 1 };
+    struct iovec iov = { &sector, sizeof(sector) };
+    struct block_request rq = { .op = BLOCK_READ, .len = sizeof(sector), .iov = &iov, .niov = 1, .done = ended };
+    struct loop *loop = loop_new();
+
+    fresh(MiB(4));
+    const pid_t pid = serve(true);
+    if (pid < 0)
+        return;
+    REQUIRE(!pthread_create(&thread, NULL, open_alone, &b));
+    pthread_join(thread, NULL);
+    REQUIRE(b);
+    CHECK_EQ(block_attach(b, loop), 0);
+    model_new(&m, b, loop, 3);
+    model_compare(&m);
+    model_free(&m);
+
+    kill(pid, SIGSTOP);
+    const u64 since = clock_ns();
+    block_submit(b, &rq);
+    block_kick(b);
+    block_hurry(b, true);
+    block_drain(b);
+    CHECK_EQ(sector.result, -EIO);
+    CHECK(clock_ns() - since < 40000000000ull); /* not the minute */
+    block_hurry(b, false);
+    block_detach(b);
+    loop_free(loop);
+    CHECK_EQ(block_close(b, &err), 0); /* nothing was written */
+    kill(pid, SIGCONT);
+    end(pid);
 }
 
 TEST(no_server)
