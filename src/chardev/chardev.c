@@ -64,6 +64,11 @@ static bool parse(const char *spec, enum kind *kind, const char **path)
     return true;
 }
 
+void chardev_begin(void)
+{
+    terminal_begin();
+}
+
 bool chardev_spec_valid(const char *spec)
 {
     enum kind kind;
@@ -277,7 +282,7 @@ static int open_kind(struct chardev *c, struct error *err)
         return open_unix(c, err);
     default:
         output_set_fd(c->out, STDOUT_FILENO);
-        c->tty = terminal_raw(STDIN_FILENO);
+        c->tty = terminal_claim(STDIN_FILENO);
         c->input = (struct loop_fd){ STDIN_FILENO, 0, read_input };
         return 0; /* read from when a device is there, or the escape key can be used */
     }

@@ -3,7 +3,7 @@
  * chardev.h - where the bytes of a serial port go to and come from: the terminal, a file, a socket, nowhere.
  * Knows no guest.
  *
- *   stdio      standard input and output; a terminal is put into raw mode and has an escape key, Ctrl-]
+ *   stdio      standard input and output; a terminal is put into raw mode by chardev_begin() and has an escape key, Ctrl-]
  *   null       swallows output, has no input
  *   file:PATH  output to a file, emptied first; no input
  *   unix:PATH  a listening socket, one client at a time; without a client output is lost
@@ -34,6 +34,9 @@ struct chardev_user {
  * can be "stdio".  Before loop_run or on its thread.
  */
 struct chardev *chardev_open(const char *spec, struct loop *loop, struct error *err);
+
+/* The machine begins to run: from now on a terminal's keys are the guest's. Until then Ctrl-C is a signal that ends the start. */
+void chardev_begin(void);
 
 /* True if spec has one of the forms above; nothing is opened. */
 bool chardev_spec_valid(const char *spec);

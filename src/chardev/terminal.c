@@ -19,7 +19,7 @@ static struct {
     int fd;
     volatile sig_atomic_t raw; /* the terminal is in raw mode now */
     volatile sig_atomic_t wanted;
-    bool at_exit;
+    bool claimed, at_exit;
     struct termios before, during;
 } terminal;
 
@@ -92,7 +92,7 @@ static void handle(int sig, void (*handler)(int))
         sigaction(sig, &sa, NULL);
 }
 
-bool terminal_raw(int fd)
+bool terminal_claim(int fd)
 {
     if (!isatty(fd) || tcgetattr(fd, &terminal.before))
         return false;
@@ -105,16 +105,24 @@ bool terminal_raw(int fd)
     handle(SIGCONT, on_continue);
     if (!terminal.at_exit)
         terminal.at_exit = !atexit(terminal_restore);
+    terminal.claimed = true;
+    return true;
+}
+
+void terminal_begin(void)
+{
+    if (!terminal.claimed || terminal.wanted)
+        return;
     terminal.wanted = 1;
     log_set_raw(true);
     /* Started in the background this stops the process (SIGTTOU) until the user brings it to the front. */
-    if (!tcsetattr(fd, TCSANOW, &terminal.during))
+    if (!tcsetattr(terminal.fd, TCSANOW, &terminal.during))
         terminal.raw = 1;
-    return true;
 }
 
 void terminal_restore(void)
 {
+    terminal.claimed = false;
     if (!terminal.wanted)
         return;
     terminal.wanted = 0;

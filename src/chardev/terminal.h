@@ -7,11 +7,13 @@
 
 #include "base/base.h"
 
+/* The terminal on fd is to be raw once terminal_begin() says so. False if fd is no terminal: nothing is done. */
+bool terminal_claim(int fd);
 /*
- * Puts the terminal on fd into raw mode until terminal_restore(), exit() or a deadly signal.  A stop (SIGTSTP)
- * restores it, SIGCONT sets it again.  False if fd is no terminal (or not ours to change): nothing is done.
+ * Puts it, if there is one, into raw mode until terminal_restore(), exit() or a deadly signal.  A stop (SIGTSTP) restores
+ * it, SIGCONT sets it again.
  */
-bool terminal_raw(int fd);
+void terminal_begin(void);
 void terminal_restore(void);
 
 #endif

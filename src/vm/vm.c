@@ -466,6 +466,7 @@ int vm_run(const struct vm_config *config, struct error *err)
         log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel ? config->kernel : config->firmware,
                   v->boot ? boot_protocol(v->boot) : "firmware", config->cpus, (unsigned long long)(config->memory >> 20));
         timing_phase(v, "kernel loaded");
+        chardev_begin();
         vcpus_resume(v->vcpus);
         rc = loop_run(v->loop);
         if (rc)

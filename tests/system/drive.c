@@ -175,7 +175,8 @@ int main(int argc, char **argv)
         close(master);
         int fd = dup(slave);
         close(slave);
-        signal(SIGHUP, SIG_DFL); /* a terminal of its own, which may hang up: whatever nohup did to ours */
+        for (int n = 1; n < NSIG; n++) /* a terminal of its own: whatever nohup or a shell's "&" did to ours */
+            signal(n, SIG_DFL);
         login_tty(fd);
         execvp(argv[3], argv + 3);
         perror(argv[3]);

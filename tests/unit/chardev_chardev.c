@@ -324,6 +324,7 @@ static void child(int how)
 
     reset();
     dev = chardev_open("stdio", loop, &err);
+    chardev_begin();
     if (!dev)
         _exit(9);
     chardev_attach(dev, &echoing, NULL);
