@@ -4,6 +4,7 @@
 
 #include <ctype.h>
 #include <dirent.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -36,6 +37,36 @@ static bool has_open(const char *pid, const struct stat *file, int own)
     return found;
 }
 
+/* It has been killed, or is ending otherwise (proc_pid_stat(5), flags; proc_pid_status(5), pending signals): what it has open
+   goes soon, after its memory. */
+static bool dying(const char *pid)
+{
+    enum { PF_EXITING = 4 };
+    char name[64], line[1024] = "", state = 0;
+    unsigned flags = 0;
+    bool yes = false;
+
+    snprintf(name, sizeof(name), "/proc/%.20s/stat", pid);
+    FILE *f = fopen(name, "re");
+    if (f && fgets(line, sizeof(line), f)) {
+        const char *p = strrchr(line, ')'); /* the name before it may hold anything */
+        yes = p && sscanf(p, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
+              (state == 'Z' || state == 'X' || (flags & PF_EXITING));
+    }
+    if (f)
+        fclose(f);
+    snprintf(name, sizeof(name), "/proc/%.20s/status", pid);
+    f = yes ? NULL : fopen(name, "re");
+    while (f && !yes && fgets(line, sizeof(line), f)) {
+        unsigned long long pending;
+        yes = (sscanf(line, "SigPnd: %llx", &pending) == 1 || sscanf(line, "ShdPnd: %llx", &pending) == 1) &&
+              (pending >> (SIGKILL - 1) & 1);
+    }
+    if (f)
+        fclose(f);
+    return yes;
+}
+
 void file_user(int fd, char who[FILE_USER])
 {
     struct stat file;
@@ -52,7 +83,7 @@ void file_user(int fd, char who[FILE_USER])
         if (!isdigit((unsigned char)p->d_name[0]))
             continue;
         const bool self = atol(p->d_name) == getpid();
-        if (!has_open(p->d_name, &file, self ? fd : -1))
+        if (!has_open(p->d_name, &file, self ? fd : -1) || (!self && dying(p->d_name)))
             continue;
         if (self) {
             snprintf(who, FILE_USER, "this machine itself: it is named twice");

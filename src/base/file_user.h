@@ -9,7 +9,7 @@ enum { FILE_USER = 128 };
 
 /*
  * A process that has the file of descriptor fd open, too: "name (process 12)", "this machine itself: ..." if it is this
- * one, by another descriptor, or "" if there is none.  Locks of open file descriptions have no owner to ask for, so it is
+ * one, by another descriptor, or "" if there is none but such as are just ending.  Locks of open file descriptions have no owner to ask for, so it is
  * what /proc shows, which is only this user's processes (all of them for root).
  */
 void file_user(int fd, char who[FILE_USER]);

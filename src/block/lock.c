@@ -89,22 +89,23 @@ static int try_lock(struct file *f, bool writer, bool *writes)
 }
 
 /*
- * A lock goes with the last reference to the open file, which outlives a process that is killed: the kernel takes its
- * io_uring down, and what that had under way, a while after the process is gone (io_ring_exit_work()).  So one that nobody
- * is seen to have open is waited for.
+ * A lock goes with the last reference to the open file, which outlives a process that is killed: its memory goes first, and
+ * its io_uring, with what that had under way, a while after it (io_ring_exit_work()).  So a lock is waited for while nobody
+ * who is to stay is seen to have the file open, twice: one may be caught in the middle of his end.
  */
 int file_lock(struct file *f, bool writer, struct error *err)
 {
     const u64 end = clock_ns() + LEFT_BEHIND_NS;
     struct patience p = { 0 };
     char who[FILE_USER];
-    bool writes = false;
+    bool writes = false, seen = false;
     int r;
 
     while ((r = try_lock(f, writer, &writes)) == -EBUSY) {
         file_user(f->fd, who);
-        if (who[0] || clock_ns() >= end)
+        if ((who[0] && seen) || clock_ns() >= end)
             break;
+        seen = who[0];
         if (patience_ask(&p, "%s is locked by another program, perhaps one that has just ended: waiting for that", f->path))
             return error_set(err, EINTR, "%s is locked by another program; a signal ended the wait", f->path);
         patience_sleep(-1, 0);

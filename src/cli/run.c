@@ -447,7 +447,7 @@ void help_run(void)
     options_help(options);
     puts("\nOn the terminal: Ctrl-] then q ends the machine, Ctrl-] ? helps, Ctrl-] Ctrl-] sends one.\n\n"
          "Exit status: 0 the guest powered off; (value << 1) | 1 it wrote value to the debug exit;\n"
-         "2 an option or a file cannot be used; 1 any other failure, said in one line.");
+         "2 an option or a file cannot be used; 1 any other failure, said in one line; 128 + N signal N ended it.");
 }
 
 /* A failure before the guest's start: the request cannot be met, unless the host is short of something just now. */

@@ -29,6 +29,8 @@ static struct block *open_as(bool writer, struct error *err)
     return block_open(&o, NULL, err);
 }
 
+static size_t ballast; /* bytes of memory that a holder has */
+
 /* A child that has the image open until it is killed; it says so through a pipe. */
 static pid_t holder(bool writer)
 {
@@ -40,6 +42,9 @@ static pid_t holder(bool writer)
     pid_t pid = fork();
     if (!pid) {
         struct error err;
+        void *weight = ballast ? malloc(ballast) : NULL;
+        if (weight)
+            memset(weight, 1, ballast);
         c = open_as(writer, &err) ? 'y' : 'n';
         if (write(p[1], &c, 1) == 1)
             pause();
@@ -55,6 +60,26 @@ static void end(pid_t pid)
 {
     kill(pid, SIGKILL);
     waitpid(pid, NULL, 0);
+}
+
+/* One that is killed lets go of its memory before its files. */
+TEST(a_killed_one_is_waited_for)
+{
+    for (int i = 0; i < 2; i++) {
+        struct error err = { "" };
+        fresh();
+        ballast = MiB(128);
+        const pid_t pid = holder(true);
+        ballast = 0;
+        kill(pid, SIGKILL);
+        struct block *b = open_as(true, &err);
+        if (!b)
+            test_fail(__FILE__, __LINE__, "%s", err.text);
+        waitpid(pid, NULL, 0);
+        if (b)
+            block_close(b, NULL);
+    }
+    unlink(path);
 }
 
 TEST(between_processes)
