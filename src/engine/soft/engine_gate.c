@@ -134,8 +134,7 @@ static void vcpu_release(struct engine_vcpu *e) { apart_free(e, sizeof *e); }
 static void vcpu_destroy(struct engine_vcpu *e)
 {
     struct soft_vcpu *v = soft_of(e);
-    if (v->vm)
-        __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
+    __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
     soft_jit_detach(v);
     soft_native_free(v);
     soft_code_free(v);
@@ -177,7 +176,6 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     if (!r)
         r = soft_jit_attach(v);
     if (r) {
-        v->vm = NULL;
         vcpu_destroy(ev);
         return error_set(err, -r, "cannot set up a CPU of the software engine: %s", strerror(-r));
     }
