@@ -70,6 +70,7 @@ struct vm {
     sigset_t old_mask;
     bool masked;
 
+    struct loop_kick requested; /* somebody wants something: serve it */
     pthread_mutex_t lock; /* the following */
     enum vm_request request;
     int request_status;

@@ -28,7 +28,7 @@
 
 /* ---- requests ----------------------------------------------------------- */
 
-static void serve(void *arg);
+static void serve(struct loop_kick *k);
 
 /* Any thread. The first request wins until it is served, but for the wish to leave; the processors stop at once. */
 static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, const struct error *why)
@@ -48,8 +48,7 @@ static void request(struct vm *v, enum vm_request what, int status, u32 vcpu, co
         return;
     if (v->vcpus)
         vcpus_stop_soon(v->vcpus);
-    if (loop_post(v->loop, serve, v))
-        loop_stop(v->loop); /* no memory even for that: it ends as a failure */
+    loop_kick(&v->requested); /* which needs no memory: a host that has none left sees the machine end in order */
 }
 
 static void on_machine_event(void *ctx, enum machine_event what, int status)
@@ -182,9 +181,9 @@ static void reboot(struct vm *v)
 }
 
 /* On the loop's thread. */
-static void serve(void *arg)
+static void serve(struct loop_kick *k)
 {
-    struct vm *v = arg;
+    struct vm *v = container_of(k, struct vm, requested);
     struct error why;
 
     pthread_mutex_lock(&v->lock);
@@ -342,6 +341,7 @@ int vm_build(struct vm *v, struct error *err)
         return -EINVAL;
     if (!(v->loop = loop_new()))
         return error_set(err, errno, "cannot create the I/O loop: %s", strerror(errno));
+    loop_kick_init(&v->requested, v->loop, serve);
     if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
         return rc;
     timing_phase(v, "engine, CPU, kernel found");
