@@ -139,10 +139,10 @@ void timer_arm(struct timer *t, u64 deadline_ns)
     t->deadline = deadline_ns;
     if (!t->armed) {
         if (l->ntimers == l->cap) {
-            u32 cap = l->cap ? l->cap * 2 : 32;
+            u32 cap = l->cap * 2;
             struct timer **heap = realloc(l->heap, cap * sizeof(struct timer *));
             if (!heap)
-                abort(); /* a few hundred bytes; a machine without its timers cannot go on */
+                abort(); /* more timers than any machine has, and a machine without its timers cannot go on */
             l->heap = heap;
             l->cap = cap;
         }
@@ -528,6 +528,12 @@ struct loop *loop_new(void)
 
     if (!l)
         return NULL;
+    /* Room for them all: arming one cannot fail. */
+    l->cap = 1024;
+    if (!(l->heap = calloc(l->cap, sizeof(*l->heap)))) {
+        free(l);
+        return NULL;
+    }
     l->last = &l->first;
     l->programmed = NEVER;
     l->spin = spin_for(2);
