@@ -14,6 +14,7 @@
 #   make soak-starved  the tests, ROUNDS=10 times, while their threads now and then get next to no time; SUITE="unit guest"
 #   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600 and until ACCESSES=0 to their registers
 #   make soak-devices-sanitized   the same until ACCESSES=100000000, built with the sanitizers
+#   make fault      each call for memory, descriptors, processes fails in turn (tests/fault/inject); FAULT_OPTS="--points 8 NAME..."
 #   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
 #   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
 #                   (docs/benchmarks.md);
@@ -98,6 +99,10 @@ soak-devices-sanitized:
 	@$(MAKE) --no-print-directory soak-devices BUILD=build-sanitized SANITIZE=address,undefined SECONDS=$(SECONDS) \
 	    ACCESSES=$(ACCESSES)
 
+fault: FAULT_OPTS = --all
+fault: all
+	@tests/fault/inject $(BUILD) --jobs $$(nproc) $(FAULT_OPTS)
+
 programs: all
 	@LODGE_BOOT_SECONDS=3600 tests/system/programs $(BUILD) $(PROGRAMS_OPTS)
 
@@ -112,4 +117,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean
+.PHONY: all fault deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean
