@@ -176,7 +176,8 @@ struct gen_insn *gen_append(struct build *b, const u8 *bytes, unsigned len)
     struct gen_insn *i = &b->q->insn[b->q->n++];
     struct decoded d;
     *i = (struct gen_insn){.len = (u8)len};
-    memcpy(i->bytes, bytes, len);
+    if (len) /* else there may be no bytes */
+        memcpy(i->bytes, bytes, len);
     if (b->flow && len && decode(&d, i->bytes, 15, b->q->bits, true) == DECODE_OK)
         b->undefined = undefined_after(&d, b->undefined, true);
     return i;
@@ -186,7 +187,8 @@ bool gen_reads_undefined(const struct build *b, const u8 *bytes, unsigned len)
 {
     struct decoded d;
     u8 all[32] = {0};
-    memcpy(all, bytes, len);
+    if (len)
+        memcpy(all, bytes, len);
     return b->undefined && len && decode(&d, all, 15, b->q->bits, true) == DECODE_OK && flags_needed(d.desc) & b->undefined;
 }
 
