@@ -180,7 +180,7 @@ u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n)
         /* What we wrote through an open entry others may have to be told of: then it is closed by the request. */
         if (early)
             soft_request(v, REQ_FLUSH);
-        else if (sets && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH))
+        else if (!old && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) /* a page that has lines is not open */
             soft_protect_page(v, place & ~0xfffull);
         const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
         /* A write that wiped the lines out after ours would otherwise have been the last to be noticed. */
@@ -241,7 +241,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->gen = soft_code_watch(v, b->place, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
     b->gen2 = 0;
     b->hits = 0;
-    b->untranslatable = false;
+    b->untranslatable = b->translated = false;
     const u8 *p = host + offset;
     unsigned at = 0;
     while (b->n < most && at < limit && at < 240) {

@@ -26,6 +26,7 @@ struct block {
     u16 bytes, n;   /* length in guest bytes, instructions */
     u16 hits;       /* times run by the interpreter, up to where it is translated */
     bool untranslatable;
+    bool translated; /* it had a translation when that was last looked for */
     struct block *next; /* hash chain */
     struct insn insn[]; /* n, then op_end unless the last leaves by itself */
 };

@@ -636,8 +636,14 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (key & JIT_NOT)
         return false;
     for_mode(v, key, cs);
+    /* Code that ran a few times has none, unless another processor or process made it: that is looked for now and then. */
+    if (!b->translated && b->hits % 8 && b->hits < j->hot) {
+        b->hits++;
+        return false;
+    }
     u64 delta;
     struct trans *t = find_here(v, b->place, b->place2, key, cs, &delta);
+    b->translated = t;
     if (!t) {
         if (b->hits < j->hot) {
             b->hits++;
