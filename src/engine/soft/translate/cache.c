@@ -252,9 +252,11 @@ u32 jit_key32(const struct soft_vcpu *v)
     return (whole(&v->s.seg[FS]) ? JIT_FS_4G : 0) | (whole(&v->s.seg[GS]) ? JIT_GS_4G : 0);
 }
 
-/* Nobody gets to it any more but who is in it. */
+/* Nobody gets to it any more but who is in it. Once only: what page_prev points to is later another's. */
 static void retire(struct jit *j, struct trans *t)
 {
+    if (t->retired)
+        return;
     for (struct trans **p = &j->hash[hash_of(j, t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
         if (*p == t) {
             __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
