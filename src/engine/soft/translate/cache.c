@@ -689,7 +689,11 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (t->reloc)
         note_module(v, delta);
     v->stat.enter++;
-    v->mmu.ndisplaced = 0; /* nothing that translated code knew holds any longer */
+    if (v->mmu.ndisplaced) { /* nothing that translated code knew holds any longer; the fence as in tlb.c, before_closing() */
+        __atomic_thread_fence(__ATOMIC_SEQ_CST);
+        if (!(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_FLUSH))
+            v->mmu.ndisplaced = 0;
+    }
     v->jit_site = 0;
     *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
     jit_vec_load(v);
