@@ -28,8 +28,12 @@ static inline void e1(struct emit *e, unsigned b)
 }
 static inline void e4(struct emit *e, u32 x)
 {
-    for (unsigned k = 0; k < 4; k++)
-        e1(e, x >> (8 * k) & 0xff);
+    if (unlikely(e->end - e->p < 4)) {
+        e->p = e->end;
+        return;
+    }
+    __builtin_memcpy(e->p, &x, 4);
+    e->p += 4;
 }
 static inline void e8(struct emit *e, u64 x)
 {
