@@ -15,7 +15,9 @@
 #   make soak-devices  a hostile guest does its worst to every device, for SECONDS=600 and until ACCESSES=0 to their registers
 #   make soak-devices-sanitized   the same until ACCESSES=100000000, built with the sanitizers
 #   make fault      each call for memory, descriptors, processes fails in turn (tests/fault/inject); FAULT_OPTS="--points 8 NAME..."
-#   make programs   this machine's own programs do the same in a guest as on the host; PROGRAMS_OPTS= are lodge's
+#   make programs   how long compilers, interpreters, a database, a shell take beside the host and TCG (docs/benchmarks.md);
+#                   PROGRAMS_OPTS= are lodge's, PROGRAMS_OPTS="--json ..." prints JSON
+#   make test-programs   this machine's own programs, all of them, do the same in a guest as on the host
 #   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
 #                   (docs/benchmarks.md);
 #                   BENCH_OPTS="--code-cache 64M" are lodge's, BENCH_OPTS="--json ..." prints JSON
@@ -59,7 +61,7 @@ test: $(BUILD)/build.ninja
 
 test-sanitized:
 	@$(MAKE) --no-print-directory test BUILD=build-sanitized SANITIZE=address,undefined \
-	    SUITE="$(or $(SUITE),unit fuzz guest -insn)"
+	    SUITE="$(or $(SUITE),unit fuzz guest sanitized)"
 
 fuzz: SECONDS = 600
 fuzz: all
@@ -104,6 +106,9 @@ fault: all
 	@tests/fault/inject $(BUILD) --jobs $$(nproc) $(FAULT_OPTS)
 
 programs: all
+	@bench/programs $(BUILD) $(PROGRAMS_OPTS)
+
+test-programs: all
 	@LODGE_BOOT_SECONDS=3600 tests/system/programs $(BUILD) $(PROGRAMS_OPTS)
 
 bench: all
@@ -117,4 +122,4 @@ install: all
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all fault deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs bench install clean
+.PHONY: all fault deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs test-programs bench install clean
