@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # programs.awk - what bench/programs has measured, as a table or as JSON (-v format=json): "MACHINE NAME RUN SECONDS CPU
-# STATUS HASH" and "MACHINE cpu USER SYSTEM".  Ends with status 1 if a guest came to other results than the host.
+# STATUS HASH" and "MACHINE cpu USER SYSTEM".  Ends with status 1 if Lodge's guest came to other results than the host.
 
 $2 == "cpu" && NF == 4 {
     user[$1] = $3

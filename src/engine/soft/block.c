@@ -10,16 +10,15 @@
 #include "engine/soft/code_gate.h"
 #include "engine/soft/translate/translate.h"
 
-/* Beside a translator with room enough little is executed from here. */
-enum { ARENA_PARTS = 4, ARENA_INTERPRETER = 16 << 20, ARENA_TRANSLATOR = 16 << 20, ROOM_ENOUGH = 16 << 20,
-       BLOCK_USUAL = 256 /* bytes */ };
+/* Beside a translator, too: what a compiler runs a few times each does not fit into an eighth of it. */
+enum { ARENA_PARTS = 4, ARENA = 16 << 20, BLOCK_USUAL = 256 /* bytes */ };
 
 struct soft_code {
     u8 *arena;
     u64 size;
     u64 used, end;  /* of the part that is filled */
     u32 hash_size;  /* a power of 2 */
-    struct block *hash[ARENA_INTERPRETER / BLOCK_USUAL];
+    struct block *hash[ARENA / BLOCK_USUAL];
 };
 
 static unsigned hash_of(const struct soft_code *c, u64 place, u32 key)
@@ -29,7 +28,7 @@ static unsigned hash_of(const struct soft_code *c, u64 place, u32 key)
 
 u64 soft_code_arena_size(const struct soft_vcpu *v)
 {
-    return v->vm->cfg.code_cache < ROOM_ENOUGH ? ARENA_INTERPRETER : ARENA_TRANSLATOR;
+    return ARENA;
 }
 u64 soft_code_struct_size(void)
 {

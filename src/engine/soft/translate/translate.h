@@ -19,7 +19,8 @@
  * That is so between regions; inside one, registers it uses much may trade places with such it does not.
  *
  * A guest CALL is a host CALL, and a guest RET a host RET with the guest's return address in r10: where it lands it is
- * compared with the address that belongs there. Whatever leaves translated code empties that stack.
+ * compared with the address that belongs there. Whatever leaves translated code empties that stack. Relocatable code
+ * (cache.c), whose RIPs are jit_delta away from those it is written for, leaves that on the stack before its CALL.
  *
  * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as its page's
  * generation is (block.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
