@@ -113,6 +113,7 @@ enum soft_flush { FLUSH_CR3, FLUSH_CR3_KEPT, FLUSH_INVLPG, FLUSH_INVPCID, FLUSH_
 struct soft_stat { /* what --stats tells (report_gate.c); of one processor */
     u64 blocks, insns, steps;      /* the interpreter's; steps: looked at one by one */
     u64 enter, refill;             /* translated code: entered from the run loop; probes for several accesses that failed */
+    u64 careful;                   /* of those: gone round in careful code */
     u64 jit_blocks, jit_insns, jit_probes, jit_accesses; /* counted by translated code if engine_config.count */
     u64 handled[HANDLED_COUNT][MNEMONIC_COUNT];
     u64 walk, walk_whole, fetch_walk, crossing, watched, overwritten; /* of accesses; of them, without psc; of fetches */
@@ -206,11 +207,13 @@ struct soft_vcpu {
     u32 jit_from;                     /* where in the code the last jump by register or memory is described; 0: none */
     u64 jit_delta;                    /* of the relocatable code that runs: its RIPs less those it was written for */
     u64 jit_c_sp, jit_base;           /* the stacks of C and, empty, of translated calls */
+    u64 jit_on;                       /* the latter, for who goes on elsewhere after an instruction's handler */
     u64 jit_slot[8];                  /* JIT_SLOTS: what to add to guest addresses that were probed for */
     u64 jit_code, jit_code_size, jit_fault_pc; /* for the signal handler: translated code, the place of the fault */
     u64 (*jit_fault)(struct soft_vcpu *v, u64 pc); /* and where it goes on */
     bool jit_next;              /* the handler fell through */
     bool jit_stayed;            /* translated code was left where it was entered */
+    u8 jit_splits[1 << 10];     /* by hash of the place: how often a probe failed there (jit_careful) */
     struct link *jit_pending;   /* of the way out taken last */
     u64 jit_quiet;              /* of jit.quiet, when last outside translated code; atomic */
     u64 jit_pending_epoch, jit_epoch; /* jit_epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */

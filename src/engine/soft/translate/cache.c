@@ -611,7 +611,7 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
         for (u32 k = 0; k < t->nlinks && !back; k++)
             back = t->link[k].to == from;
     if (back && page && place == (b->place & ~0xfffull) && jit_room(v)) {
-        struct trans *whole = jit_translate(v, b, delta, page, NULL, true);
+        struct trans *whole = jit_translate(v, b, delta, page, NULL, JIT_KIND_WHOLE);
         if (whole) {
             if (unlikely(v->vm->cfg.trace))
                 soft_jit_report(v, whole);
@@ -622,6 +622,36 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
     }
     jit_unlock(j);
     return t;
+}
+
+struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
+{
+    enum { HOT = 16 }; /* such translations cost what some 50 splits do */
+    struct jit *j = v->jit;
+    const u32 key = jit_key(v) | JIT_CAREFUL | (t->reloc ? JIT_RELOC : 0);
+    const u64 delta = jit_delta_of(v, t), cs = jit_cs(v);
+    struct trans *x = jit_find(j, v->rip - delta, place, ~0ull, key, cs);
+    if (likely(x) || t->place2 != ~0ull)
+        return x;
+    u8 *splits = &v->jit_splits[(place * 0x9e3779b97f4a7c15ull) >> 54];
+    if (++*splits < HOT)
+        return NULL;
+    *splits = 0;
+    u64 now;
+    const u8 *page = soft_fetch_page(v, jit_lin(cs, v->rip), &now); /* before the lock: it may fault */
+    if (!page || now != (place & ~0xfffull) || !jit_lock(j, false))
+        return NULL;
+    const struct block b = { .place = place, .place2 = ~0ull };
+    /* Its home may be another's by now, should the page have been written. */
+    if (!t->retired && !(x = jit_find(j, v->rip - delta, place, ~0ull, key, cs)) && jit_room(v)) {
+        const u64 since = __builtin_ia32_rdtsc();
+        x = jit_translate(v, &b, delta, page, NULL, JIT_KIND_CAREFUL);
+        watch_cost(v, since);
+        if (x && unlikely(v->vm->cfg.trace))
+            soft_jit_report(v, x);
+    }
+    jit_unlock(j);
+    return x;
 }
 
 bool soft_jit_run(struct soft_vcpu *v, struct block *b)
@@ -666,7 +696,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
             if (jit_relocatable(v) && !home_of(v, b->place, &delta))
                 delta = find_home(v, b->place);
             const u64 since = __builtin_ia32_rdtsc();
-            t = jit_translate(v, b, delta, page, page2, false);
+            t = jit_translate(v, b, delta, page, page2, JIT_KIND_PLAIN);
             if (j->hot > j->hot_least)
                 b->hits = 0; /* should it be evicted soon it is not to come back as fast */
             watch_cost(v, since);

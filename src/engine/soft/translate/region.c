@@ -344,6 +344,12 @@ static bool unreachable(const struct region *r, u64 to)
     return (u64)((s64)(to << 16) >> 16) != to || to > r->v->jc_limit;
 }
 
+/* Careful code is not gone round in. */
+static bool leads_back(const struct region *r, unsigned off, u64 to)
+{
+    return r->careful && region_off(r, to) <= off;
+}
+
 /* Straight on from off; false: the code changed meanwhile. */
 static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *nstarts)
 {
@@ -374,7 +380,7 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
             }
             if (i->how == HOW_CALL)
                 break;
-            if (region_has(r, to) && *nstarts < REGION_BLOCKS)
+            if (region_has(r, to) && *nstarts < REGION_BLOCKS && !leads_back(r, off, to))
                 starts[(*nstarts)++] = (u16)region_off(r, to);
             if (i->how == HOW_JMP)
                 return true;
@@ -473,7 +479,8 @@ static void cut(struct region *r)
             off += i->d.len;
             if (how_ends(i->how)) {
                 const u64 to = region_target(r, i);
-                if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP) && region_has(r, to))
+                if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP) && region_has(r, to) &&
+                    !leads_back(r, i->off, to))
                     k->taken = r->block_at[region_off(r, to)];
                 if (i->how != HOW_JMP && i->how != HOW_JMP_IND && i->how != HOW_RET && i->how != HOW_STOP &&
                     off < 4096)
@@ -599,7 +606,7 @@ bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
     r->v = v;
     r->page = page;
     r->watched = 0;
-    r->key = jit_key(v) | (r->reloc ? JIT_RELOC : 0);
+    r->key = jit_key(v) | (r->reloc ? JIT_RELOC : 0) | (r->careful ? JIT_CAREFUL : 0);
     r->cs = jit_cs(v);
     r->user = v->cpl == 3;
     r->segmented = r->key & JIT_SEGMENTED;

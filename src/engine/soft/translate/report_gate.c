@@ -147,6 +147,7 @@ void soft_report_vcpu(const struct soft_vcpu *v, void (*fn)(void *ctx, const str
         tell(&t, "handler: split probe", split);
         tell(&t, "handler: fault", fault);
         tell(&t, "probes tried again", s->refill);
+        tell(&t, "went on in careful code", s->careful);
         tell(&t, "forgot where code is", s->forgot);
     }
 

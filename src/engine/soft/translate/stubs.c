@@ -153,6 +153,7 @@ static u64 chain(struct soft_vcpu *v)
         return 0;
     jit_vec_load(v);
     *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
+    v->jit_on = v->jit_base;
     return t->code;
 }
 
@@ -214,8 +215,8 @@ static u64 run_fallback(struct soft_vcpu *v, u64 site)
 }
 
 /* A probe of several accesses found no TLB entry that serves them all. If one can be had: GO_ON with the probe. If not,
-   the instruction is done alone, and what follows it gets a translation of its own. */
-static u64 run_refill(struct soft_vcpu *v, u64 site)
+   it goes on in careful code, or while there is none by handlers. sp: the stack of translated calls. */
+static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
 {
     const struct jit_site *s = jit_site_at(site);
     const struct trans *t = jit_trans_of(v->jit, s);
@@ -238,7 +239,18 @@ static u64 run_refill(struct soft_vcpu *v, u64 site)
             return GO_ON;
         }
     }
-    return run_insns_alone(v, t, s->insn, HANDLED_SPLIT);
+    v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off) + jit_delta_of(v, t);
+    const struct trans *careful = jit_careful(v, t, (t->place & ~0xfffull) | t->tinsn[s->insn].off);
+    if (!careful)
+        return run_insns_alone(v, t, s->insn, HANDLED_SPLIT);
+    v->stat.careful++;
+    jit_vec_load(v);
+    v->jit_on = sp;
+    if (unlikely((t->key >> 5 & 3) != v->tlb_ctx)) { /* those who called wait in the other (emit_stac) */
+        v->jit_on = v->jit_base;
+        *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
+    }
+    return careful->code;
 }
 
 /* A fault of the host's unit at pc: the interpreter runs that instruction and finds the same. */
@@ -280,12 +292,13 @@ u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc)
 
 /* ---- writing them --------------------------------------------------------- */
 
-/* Calls fn(v, what r10 holds) on the stack of C and acts on its answer. */
+/* Calls fn(v, what r10 holds, rsp) on the stack of C and acts on its answer. */
 static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
 {
     emit_spill(e);
     e_mov(e, RSI, T0);
     e_mov(e, RBX, RSP);
+    e_mov(e, RDX, RSP);
     e_gs(e, 0x8b, RDI, OFF(jit_self), 8);
     e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
     e_call(e, fn);
@@ -297,7 +310,7 @@ static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
     e1(e, 0x65), e1(e, 0xff), e1(e, 0x24), e1(e, 0x25), e4(e, (u32)back); /* jmp gs:[back] */
     e_fix(e, elsewhere, here(e));
     e_mov(e, T1, RAX);
-    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    e_gs(e, 0x8b, RSP, OFF(jit_on), 8);
     emit_reload(e);
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe3); /* jmp r11 */
 }

@@ -989,7 +989,7 @@ static struct slow *begin_access(struct tr *t, const struct address *m, unsigned
     const struct rinsn *i = &t->r->insn[t->r->order[t->pos]];
     struct access_at a;
     *restore = false;
-    const bool known = access_of(t->r, i, &a);
+    const bool known = !t->r->careful && access_of(t->r, i, &a);
     t->accesses++;
     if (known) {
         const struct group *g = find_group(&t->s, &a);
@@ -1042,7 +1042,7 @@ static void prepare(struct tr *t)
     const struct rblock *b = &r->block[t->block];
     const unsigned end = b->first + b->n;
     unsigned pos = t->pos;
-    if (live(t, pos) || pos + 1 >= end || !live(t, pos + 1))
+    if (r->careful || live(t, pos) || pos + 1 >= end || !live(t, pos + 1))
         return;
     for (pos++; pos < end && live(t, pos) && pos < t->pos + 16; pos++) {
         struct access_at a;
@@ -1086,7 +1086,7 @@ static struct link *new_link(struct tr *t, u64 rip, s16 *number)
     }
     *number = (s16)t->nlink;
     struct link *l = &t->link[t->nlink++];
-    *l = (struct link){ .rip = rip, .key = (t->t->key & ~0x60u) | (u32)t->s.ctx << 5 };
+    *l = (struct link){ .rip = rip, .key = (t->t->key & ~(0x60u | JIT_CAREFUL)) | (u32)t->s.ctx << 5 };
     return l;
 }
 static u32 place(const struct tr *t, const u8 *p)
@@ -2380,7 +2380,7 @@ static void choose_map(struct tr *t)
 }
 
 static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
-                               bool whole, unsigned most)
+                               enum jit_kind kind, unsigned most)
 {
     struct jit *j = v->jit;
     struct region *r = &j->region;
@@ -2392,7 +2392,8 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 d
     r->crossing = page2 ? b : NULL;
     r->page2 = page2;
     r->most = most;
-    r->whole = whole;
+    r->whole = kind == JIT_KIND_WHOLE;
+    r->careful = kind == JIT_KIND_CAREFUL;
     if (!region_find(r, v, page))
         return NULL;
     struct tr *t = j->workspace;
@@ -2405,7 +2406,7 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 d
     x->cs = r->cs;
     x->place = place;
     x->reloc = r->reloc;
-    x->merged = whole;
+    x->merged = r->whole;
     x->place2 = b->place2;
     x->gen2 = b->gen2;
     if (page2)
@@ -2489,10 +2490,12 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 d
     return x;
 }
 
-struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2, bool whole)
+struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
+                            enum jit_kind kind)
 {
     struct trans *t = NULL;
-    for (unsigned most = REGION_INSNS; !t && most >= 4; most /= 4) /* what does not fit is cut smaller */
-        t = translate(v, b, delta, page, page2, whole, most);
+    /* What does not fit is cut smaller. Careful code is soon to be left again. */
+    for (unsigned most = kind == JIT_KIND_CAREFUL ? CAREFUL_INSNS : REGION_INSNS; !t && most >= 4; most /= 4)
+        t = translate(v, b, delta, page, page2, kind, most);
     return t;
 }

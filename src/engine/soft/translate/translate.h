@@ -33,7 +33,7 @@
 #include "engine/soft/translate/emit.h"
 
 enum {
-    REGION_INSNS = 256,
+    REGION_INSNS = 256, CAREFUL_INSNS = 32,
     REGION_BLOCKS = 48,
     JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
     JIT_SEGMENTS = 8, /* at most */
@@ -144,6 +144,7 @@ struct region {
     unsigned ctx;
     bool vectors, avx512, user, segmented;
     bool whole;         /* other translations may begin within */
+    bool careful;       /* no probe answers for several accesses; nothing leads back */
     unsigned most;      /* instructions wanted */
     unsigned ninsns, nblocks;
     u64 watched;        /* lines of the page */
@@ -290,7 +291,8 @@ enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 and 2; 
        JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */,
        JIT_SEGMENTED = 1 << 12 /* not all of CS, DS, ES and SS are flat: so in 16-bit code */,
        JIT_OTHER_STACK = 1 << 13 /* SS.B is not as CS.D */,
-       JIT_RELOC = 1 << 14 /* relocatable: of translations and links, not of jit_key() */ };
+       JIT_RELOC = 1 << 14 /* relocatable: of translations and links, not of jit_key() */,
+       JIT_CAREFUL = 1 << 15 /* goes on where a probe for several accesses failed: of translations only */ };
 u32 jit_key32(const struct soft_vcpu *v);
 static inline u32 jit_key(const struct soft_vcpu *v)
 {
@@ -318,6 +320,9 @@ static inline u64 jit_rip_at(u64 cs, u64 rip, unsigned off)
 enum { JIT_MODE = ~0xf0 };
 /* The translation for v->rip if it is known without the run loop; from now on jct has it. Else NULL. */
 struct trans *jit_known(struct soft_vcpu *v);
+/* A careful translation for v->rip, which is at place in a page of t, the one that runs; made now if that is hot. Else
+   NULL. */
+struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place);
 bool jit_lock(struct jit *j, bool wait);
 void jit_unlock(struct jit *j);
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
@@ -374,7 +379,9 @@ static inline bool how_ends(unsigned how)
 
 /* translate.c */
 /* page2: where b reaches into a second page */
-struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2, bool whole);
+enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* as struct region has it */
+struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
+                            enum jit_kind kind);
 u64 jit_workspace_size(void);
 /* region.c: bytes of the explicit memory operand, 0: not fixed */
 unsigned memory_size(const struct decoded *d);
