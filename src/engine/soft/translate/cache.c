@@ -626,7 +626,6 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
 
 struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
 {
-    enum { HOT = 16 }; /* such translations cost what some 50 splits do */
     struct jit *j = v->jit;
     const u32 key = jit_key(v) | JIT_CAREFUL | (t->reloc ? JIT_RELOC : 0);
     const u64 delta = jit_delta_of(v, t), cs = jit_cs(v);
@@ -634,7 +633,7 @@ struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
     if (likely(x) || t->place2 != ~0ull)
         return x;
     u8 *splits = &v->jit_splits[(place * 0x9e3779b97f4a7c15ull) >> 54];
-    if (++*splits < HOT)
+    if (++*splits < MIN(j->hot, 0xff))
         return NULL;
     *splits = 0;
     u64 now;
