@@ -55,6 +55,9 @@ void *apart_alloc(u64 size)
         errno = e;
         return NULL;
     }
+    /* Tables of this size are looked up at random. */
+    if (p && size >= MiB(2))
+        (void)madvise(p, size, MADV_HUGEPAGE);
     return p;
 }
 
