@@ -2,7 +2,7 @@
 /*
  * slots.c - what a translator might do over and over without getting on: accesses of one instruction after the other to
  * pages 16 MiB apart, which share an entry in a TLB of 4096, between a comparison and the jump that reads its flags;
- * and CPUs that overwrite each other's code as fast as they can. All there is to it is that the guest comes to its end.
+ * frames and tables that lie across the end of a page, time and again; and CPUs that overwrite each other's code as fast as they can. All there is to it is that the guest comes to its end.
  */
 #include "lib/guest.h"
 
@@ -104,6 +104,38 @@ static void shared_entry(u32 me)
             CHECK("the same as in pages close together", far[k][i], near[k][i]);
 }
 
+/* A function whose frame lies about rsp, and a table about base: sums what it keeps there, flags over stores and loads. */
+static u64 framed(u64 n, u64 *rsp, u64 *base)
+{
+    u64 sum = 0, x = 0;
+    __asm__ volatile("   mov %%rsp, %%r15\n   mov %3, %%rsp\n"
+                     "1: call 2f\n"
+                     "   sub $1, %0\n"
+                     "   mov %%rax, -16(%4)\n   mov -16(%4), %%rsi\n   mov %%rsi, 8(%4)\n   mov 8(%4), %%rdx\n"
+                     "   lea (%1,%%rdx), %1\n"
+                     "   jnz 1b\n"
+                     "   jmp 3f\n"
+                     "2: push %%rbx\n   push %1\n   push %0\n   push %2\n   sub $40, %%rsp\n"
+                     "   mov %0, 32(%%rsp)\n   mov %1, 8(%%rsp)\n   mov 48(%%rsp), %%rax\n   cmp 32(%%rsp), %%rax\n"
+                     "   mov 8(%%rsp), %%rsi\n   mov %%rsi, 24(%%rsp)\n"
+                     "   setne %%al\n   movzbl %%al, %%eax\n"
+                     "   add 24(%%rsp), %%rax\n   adc $3, %%rax\n"
+                     "   add $40, %%rsp\n   pop %2\n   pop %0\n   pop %1\n   pop %%rbx\n   ret\n"
+                     "3: mov %%r15, %%rsp" : "+r"(n), "+r"(sum), "+r"(x) : "r"(rsp), "r"(base)
+                     : "rax", "rdx", "rsi", "r15", "memory", "cc");
+    return sum;
+}
+
+static void across_pages(u32 me)
+{
+    u64 *const whole = close[me][3] + 256;
+    const u64 right = framed(ROUNDS, whole, whole + 64);
+    for (u32 off = 0; off < 16; off++) { /* each way to lie across the end of a page */
+        CHECK("a frame across two pages", framed(ROUNDS, close[me][1] + off, whole + 64), right);
+        CHECK("accesses across two pages", framed(ROUNDS, whole, (u64 *)((u8 *)close[me][1] + off)), right);
+    }
+}
+
 /* mov $n, %eax; ret: one a CPU, in a page that both overwrite without asking, the other's and the own. */
 static void rewrite(u32 me)
 {
@@ -129,6 +161,7 @@ static void meet(u32 n)
 static void work(u32 me)
 {
     shared_entry(me);
+    across_pages(me);
     meet(1);
     rewrite(me);
     meet(2);
