@@ -187,6 +187,8 @@ u8 *qcow2_format_snapshots(const struct qcow2_snapshot *s, u32 n, u64 *len);
 /* The bitmaps extension, or NULL. */
 const u8 *qcow2_bitmaps(const struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, u32 n);
+/* The snapshots whose L1 table begins within that of another, which keeps it: *shared, the caller's to free. -ENOMEM. */
+int must_check qcow2_shared_l1s(const struct qcow2 *q, struct qcow2_snapshot ***shared, u32 *n);
 /* A header for a new image in buf (a cluster): returns the length or -ENOSPC. */
 int qcow2_format_header(struct qcow2 *q, u8 *buf, u32 room);
 

@@ -107,6 +107,21 @@ static int look_at_map(struct qcow2 *q, struct block_check *c)
     return r;
 }
 
+/* Snapshots that share their L1 table: each could change it below the other. */
+static int look_at_snapshots(struct qcow2 *q, struct block_check *c)
+{
+    struct qcow2_snapshot **shared;
+    u32 n;
+    int r = qcow2_shared_l1s(q, &shared, &n);
+
+    for (u32 i = 0; i < n; i++) {
+        c->errors++;
+        say_finding(c, "ERROR snapshot %s: its L1 table lies over that of another", shared[i]->id);
+    }
+    free(shared);
+    return r;
+}
+
 /* Finds (say: what is wrong goes into c) or, with fix, lowers counts that are too high. */
 static int look(struct qcow2 *q, struct block_check *c, bool fix)
 {
@@ -128,7 +143,8 @@ static int look(struct qcow2 *q, struct block_check *c, bool fix)
     }
     if (!r && !fix) {
         c->errors += s.bad;
-        r = q->broken ? 0 : look_at_map(q, c); /* where tables share a place there is no map */
+        r = look_at_snapshots(q, c);
+        r = r || q->broken ? r : look_at_map(q, c); /* where tables share a place there is no map */
     }
     r = r ? r : compare(q, s.counts, c, fix);
     pthread_mutex_unlock(&q->op);

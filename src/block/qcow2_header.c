@@ -391,33 +391,53 @@ static int read_snapshot(struct qcow2 *q, u64 *at, u64 end, struct qcow2_snapsho
     return r;
 }
 
-static int by_l1(const void *a, const void *b)
+static int by_offset(const void *a, const void *b)
 {
-    const u64 x = *(const u64 *)a, y = *(const u64 *)b;
-    return x < y ? -1 : x > y;
+    const struct qcow2_snapshot *x = *(struct qcow2_snapshot *const *)a, *y = *(struct qcow2_snapshot *const *)b;
+    return x->l1_offset != y->l1_offset ? (x->l1_offset < y->l1_offset ? -1 : 1) : (x > y) - (x < y);
 }
 
-/* Each snapshot has an L1 table of its own. A hostile image could have 65536 of 32 MiB in one place, to be read one by one. */
+int qcow2_shared_l1s(const struct qcow2 *q, struct qcow2_snapshot ***shared, u32 *n)
+{
+    struct qcow2_snapshot **l1 = calloc(q->nsnapshots + 1u, sizeof(struct qcow2_snapshot *));
+    u32 all = 0;
+    u64 end = 0;
+
+    *shared = l1;
+    *n = 0;
+    if (!l1)
+        return -ENOMEM;
+    for (u32 i = 0; i < q->nsnapshots; i++)
+        if (q->snapshots[i].l1_size)
+            l1[all++] = &q->snapshots[i];
+    qsort(l1, all, sizeof(*l1), by_offset);
+    for (u32 i = 0; i < all; i++) {
+        u64 own = l1[i]->l1_offset + l1[i]->l1_size * 8ull;
+        if (l1[i]->l1_offset < end)
+            l1[(*n)++] = l1[i];
+        end = MAX(end, own);
+    }
+    return 0;
+}
+
+/* Each snapshot has an L1 table of its own. A hostile image could have 65536 of 32 MiB in one place, to be read one by one;
+   a check takes what it can repair. */
 static int check_l1s(const struct qcow2 *q, struct error *err)
 {
-    u64 (*l1)[2] = calloc(q->nsnapshots + 1u, sizeof(*l1));
-    u32 n = 0;
-    int r = 0;
+    struct qcow2_snapshot **shared;
+    u64 bytes = 0;
+    u32 n;
+    int r = qcow2_shared_l1s(q, &shared, &n);
 
-    if (!l1)
+    for (u32 i = 0; i < n; i++)
+        bytes += shared[i]->l1_size * 8ull;
+    free(shared);
+    if (r)
         return error_set(err, ENOMEM, "no memory");
-    for (u32 i = 0; i < q->nsnapshots; i++)
-        if (q->snapshots[i].l1_size) {
-            l1[n][0] = q->snapshots[i].l1_offset;
-            l1[n++][1] = q->snapshots[i].l1_size * 8ull;
-        }
-    qsort(l1, n, sizeof(*l1), by_l1);
-    for (u32 i = 1; i < n && !r; i++)
-        if (l1[i][0] - l1[i - 1][0] < l1[i - 1][1])
-            r = error_set(err, EINVAL, "%s is damaged: the L1 tables of its snapshots lie over one another; see lodge disk "
-                          "check", q->b->path);
-    free(l1);
-    return r;
+    if (bytes > (q->b->check_only ? QCOW2_MAX_CHAIN_L1 : 0))
+        return error_set(err, EINVAL, "%s is damaged: the L1 tables of its snapshots lie over one another%s", q->b->path,
+                         q->b->check_only ? ", too many to repair" : "; see lodge disk check");
+    return 0;
 }
 
 int qcow2_read_snapshots(struct qcow2 *q, struct error *err)
@@ -445,7 +465,7 @@ int qcow2_read_snapshots(struct qcow2 *q, struct error *err)
     }
     q->snapshots_offset = begin;
     q->snapshots_bytes = at - begin;
-    return q->b->check_only ? 0 : check_l1s(q, err);
+    return check_l1s(q, err);
 }
 
 u8 *qcow2_format_snapshots(const struct qcow2_snapshot *s, u32 n, u64 *len)

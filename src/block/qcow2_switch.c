@@ -127,6 +127,29 @@ static int write_l1(struct change *c)
     return r;
 }
 
+/* In a repair, a snapshot whose L1 table lies over another's gets a copy. */
+static int separate_l1s(struct change *c)
+{
+    struct qcow2 *q = c->q;
+    struct qcow2_snapshot **shared;
+    u32 n;
+    int r = qcow2_shared_l1s(q, &shared, &n);
+
+    for (u32 i = 0; !r && i < n; i++) {
+        u64 bytes = shared[i]->l1_size * 8ull, old = shared[i]->l1_offset, room = align_up(bytes, q->cluster_size);
+        u8 *l1 = calloc(1, room);
+        r = l1 ? file_pread(q->file, old, l1, bytes) : -ENOMEM;
+        for (u64 k = 0; k < room >> q->cluster_bits; k++)
+            counts_sub(c->s.counts, cluster_of(q, old) + k);
+        q->broken = true; /* until the header names them: what is in memory is not what is in the file */
+        r = r ? r : pick(c, room >> q->cluster_bits, &shared[i]->l1_offset);
+        r = r ? r : file_pwrite(q->file, shared[i]->l1_offset, l1, room);
+        free(l1);
+    }
+    free(shared);
+    return r;
+}
+
 static int write_snapshots(struct change *c)
 {
     u8 *buf;
@@ -272,6 +295,7 @@ int qcow2_switch(struct qcow2 *q, struct target *t, const char *what, struct err
     pthread_mutex_lock(&q->op);
     r = r ? r : scan_tables(q, &c.s, t->l1, t->l1_size, t->snapshots, t->nsnapshots);
     r = r ? r : write_l1(&c);
+    r = r || !t->fix ? r : separate_l1s(&c);
     r = r ? r : write_snapshots(&c);
     r = r ? r : write_refcounts(&c);
     r = r ? r : file_flush(q->file);
