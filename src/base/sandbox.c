@@ -21,10 +21,15 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-enum { MAX_FILES = 1024, MAX_FILE_SIZE = MiB(64) /* the switch's memory for a machine: a file, to the kernel */ };
+enum {
+    FILTER_SECONDS = 5, /* of CPU; it takes milliseconds */
+    MAX_FILES = 1024,
+    MAX_FILE_SIZE = MiB(64), /* the switch's memory for a machine: a file, to the kernel */
+};
 
 enum {
     FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_SCREEN = 1 << SANDBOX_SCREEN,
@@ -86,6 +91,8 @@ static const struct {
     { SCMP_SYS(wait4), FOR_SCREEN },
     { SCMP_SYS(set_robust_list), FOR_SCREEN },
     { SCMP_SYS(seccomp), FOR_SCREEN },
+    { SCMP_SYS(setitimer), FOR_SCREEN },
+    { SCMP_SYS(rt_sigaction), FOR_SCREEN },
     /* memory, threads' locks, the end */
     { SCMP_SYS(brk), FOR_ALL },
     { SCMP_SYS(munmap), FOR_ALL },
@@ -217,6 +224,25 @@ static int restrict_files(int set)
     return r;
 }
 
+/* libseccomp (2.5.4) goes round for ever where it has no memory: then this ends the process. With the filter on, the timer
+   cannot be stopped any more, but its signal be kept waiting. */
+static int limit_time(void)
+{
+    const struct itimerval most = { .it_value = { .tv_sec = FILTER_SECONDS } };
+
+    signal(SIGPROF, SIG_DFL);
+    return setitimer(ITIMER_PROF, &most, NULL) ? -errno : 0;
+}
+
+static void forget_time(void)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    sigaddset(&set, SIGPROF);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+}
+
 static scmp_filter_ctx filter_new(enum sandbox kind, int *r)
 {
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
@@ -341,6 +367,8 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
         set = file_rules(false, NULL, &r);
         report->landlock = set >= 0;
     }
+    if (!r && report->seccomp)
+        r = limit_time();
     if (!r && kind == SANDBOX_USER) {
         if (requests) {
             *requests = report->seccomp ? restrict_calls_asking() : -1;
@@ -355,6 +383,7 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
     r = r ? r : files;
     if (!r && report->seccomp && !report->asks)
         r = restrict_calls(kind);
+    forget_time();
     say_missing(kind, report);
     return r;
 }

@@ -61,24 +61,31 @@ static void write_some(struct output *o)
     pthread_cond_broadcast(&o->change);
 }
 
+static void wait_a_little(struct output *o)
+{
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec++;
+    pthread_cond_clockwait(&o->change, &o->lock, CLOCK_MONOTONIC, &until);
+}
+
 static void *pump(void *arg)
 {
     struct output *o = arg;
 
     pthread_mutex_lock(&o->lock);
     while (!o->stuck) {
-        if (o->head == o->tail) {
-            if (o->closing)
-                break;
+        if (o->short_of_room && o->head - o->tail <= RING / 2 && o->room)
+            o->short_of_room = loop_post(o->loop, o->room, o->ctx); /* no memory: once more, below */
+        if (o->head != o->tail)
+            write_some(o);
+        else if (o->closing)
+            break;
+        else if (o->short_of_room && o->room)
+            wait_a_little(o);
+        else
             pthread_cond_wait(&o->change, &o->lock);
-            continue;
-        }
-        write_some(o);
-        if (o->short_of_room && o->head - o->tail <= RING / 2 && o->room) {
-            o->short_of_room = false;
-            if (loop_post(o->loop, o->room, o->ctx))
-                o->short_of_room = true; /* no memory: tried again after the next write */
-        }
     }
     pthread_mutex_unlock(&o->lock);
     return NULL;

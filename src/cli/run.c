@@ -453,7 +453,7 @@ void help_run(void)
 /* A failure before the guest's start: the request cannot be met, unless the host is short of something just now. */
 static int status_of(int code)
 {
-    return code == EAGAIN || code == EMFILE || code == ENFILE ? STATUS_FAILED : STATUS_USAGE;
+    return code == EAGAIN || code == EMFILE || code == ENFILE || code == ENOMEM ? STATUS_FAILED : STATUS_USAGE;
 }
 
 /* A serial line has no size. The image's login takes that of the terminal from here. */
@@ -576,7 +576,7 @@ static u32 terminal_users(const struct vm_config *c)
 
 static int run(int argc, char **argv, struct run_options *o)
 {
-    struct error err = { "" };
+    struct error err = { "" }, left = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
     char store[PATH_MAX];
@@ -623,7 +623,8 @@ static int run(int argc, char **argv, struct run_options *o)
         r = configure_image(o, &image, &machine, &err);
     if (!r)
         r = vm_run(&o->config, &err);
-    image_machine_end(&machine);
+    if (image_machine_end(&machine, &left))
+        log_error("%s; the next machine that starts removes it", left.text);
     const int signal = r < 0 ? held_signal() : 0;
     if (signal)
         return 128 + signal;

@@ -93,12 +93,13 @@ int remove_tree(const char *path, struct error *err)
     return r && r != -ENOENT ? error_set(err, -r, "%s cannot be removed: %s", path, strerror(-r)) : 0;
 }
 
-u64 tree_allocated(const char *path)
+int tree_allocated(const char *path, u64 *bytes, struct error *err)
 {
     u64 blocks = 0;
+    int r = walk(AT_FDCWD, path, COUNT, &blocks);
 
-    (void)!walk(AT_FDCWD, path, COUNT, &blocks);
-    return blocks * 512;
+    *bytes = blocks * 512;
+    return r && r != -ENOENT /* removed just now */ ? error_set(err, -r, "what %s takes cannot be counted: %s", path, strerror(-r)) : 0;
 }
 
 int sync_tree(const char *path, struct error *err)

@@ -101,7 +101,7 @@ struct image_machine_options {
  */
 int must_check image_machine_start(const struct image_machine_options *o, struct image_machine *m, struct error *err);
 /* After the run: gives up the lock, and removes a throw-away. */
-void image_machine_end(struct image_machine *m);
+int must_check image_machine_end(struct image_machine *m, struct error *err);
 
 /* As it is, without starting it (lodge ssh). -ENOENT, also for a throw-away whose process was killed. */
 int must_check image_machine_find(const char *name, struct image_machine *m, struct error *err);

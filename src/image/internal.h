@@ -16,7 +16,7 @@ int must_check make_dirs(const char *path, struct error *err);
 /* A folder and all in it; symbolic links are not followed. */
 int must_check remove_tree(const char *path, struct error *err);
 /* Bytes that a folder's files take on the host. */
-u64 tree_allocated(const char *path);
+int must_check tree_allocated(const char *path, u64 *bytes, struct error *err);
 /* Writes a whole small file in one go (to NAME.new, then renamed). durable: whatever crashes, the old or the new is there,
    and the new once this has returned; else sync_tree comes later. */
 int must_check write_file(const char *path, const void *data, size_t len, unsigned mode, bool durable, struct error *err);

@@ -363,20 +363,22 @@ int image_machine_start(const struct image_machine_options *o, struct image_mach
 }
 
 /* A throw-away goes under the folder's lock: nobody who wants its name for another finds half of it. */
-void image_machine_end(struct image_machine *m)
+int image_machine_end(struct image_machine *m, struct error *err)
 {
     char vms[PATH_MAX];
+    int r = 0;
 
     if (m->lock_fd < 0)
-        return;
+        return 0;
     int lock = m->keep || home_folder("vms", vms, NULL) ? -1 : home_lock(vms, NULL);
     if (!m->keep)
-        (void)!remove_tree(m->dir, NULL);
+        r = remove_tree(m->dir, err);
     close(m->lock_fd);
     if (lock >= 0)
         close(lock);
     m->lock_fd = -1;
     m->pid = 0;
+    return r;
 }
 
 int image_machine_remove(const char *name, struct error *err)

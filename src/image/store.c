@@ -97,8 +97,7 @@ static int load(const char *images, const char *name, struct image *image, struc
                          name);
     snprintf(image->format, sizeof(image->format), "raw");
     image->size = (u64)st.st_size;
-    image->allocated = tree_allocated(image->dir);
-    return 0;
+    return tree_allocated(image->dir, &image->allocated, err);
 }
 
 int image_find(const char *name, struct image *image, struct error *err)

@@ -130,14 +130,28 @@ void api_bytes(struct api_call *c, const char *type, void *data, size_t size)
     answer(c, MHD_HTTP_OK, type, data, size);
 }
 
+/* Jansson goes on without what it had no memory for: a key is missing, a bracket even. Such an answer is none. */
+static _Thread_local bool json_short;
+
+static void *json_memory(size_t size)
+{
+    void *p = malloc(size);
+    json_short |= !p;
+    return p;
+}
+
 static void answer_json(struct api_call *c, unsigned status, json_t *value)
 {
     char *text = value ? json_dumps(value, JSON_COMPACT) : NULL;
+    const bool whole = text && !json_short;
     json_decref(value);
-    if (text)
+    json_short = false;
+    if (whole) {
         answer(c, status, "application/json", text, strlen(text));
-    else
-        answer(c, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
+        return;
+    }
+    free(text);
+    answer(c, MHD_HTTP_INTERNAL_SERVER_ERROR, NULL, NULL, 0);
 }
 
 void api_json(struct api_call *c, json_t *value) { answer_json(c, MHD_HTTP_OK, value); }
@@ -185,6 +199,7 @@ void api_handle(struct api_call *c, const char *url, const char *method)
     bool other_method;
     json_error_t why;
 
+    json_short = false;
     c->route = find(url, method, &other_method);
     if (!c->route) {
         api_fail(c, other_method ? MHD_HTTP_METHOD_NOT_ALLOWED : MHD_HTTP_NOT_FOUND, "%s %.100s: there is no such call",
@@ -195,7 +210,9 @@ void api_handle(struct api_call *c, const char *url, const char *method)
         api_fail(c, MHD_HTTP_CONTENT_TOO_LARGE, "a request has at most %d bytes", API_MAX_BODY);
         return;
     }
-    if (c->route->body && !(c->in = json_loadb(c->body ? c->body : "", c->size, JSON_REJECT_DUPLICATES, &why))) {
+    if (c->route->body)
+        c->in = json_loadb(c->body ? c->body : "", c->size, JSON_REJECT_DUPLICATES, &why);
+    if (c->route->body && !c->in) {
         api_fail(c, MHD_HTTP_BAD_REQUEST, "the request's body is no JSON: %s", why.text);
         return;
     }
@@ -287,6 +304,7 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
 
     if (!a)
         return NULL;
+    json_set_alloc_funcs(json_memory, free);
     a->vm = v;
     a->watch.fd = -1;
     for (u32 i = 0; i < API_MAX_CONNECTIONS; i++)

@@ -180,7 +180,7 @@ def store():
     return [
         Scenario("image_ls", ["image", "ls"], template="store", same_output=True),
         Scenario("image_ls_json", ["image", "ls", "--json"], template="store"),
-        Scenario("image_import", ["image", "import", "snap.qcow2", "--name", "new"], template="store", makes=STORE + ("data/lodge/*",),
+        Scenario("image_import", ["image", "import", "snap.qcow2", "--format", "qcow2", "--name", "new"], template="store", makes=STORE + ("data/lodge/*",),
                  leaves=STORE),
         Scenario("image_rm", ["image", "rm", "small"], template="store"),
         Scenario("image_run", ["run", "small"] + over, template="store", good_statuses=(43,), makes=STORE, leaves=STORE),
@@ -309,7 +309,7 @@ def prepare(setup):
     os.chmod(os.path.join(at, "password"), 0o600)
     with_store = os.path.join(setup.template, "store")
     shutil.copytree(at, with_store)
-    lodge("image", "import", "a.raw", "--name", "small", where=with_store, XDG_DATA_HOME=os.path.join(with_store, "data"),
+    lodge("image", "import", "a.raw", "--format", "raw", "--name", "small", where=with_store, XDG_DATA_HOME=os.path.join(with_store, "data"),
           HOME=with_store)
 
 

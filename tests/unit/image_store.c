@@ -187,7 +187,7 @@ static int lock_vms(void)
 
 static void *end_machine(void *m)
 {
-    image_machine_end(m);
+    CHECK_EQ(image_machine_end(m, NULL), 0);
     return NULL;
 }
 
@@ -220,7 +220,7 @@ TEST(machines)
     CHECK_STR(away.name, "debian");
     CHECK_STR(second.name, "debian-2");
     CHECK(away.ssh_port != second.ssh_port && away.ssh_port != kept.ssh_port);
-    image_machine_end(&second);
+    CHECK_EQ(image_machine_end(&second, NULL), 0);
     CHECK(!there("%s/lodge/vms/%s", "debian-2"));
     CHECK_EQ(image_remove("debian", false, &err), -EBUSY);
     CHECK(!make_image("debian", true, &err));
@@ -238,7 +238,7 @@ TEST(machines)
     CHECK_EQ(image_machine_find("debian-2", &second, &err), -ENOENT);
     CHECK_EQ(image_machine_start(&o, &second, &err), 0);
     CHECK_STR(second.name, "debian-2");
-    image_machine_end(&second);
+    CHECK_EQ(image_machine_end(&second, NULL), 0);
 
     /* A throw-away goes under the lock of all: who looks with it held finds a whole one or none. */
     pthread_t thread;
@@ -251,11 +251,11 @@ TEST(machines)
     CHECK(!there("%s/lodge/vms/%s", "debian"));
 
     /* A kept one keeps its disk, grows it and does not shrink it. */
-    image_machine_end(&kept);
+    CHECK_EQ(image_machine_end(&kept, NULL), 0);
     CHECK(there("%s/lodge/vms/%s/disk.qcow2", "web"));
     o = (struct image_machine_options){ .keep = "web", .disk_size = 128 << 20 };
     CHECK_EQ(image_machine_start(&o, &kept, &err), 0);
-    image_machine_end(&kept);
+    CHECK_EQ(image_machine_end(&kept, NULL), 0);
     o.disk_size = 64 << 20;
     CHECK_EQ(image_machine_start(&o, &kept, &err), -EINVAL);
     o = (struct image_machine_options){ .keep = "nope" };
