@@ -237,17 +237,29 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->place2 = ~0ull;
     b->key = key;
     b->n = 0;
-    b->gen = soft_code_watch(v, b->place, MIN(limit, key & KEY_SINGLE ? 16u : 256u));
+    b->gen = soft_code_watch(v, b->place, 1);
     b->gen2 = 0;
     b->hits = 0;
     b->untranslatable = b->translated = false;
     const u8 *p = host + offset;
-    unsigned at = 0;
+    unsigned at = 0, watched = 64 - offset % 64; /* bytes whose lines are; no others are read, since data may follow */
     while (b->n < most && at < limit && at < 240) {
         struct decoded d;
         struct insn *i = &b->insn[b->n];
         unsigned avail = limit - at;
-        enum decode_result r = decode(&d, p + at, MIN(avail, 15u), v->bits, v->protected_mode);
+        enum decode_result r;
+        while ((r = decode(&d, p + at, MIN(MIN(avail, 15u), watched - at), v->bits, v->protected_mode)) == DECODE_MORE &&
+               watched - at < MIN(avail, 15u)) {
+            const u32 gen = soft_code_watch(v, b->place + watched, 1);
+            watched += 64;
+            if (gen != b->gen) { /* overwritten meanwhile, what has been decoded, too */
+                b->gen = soft_code_watch(v, b->place, 1);
+                watched = 64 - offset % 64;
+                at = b->n = 0;
+                i = &b->insn[0];
+                avail = limit;
+            }
+        }
         if (r == DECODE_MORE && avail < 15) {
             if (b->n)
                 break; /* it gets a block of its own */

@@ -204,6 +204,8 @@ struct soft_vcpu {
     u64 jit_site;                     /* the way out that was taken and can be linked; 0: none */
     u64 jit_check_at, jit_check_save[12]; /* instrument.c */
     u32 jit_check_size, jit_check_write;
+    u64 jit_watch[3];                 /* registers, while a watched page is looked at: stubs.c */
+    u32 jit_span;                     /* bytes that it is about */
     u32 jit_from;                     /* where in the code the last jump by register or memory is described; 0: none */
     u64 jit_delta;                    /* of the relocatable code that runs: its RIPs less those it was written for */
     u64 jit_c_sp, jit_base;           /* the stacks of C and, empty, of translated calls */

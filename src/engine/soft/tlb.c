@@ -160,15 +160,19 @@ void soft_drop_writable(struct soft_vcpu *v)
                 struct tlb_entry *e = &v->tlbs[c][slot];
                 const bool open = e->write == e->read;
                 e->write = TLB_NONE(slot);
-                e->place &= ~0xfffull; /* a watched page, too, must be noted as dirty anew */
+                e->place &= ~0xfffull;
                 if (open)
                     note_written(v, e->place);
+                else /* watched: whoever wrote there has seen to its code */
+                    memory_mark_dirty(v->vm->cfg.memory, e->place);
             }
     for (unsigned n = 0; n < SPACE_COUNT; n++)
         for (unsigned k = 0; k < m->spaces[n].nkept; k++) {
             struct tlb_entry *e = &m->spaces[n].kept[k].entry;
             if (e->write == e->read)
                 note_written(v, e->place & ~0xfffull);
+            else if (e->place & PLACE_WATCHED)
+                memory_mark_dirty(v->vm->cfg.memory, e->place & ~0xfffull);
             e->write = ~e->read;
             e->place &= ~0xfffull;
         }

@@ -70,6 +70,13 @@ static inline void e_gs(struct emit *e, unsigned op, unsigned reg, u32 off, unsi
     e1(e, 0x25);
     e4(e, off);
 }
+/* mov dword gs:[off], x */
+static inline void e_gs_imm(struct emit *e, u32 off, u32 x)
+{
+    e1(e, 0x65), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25);
+    e4(e, off);
+    e4(e, x);
+}
 /* op reg, gs:[r11 + off], 64 bits. */
 static inline void e_gs_r11(struct emit *e, unsigned op, unsigned reg, u32 off)
 {

@@ -65,8 +65,8 @@ void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned ind
     e_lea(e, RAX, base, index, scale, disp);
     e_gs(e, 0x89, RAX, OFF(jit_check_at), 8);
     e_gs(e, 0x8b, RAX, OFF(jit_check_save), 8);
-    e1(e, 0x65), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_check_size)), e4(e, size);   /* mov dword gs:[], imm */
-    e1(e, 0x65), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_check_write)), e4(e, write); /* likewise */
+    e_gs_imm(e, OFF(jit_check_size), size);
+    e_gs_imm(e, OFF(jit_check_write), write);
     e_call_rel(e, j->check);
 }
 

@@ -73,7 +73,7 @@ int soft_jit_new(struct soft_vm *vm)
     j->hot = j->hot_least = (u16)MIN(vm->cfg.translate_after, 1000u);
     for (unsigned k = 0; k < 4096; k++)
         j->region.at[k] = j->region.block_at[k] = -1;
-    jit_stubs(j);
+    jit_stubs(j, vm->code_lines);
     soft_jit_report_stubs(vm);
     return 0;
 fail:;

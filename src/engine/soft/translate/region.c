@@ -358,10 +358,14 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
             return true;
         struct rinsn *i = &r->insn[r->ninsns];
         const unsigned avail = MIN(15u, 4096 - off);
-        if (!watch(r, off, avail))
-            return false;
-        if (decode(&i->d, r->page + off, avail, r->v->bits, r->v->protected_mode) != DECODE_OK ||
-            region_rip(r, off) + i->d.len - 1 > r->v->jc_limit)
+        unsigned n = MIN(avail, 64 - off % 64); /* no line is watched that the instruction does not reach into */
+        enum decode_result found;
+        do {
+            if (!watch(r, off, n))
+                return false;
+            found = decode(&i->d, r->page + off, n, r->v->bits, r->v->protected_mode);
+        } while (found == DECODE_MORE && n < avail && (n = avail));
+        if (found != DECODE_OK || region_rip(r, off) + i->d.len - 1 > r->v->jc_limit)
             return true;
         i->off = (u16)off;
         i->how = (u8)region_how(r, &i->d);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* stubs.c - the way into translated code and out of it: written once, shared by all processors of a VM. */
+#include "engine/soft/mmu.h"
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
@@ -315,7 +316,59 @@ static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe3); /* jmp r11 */
 }
 
-void jit_stubs(struct jit *j)
+/* A probe of gs:[jit_span] bytes for stores failed: T0 is the address xor the tag, T1 where the entry is. Carry clear: the
+   page may be written, holds decoded code, and none in the lines in question, so that nothing needs to be told; the probe
+   counts as passed. Changes no register. For a VM of one processor: nobody decodes between this and the store. */
+static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 *code_lines)
+{
+    const u32 entry = OFF(tlbs) + ctx * (u32)sizeof((struct soft_vcpu *)0)->tlbs[0];
+    const u32 read = entry + (u32)offsetof(struct tlb_entry, read), write = entry + (u32)offsetof(struct tlb_entry, write);
+    static const u8 used[] = { RAX, RCX, RDX };
+    u8 *no[4], *yes[2];
+
+    j->watched[ctx] = here(e);
+    for (unsigned k = 0; k < ARRAY_SIZE(used); k++)
+        e_gs(e, 0x89, used[k], OFF(jit_watch[0]) + 8 * k, 8);
+    e_gs_r11(e, 0x33, T0, write); /* the address */
+    e_mov(e, RCX, T0);
+    e_gs_r11(e, 0x33, RCX, read);
+    e_mov_imm(e, RAX, 4096);
+    e_gs(e, 0x2b, RAX, OFF(jit_span), 4);
+    e1(e, 0x48), e1(e, 0x39), e1(e, 0xc1); /* cmp rcx, rax: the offset in the page */
+    no[0] = e_jcc(e, CC_A);
+    e_gs_r11(e, 0x8b, RDX, entry + (u32)offsetof(struct tlb_entry, place));
+    e1(e, 0xf6), e1(e, 0xc2), e1(e, PLACE_WATCHED); /* test dl */
+    no[1] = e_jcc(e, CC_E);
+    e1(e, 0x48), e1(e, 0xc1), e1(e, 0xea), e1(e, GUEST_PAGE_SHIFT); /* shr rdx */
+    e_mov_imm(e, RAX, (u64)code_lines);
+    e_rm(e, 0x8b, RDX, RAX, RDX, 3, 0, 8);
+    e1(e, 0x48), e1(e, 0x85), e1(e, 0xd2); /* test rdx, rdx */
+    no[2] = e_jcc(e, CC_E);                /* the code is gone: the page is to be opened */
+    e_gs(e, 0x8b, RAX, OFF(jit_span), 4);
+    e_lea(e, RAX, RAX, RCX, 0, -1);
+    e1(e, 0xc1), e1(e, 0xe8), e1(e, 6);                  /* shr eax, 6: the last line */
+    e1(e, 0xc1), e1(e, 0xe9), e1(e, 6);                  /* shr ecx, 6: the first */
+    e1(e, 0x29), e1(e, 0xc8);                            /* sub eax, ecx */
+    e1(e, 0x48), e1(e, 0xd3), e1(e, 0xea);               /* shr rdx, cl */
+    e1(e, 0x48), e1(e, 0x0f), e1(e, 0xbc), e1(e, 0xd2);  /* bsf rdx, rdx */
+    yes[0] = e_jcc(e, CC_E);
+    e1(e, 0x39), e1(e, 0xc2); /* cmp edx, eax */
+    yes[1] = e_jcc(e, CC_A);
+    for (unsigned k = 0; k < 3; k++)
+        e_fix(e, no[k], here(e));
+    e1(e, 0xf9); /* stc */
+    no[3] = e_jcc(e, CC_B);
+    for (unsigned k = 0; k < 2; k++)
+        e_fix(e, yes[k], here(e));
+    e_gs_r11(e, 0x33, T0, write);
+    e1(e, 0xf8); /* clc */
+    e_fix(e, no[3], here(e));
+    for (unsigned k = 0; k < ARRAY_SIZE(used); k++)
+        e_gs(e, 0x8b, used[k], OFF(jit_watch[0]) + 8 * k, 8);
+    e1(e, 0xc3);
+}
+
+void jit_stubs(struct jit *j, const u64 *code_lines)
 {
     struct emit em = { j->rw, j->rw + j->size, j->rx - j->rw }, *e = &em;
     static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
@@ -411,6 +464,8 @@ void jit_stubs(struct jit *j)
         e_lea(e, RSP, RSP, NONE, 0, -8);
         e_jmp(e, j->lookup[c]);
     }
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        emit_watched(j, e, c, code_lines);
     j->check = here(e);
     emit_check_stub(e);
     j->stubs_end = (u32)align_up((u64)(e->p - j->rw), 64);

@@ -52,6 +52,12 @@ struct slow {
     bool flags_away;  /* and where it comes back they are away again */
     bool group;
     struct group g;
+    u16 watched;      /* a probe for stores of so many bytes, which may be made beside decoded code; 0: no such */
+    u64 found;        /* where that goes on */
+    u8 ctx;           /* enum tlb_ctx */
+    u64 lin;          /* a constant address, whose probe leaves nothing in T0 and T1 */
+    bool constant;
+    u8 *beyond;       /* rel32 that leads here, but past that question: beyond the segment's limit; NULL */
 };
 struct fixup {
     u8 *at;
@@ -88,6 +94,7 @@ struct tr {
     u32 moved;        /* registers that the region writes */
     u8 w;             /* bytes of an address: 8, 4, 2 */
     u8 sp;            /* of the stack pointer: the same, but where SS.B has it otherwise */
+    bool watched;     /* stores to pages with decoded code are made here where their lines have none */
     u8 slot;          /* of what the present instruction pushes or pops: the same, but in 16-bit code its operand size */
     struct emit_counts counts; /* of the block in the making; what it has of them */
     u32 probes, accesses;
@@ -191,8 +198,21 @@ static struct slow *new_slow(struct tr *t, unsigned cc, bool flags_saved)
     s->flags_saved = flags_saved;
     s->insn = (u16)tinsn_now(t);
     s->flags_away = false;
-    s->group = false;
+    s->group = s->constant = false;
     s->back = 0;
+    s->watched = 0;
+    s->beyond = NULL;
+    return s;
+}
+
+/* The probe's branch has just been written. */
+static struct slow *ask_watched(struct tr *t, struct slow *s, unsigned span, bool write)
+{
+    if (write && t->watched) {
+        s->watched = (u16)span;
+        s->ctx = t->s.ctx;
+        s->found = here(&t->e);
+    }
     return s;
 }
 
@@ -331,12 +351,14 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
         } else if (fits32(page)) {
             e1(e, 0x65), e1(e, 0x48), e1(e, 0x81), e1(e, 0x3c), e1(e, 0x25); /* cmp gs:[tag], imm32 */
             e4(e, slot + tag), e4(e, (u32)page);
-            s = new_slow(t, CC_NE, saved);
+            s = ask_watched(t, new_slow(t, CC_NE, saved), span, write);
         } else {
             e_mov_imm(e, T0, page);
             e_gs(e, 0x39, T0, slot + tag, 8);
-            s = new_slow(t, CC_NE, saved);
+            s = ask_watched(t, new_slow(t, CC_NE, saved), span, write);
         }
+        s->constant = true;
+        s->lin = lin;
         e_gs(e, 0x8b, T1, slot + host, 8);
         if (!o)
             return s;
@@ -352,12 +374,15 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     const u8 hb = a->constant || a->base == 0xff ? NONE : host_of[a->base];
     const u8 hi = a->constant || a->index == 0xff ? NONE : host_of[a->index];
     const bool in_registers = !a->constant && hb != IN_MEMORY && hi != IN_MEMORY && a->seg < FS && a->asize == 8;
-    u8 *beyond = NULL;
+    u8 *beyond = NULL, *out = NULL;
     emit_ea(t, a);
     if (t->r->segmented) { /* its limit and its base */
         e_lea(e, T1, T0, NONE, 0, (s32)span);
         e_gs(e, 0x3b, T1, OFF(seg_end[write][0]) + 8u * a->seg, 8);
-        e1(e, 0x77), e1(e, 0), beyond = e->p; /* ja */
+        if (write && t->watched)
+            out = e_jcc(e, CC_A);
+        else
+            e1(e, 0x77), e1(e, 0), beyond = e->p; /* ja */
         e_gs(e, 0x03, T0, OFF(segbase) + 8u * a->seg, 4);
     } else if (a->seg >= FS) {
         e_gs(e, 0x8b, T1, OFF(segbase) + 8u * (a->seg == FS ? ISEG_FS : ISEG_GS), 8);
@@ -374,7 +399,8 @@ static struct slow *emit_probe(struct tr *t, const struct address *a, unsigned s
     e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - span); /* cmp r10, 4096 - span */
     if (beyond)
         beyond[-1] = (u8)(e->p - beyond); /* which goes on with the same condition */
-    s = new_slow(t, CC_A, saved);
+    s = ask_watched(t, new_slow(t, CC_A, saved), span, write);
+    s->beyond = out;
     if (in_registers || !o) {
         e_gs_r11(e, 0x8b, T1, tlb + host);
         if (o)
@@ -2276,6 +2302,19 @@ static void write_slow(struct tr *t, const struct slow *s)
 {
     struct emit *e = &t->e;
     e_fix(e, s->at, here(e));
+    if (s->watched) {
+        if (s->constant) { /* as the other probes leave it */
+            const u32 slot = (u32)((s->lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
+            e_mov_imm(e, T1, slot);
+            e_mov_imm(e, T0, s->lin);
+            e_gs_r11(e, 0x33, T0, OFF(tlbs) + s->ctx * (u32)sizeof t->v->tlbs[0] + (u32)offsetof(struct tlb_entry, write));
+        }
+        e_gs_imm(e, OFF(jit_span), s->watched);
+        e_call_rel(e, t->j->watched[s->ctx]);
+        e_fix(e, e_jcc(e, CC_AE), s->found);
+    }
+    if (s->beyond)
+        e_fix(e, s->beyond, here(e));
     if (s->flags_saved)
         emit_restore_flags(e);
     emit_give(t);
@@ -2416,6 +2455,8 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 d
     x->serial = ++j->serial;
     x->page_id = jit_page_id(j, lin, place & ~0xfffull, v->cpl == 3);
     t->v = v, t->j = j, t->r = r, t->t = x;
+    /* With more processors another may decode what lies there just before the store. 64-bit systems keep code by itself. */
+    t->watched = v->vm->cfg.cpus == 1 && v->bits != 64;
     t->e = (struct emit){ j->rw + align_up(seg->code, 16), j->rw + seg->code_end, j->rx - j->rw };
     j->data_in_code.n = 0;
     t->e.data = v->vm->cfg.trace ? &j->data_in_code : NULL;

@@ -162,7 +162,7 @@ struct jit {
     u8 *data;
     u64 data_size;
     u64 enter, fallback, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY], sentinel[TLB_EMPTY],
-        refill, check;
+        refill, check, watched[TLB_EMPTY];
     u32 stubs_end;
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
@@ -249,7 +249,7 @@ void soft_jit_thread_end(struct soft_vcpu *v); /* and after */
 /* ---- among the translator's files ---- */
 
 /* stubs.c */
-void jit_stubs(struct jit *j);
+void jit_stubs(struct jit *j, const u64 *code_lines);
 enum { H_SP = R9, T0 = R10, T1 = R11, NONE = 16, IN_MEMORY = 0xff };
 extern const u8 jit_home[16]; /* host register of a guest register between regions, IN_MEMORY */
 #define OFF(field) ((u32)offsetof(struct soft_vcpu, field))
