@@ -17,6 +17,7 @@ struct soft_code {
     u8 *arena;
     u64 size;
     u64 used, end;  /* of the part that is filled */
+    u64 filled[ARENA_PARTS]; /* where the others' last block ends */
     u32 hash_size;  /* a power of 2 */
     struct block *hash[ARENA / BLOCK_USUAL];
 };
@@ -53,6 +54,7 @@ void soft_code_flush(struct soft_vcpu *v)
     zero_bytes(v->code->hash, v->code->hash_size * sizeof v->code->hash[0]);
     v->code->used = 0;
     v->code->end = v->code->size / ARENA_PARTS;
+    zero_bytes(v->code->filled, sizeof v->code->filled);
     soft_forget_code(v);
     v->block = NULL;
     soft_jit_forget_lowered(v);
@@ -76,22 +78,32 @@ void soft_map_changed(struct soft_vcpu *v)
     b->gen--; /* stale */
 }
 
+/* Bytes of the arena for a block of n instructions. */
+static u64 room_of(unsigned n)
+{
+    return align_up(sizeof(struct block) + (n + 1) * sizeof(struct insn), 64);
+}
+
 /* The next part of the arena; what was in it is dropped. Only between blocks. */
 static void next_part(struct soft_vcpu *v)
 {
     struct soft_code *c = v->code;
+    const u64 each = c->size / ARENA_PARTS;
+    c->filled[c->end / each - 1] = c->used;
     if (c->end == c->size)
         c->end = 0;
     c->used = c->end;
-    c->end += c->size / ARENA_PARTS;
-    const u64 first = (u64)c->arena + c->used, n = c->end - c->used;
-    for (unsigned k = 0; k < c->hash_size; k++)
-        for (struct block **link = &c->hash[k]; *link;) {
-            if ((u64)*link - first < n)
-                *link = (*link)->next;
-            else
-                link = &(*link)->next;
-        }
+    c->end += each;
+    const u64 first = (u64)c->arena + c->used, n = each, last = (u64)c->arena + c->filled[c->used / each];
+    for (u64 at = first; at < last;) {
+        struct block *b = (struct block *)at;
+        for (struct block **link = &c->hash[hash_of(c, b->place, b->key)]; *link; link = &(*link)->next)
+            if (*link == b) {
+                *link = b->next;
+                break;
+            }
+        at += room_of(b->n);
+    }
     for (unsigned k = 0; k < JC_SIZE; k++)
         if ((u64)v->jc[k].block - first < n)
             v->jc[k] = (struct jc_entry){ 0 };
@@ -228,7 +240,7 @@ static void lower_ud(struct insn *i, u16 off)
 static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, u64 place, u32 key)
 {
     struct soft_code *c = v->code;
-    if (c->used + sizeof(struct block) + (BLOCK_MAX_INSNS + 1) * sizeof(struct insn) > c->end)
+    if (c->used + room_of(BLOCK_MAX_INSNS) > c->end)
         next_part(v);
     struct block *b = (struct block *)(c->arena + c->used);
     const unsigned offset = lin & 0xfff, limit = 4096 - offset;
@@ -237,10 +249,13 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->place2 = ~0ull;
     b->key = key;
     b->n = 0;
+    if (v->jit)
+        soft_jit_expect(v, b->place);
     b->gen = soft_code_watch(v, b->place, 1);
     b->gen2 = 0;
     b->hits = 0;
-    b->untranslatable = b->translated = false;
+    b->untranslatable = false;
+    b->trans = NULL;
     const u8 *p = host + offset;
     unsigned at = 0, watched = 64 - offset % 64; /* bytes whose lines are; no others are read, since data may follow */
     while (b->n < most && at < limit && at < 240) {
@@ -298,8 +313,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     }
     b->bytes = (u16)at;
     lower_end(&b->insn[b->n], (u16)at);
-    c->used += sizeof *b + (b->n + 1) * sizeof(struct insn);
-    c->used = align_up(c->used, 64);
+    c->used += room_of(b->n);
     unsigned h = hash_of(c, b->place, key);
     b->next = c->hash[h];
     c->hash[h] = b;

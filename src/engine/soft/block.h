@@ -26,8 +26,10 @@ struct block {
     u16 bytes, n;   /* length in guest bytes, instructions */
     u16 hits;       /* times run by the interpreter, up to where it is translated */
     bool untranslatable;
-    bool translated; /* it had a translation when that was last looked for */
     struct block *next; /* hash chain */
+    /* Its translation when that was last looked for, NULL: none; the memory is another's once v->jit_epoch has changed. */
+    struct trans *trans;
+    u64 trans_epoch;
     struct insn insn[]; /* n, then op_end unless the last leaves by itself */
 };
 

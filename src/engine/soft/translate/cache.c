@@ -555,6 +555,20 @@ static struct trans *find_here(struct soft_vcpu *v, u64 place, u64 place2, u32 k
     return home_of(v, place, delta) ? jit_find(v->jit, v->rip - *delta, place, place2, key | JIT_RELOC, cs) : NULL;
 }
 
+/* The same for a block's place: mostly it is known from the last time. */
+static struct trans *find_of(struct soft_vcpu *v, struct block *b, u32 key, u64 cs, u64 *delta)
+{
+    struct trans *t = b->trans;
+    const bool reloc = jit_relocatable(v);
+    *delta = 0;
+    if (t && b->trans_epoch == v->jit_epoch && !t->retired && t->key == (reloc ? key | JIT_RELOC : key) && t->cs == cs &&
+        t->place == b->place && t->place2 == b->place2 && (!reloc || home_of(v, b->place, delta)) && t->rip + *delta == v->rip)
+        return t;
+    b->trans = t = find_here(v, b->place, b->place2, key, cs, delta);
+    b->trans_epoch = v->jit_epoch;
+    return t;
+}
+
 /* What jct holds of this context is for one mode and one code segment. The supervisor's contexts are for the same: STAC
    and CLAC go from one to the other without a look. */
 static inline unsigned mode_of(const struct soft_vcpu *v)
@@ -575,6 +589,15 @@ static inline void for_mode(struct soft_vcpu *v, u32 key, u64 cs)
     }
 }
 
+void soft_jit_expect(struct soft_vcpu *v, u64 place)
+{
+    const bool reloc = jit_relocatable(v);
+    u64 delta = 0;
+    if (reloc)
+        (void)home_of(v, place, &delta);
+    __builtin_prefetch(&v->jit->hash[hash_of(v->jit, v->rip - delta, place, jit_key(v) | (reloc ? JIT_RELOC : 0))]);
+}
+
 struct trans *jit_known(struct soft_vcpu *v)
 {
     const unsigned ctx = v->tlb_ctx, of = mode_of(v), k = v->rip & (JCT_SIZE - 1);
@@ -585,9 +608,9 @@ struct trans *jit_known(struct soft_vcpu *v)
         v->jit_delta = x->delta;
         return x->trans;
     }
-    const struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
+    struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
     u64 delta;
-    struct trans *t = b ? find_here(v, b->place, ~0ull, key, cs, &delta) : NULL; /* jc has none that reaches into a second page */
+    struct trans *t = b ? find_of(v, b, key, cs, &delta) : NULL; /* jc has none that reaches into a second page */
     if (t) {
         for_mode(v, key, cs);
         note(v, t, delta);
@@ -668,13 +691,12 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         return false;
     for_mode(v, key, cs);
     /* Code that ran a few times has none, unless another processor or process made it: that is looked for now and then. */
-    if (!b->translated && b->hits % 8 && b->hits < j->hot) {
+    if (!b->trans && b->hits % 8 && b->hits < j->hot) {
         b->hits++;
         return false;
     }
     u64 delta;
-    struct trans *t = find_here(v, b->place, b->place2, key, cs, &delta);
-    b->translated = t;
+    struct trans *t = find_of(v, b, key, cs, &delta);
     if (!t) {
         if (b->hits < j->hot) {
             b->hits++;

@@ -216,6 +216,8 @@ static inline const u8 *jit_bytes(const struct trans *t, unsigned k)
 
 /* Runs translated code at v->rip if there is any, b's made now if that is hot; false: interpret. */
 bool soft_jit_run(struct soft_vcpu *v, struct block *b);
+/* The block at v->rip, whose bytes begin at place, is about to be decoded, and its translation asked for next. */
+void soft_jit_expect(struct soft_vcpu *v, u64 place);
 /* The processor is outside translated code: lets space be used again. */
 void soft_jit_quiesce(struct soft_vcpu *v);
 /* It will be outside for long. */
