@@ -21,6 +21,8 @@
 #   make bench      the engine's speed beside the bare host's and TCG's, disk and network beside TCG's, and more
 #                   (docs/benchmarks.md);
 #                   BENCH_OPTS="--code-cache 64M" are lodge's, BENCH_OPTS="--json ..." prints JSON
+#   make bench-debian   the Debian image's first minutes: login, apt-get install gcc, a build, two programs on two CPUs
+#                   (docs/benchmarks.md); BENCH_OPTS= as above
 #   make install    PREFIX=/usr/local, DESTDIR=
 #   make deps       install the Debian packages that are missing (packages.txt); every target does this first
 #   make clean
@@ -116,10 +118,13 @@ bench: all
 	@bench/run $(BUILD) $(BENCH_OPTS)
 	@bench/io $(BUILD) $(BENCH_OPTS) || [ $$? = 77 ]
 
+bench-debian: all
+	@bench/debian $(BUILD) $(BENCH_OPTS)
+
 install: all
 	@meson install -C $(BUILD) --no-rebuild
 
 clean:
 	rm -rf build build-sanitized
 
-.PHONY: all fault deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs test-programs bench install clean
+.PHONY: all fault deps run run-kernel test test-sanitized fuzz soak soak-disk soak-starved soak-devices soak-devices-sanitized soak-boot soak-anytime programs test-programs bench bench-debian install clean
