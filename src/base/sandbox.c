@@ -3,153 +3,30 @@
  * sandbox.c - four steps: no privileges and no resources that are not needed, no files (Landlock), no system calls but a
  * few (seccomp), which have no way to open a file, to reach another process or to make one.  The last holds without the
  * one before it, too.  A call that is not on the list fails with EPERM; it does not end the process, since what the C
- * library tries and can do without differs between versions.
+ * library tries and can do without differs between versions.  tools/gen_sandbox.c has the list.
  */
 #include "base/sandbox.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
 #include <linux/landlock.h>
-#include <sched.h>
-#include <seccomp.h>
-#include <signal.h>
+#include <linux/seccomp.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "sandbox_filters.h"
+
 enum {
-    FILTER_SECONDS = 5, /* of CPU; it takes milliseconds */
     MAX_FILES = 1024,
     MAX_FILE_SIZE = MiB(64), /* the switch's memory for a machine: a file, to the kernel */
-};
-
-enum {
-    FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_SCREEN = 1 << SANDBOX_SCREEN,
-    FOR_VIEWER = 1 << SANDBOX_VIEWER | FOR_SCREEN, /* a filter stays on those who come after */
-    FOR_ALL = FOR_USER | FOR_SWITCH | FOR_VIEWER,
-};
-
-static const struct {
-    int nr;
-    u32 who;
-} calls[] = {
-    /* waiting, and the clock where the vDSO does not answer */
-    { SCMP_SYS(poll), FOR_ALL },
-    { SCMP_SYS(ppoll), FOR_ALL },
-    { SCMP_SYS(epoll_wait), FOR_SWITCH },
-    { SCMP_SYS(epoll_pwait), FOR_SWITCH },
-    { SCMP_SYS(epoll_ctl), FOR_SWITCH },
-    { SCMP_SYS(timerfd_settime), FOR_SWITCH },
-    { SCMP_SYS(clock_gettime), FOR_ALL },
-    { SCMP_SYS(gettimeofday), FOR_ALL },
-    { SCMP_SYS(time), FOR_ALL },
-    { SCMP_SYS(nanosleep), FOR_ALL },
-    { SCMP_SYS(clock_nanosleep), FOR_ALL },
-    /* bells and messages */
-    { SCMP_SYS(read), FOR_ALL },
-    { SCMP_SYS(write), FOR_ALL },
-    { SCMP_SYS(readv), FOR_ALL },
-    { SCMP_SYS(writev), FOR_ALL },
-    { SCMP_SYS(recvfrom), FOR_ALL },
-    { SCMP_SYS(recvmsg), FOR_ALL },
-    { SCMP_SYS(sendto), FOR_ALL },
-    { SCMP_SYS(sendmsg), FOR_ALL },
-    { SCMP_SYS(close), FOR_ALL },
-    { SCMP_SYS(getsockopt), FOR_ALL },
-    { SCMP_SYS(setsockopt), FOR_ALL },
-    { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN },
-    { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN },
-    /* the guest's connections; socket() and ioctl() below */
-    { SCMP_SYS(connect), FOR_USER },
-    { SCMP_SYS(bind), FOR_USER },
-    { SCMP_SYS(listen), FOR_USER },
-    { SCMP_SYS(shutdown), FOR_USER | FOR_VIEWER },
-    { SCMP_SYS(getsockname), FOR_USER },
-    { SCMP_SYS(getpeername), FOR_USER | FOR_VIEWER },
-    /* /etc/resolv.conf, of which libslirp asks whether it changed; openat() below */
-    { SCMP_SYS(newfstatat), FOR_USER },
-    { SCMP_SYS(stat), FOR_USER },
-    { SCMP_SYS(fstat), FOR_ALL },
-    { SCMP_SYS(lseek), FOR_USER },
-    /* a new client's link */
-    { SCMP_SYS(memfd_create), FOR_SWITCH },
-    { SCMP_SYS(eventfd2), FOR_SWITCH },
-    { SCMP_SYS(ftruncate), FOR_SWITCH },
-    /* viewers: select, a time to be done by, a process for each and its sandbox */
-    { SCMP_SYS(select), FOR_VIEWER },
-    { SCMP_SYS(pselect6), FOR_VIEWER },
-    { SCMP_SYS(alarm), FOR_VIEWER },
-    { SCMP_SYS(fork), FOR_SCREEN },
-    { SCMP_SYS(wait4), FOR_SCREEN },
-    { SCMP_SYS(set_robust_list), FOR_SCREEN },
-    { SCMP_SYS(seccomp), FOR_SCREEN },
-    { SCMP_SYS(setitimer), FOR_SCREEN },
-    { SCMP_SYS(rt_sigaction), FOR_SCREEN },
-    /* memory, threads' locks, the end */
-    { SCMP_SYS(brk), FOR_ALL },
-    { SCMP_SYS(munmap), FOR_ALL },
-    { SCMP_SYS(mremap), FOR_ALL },
-    { SCMP_SYS(madvise), FOR_ALL },
-    { SCMP_SYS(futex), FOR_ALL },
-    { SCMP_SYS(getrandom), FOR_ALL },
-    { SCMP_SYS(rt_sigreturn), FOR_ALL },
-    { SCMP_SYS(rt_sigprocmask), FOR_ALL }, /* abort() */
-    { SCMP_SYS(sigaltstack), FOR_ALL },
-    { SCMP_SYS(getpid), FOR_ALL },
-    { SCMP_SYS(gettid), FOR_ALL },
-    { SCMP_SYS(restart_syscall), FOR_ALL },
-    { SCMP_SYS(exit), FOR_ALL },
-    { SCMP_SYS(exit_group), FOR_ALL },
-};
-
-#define ONLY(n, value) { n, SCMP_CMP_EQ, (u64)(value), 0 }
-#define BITS(n, mask, value) { n, SCMP_CMP_MASKED_EQ, (u64)(mask), (u64)(value) }
-
-/* Calls that can do more than they are for, by what they are given. A line allows; several of one call are as many ways. */
-static const struct {
-    int nr;
-    u32 who, nargs;
-    struct scmp_arg_cmp arg[3];
-} by_argument[] = {
-    /* No memory is ever made executable. */
-    { SCMP_SYS(mmap), FOR_ALL, 1, { BITS(2, 4 /* PROT_EXEC */, 0) } },
-    { SCMP_SYS(mprotect), FOR_ALL, 1, { BITS(2, 4, 0) } },
-    /* Not F_SETOWN and F_SETSIG: whose descriptor has an owner sends signals to it. */
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_DUPFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_DUPFD_CLOEXEC) } },
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_GETFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_SETFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_GETFL) } },
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_SETFL) } },
-    { SCMP_SYS(fcntl), FOR_SWITCH, 1, { ONLY(1, F_ADD_SEALS) } },
-    /* Not FIOSETOWN, the same, and nothing of terminals. */
-    { SCMP_SYS(ioctl), FOR_USER, 1, { ONLY(1, FIONBIO) } },
-    { SCMP_SYS(ioctl), FOR_USER, 1, { ONLY(1, FIONREAD) } },
-    /* TCP, UDP and ping; no protocol whose module the kernel would have to load first. */
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 1 /* ICMP */) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 58 /* ICMPv6 */) } },
-    /* Not SOCK_DGRAM, which sends to any unix socket that has a name. */
-    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_SEQPACKET | SOCK_CLOEXEC), ONLY(2, 0) } },
-    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_STREAM | SOCK_CLOEXEC), ONLY(2, 0) } },
-    /* fork(): no threads, no namespaces, nobody else's child, no other signal at its end. */
-    { SCMP_SYS(clone), FOR_SCREEN, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) } },
-    /* A viewer's sandbox, and its own limits alone. */
-    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_SET_NO_NEW_PRIVS) } },
-    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) } },
-    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_SET_SECCOMP) } },
-    { SCMP_SYS(prlimit64), FOR_SCREEN, 1, { ONLY(0, 0) } },
 };
 
 /* Where resolv.conf is or leads to. */
@@ -224,91 +101,35 @@ static int restrict_files(int set)
     return r;
 }
 
-/* libseccomp (2.5.4) goes round for ever where it has no memory: then this ends the process. With the filter on, the timer
-   cannot be stopped any more, but its signal be kept waiting. */
-static int limit_time(void)
+/* For good: -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor. Nothing here asks for memory of this process:
+   what fails has no filter on. */
+static int filter_load(const struct filter *f, u32 flags)
 {
-    const struct itimerval most = { .it_value = { .tv_sec = FILTER_SECONDS } };
+    struct sock_filter code[FILTER_MOST];
+    const struct sock_fprog prog = { f->n, code };
 
-    signal(SIGPROF, SIG_DFL);
-    return setitimer(ITIMER_PROF, &most, NULL) ? -errno : 0;
-}
-
-static void forget_time(void)
-{
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGPROF);
-    sigprocmask(SIG_BLOCK, &set, NULL);
-}
-
-static scmp_filter_ctx filter_new(enum sandbox kind, int *r)
-{
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
-
-    *r = ctx ? 0 : -ENOMEM;
-    for (size_t i = 0; i < ARRAY_SIZE(calls) && !*r; i++)
-        if (calls[i].who & 1u << kind)
-            *r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i].nr, 0);
-    for (size_t i = 0; i < ARRAY_SIZE(by_argument) && !*r; i++)
-        if (by_argument[i].who & 1u << kind)
-            *r = seccomp_rule_add_array(ctx, SCMP_ACT_ALLOW, by_argument[i].nr, by_argument[i].nargs,
-                                        by_argument[i].arg);
-    /* abort(): itself only. A child of this one has another number, and dies of the next thing that abort() tries. */
-    if (!*r)
-        *r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SCMP_SYS(tgkill), 1, SCMP_A0(SCMP_CMP_EQ, (u64)getpid()));
-    return ctx;
-}
-
-static int filter_load(scmp_filter_ctx ctx, int r)
-{
-    if (!r)
-        r = seccomp_load(ctx);
-    if (ctx)
-        seccomp_release(ctx);
-    return r;
-}
-
-static int allow_reading(scmp_filter_ctx ctx, u32 action)
-{
-    return seccomp_rule_add(ctx, action, SCMP_SYS(openat), 1,
-                            SCMP_A2(SCMP_CMP_MASKED_EQ, O_ACCMODE | O_CREAT | O_TRUNC, O_RDONLY));
+    memcpy(code, f->code, f->n * sizeof(code[0]));
+    assert(code[f->pid].k == FILTER_PID);
+    code[f->pid].k = (u32)getpid();
+    long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
+    if (r < 0 && (errno == ENOSYS || errno == EPERM) && !flags) /* an old kernel, or a container that knows it not */
+        r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
+    return r < 0 ? -errno : (int)r;
 }
 
 /* All calls but to open a file, which whoever has the descriptor that this returns decides (seccomp_unotify(2)).
    -errno: an old kernel, or another program has such a descriptor for us already. */
 static int restrict_calls_asking(void)
 {
-    int r, fd = -1;
-    scmp_filter_ctx ctx = filter_new(SANDBOX_USER, &r);
-
-    if (!r)
-        r = allow_reading(ctx, SCMP_ACT_NOTIFY);
-    if (!r) /* comes after this, and can only take more away */
-        r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, SYS_landlock_restrict_self, 0);
-    if (!r)
-        r = seccomp_load(ctx);
-    const int notify = r ? -1 : seccomp_notify_fd(ctx);
-    if (notify >= 0)
-        fd = fcntl(notify, F_DUPFD_CLOEXEC, 3);
-    if (notify >= 0 && fd < 0)
-        r = -errno;
-    if (ctx)
-        seccomp_release(ctx);
-    if (notify >= 0 && fcntl(notify, F_GETFD) >= 0)
-        close(notify); /* the library leaves it to us */
-    return r ? r : fd;
+    return filter_load(&filter_user_asking, SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
 static int restrict_calls(enum sandbox kind)
 {
-    int r;
-    scmp_filter_ctx ctx = filter_new(kind, &r);
+    static const struct filter *const filters[] = { [SANDBOX_USER] = &filter_user, [SANDBOX_SWITCH] = &filter_switch,
+                                                    [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer };
 
-    if (!r && kind == SANDBOX_USER)
-        r = allow_reading(ctx, SCMP_ACT_ALLOW);
-    return filter_load(ctx, r);
+    return filter_load(filters[kind], 0);
 }
 
 int sandbox_drop(void)
@@ -367,8 +188,6 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
         set = file_rules(false, NULL, &r);
         report->landlock = set >= 0;
     }
-    if (!r && report->seccomp)
-        r = limit_time();
     if (!r && kind == SANDBOX_USER) {
         if (requests) {
             *requests = report->seccomp ? restrict_calls_asking() : -1;
@@ -383,7 +202,6 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
     r = r ? r : files;
     if (!r && report->seccomp && !report->asks)
         r = restrict_calls(kind);
-    forget_time();
     say_missing(kind, report);
     return r;
 }
