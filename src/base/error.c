@@ -26,6 +26,7 @@ int error_set(struct error *err, int code, const char *fmt, ...)
     if (err) {
         va_list ap;
         va_start(ap, fmt);
+        err->code = code;
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
         /* The text may quote file names and guest data: whatever they hold, it stays one line of the terminal. */

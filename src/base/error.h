@@ -13,6 +13,7 @@
 
 struct error {
     char text[512]; /* one line, no newline, no "lodge:" prefix */
+    int code;       /* of the sentence, for who hands on no number: a function that returns NULL */
 };
 
 /* Writes the sentence (err may be NULL) and returns -code; code > 0 is an errno value. */

@@ -453,7 +453,9 @@ void help_run(void)
 /* A failure before the guest's start: the request cannot be met, unless the host is short of something just now. */
 static int status_of(int code)
 {
-    return code == EAGAIN || code == EMFILE || code == ENFILE || code == ENOMEM ? STATUS_FAILED : STATUS_USAGE;
+    return code == EAGAIN || code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == ENOBUFS
+               ? STATUS_FAILED
+               : STATUS_USAGE;
 }
 
 /* A serial line has no size. The image's login takes that of the terminal from here. */
@@ -636,7 +638,7 @@ static int run(int argc, char **argv, struct run_options *o)
     if (!err.text[0])
         error_set(&err, -r, "the machine could not be started: %s", strerror(-r));
     log_error("%s", err.text);
-    return status_of(-r);
+    return status_of(err.code ? err.code : -r); /* what the sentence is about, though r may be a lesser word for it */
 }
 
 int cli_run(int argc, char **argv)

@@ -198,23 +198,28 @@ int dir_names(const char *path, char ***names, struct error *err)
     if (!dir)
         return error_set(err, errno, "the folder %s cannot be read: %s", path, strerror(errno));
     char **list = calloc(room, sizeof(*list));
-    for (struct dirent *e; list && (e = readdir(dir));) {
+    int r = list ? 0 : -ENOMEM;
+    for (struct dirent *e; !r && (e = readdir(dir));) {
         if (!image_name_valid(e->d_name))
             continue;
         if (n + 1 == room) {
             char **more = reallocarray(list, room *= 2, sizeof(*list));
-            if (!more)
+            if (!more) {
+                r = -ENOMEM;
                 break;
+            }
             list = more;
         }
-        list[n++] = strdup(e->d_name);
-        list[n] = NULL;
-        if (!list[n - 1])
-            break;
+        if ((list[n] = strdup(e->d_name)))
+            list[++n] = NULL;
+        else
+            r = -ENOMEM;
     }
     closedir(dir);
-    if (!list)
-        return error_set(err, ENOMEM, "no memory");
+    if (r) { /* not some of them as if they were all */
+        names_free(list);
+        return error_set(err, -r, "the folder %s cannot be read: %s", path, strerror(-r));
+    }
     qsort(list, n, sizeof(*list), by_name);
     *names = list;
     return 0;

@@ -53,7 +53,7 @@ struct image_import {
     const char *finder; /* the script tools/image/kernel, which looks in the disk for what the direct boot needs, or NULL */
     struct block_progress *progress; /* or NULL */
 };
-/* Copies a raw or qcow2 file into a sparse raw one. -EEXIST. -EINTR: progress said so. */
+/* Copies a raw or qcow2 file into a sparse raw one. -EEXIST. -EINTR: progress said so. A failure leaves no image. */
 int must_check image_import(const struct image_import *i, struct image *image, struct error *err);
 /*
  * A new image: begin, fill the folder dir with disk.raw and image.conf (lines system=, cmdline=) and perhaps vmlinuz
@@ -67,6 +67,8 @@ struct image_draft {
     bool replace;
 };
 int must_check image_begin(struct image_draft *d, const char *name, bool replace, struct error *err);
+/* What will be found when it is committed. */
+int must_check image_draft_find(const struct image_draft *d, struct image *image, struct error *err);
 int must_check image_commit(struct image_draft *d, struct error *err);
 void image_draft_end(struct image_draft *d); /* also after a failed begin */
 /* -EBUSY: a machine lies over it, and force is not set (then kept machines lose their disk's base). */

@@ -147,9 +147,9 @@ int image_import(const struct image_import *i, struct image *image, struct error
     if (!r && (!i->finder || rename(found, conf)))
         r = write_file(conf, text, strlen(text), 0600, false, err);
     if (!r)
-        r = image_commit(&d, err);
+        r = image_draft_find(&d, image, err); /* before it is there: nothing may fail any more afterwards */
     if (!r)
-        r = image_find(i->name, image, err);
+        r = image_commit(&d, err);
     block_info_free(&info);
     if (src)
         (void)block_close(src, NULL);

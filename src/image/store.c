@@ -295,6 +295,25 @@ static int place_instead(const struct image_draft *d, const char *old, struct er
     return rename(d->dir, d->final) ? error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno)) : 0;
 }
 
+int image_draft_find(const struct image_draft *d, struct image *image, struct error *err)
+{
+    char images[PATH_MAX];
+    int r = home_folder("images", images, err);
+
+    if (!r)
+        r = load(images, strrchr(d->dir, '/') + 1, image, err);
+    if (r)
+        return r;
+    snprintf(image->name, sizeof(image->name), "%s", d->name);
+    snprintf(image->dir, sizeof(image->dir), "%s", d->final);
+    r = path_join(image->disk, d->final, "disk.raw", err);
+    if (!r && image->kernel[0])
+        r = path_join(image->kernel, d->final, "vmlinuz", err);
+    if (!r && image->initrd[0])
+        r = path_join(image->initrd, d->final, "initrd", err);
+    return r;
+}
+
 int image_commit(struct image_draft *d, struct error *err)
 {
     char old[PATH_MAX], home[PATH_MAX];
@@ -312,10 +331,13 @@ int image_commit(struct image_draft *d, struct error *err)
         r = error_set(err, ENAMETOOLONG, "the path %.64s... is too long", d->dir);
     if (!r)
         r = d->replace ? place_instead(d, old, err) : place_new(d, err);
-    if (!r)
+    if (!r) {
         r = sync_above(d->final, err);
+        if (r && !d->replace && rename(d->final, d->dir)) /* a draft again, which goes */
+            r = error_set(err, errno, "%s may be lost when the power fails: %s", d->final, strerror(errno));
+    }
     close(lock);
-    return r ? r : remove_tree(old, err);
+    return r || !d->replace ? r : remove_tree(old, err);
 }
 
 void image_draft_end(struct image_draft *d)
@@ -374,13 +396,13 @@ int image_remove(const char *name, bool force, struct error *err)
     int lock = home_lock(vms, err);
     if (lock < 0)
         return lock;
-    if (access(dir, F_OK))
+    if (access(dir, F_OK) && access(gone, F_OK)) /* gone: a removal that failed, which is to go on */
         r = error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them", name);
     if (!r && !force)
         r = image_unused(name, err);
     if (!r)
         r = remove_tree(gone, err);
-    if (!r && rename(dir, gone))
+    if (!r && rename(dir, gone) && errno != ENOENT)
         r = error_set(err, errno, "%s cannot be removed: %s", dir, strerror(errno));
     if (!r)
         r = remove_tree(gone, err); /* under the lock, too: the next one to go would have the same name */

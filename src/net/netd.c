@@ -35,18 +35,16 @@ static int serve_switch(int listener, const char *name)
 {
     const pid_t keeper = getpid(), pid = sandbox_drop() ? -1 : fork();
 
-    if (pid < 0)
-        return 1;
     if (!pid) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
         return getppid() == keeper ? switch_process(listener) : 1;
     }
     close(listener);
     prctl(PR_SET_NAME, "lodge-files");
-    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+    while (pid > 0 && waitpid(pid, NULL, 0) < 0 && errno == EINTR)
         ;
     switch_forget(name);
-    return 0;
+    return pid < 0;
 }
 
 /* Listens before the caller's waitpid() returns, and goes on as nobody's child. */
@@ -62,6 +60,10 @@ static int run_switch(const char *name)
         return 1;
     }
     const pid_t pid = fork();
+    if (pid < 0) {
+        close(listener);
+        switch_forget(name);
+    }
     if (pid)
         return pid < 0;
     be_nobodys();

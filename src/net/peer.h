@@ -12,7 +12,7 @@
 #include "net/backend.h"
 #include "net/ring.h"
 
-enum { PEER_MAGIC = 0x54454e4c /* "LNET" */, PEER_VERSION = 1 };
+enum { PEER_MAGIC = 0x54454e4c /* "LNET" */, PEER_VERSION = 2 };
 
 struct user_forward {
     union {
