@@ -17,6 +17,7 @@ TEST(error_is_one_line)
 
     CHECK_EQ(error_set(&e, ENOENT, "%s: %s", "a\nb\x1b[2J", "gone"), -ENOENT);
     CHECK_STR(e.text, "a?b?[2J: gone");
+    CHECK_EQ(e.code, ENOENT); /* for who gets NULL and no number */
     CHECK_EQ(error_set(NULL, EIO, "nobody listens"), -EIO);
 }
 

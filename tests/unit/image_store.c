@@ -97,6 +97,46 @@ TEST(images)
     CHECK(image.allocated < 1 << 20);
 }
 
+/* What a failed removal left goes with the same command once more. */
+TEST(removal_goes_on)
+{
+    struct image image;
+    struct error err;
+    char gone[PATH_MAX + 32];
+
+    CHECK(make_image("going", false, &err));
+    CHECK_EQ(image_find("going", &image, &err), 0);
+    snprintf(gone, sizeof(gone), "%s/../.going.gone", image.dir);
+    CHECK_EQ(rename(image.dir, gone), 0);
+    CHECK_EQ(image_remove("going", false, &err), 0);
+    CHECK(!there("%s/lodge/images/.%s.gone", "going"));
+    CHECK_EQ(image_remove("going", false, &err), -ENOENT);
+}
+
+/* What is said of an image before it is there is what is found then. */
+TEST(draft_found)
+{
+    struct image before, after;
+    struct image_draft d;
+    struct error err;
+
+    CHECK_EQ(image_begin(&d, "drafted", false, &err), 0);
+    put(d.dir, "disk.raw", "");
+    put(d.dir, "vmlinuz", "k");
+    put(d.dir, "image.conf", "system=A test\n");
+    CHECK_EQ(image_draft_find(&d, &before, &err), 0);
+    CHECK_EQ(image_commit(&d, &err), 0);
+    image_draft_end(&d);
+    CHECK_EQ(image_find("drafted", &after, &err), 0);
+    CHECK_STR(before.name, after.name);
+    CHECK_STR(before.dir, after.dir);
+    CHECK_STR(before.disk, after.disk);
+    CHECK_STR(before.kernel, after.kernel);
+    CHECK_STR(before.initrd, after.initrd);
+    CHECK_EQ(before.size, after.size);
+    CHECK_EQ(before.allocated, after.allocated);
+}
+
 /* Two that make an image of one name: what the other made meanwhile is not replaced unasked. */
 TEST(made_meanwhile)
 {
