@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <spawn.h>
+#include <stdalign.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -51,35 +52,47 @@ static int sync_at(int parent, const char *name)
 }
 
 enum walk { COUNT, REMOVE, SYNC };
-/* All that is in the folder. blocks: of 512 bytes, added to. */
+static int one(int folder, const char *name, enum walk how, u64 *blocks);
+
+/* All that is in the folder. blocks: of 512 bytes, added to. Needs no memory: what is left of a failure for lack of it must
+   go, too. */
 static int walk(int parent, const char *name, enum walk how, u64 *blocks)
 {
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    alignas(struct dirent64) char buf[4096];
+    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC), r = 0;
+    ssize_t n;
+
     if (fd < 0)
         return -errno;
-    DIR *dir = fdopendir(fd);
-    if (!dir) {
-        close(fd);
-        return -ENOMEM;
-    }
-    int r = 0;
-    for (struct dirent *e; (e = readdir(dir));) {
-        struct stat st;
-        if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, "..") || fstatat(fd, e->d_name, &st, AT_SYMLINK_NOFOLLOW))
-            continue;
-        *blocks += (u64)st.st_blocks;
-        int failed = 0;
-        if (S_ISDIR(st.st_mode))
-            failed = walk(fd, e->d_name, how, blocks);
-        else if (how == SYNC && S_ISREG(st.st_mode))
-            failed = sync_at(fd, e->d_name);
-        if (how == REMOVE && !failed && unlinkat(fd, e->d_name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0))
-            failed = -errno;
-        r = r ? r : failed;
-    }
-    closedir(dir);
+    while ((n = getdents64(fd, buf, sizeof(buf))) > 0)
+        for (ssize_t at = 0; at < n;) {
+            const struct dirent64 *e = (const struct dirent64 *)(buf + at);
+            const int failed = one(fd, e->d_name, how, blocks);
+            r = r ? r : failed;
+            at += e->d_reclen;
+        }
+    if (n < 0 && !r)
+        r = -errno;
+    close(fd);
     if (how == SYNC && !r)
         r = sync_at(parent, name);
+    return r;
+}
+
+static int one(int folder, const char *name, enum walk how, u64 *blocks)
+{
+    struct stat st;
+    int r = 0;
+
+    if (!strcmp(name, ".") || !strcmp(name, "..") || fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW))
+        return 0;
+    *blocks += (u64)st.st_blocks;
+    if (S_ISDIR(st.st_mode))
+        r = walk(folder, name, how, blocks);
+    else if (how == SYNC && S_ISREG(st.st_mode))
+        r = sync_at(folder, name);
+    if (how == REMOVE && !r && unlinkat(folder, name, S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0))
+        r = -errno;
     return r;
 }
 

@@ -22,5 +22,6 @@ case $(tty) in
         esac
     done
     unset word
+    [ ! -O /run/lodge/shell ] || echo here >/run/lodge/shell # late waits for it
     ;;
 esac
