@@ -8,7 +8,6 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +29,7 @@ struct media {
     bool given_up; /* atomic: nobody wants it any more */
     char *path;    /* NULL: nothing is put in */
     pthread_t thread;
+    struct loop_kick done; /* from the thread: needs no memory */
     struct block *block; /* opened, or to be closed: the thread's while there is one */
     int result;
     struct error err;
@@ -51,11 +51,10 @@ static void finish(struct media *m)
                  m->err.text[0] ? m->err.text : strerror(-m->result));
     else
         api_done(m->call, MHD_HTTP_NO_CONTENT);
+    loop_kick_remove(&m->done);
     free(m->path);
     free(m);
 }
-
-static void on_thread_end(void *arg);
 
 /* On its thread, or where none can be had on the loop's. The first failure is the one that is said. */
 static void work(struct media *m)
@@ -82,8 +81,7 @@ static void *thread(void *arg)
     struct media *m = arg;
 
     work(m);
-    while (loop_post(m->vm->loop, on_thread_end, m))
-        sched_yield(); /* no memory for a moment */
+    loop_kick(&m->done);
     return NULL;
 }
 
@@ -121,9 +119,9 @@ static void swap(struct media *m)
     close_block(m);
 }
 
-static void on_thread_end(void *arg)
+static void on_thread_end(struct loop_kick *k)
 {
-    struct media *m = arg;
+    struct media *m = container_of(k, struct media, done);
 
     pthread_join(m->thread, NULL);
     if (m->closing || m->result)
@@ -136,7 +134,7 @@ void api_media_close(struct vm *v)
 {
     for (struct media *m = v->media; m; m = m->next)
         __atomic_store_n(&m->given_up, true, __ATOMIC_RELEASE);
-    while (v->media) { /* what their threads post is never run */
+    while (v->media) { /* their threads' kicks are never heard */
         struct media *m = v->media;
         struct error err = { "" };
         pthread_join(m->thread, NULL);
@@ -201,6 +199,7 @@ void api_change_media(struct api_call *c)
     }
     m->call = c;
     m->vm = c->vm;
+    loop_kick_init(&m->done, m->vm->loop, on_thread_end);
     m->drive = (struct devices_drive){ cdrom, n };
     m->readonly = readonly;
     m->force = force;

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <microhttpd.h>
 #include <pthread.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -30,6 +29,7 @@ struct shot {
     struct shot *next;
     struct api_call *call;
     pthread_t thread;
+    struct loop_kick done; /* from the thread: needs no memory */
     u32 *pixels;
     u32 width, height;
     u8 *png;
@@ -39,13 +39,14 @@ struct shot {
 
 enum { SHOTS = 4 };
 
-static void shot_end(void *arg)
+static void shot_end(struct shot *s)
 {
-    struct shot *s = arg, **p = &s->call->vm->shots;
+    struct shot **p = &s->call->vm->shots;
     while (*p != s)
         p = &(*p)->next;
     *p = s->next;
     pthread_join(s->thread, NULL);
+    loop_kick_remove(&s->done);
     if (s->result)
         api_fail(s->call, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the picture");
     else
@@ -54,12 +55,13 @@ static void shot_end(void *arg)
     free(s);
 }
 
+static void shot_done(struct loop_kick *k) { shot_end(container_of(k, struct shot, done)); }
+
 static void *shot_run(void *arg)
 {
     struct shot *s = arg;
     s->result = picture_png(s->pixels, s->width, s->height, &s->png, &s->size);
-    while (loop_post(s->call->vm->loop, shot_end, s))
-        sched_yield(); /* no memory for a moment */
+    loop_kick(&s->done);
     return NULL;
 }
 
@@ -89,6 +91,7 @@ static void screenshot(struct api_call *c)
     memcpy(s->pixels, display_pixels(v->display), bytes);
     s->next = v->shots;
     v->shots = s;
+    loop_kick_init(&s->done, v->loop, shot_done);
     if (pthread_create(&s->thread, NULL, shot_run, s)) {
         v->shots = s->next;
         free(s->pixels);
@@ -99,7 +102,7 @@ static void screenshot(struct api_call *c)
 
 void api_screen_close(struct vm *v)
 {
-    while (v->shots) /* what it posts is never run */
+    while (v->shots) /* its kick is never heard */
         shot_end(v->shots);
 }
 
