@@ -144,7 +144,7 @@ int load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highes
     }
     if (found)
         return take(l, *addr, size);
-    return error_set(l->err, ENOMEM, "the %s (%llu KiB) does not fit the guest's RAM; give more with --memory", what,
+    return error_set(l->err, E2BIG, "the %s (%llu KiB) does not fit the guest's RAM; give more with --memory", what,
                      (unsigned long long)((size + 1023) >> 10));
 }
 

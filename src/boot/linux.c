@@ -48,7 +48,7 @@ static int too_little(struct load *l, u64 start, u64 size)
 
     if (rc)
         return rc;
-    return error_set(l->err, ENOMEM, "%s%s needs at least %llu MiB of memory, and more to work with; give that with --memory",
+    return error_set(l->err, E2BIG, "%s%s needs at least %llu MiB of memory, and more to work with; give that with --memory",
                      l->boot->kernel.path, initrd ? " with its initrd" : "", (unsigned long long)((end + MiB(1) - 1) >> 20));
 }
 
@@ -87,7 +87,7 @@ static int place_initrd(struct load *l, u8 *bp, u64 kernel, u64 need)
     u64 max = get16(bp + HDR_VERSION) >= 0x203 ? (u64)get32(bp + HDR_INITRD_ADDR_MAX) + 1 : 0x38000000, addr;
     const u64 size = align_up(f->size, GUEST_PAGE_SIZE);
     rc = load_find(l, size, GUEST_PAGE_SIZE, MiB(1), max, true, "initrd", &addr);
-    if (rc == -ENOMEM && kernel + need + size <= max) /* more memory would do */
+    if (rc == -E2BIG && kernel + need + size <= max) /* more memory would do */
         rc = too_little(l, kernel, need);
     if (!rc)
         rc = load_file(l, f, 0, addr, f->size);

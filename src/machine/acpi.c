@@ -261,7 +261,7 @@ int acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, 
         acpi_rsdp(r, (u32)base + b->rsdt, base + b->xsdt);
         *rsdp = ACPI_BASE;
         if (base + b->len > ACPI_LIMIT || memory_load(m, base, b->data, b->len) || memory_load(m, ACPI_BASE, r, sizeof r))
-            rc = error_set(err, ENOMEM, "the guest's memory has no room for ACPI tables");
+            rc = error_set(err, E2BIG, "the guest's memory has no room for ACPI tables");
     }
     free(b);
     return rc;

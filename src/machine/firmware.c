@@ -171,7 +171,7 @@ static int boot_files(struct machine *m)
 int machine_add_boot(struct machine *m, enum machine_boot what, const char *path, struct error *err)
 {
     if (m->nboot == MACHINE_MAX_BOOT || strlen(path) >= MACHINE_BOOT_PATH)
-        return error_set(err, ENOSPC, "a machine has room for %d things to boot from", MACHINE_MAX_BOOT);
+        return error_set(err, E2BIG, "a machine has room for %d things to boot from", MACHINE_MAX_BOOT);
     m->boot[m->nboot].what = what;
     strcpy(m->boot[m->nboot++].path, path);
     return 0;

@@ -505,7 +505,7 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
     int rc = 0;
 
     if (n == MACHINE_MAX_VIRTIO)
-        return error_set(err, ENOSPC, "a machine has room for %d virtio devices", MACHINE_MAX_VIRTIO);
+        return error_set(err, E2BIG, "a machine has room for %d virtio devices", MACHINE_MAX_VIRTIO);
     if (m->c.kind == MACHINE_PC) {
         m->virtio[n] = virtio_pci_new(d, m->i440fx.bus, PCI_SLOTS, m->state, n, err);
         if (m->virtio[n] && d->ops->id == VIRTIO_ID_BLOCK)
@@ -540,7 +540,7 @@ struct input *machine_input(struct machine *m)
 int machine_add_part(struct machine *m, const struct machine_part *part, struct error *err)
 {
     if (m->nparts == MACHINE_MAX_PARTS)
-        return error_set(err, ENOSPC, "a machine has room for %d devices that are not virtio's", MACHINE_MAX_PARTS);
+        return error_set(err, E2BIG, "a machine has room for %d devices that are not virtio's", MACHINE_MAX_PARTS);
     m->part[m->nparts++] = *part;
     return 0;
 }

@@ -68,7 +68,7 @@ int mp_write_table(struct memory *m, u32 cpus, struct error *err)
     table[8] = 1, table[9] = 4; /* length in 16 bytes, specification 1.4 */
     table[10] = checksum(table, FLOATING_SIZE);
     return memory_load(m, MP_BASE, table, FLOATING_SIZE + len)
-               ? error_set(err, ENOMEM, "the guest's memory has no room for the MP table")
+               ? error_set(err, E2BIG, "the guest's memory has no room for the MP table")
                : 0;
 }
 

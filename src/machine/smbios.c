@@ -142,6 +142,6 @@ int smbios_write(struct memory *m, const struct smbios_config *c, struct error *
     smbios_build(&s, c);
     smbios_anchor(anchor, &s, SMBIOS_BASE + 32);
     return memory_load(m, SMBIOS_BASE, anchor, sizeof anchor) || memory_load(m, SMBIOS_BASE + 32, s.data, s.len)
-               ? error_set(err, ENOMEM, "the guest's memory has no room for SMBIOS tables")
+               ? error_set(err, E2BIG, "the guest's memory has no room for SMBIOS tables")
                : 0;
 }

@@ -83,7 +83,7 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
         return error_set(err, ENOSPC, "guest memory %s: empty, or more than %d pieces", name, MEMORY_MAX_PIECES);
     size = align_up(MIN(size, UINT64_MAX - GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
     if (add_overflows(place, size, &end) || end > m->most)
-        return error_set(err, ENOMEM,
+        return error_set(err, E2BIG,
                          "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(m->most >> 20));
     if (ftruncate(m->fd, (off_t)end) < 0 && errno == EFBIG) /* RLIMIT_FSIZE: it is a file in memory */

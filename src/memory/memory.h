@@ -73,7 +73,7 @@ void memory_free(struct memory *m);
 /* Somebody may still read and write the guest's memory after memory_free: it stays mapped as long as the process lives. */
 void memory_keep_mapped(struct memory *m);
 
-/* Zeroed memory that the guest sees nowhere yet; size is rounded up to pages. -ENOSPC too many, -ENOMEM more than the host
+/* Zeroed memory that the guest sees nowhere yet; size is rounded up to pages. -ENOSPC too many, -E2BIG more than the host
    has. */
 int must_check memory_piece(struct memory *m, struct memory_piece **out, const char *name, u64 size, bool rom,
                             struct error *err);

@@ -280,7 +280,7 @@ int pci_add(struct pci_bus *b, struct pci_function *f, u32 slot, u32 function, s
         for (slot = 0; slot < PCI_SLOTS && memcmp(&b->fn[slot * 8], (void *[8]){ 0 }, sizeof(void *[8])) != 0; slot++)
             ;
         if (slot == PCI_SLOTS)
-            return error_set(err, ENOSPC, "%s finds no free PCI slot: all %d are taken", f->name, PCI_SLOTS);
+            return error_set(err, E2BIG, "%s finds no free PCI slot: all %d are taken", f->name, PCI_SLOTS);
     }
     u32 devfn = slot << 3 | function;
     if (slot > PCI_SLOTS || function > 7 || b->fn[devfn])

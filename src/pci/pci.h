@@ -105,7 +105,7 @@ void pci_add_msi(struct pci_function *f, u32 vectors);
 /* MSI-X with its table and PBA in a memory BAR of its own, number bar. vectors: 1 to PCI_MSIX_MAX. */
 void pci_add_msix(struct pci_function *f, u32 vectors, u32 bar);
 
-/* Plugs it in; slot PCI_SLOTS: the first free one. -EEXIST, -ENOSPC, -ENOMEM. Its state joins the list (l may be NULL):
+/* Plugs it in; slot PCI_SLOTS: the first free one. -EEXIST, -E2BIG, -ENOMEM. Its state joins the list (l may be NULL):
    what software can write; everything else is as the device builds it, whatever a stream says. */
 int must_check pci_add(struct pci_bus *b, struct pci_function *f, u32 slot, u32 function, struct state_list *l,
                        struct error *err);

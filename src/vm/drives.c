@@ -145,7 +145,7 @@ static int place(struct drives *d, struct machine *m, enum config_drive_bus bus,
         snprintf(path, sizeof path, ide ? "ide@/drive@%u/disk@%u" : "pci8086,2922@/drive@%u/disk@0", ide ? n / 2 : n, n % 2);
         return machine_add_pci_boot(m, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, ide ? &d->ide->f : &d->ahci->f, path, err);
     }
-    return rc ? rc : error_set(err, ENOSPC, "%s has room for %u drives, disks and CD drives together", ide ? "IDE" : "AHCI", places);
+    return rc ? rc : error_set(err, E2BIG, "%s has room for %u drives, disks and CD drives together", ide ? "IDE" : "AHCI", places);
 }
 
 int drives_plug_discs(struct drives *d, struct machine *m, struct error *err)

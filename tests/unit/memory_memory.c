@@ -37,7 +37,7 @@ TEST(more_than_the_host_has_is_refused_in_words)
 {
     struct memory *m = memory_new(NULL);
     struct error e = { "" };
-    CHECK_EQ(memory_add(m, "ram", 0, 1ull << 50, false, &e), -ENOMEM);
+    CHECK_EQ(memory_add(m, "ram", 0, 1ull << 50, false, &e), -E2BIG);
     CHECK(strstr(e.text, "more than this host has"));
     memory_free(m);
 }
