@@ -156,8 +156,9 @@ static void begin(struct media *m)
             __atomic_store_n(&other->given_up, true, __ATOMIC_RELEASE);
     m->next = m->vm->media;
     m->vm->media = m;
-    if (n >= MOST || (m->path && (m->result = start(m)))) {
-        m->result = m->result ? m->result : -EAGAIN;
+    const int r = n >= MOST ? -EAGAIN : m->path ? start(m) : 0;
+    if (r) {
+        m->result = r; /* the thread's, where there is one */
         error_set(&m->err, -m->result, "too many discs are being changed at once");
         finish(m);
     } else if (!m->path) {
