@@ -19,6 +19,9 @@ struct error {
 /* Writes the sentence (err may be NULL) and returns -code; code > 0 is an errno value. */
 int error_set(struct error *err, int code, const char *fmt, ...) printf_like(3, 4);
 
+/* Puts what the sentence is about before it, "nets[1]: "; returns -err->code. */
+int error_about(struct error *err, const char *fmt, ...) printf_like(2, 3);
+
 /* The bytes (1 to 4) of the UTF-8 character at s if a terminal may get it as it is; 0: control characters (C0, DEL, C1)
    and what is no UTF-8. */
 u32 plain_bytes(const char *s);

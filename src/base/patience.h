@@ -32,7 +32,7 @@ bool patience_sleep(int fd, short events);
 int must_check patience_ask(struct patience *p, const char *fmt, ...) printf_like(2, 3);
 
 /*
- * open(2), which waits for nothing but a FIFO's other end. option: what stands before the path in messages ("--serial file:").
+ * open(2), which waits for nothing but a FIFO's other end. option: what stands before the path in messages ("file:").
  * The descriptor (close-on-exec), or -errno with err set.  For reading, the file has bytes or its end is known.
  */
 int patience_open(const char *path, int flags, mode_t mode, const char *option, struct error *err);

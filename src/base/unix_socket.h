@@ -16,8 +16,7 @@ struct unix_socket {
     ino_t ino;
 };
 
-/* Takes the place of one that nobody listens on (left by a process that was killed). what: for err, before the path:
-   "--api-socket ". */
+/* Takes the place of one that nobody listens on (left by a process that was killed). what: for err, before the path: "unix:". */
 int must_check unix_socket_listen(struct unix_socket *s, const char *what, const char *path, struct error *err);
 /* Closes it and removes its name, if it still is this socket's. */
 void unix_socket_close(struct unix_socket *s);

@@ -94,7 +94,7 @@ static bool is_beside(const struct block *b, const char *file)
 static int refuse(const struct block *b, const char *path, const char *why, struct error *err)
 {
     return error_set(err, EXDEV, "%.130s names the backing file %.130s, %s, and could so read any file of yours; if you trust "
-                     "it, say backing=FOLDER or backing=any (lodge disk: --backing any)", b->path, path, why);
+                     "it, say so with backing: its folder, or any", b->path, path, why);
 }
 
 int block_may_follow(const struct block *b, const char *path, char *real, struct error *err)

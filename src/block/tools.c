@@ -137,7 +137,7 @@ int block_resize(struct block *b, u64 size, bool shrink, struct error *err)
         return no_such_thing(b, "has the size that its server gives it", err);
     if (size < b->size && !shrink)
         return error_set(err, EINVAL, "%s would lose what lies beyond %llu bytes; if the guest's file system ends before "
-                         "that, say --shrink", b->path, (unsigned long long)size);
+                         "that, allow it to shrink", b->path, (unsigned long long)size);
     return b->driver->resize(b, size, err);
 }
 

@@ -105,7 +105,7 @@ int load_claim(struct load *l, u64 addr, u64 size, const char *what)
         }
     }
     return error_set(l->err, EINVAL,
-                     "%s: the %s (%llu KiB at 0x%llx) does not fit the guest's RAM; give more with --memory",
+                     "%s: the %s (%llu KiB at 0x%llx) does not fit the guest's RAM; give it more memory",
                      l->boot->kernel.path, what, (unsigned long long)((size + 1023) >> 10), (unsigned long long)addr);
 }
 
@@ -144,7 +144,7 @@ int load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highes
     }
     if (found)
         return take(l, *addr, size);
-    return error_set(l->err, E2BIG, "the %s (%llu KiB) does not fit the guest's RAM; give more with --memory", what,
+    return error_set(l->err, E2BIG, "the %s (%llu KiB) does not fit the guest's RAM; give it more memory", what,
                      (unsigned long long)((size + 1023) >> 10));
 }
 
@@ -188,7 +188,7 @@ int load_modules(struct load *l, bool many)
         struct boot_module *m = &b->module[b->nmodules];
         char *path = strndup(line, many ? strcspn(line, " ") : strlen(line));
         if (b->nmodules == BOOT_MAX_FILES)
-            rc = error_set(l->err, E2BIG, "more than %d modules in --initrd", BOOT_MAX_FILES);
+            rc = error_set(l->err, E2BIG, "more than %d modules", BOOT_MAX_FILES);
         else if (!path || !(m->line = strdup(line)))
             rc = error_set(l->err, ENOMEM, "out of memory");
         else if ((rc = boot_file_open(&m->file, path, many ? "module" : "initrd", l->err)))
@@ -274,7 +274,7 @@ struct boot *boot_open(const struct boot_params *p, struct error *err)
     b->initrd = p->initrd;
     b->append = p->append ? p->append : "";
     if (!p->kernel) {
-        error_set(err, EINVAL, "no kernel to boot; name one with --kernel");
+        error_set(err, EINVAL, "no kernel to boot");
         free(b);
         return NULL;
     }

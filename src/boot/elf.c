@@ -143,7 +143,7 @@ int pvh_load(struct load *l)
     if (entry >= GiB(4))
         return error_set(l->err, EINVAL, "%s is not a bootable ELF file: its PVH entry is above 4 GiB", b->kernel.path);
     if (strlen(b->append) >= sizeof page - CMDLINE)
-        return error_set(l->err, E2BIG, "the command line (--append) has %zu characters; at most %zu fit here",
+        return error_set(l->err, E2BIG, "the command line has %zu characters; at most %zu fit here",
                          strlen(b->append), sizeof page - CMDLINE - 1);
 
     if ((rc = elf_load(l, &e)) || (rc = load_modules(l, false)) ||

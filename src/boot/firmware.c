@@ -131,7 +131,7 @@ struct firmware *firmware_open(const struct firmware_params *p, struct error *er
     }
     f->vars_fd = -1;
     if ((bios || uefi) && access(path, R_OK))
-        rc = error_set(err, errno, "--firmware %s needs %s; on Debian: apt-get install %s", p->what, path,
+        rc = error_set(err, errno, "the firmware %s needs %s; on Debian: apt-get install %s", p->what, path,
                        bios ? "seabios" : "ovmf");
     else if (!(f->code = read_file(path, "firmware", FIRMWARE_MIN, FIRMWARE_MAX, O_RDONLY, NULL, &f->code_size, err)))
         rc = -EINVAL;

@@ -48,7 +48,7 @@ static int too_little(struct load *l, u64 start, u64 size)
 
     if (rc)
         return rc;
-    return error_set(l->err, E2BIG, "%s%s needs at least %llu MiB of memory, and more to work with; give that with --memory",
+    return error_set(l->err, E2BIG, "%s%s needs at least %llu MiB, and more to work with; give it more memory",
                      l->boot->kernel.path, initrd ? " with its initrd" : "", (unsigned long long)((end + MiB(1) - 1) >> 20));
 }
 
@@ -104,7 +104,7 @@ static int place_cmdline(struct load *l, u8 *bp)
     u64 max = get16(bp + HDR_VERSION) >= 0x206 ? get32(bp + HDR_CMDLINE_SIZE) : 255;
 
     if (len > max)
-        return error_set(l->err, E2BIG, "the command line (--append) has %llu characters; this kernel takes %llu",
+        return error_set(l->err, E2BIG, "the command line has %llu characters; this kernel takes %llu",
                          (unsigned long long)len, (unsigned long long)max);
     int rc = load_find(l, len + 1, 16, 0x1000, 0xa0000, false, "command line", &addr);
     if (!rc)

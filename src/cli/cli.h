@@ -8,6 +8,7 @@
 
 #include "base/base.h"
 #include "base/error.h"
+#include "base/parse.h"
 
 /* Of the process. The guest's own (debug exit) may be any odd number. */
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
@@ -61,6 +62,7 @@ int cli_failed(int r, struct error *err);
 
 /* ---- options.c ---- */
 
+struct config_field;
 /* One option of a verb; the one with the name "" gets words that are no options. arg is NULL if it takes none; then value is NULL. "[=...]": only "--name=value" gives one, and
    without it value is NULL. */
 struct option_def {
@@ -68,36 +70,19 @@ struct option_def {
     const char *arg;
     const char *help; /* may hold newlines */
     int (*set)(void *to, const char *value, struct error *err);
+    const struct config_field *field; /* set is NULL: options_parse calls set_field with this one */
 };
 
-/* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name. */
-int must_check options_parse(const struct option_def *table, int argc, char **argv, void *to, struct error *err);
-/* The comma-separated keys of an option's value, "key=value" or "key"; ",," is a comma within. A table's arg with "|" in it
-   lists the values there are. text is cut in place; values given to set() are parts of it. */
-int must_check options_keys(const struct option_def *table, const char *option, char *text, void *to, struct error *err);
-/* The next of "a,b=c,d", cut out in place, with ",," for a comma within; *rest moves on, to NULL at the end. NULL then. */
-char *options_word(char **rest);
-
-/* Texts that live as long as what was made of the options: NULL at first, freed by options_free. */
-struct option_text {
-    struct option_text *next;
-    char text[];
-};
-/* A new one, or NULL: out of memory. */
-char *options_text(struct option_text **list, const char *fmt, ...) printf_like(2, 3);
-void options_free(struct option_text **list);
-
+/* For an option that is a field of the configuration (config/fields.h). */
+typedef int option_field_set(void *to, const struct config_field *field, const char *value, struct error *err);
+/* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name.
+   set_field: NULL if no option of the table is a field. */
+int must_check options_parse(const struct option_def *table, option_field_set *set_field, int argc, char **argv, void *to,
+                             struct error *err);
 void options_help(const struct option_def *table);
 
-/* The candidate nearest to word if it can be meant, else NULL. Ends with NULL. */
-const char *suggest(const char *word, const char *const *candidates);
-
-/* "512M", "2G", "1024K", "512MiB"; a plain number counts MiB, as qemu's -m does. -EINVAL, -ERANGE. */
-int must_check parse_size(const char *text, u64 *bytes);
 /* The value of an option that says which backing files are followed: any, none or a folder. */
 int must_check parse_backing(const char *option, const char *value, struct error *err);
-/* A decimal number from min to max. */
-int must_check parse_number(const char *text, u64 min, u64 max, u64 *value);
 
 /* ---- print.c ---- */
 

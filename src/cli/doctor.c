@@ -232,7 +232,7 @@ int cli_doctor(int argc, char **argv)
     struct error err;
     bool json = false;
 
-    if (options_parse(options, argc, argv, &json, &err))
+    if (options_parse(options, NULL, argc, argv, &json, &err))
         return usage_error("%s", err.text);
     struct report *r = calloc(1, sizeof(*r));
     if (!r) {

@@ -294,7 +294,7 @@ int cli_image(int argc, char **argv)
     argc--;
     argv++;
     int words = words_first(tables[v], argc, argv);
-    if (options_parse(tables[v], argc - words, argv + words, &o, &err))
+    if (options_parse(tables[v], NULL, argc - words, argv + words, &o, &err))
         return usage_error("image %s: %s", verbs_of_image[v], err.text);
     if (words != wanted[v])
         return usage_error("it is \"lodge image %s\"; see \"lodge help image\"", usage[v]);

@@ -111,7 +111,7 @@ int cli_screen(int argc, char **argv)
     regex_t pattern;
     int r;
 
-    if (options_parse(options, argc, argv, &o, &err))
+    if (options_parse(options, NULL, argc, argv, &o, &err))
         return usage_error("%s", err.text);
     if (!o.machine)
         return usage_error("whose screen? \"lodge screen NAME|SOCKET\"");

@@ -235,7 +235,7 @@ static int apply_model(struct wish *w, const struct model *m, struct error *err)
         const struct cpu_feature *f = cpu_feature_find(word);
         if (!f || !cpuid_has(w->supported, f))
             return error_set(err, EINVAL, "this host cannot run the CPU model '%s': it lacks '%s'; "
-                             "choose a lower level, or --cpu host", m->name, word);
+                             "choose a lower level, or the CPU model host", m->name, word);
         feature_set(&w->has, f, true);
     }
     return 0;

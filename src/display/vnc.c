@@ -166,41 +166,18 @@ static void read_on(struct timer *t)
 
 /* ---- beginning and end ---- */
 
-struct options {
-    char where[160];
-    const char *password, *tls;
-};
-
-static int parse(const char *spec, struct options *o, char *words, struct error *err)
-{
-    char *rest = words, *word = strsep(&rest, ",");
-    snprintf(o->where, sizeof o->where, "%s", word);
-    if (strlen(word) >= sizeof o->where)
-        return error_set(err, EINVAL, "--display vnc:%s: the address is too long", spec);
-    while ((word = strsep(&rest, ","))) {
-        if (!strncmp(word, "password=", 9) && word[9])
-            o->password = word + 9;
-        else if (!strncmp(word, "tls-creds=", 10) && word[10])
-            o->tls = word + 10;
-        else
-            return error_set(err, EINVAL, "--display vnc:%s: unknown \"%s\"; it takes password=FILE and tls-creds=DIR",
-                             spec, word);
-    }
-    return 0;
-}
-
 static int read_password(const char *file, char password[9], struct error *err)
 {
     char *line;
     size_t size;
-    int r = patience_read(file, true, 65536, "--display vnc: password=", &line, &size, err);
+    int r = patience_read(file, true, 65536, "password: ", &line, &size, err);
     if (r)
         return r;
     line[strcspn(line, "\r\n")] = 0;
     if (!*line)
-        r = error_set(err, EINVAL, "--display vnc: password=%s: its first line is empty", file);
+        r = error_set(err, EINVAL, "password: %s: its first line is empty", file);
     else if (strlen(line) > 8)
-        log_warn("--display vnc: password=%s: VNC uses the first 8 characters of a password", file);
+        log_warn("password: %s: VNC uses the first 8 characters of a password", file);
     snprintf(password, 9, "%.8s", line);
     explicit_bzero(line, size);
     free(line);
@@ -215,7 +192,7 @@ static bool is_loopback(const struct sockaddr *sa)
                                     : sa->sa_family == AF_INET6 && IN6_IS_ADDR_LOOPBACK(&in6->sin6_addr);
 }
 
-static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
+static int listen_tcp(struct vnc *v, const struct vnc_params *o, struct error *err)
 {
     char host[160], text[NI_MAXHOST], port[NI_MAXSERV];
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *a = NULL;
@@ -223,11 +200,12 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     socklen_t len = sizeof bound;
     const char *colon = strrchr(o->where, ':');
 
+    if (strlen(o->where) >= sizeof host)
+        return error_set(err, EINVAL, "the address is too long");
     if (!colon || colon == o->where || !colon[1] || strspn(colon + 1, "0123456789") != strlen(colon + 1) ||
         atol(colon + 1) > 65535)
         return error_set(err, EINVAL,
-                         "--display vnc:%s: it is vnc:HOST:PORT, for example vnc:127.0.0.1:5900, or vnc:unix:PATH",
-                         o->where);
+                         "it is vnc:HOST:PORT, for example vnc:127.0.0.1:5900, or vnc:unix:PATH");
     snprintf(host, sizeof host, "%.*s", (int)(colon - o->where), o->where);
     char *h = host;
     if (*h == '[' && h[strlen(h) - 1] == ']') {
@@ -236,14 +214,13 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     }
     const int r = getaddrinfo(h, colon + 1, &hints, &a);
     if (r)
-        return error_set(err, EINVAL, "--display vnc:%s: %s: %s", o->where, h, gai_strerror(r));
+        return error_set(err, EINVAL, "%s: %s", h, gai_strerror(r));
     const bool open = !is_loopback(a->ai_addr);
     if (open && !o->password) {
         freeaddrinfo(a);
         return error_set(err, EPERM,
-                         "--display vnc:%s: everybody who can reach this address could use the machine; add "
-                         ",password=FILE, or listen on 127.0.0.1 or a unix socket",
-                         o->where);
+                         "everybody who can reach this address could use the machine; give it a password, or listen on "
+                         "127.0.0.1 or a unix socket");
     }
     int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, code = 0;
     if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) || bind(fd, a->ai_addr, a->ai_addrlen) ||
@@ -253,12 +230,12 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     if (code) {
         if (fd >= 0)
             close(fd);
-        return error_set(err, code, "--display vnc:%s: %s%s", o->where, strerror(code),
+        return error_set(err, code, "%s%s", strerror(code),
                          code == EACCES         ? "; low ports are root's: take one from 1024 on"
                          : code == EADDRINUSE ? "; port 0 takes one that is free, and says which" : "");
     }
-    if (open && !o->tls)
-        log_warn("--display vnc:%s: without tls-creds=DIR the picture and the keys can be read on their way", o->where);
+    if (open && !o->tls_creds)
+        log_warn("the screen at vnc:%s: without tls-creds the picture and the keys can be read on their way", o->where);
     if (getnameinfo((struct sockaddr *)&bound, len, text, sizeof text, port, sizeof port,
                     NI_NUMERICHOST | NI_NUMERICSERV))
         strcpy(text, "?"), strcpy(port, "?");
@@ -266,11 +243,11 @@ static int listen_tcp(struct vnc *v, const struct options *o, struct error *err)
     return fd;
 }
 
-static int listen_somewhere(struct vnc *v, const struct options *o, struct error *err)
+static int listen_somewhere(struct vnc *v, const struct vnc_params *o, struct error *err)
 {
     if (strncmp(o->where, "unix:", 5))
         return listen_tcp(v, o, err);
-    const int r = unix_socket_listen(&v->unix_, "--display vnc:unix:", o->where + 5, err);
+    const int r = unix_socket_listen(&v->unix_, "vnc:unix:", o->where + 5, err);
     snprintf(v->address, sizeof v->address, "%s", o->where);
     return r ? r : v->unix_.fd;
 }
@@ -285,13 +262,13 @@ static int agree(struct vnc *v, const struct vnc_hello *h, struct error *err)
                     recv(v->sock.fd, &a, sizeof a, 0) == sizeof a && a.magic == VNC_MAGIC;
     setsockopt(v->sock.fd, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof never);
     if (!ok)
-        return error_set(err, EIO, "--display: the screen's process did not start");
+        return error_set(err, EIO, "the screen's process did not start");
     a.err.text[sizeof a.err.text - 1] = 0;
     if (!a.result && a.err.text[0])
-        log_warn("--display: %s", a.err.text);
+        log_warn("the screen: %s", a.err.text);
     if (!a.result)
         return 0;
-    return error_set(err, a.result < 0 && a.result > -4096 ? -a.result : EIO, "--display: %s", a.err.text);
+    return error_set(err, a.result < 0 && a.result > -4096 ? -a.result : EIO, "%s", a.err.text);
 }
 
 static struct vnc *vnc_new(struct display *d, struct input *in, struct loop *loop)
@@ -323,19 +300,15 @@ struct vnc *vnc_attach(int sock, struct display *d, struct input *in, struct loo
     return NULL;
 }
 
-struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
+struct vnc *vnc_open(const struct vnc_params *o, const char *title, struct display *d, struct input *in, struct loop *loop,
                      struct error *err)
 {
     char *const argv[] = { (char *)"lodge", (char *)"displayd", NULL };
-    struct options o = { "" };
     struct vnc_hello h;
     struct vnc *v = vnc_new(d, in, loop);
-    char *words = strdup(spec);
     int pair[2] = { -1, -1 }, listener = -1;
 
-    if (!v || !words) {
-        free(words);
-        free(v);
+    if (!v) {
         error_set(err, ENOMEM, "out of memory");
         return NULL;
     }
@@ -343,12 +316,12 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
     h.magic = VNC_MAGIC;
     display_size(d, &h.width, &h.height);
     snprintf(h.title, sizeof h.title, "%s", title);
-    int r = parse(spec, &o, words, err);
-    if (!r && o.password)
-        r = read_password(o.password, h.password, err);
-    if (!r && o.tls && snprintf(h.tls, sizeof h.tls, "%s", o.tls) >= (int)sizeof h.tls)
+    int r = 0;
+    if (o->password)
+        r = read_password(o->password, h.password, err);
+    if (!r && o->tls_creds && snprintf(h.tls, sizeof h.tls, "%s", o->tls_creds) >= (int)sizeof h.tls)
         r = error_set(err, ENAMETOOLONG, "tls-creds: the path is too long");
-    if (!r && (listener = listen_somewhere(v, &o, err)) < 0)
+    if (!r && (listener = listen_somewhere(v, o, err)) < 0)
         r = listener;
     if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         r = error_set(err, errno, "cannot make a socket: %s", strerror(errno));
@@ -362,17 +335,16 @@ struct vnc *vnc_open(const char *spec, const char *title, struct display *d, str
         if (fds[2] >= 0)
             close(fds[2]);
         if (r)
-            error_set(err, -r, "--display: cannot start its process: %s", strerror(-r));
+            error_set(err, -r, "cannot start its process: %s", strerror(-r));
     }
     if (listener >= 0 && v->unix_.fd < 0)
         close(listener);
     if (!r)
         r = agree(v, &h, err);
     if (!r && (r = loop_fd_add(loop, &v->sock)))
-        error_set(err, -r, "--display: cannot watch its process: %s", strerror(-r));
-    if (!r && child_listen(&v->child, loop, "--display"))
-        log_warn("--display: what its process says cannot be heard");
-    free(words);
+        error_set(err, -r, "cannot watch its process: %s", strerror(-r));
+    if (!r && child_listen(&v->child, loop, "the screen"))
+        log_warn("the screen: what its process says cannot be heard");
     explicit_bzero(&h, sizeof h);
     if (!r)
         return v;

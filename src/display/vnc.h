@@ -11,13 +11,14 @@
 
 struct vnc;
 
-/*
- * spec: HOST:PORT or unix:PATH, then ",password=FILE" (its first line; VNC uses eight characters of it) and
- * ",tls-creds=DIR" (server-cert.pem and server-key.pem as of qemu: VeNCrypt X509None or X509Vnc, or a WebSocket over
- * TLS).  PORT 0: any that is free.  An address that others can reach needs a password.
- * title: what viewers show. NULL with err set.
- */
-struct vnc *vnc_open(const char *spec, const char *title, struct display *d, struct input *in, struct loop *loop,
+struct vnc_params {
+    const char *where;     /* HOST:PORT or unix:PATH. PORT 0: any that is free. An address that others can reach needs a password */
+    const char *password;  /* a file, whose first line it is; VNC uses eight characters of it; NULL: none */
+    const char *tls_creds; /* a folder with server-cert.pem and server-key.pem as of qemu: VeNCrypt X509None or X509Vnc, or a
+                              WebSocket over TLS; NULL: none */
+};
+/* title: what viewers show. NULL with err set. */
+struct vnc *vnc_open(const struct vnc_params *o, const char *title, struct display *d, struct input *in, struct loop *loop,
                      struct error *err);
 /* For tests: to a screen's process that is there already; sock: SOCK_SEQPACKET, its own from here on. NULL: it failed. */
 struct vnc *vnc_attach(int sock, struct display *d, struct input *in, struct loop *loop);

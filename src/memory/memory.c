@@ -84,12 +84,12 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
     size = align_up(MIN(size, UINT64_MAX - GUEST_PAGE_SIZE), GUEST_PAGE_SIZE);
     if (add_overflows(place, size, &end) || end > m->most)
         return error_set(err, E2BIG,
-                         "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give less with --memory",
+                         "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give it less",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(m->most >> 20));
     if (ftruncate(m->fd, (off_t)end) < 0 && errno == EFBIG) /* RLIMIT_FSIZE: it is a file in memory */
         return error_set(err, EFBIG,
                          "the guest's memory (%llu MiB) is more than the limit on the size of files (ulimit -f) lets it be; "
-                         "raise that, or give less with --memory", (unsigned long long)(end >> 20));
+                         "raise that, or give it less memory", (unsigned long long)(end >> 20));
     else if (ftruncate(m->fd, (off_t)end) < 0)
         return error_set(err, errno, "cannot size guest memory to %llu MiB: %s", (unsigned long long)(end >> 20),
                          strerror(errno));

@@ -11,19 +11,18 @@
 #include "net/net.h"
 #include "net/pcap.h"
 
-enum { NET_MAX_FORWARDS = 32, NET_MAX_SPEC = 4096 };
+enum { NET_MAX_FORWARDS = CONFIG_MAX_FORWARDS, NET_MAX_NAME = 256 };
 
-/* The spec, cut up: KIND[:NAME] and the options that are not net.c's, as NAME=VALUE strings. */
+/* What one network is, made of the configuration. */
 struct net_spec {
-    const char *kind, *name;
+    const struct config_net *config;
+    const char *kind, *name; /* "tap", "tap0"; name NULL: it has none */
     u32 queues;
     bool has_mac;
     u8 mac[6];
     u64 rate, burst;
     const char *pcap, *seed;
-    const char *option[NET_MAX_FORWARDS + 16];
-    u32 noptions;
-    char text[NET_MAX_SPEC]; /* what the pointers point into */
+    char text[NET_MAX_NAME]; /* what kind and name point into */
 };
 
 struct net_ops {

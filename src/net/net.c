@@ -37,112 +37,37 @@ static int parse_mac(const char *text, u8 mac[6], struct error *err)
     return 0;
 }
 
-/* "10M" bytes; K, M, G of 1024. */
-static bool parse_bytes(const char *text, char stop, const char **end, u64 *bytes)
+/* What the cable leads to, from the configuration, whose forms are checked. The text is cut in s. */
+static const struct net_ops *read_config(const struct config_net *c, const u8 mac[6], struct net_spec *s, struct error *err)
 {
-    char *p;
-
-    if (!isdigit((unsigned char)*text))
-        return false;
-    errno = 0;
-    unsigned long long v = strtoull(text, &p, 10);
-    u32 shift = *p == 'K' || *p == 'k' ? 10 : *p == 'M' || *p == 'm' ? 20 : *p == 'G' || *p == 'g' ? 30 : 0;
-    p += shift != 0;
-    if (errno || !v || v >> (BUCKET_MAX_SHIFT - shift) || (*p && *p != stop))
-        return false;
-    *bytes = v << shift;
-    *end = p;
-    return true;
-}
-
-static int parse_rate(const char *text, struct net_spec *s, struct error *err)
-{
-    const char *p;
-
-    if (parse_bytes(text, ':', &p, &s->rate)) {
-        s->burst = MAX(s->rate / 20, 65536u); /* 50 ms */
-        if (!*p || parse_bytes(p + 1, 0, &p, &s->burst))
-            return 0;
-    }
-    return error_set(err, EINVAL, "rate=%s: it is BYTES[:BURST], bytes a second and at once, for example rate=10M:1M",
-                     text);
-}
-
-static int parse_option(struct net_spec *s, const char *o, struct error *err)
-{
-    const char *value = strchr(o, '=');
-    char *end;
-
-    if (!value || !value[1])
-        return error_set(err, EINVAL, "--net: \"%s\" is no option; options are NAME=VALUE", o);
-    value++;
-    if (!strncmp(o, "mac=", 4)) {
-        s->has_mac = true;
-        return parse_mac(value, s->mac, err);
-    }
-    if (!strncmp(o, "seed=", 5)) {
-        s->seed = value;
-        return 0;
-    }
-    if (!strncmp(o, "rate=", 5))
-        return parse_rate(value, s, err);
-    if (!strncmp(o, "pcap=", 5)) {
-        s->pcap = value;
-        return 0;
-    }
-    if (!strncmp(o, "queues=", 7)) {
-        unsigned long v = strtoul(value, &end, 10);
-        if (!isdigit((unsigned char)*value) || *end || v < 1 || v > NET_MAX_QUEUES)
-            return error_set(err, EINVAL, "queues=%s: it is a number from 1 to %d", value, NET_MAX_QUEUES);
-        s->queues = (u32)v;
-        return 0;
-    }
-    if (s->noptions == ARRAY_SIZE(s->option))
-        return error_set(err, E2BIG, "--net: more than %zu options", ARRAY_SIZE(s->option));
-    s->option[s->noptions++] = o;
-    return 0;
-}
-
-static const struct net_ops *parse(const char *text, struct net_spec *s, struct error *err)
-{
-    const struct net_ops *ops = NULL;
-    char *save, *first, *o;
+    static const u8 none[6];
 
     memset(s, 0, sizeof(*s));
-    s->queues = 1;
-    if (strlen(text) >= sizeof(s->text)) {
-        error_set(err, E2BIG, "--net: more than %zu characters", sizeof(s->text) - 1);
+    *s = (struct net_spec){ .config = c, .queues = c->queues, .rate = c->rate, .burst = c->burst, .pcap = c->pcap, .seed = c->seed };
+    if (s->rate && !s->burst)
+        s->burst = MAX(s->rate / 20, 65536u); /* 50 ms */
+    if (mac && memcmp(mac, none, 6)) {
+        s->has_mac = true;
+        memcpy(s->mac, mac, 6);
+    } else if (c->mac) {
+        s->has_mac = true;
+        if (parse_mac(c->mac, s->mac, err))
+            return NULL;
+    }
+    if (strlen(c->backend) >= sizeof s->text) {
+        error_set(err, E2BIG, "the name of the network has more than %zu characters", sizeof s->text - 1);
         return NULL;
     }
-    strcpy(s->text, text);
-    first = strtok_r(s->text, ",", &save);
-    s->kind = first ? first : "";
-    s->name = strchr(s->kind, ':');
+    strcpy(s->text, c->backend);
+    s->kind = s->text;
+    s->name = strchr(s->text, ':');
     if (s->name)
         s->text[s->name++ - s->text] = 0;
     for (size_t i = 0; i < ARRAY_SIZE(kinds); i++)
         if (!strcmp(kinds[i]->kind, s->kind))
-            ops = kinds[i];
-    if (!ops) {
-        error_set(err, EINVAL, "--net %s: it is one of user, tap:IF, switch:NAME, none", text);
-        return NULL;
-    }
-    while ((o = strtok_r(NULL, ",", &save)))
-        if (parse_option(s, o, err))
-            return NULL;
-    const bool named = ops == &net_tap_ops || ops == &net_switch_ops;
-    if (named != (s->name && *s->name)) {
-        error_set(err, EINVAL,
-                  named ? "--net %s: it needs a name, for example --net %s:%s" : "--net %s: it takes no name", s->kind,
-                  s->kind, ops == &net_tap_ops ? "tap0" : "lab");
-        return NULL;
-    }
-    if (s->noptions && ops != &net_user_ops) {
-        error_set(err, EINVAL, "--net %s: unknown option \"%s\"; there are mac=, seed=, rate=, pcap=, queues=", s->kind,
-                  s->option[0]);
-        return NULL;
-    }
-    return ops;
+            return kinds[i];
+    error_set(err, EINVAL, "\"%s\" is none of user, tap:IF, switch:NAME, none", c->backend);
+    return NULL;
 }
 
 /* ---- from the card ---- */
@@ -350,7 +275,7 @@ static int choose_mac(u8 mac[6], const struct net_spec *s, struct error *err)
     return 0;
 }
 
-struct net *net_open(const char *text, struct loop *loop, struct error *err)
+struct net *net_open(const struct config_net *c, const u8 mac[6], struct loop *loop, struct error *err)
 {
     struct net *n = calloc(1, sizeof(*n));
     struct net_spec *s = malloc(sizeof(*s));
@@ -359,10 +284,10 @@ struct net *net_open(const char *text, struct loop *loop, struct error *err)
         error_set(err, ENOMEM, "no memory");
         goto fail;
     }
-    const struct net_ops *ops = parse(text, s, err);
+    const struct net_ops *ops = read_config(c, mac, s, err);
     if (!ops)
         goto fail;
-    snprintf(n->name, sizeof(n->name), "--net %s%s%s", s->kind, s->name ? ":" : "", s->name ? s->name : "");
+    snprintf(n->name, sizeof(n->name), "network %s%s%s", s->kind, s->name ? ":" : "", s->name ? s->name : "");
     n->loop = loop;
     n->queues = 1;
     n->mtu = 1500;

@@ -3,15 +3,11 @@
  * net.h - what a network card's cable leads to: user (a private network behind the host, no privileges), tap, a
  * switch between the VMs of this host, nothing.  Knows no guest.
  *
- *   user        and any of: hostfwd=tcp|udp:[HOSTADDR]:HOSTPORT-[GUESTADDR]:GUESTPORT, several; HOSTADDR: 127.0.0.1,
- *               HOSTPORT 0: a free one; IPv6 addresses in brackets.  restrict=on: the guest reaches nothing outside.
- *               net=CIDR (10.0.2.0/24: host .2, DNS .3, guest .15), ipv6=off, hostname=NAME, mtu=N,
- *               tftp=DIR (its files by TFTP from the host), bootfile=NAME (of these, to boot; DHCP's)
+ *   user        a network of the guest's own behind this host
  *   tap:IF      an existing tap device that this user may open
  *   switch:NAME the switch NAME of this user, started when the first VM plugs in
  *   none        a cable that leads nowhere: packets are lost, link down
- * and for each: mac=XX:XX:XX:XX:XX:XX, seed=TEXT (the address is made of it), rate=BYTES[:BURST] (a second and at once,
- * each way), pcap=FILE, queues=N.
+ * and what struct config_net (config/config.h) has besides.
  *
  * A packet is an Ethernet frame of 14 to NET_MAX_FRAME bytes with a struct virtio_net_hdr (12 bytes, as
  * linux/virtio_net.h struct virtio_net_hdr_mrg_rxbuf has it, little-endian) before it, which says what checksum and
@@ -28,6 +24,7 @@
 #include "base/base.h"
 #include "base/error.h"
 #include "base/loop.h"
+#include "config/config.h"
 
 struct net;
 
@@ -50,8 +47,9 @@ enum net_offload {               /* what the receiver is able to finish itself *
                    NET_UFO = 8,
 };
 
-/* spec: as above. NULL with err set: what is wrong and what to do. */
-struct net *net_open(const char *spec, struct loop *loop, struct error *err);
+/* c: its forms are checked (config/fields.h); borrowed for this call. mac: the card's address in place of c's; NULL or 0: as
+   c has it. NULL with err set: what is wrong and what to do. */
+struct net *net_open(const struct config_net *c, const u8 mac[6], struct loop *loop, struct error *err);
 /* Once, before anything flows. Also called with user NULL before net_close. */
 void net_connect(struct net *n, const struct net_user *user, void *card);
 void net_close(struct net *n);

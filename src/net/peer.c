@@ -310,7 +310,7 @@ static int user_open(struct net *n, const struct net_spec *spec, struct error *e
     h.magic = PEER_MAGIC;
     h.version = PEER_VERSION;
     memcpy(h.mac, n->mac, 6);
-    r = user_options(&h.user, spec, err);
+    r = user_options(&h.user, spec->config, err);
     if (r)
         goto fail;
     n->mtu = h.user.mtu;

@@ -32,7 +32,7 @@ struct user_config {
     char tftp[1024], bootfile[128]; /* bootfile: as long as DHCP's header has room */
     struct user_forward forward[NET_MAX_FORWARDS];
 };
-int must_check user_options(struct user_config *c, const struct net_spec *spec, struct error *err);
+int must_check user_options(struct user_config *c, const struct config_net *n, struct error *err);
 
 struct peer_hello {
     u32 magic, version;

@@ -150,22 +150,21 @@ static int explain(const char *name, int e, struct error *err)
 
     if (e == ENOENT || e == ENODEV)
         return error_set(err, e,
-                         "--net tap:%s: there is no such device; make it with \"sudo ip tuntap add dev %s mode tap "
+                         "there is no such device; make it with \"sudo ip tuntap add dev %s mode tap "
                          "user %s && sudo ip link set %s up\"",
-                         name, name, user, name);
+                         name, user, name);
     if (e == EPERM || e == EACCES)
         return error_set(err, e,
-                         "--net tap:%s: it does not belong to you; make it yours with \"sudo ip tuntap del dev %s "
+                         "it does not belong to you; make it yours with \"sudo ip tuntap del dev %s "
                          "mode tap; sudo ip tuntap add dev %s mode tap user %s\"",
-                         name, name, name, user);
+                         name, name, user);
     if (e == EBUSY)
-        return error_set(err, e, "--net tap:%s: another program uses it", name);
+        return error_set(err, e, "another program uses it");
     if (e == EINVAL)
         return error_set(err, e,
-                         "--net tap:%s: it is no tap device, or one of another kind: several queues need "
-                         "\"ip tuntap add ... multi_queue\", and one queue a device without",
-                         name);
-    return error_set(err, e, "--net tap:%s: %s", name, strerror(e));
+                         "it is no tap device, or one of another kind: several queues need "
+                         "\"ip tuntap add ... multi_queue\", and one queue a device without");
+    return error_set(err, e, "%s", strerror(e));
 }
 
 static int open_queue(struct net *n, struct tap_queue *t, const struct net_spec *s, struct error *err)
@@ -176,21 +175,19 @@ static int open_queue(struct net *n, struct tap_queue *t, const struct net_spec 
 
     t->fd.fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (t->fd.fd < 0)
-        return error_set(err, errno, "--net tap:%s: /dev/net/tun: %s; load it with \"sudo modprobe tun\"", s->name,
-                         strerror(errno));
+        return error_set(err, errno, "/dev/net/tun: %s; load it with \"sudo modprobe tun\"", strerror(errno));
     if (s->queues > 1)
         ifr.ifr_flags |= IFF_MULTI_QUEUE;
     strcpy(ifr.ifr_name, s->name);
     if (ioctl(t->fd.fd, TUNSETIFF, &ifr))
         return explain(s->name, errno, err);
     if (ioctl(t->fd.fd, TUNSETVNETHDRSZ, &header) || (ioctl(t->fd.fd, TUNSETVNETLE, &little) && errno != EINVAL))
-        return error_set(err, errno, "--net tap:%s: the kernel does not take our packet header: %s", s->name,
-                         strerror(errno));
+        return error_set(err, errno, "the kernel does not take our packet header: %s", strerror(errno));
     t->fd.events = 0;
     t->fd.ready = ready;
     int r = loop_fd_add(n->loop, &t->fd);
     t->added = !r;
-    return r ? error_set(err, -r, "--net tap:%s: cannot watch it: %s", s->name, strerror(-r)) : 0;
+    return r ? error_set(err, -r, "cannot watch it: %s", strerror(-r)) : 0;
 }
 
 static int tap_open(struct net *n, const struct net_spec *s, struct error *err)
@@ -200,7 +197,7 @@ static int tap_open(struct net *n, const struct net_spec *s, struct error *err)
     int r = 0;
 
     if (strlen(s->name) >= IFNAMSIZ)
-        return error_set(err, EINVAL, "--net tap:%s: a device's name has at most %d characters", s->name, IFNAMSIZ - 1);
+        return error_set(err, EINVAL, "a device's name has at most %d characters", IFNAMSIZ - 1);
     /* TUNSETIFF would make one, if it may, and take it away at our end: not what was asked for. */
     if (!if_nametoindex(s->name))
         return explain(s->name, ENODEV, err);

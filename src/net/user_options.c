@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * user_options.c - the options of "user" into a struct user_config.
+ * user_options.c - what the configuration says of "user" into a struct user_config.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -12,7 +12,7 @@
 
 #include "net/peer.h"
 
-enum { MTU = 1500, MIN_MTU = 1280, MAX_MTU = 65521 /* libslirp's IF_MTU_MAX */, HOST = 2, DNS = 3, DHCP = 15 };
+enum { HOST = 2, DNS = 3, DHCP = 15 };
 
 static int parse_net(struct user_config *c, const char *text, struct error *err)
 {
@@ -36,14 +36,6 @@ static int parse_net(struct user_config *c, const char *text, struct error *err)
     c->gateway.s_addr = htonl(net | HOST);
     c->dns.s_addr = htonl(net | DNS);
     c->dhcp.s_addr = htonl(net | DHCP);
-    return 0;
-}
-
-static int on_off(const char *name, const char *value, bool *to, struct error *err)
-{
-    if (strcmp(value, "on") && strcmp(value, "off"))
-        return error_set(err, EINVAL, "%s=%s: it is on or off", name, value);
-    *to = value[1] == 'n';
     return 0;
 }
 
@@ -125,17 +117,6 @@ static int parse_hostname(struct user_config *c, const char *text, struct error 
     return 0;
 }
 
-static int parse_mtu(struct user_config *c, const char *text, struct error *err)
-{
-    char *end;
-    unsigned long v = strtoul(text, &end, 10);
-
-    if (!isdigit((unsigned char)*text) || *end || v < MIN_MTU || v > MAX_MTU)
-        return error_set(err, EINVAL, "mtu=%s: it is a number from %d to %d", text, MIN_MTU, MAX_MTU);
-    c->mtu = (u32)v;
-    return 0;
-}
-
 /* A folder by its whole name: the process that reads it may be elsewhere. */
 static int parse_tftp(struct user_config *c, const char *text, struct error *err)
 {
@@ -164,37 +145,22 @@ static int parse_bootfile(struct user_config *c, const char *text, struct error 
     return 0;
 }
 
-int user_options(struct user_config *c, const struct net_spec *spec, struct error *err)
+int user_options(struct user_config *c, const struct config_net *n, struct error *err)
 {
     int r;
 
     memset(c, 0, sizeof(*c));
-    c->mtu = MTU;
-    c->ipv6 = true;
-    r = parse_net(c, "10.0.2.0/24", err);
-    for (u32 i = 0; i < spec->noptions && !r; i++) {
-        const char *o = spec->option[i], *value = strchr(o, '=') + 1;
-        if (!strncmp(o, "net=", 4))
-            r = parse_net(c, value, err);
-        else if (!strncmp(o, "hostfwd=", 8))
-            r = parse_forward(c, value, err);
-        else if (!strncmp(o, "hostname=", 9))
-            r = parse_hostname(c, value, err);
-        else if (!strncmp(o, "restrict=", 9))
-            r = on_off("restrict", value, &c->restricted, err);
-        else if (!strncmp(o, "ipv6=", 5))
-            r = on_off("ipv6", value, &c->ipv6, err);
-        else if (!strncmp(o, "mtu=", 4))
-            r = parse_mtu(c, value, err);
-        else if (!strncmp(o, "tftp=", 5))
-            r = parse_tftp(c, value, err);
-        else if (!strncmp(o, "bootfile=", 9))
-            r = parse_bootfile(c, value, err);
-        else
-            r = error_set(err, EINVAL,
-                          "--net user: unknown option \"%s\"; there are hostfwd=, net=, restrict=, ipv6=, "
-                          "hostname=, mtu=, tftp=, bootfile=, mac=, seed=, rate=, pcap=",
-                          o);
-    }
+    c->mtu = n->mtu;
+    c->ipv6 = n->ipv6;
+    c->restricted = n->restricted;
+    r = parse_net(c, n->net ? n->net : "10.0.2.0/24", err);
+    for (u32 i = 0; i < n->nhostfwd && !r; i++)
+        r = parse_forward(c, n->hostfwd[i], err);
+    if (n->hostname && !r)
+        r = parse_hostname(c, n->hostname, err);
+    if (n->tftp && !r)
+        r = parse_tftp(c, n->tftp, err);
+    if (n->bootfile && !r)
+        r = parse_bootfile(c, n->bootfile, err);
     return r;
 }

@@ -357,7 +357,7 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
     const int rc = pthread_create(&f->thread, NULL, worker, f);
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     if (rc) {
-        error_set(err, rc, "--share %s: no thread for it: %s", c->path, strerror(rc));
+        error_set(err, rc, "%s: no thread for it: %s", c->path, strerror(rc));
         virtio_fs_free(f);
         return NULL;
     }

@@ -253,13 +253,13 @@ struct fuse_server *fuse_server_new(const char *path, bool readonly, struct erro
     const int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
 
     if (fd < 0 || fstat(fd, &st)) {
-        error_set(err, errno, "--share %s: %s", path, strerror(errno));
+        error_set(err, errno, "%s: %s", path, strerror(errno));
     } else if (!s) {
         error_set(err, ENOMEM, "out of memory");
     } else if (faccessat(fd, ".", R_OK | X_OK, 0)) {
-        error_set(err, errno, "--share %s: this user may not read it", path);
+        error_set(err, errno, "%s: this user may not read it", path);
     } else if (access("/proc/self/fd", X_OK)) {
-        error_set(err, errno, "--share %s: /proc is needed to open files", path);
+        error_set(err, errno, "%s: /proc is needed to open files", path);
     } else {
         s->fd_limit = fd_limit();
         if (getrandom(&s->epoch, sizeof s->epoch, GRND_NONBLOCK) < 0)

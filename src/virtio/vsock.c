@@ -553,11 +553,11 @@ static void on_listener(struct loop_fd *w, u32 events)
 static int listen_on(struct virtio_vsock *s, const char *path, struct error *err)
 {
     if (strlen(path) > MAX_PATH)
-        return error_set(err, EINVAL, "--vsock %s: the path of a socket has at most %d bytes here", path,
+        return error_set(err, EINVAL, "%s: the path of a socket has at most %d bytes here", path,
                          MAX_PATH);
-    int r = unix_socket_listen(&s->sock, "--vsock ", path, err);
+    int r = unix_socket_listen(&s->sock, "", path, err);
     if (!r && (r = listener_add(&s->listener, s->dev.loop, s->sock.fd, on_listener)))
-        error_set(err, -r, "--vsock %s: %s", path, strerror(-r));
+        error_set(err, -r, "%s: %s", path, strerror(-r));
     return r;
 }
 

@@ -314,7 +314,7 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
     timer_init(&a->timer, v->loop, on_timer);
     a->sock.fd = -1;
     if (!r)
-        r = unix_socket_listen(&a->sock, "--api-socket ", path, err);
+        r = unix_socket_listen(&a->sock, "api_socket: ", path, err);
     if (!r) {
         a->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, a,
                                      MHD_OPTION_LISTEN_SOCKET, a->sock.fd,
@@ -326,12 +326,12 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
                                      MHD_OPTION_NOTIFY_CONNECTION, on_connection, a, MHD_OPTION_END);
         const union MHD_DaemonInfo *info = a->daemon ? MHD_get_daemon_info(a->daemon, MHD_DAEMON_INFO_EPOLL_FD) : NULL;
         if (!info)
-            r = error_set(err, EIO, "--api-socket %s: the HTTP server does not start", path);
+            r = error_set(err, EIO, "api_socket: %s: the HTTP server does not start", path);
         else {
             a->watch = (struct loop_fd){ info->epoll_fd, EPOLLIN, on_ready };
             if ((r = loop_fd_add(v->loop, &a->watch))) {
                 a->watch.fd = -1;
-                error_set(err, -r, "--api-socket %s: %s", path, strerror(-r));
+                error_set(err, -r, "api_socket: %s: %s", path, strerror(-r));
             }
         }
     }

@@ -188,8 +188,8 @@ void api_change_media(struct api_call *c)
         return;
     }
     if (n >= (cdrom ? k->ncdroms : k->nfloppies)) {
-        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; --%s none gives it an empty one",
-                 cdrom ? "cdrom" : "floppy", n, cdrom ? "cdrom" : "floppy");
+        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; a drive must be there from the start, if only an empty one",
+                 cdrom ? "cdrom" : "floppy", n);
         return;
     }
     struct media *m = calloc(1, sizeof *m);

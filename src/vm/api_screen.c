@@ -18,7 +18,7 @@ static bool has_screen(struct api_call *c)
     if (c->vm->display && display_plugged(c->vm->display))
         return true;
     api_fail(c, MHD_HTTP_NOT_FOUND,
-             "this machine has no screen; \"lodge run\" gives it one with --vga std or --display");
+             "this machine has no screen; it is made with a graphics adapter or without one");
     return false;
 }
 

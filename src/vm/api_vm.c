@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "lodge_config.h"
+#include "config/json.h"
 #include "display/vnc.h"
 #include "vm/api_internal.h"
 
@@ -17,33 +18,14 @@ static void ping(struct api_call *c)
                           "pid", (int)getpid(), "features"));
 }
 
-/* VmInfo; of VmConfig what this machine has. Paths that are no UTF-8 are left out. */
+/* VmInfo. `config` is what Cloud Hypervisor's VmConfig has a place for; `lodge` is all of it, as in vm.yaml. */
 static void info(struct api_call *c)
 {
     const struct vm_config *k = c->vm->config;
-    json_t *disks = json_array(), *nets = json_array(), *payload = json_object();
 
-    if (k->kernel)
-        json_object_set_new(payload, "kernel", json_string(k->kernel));
-    if (k->initrd)
-        json_object_set_new(payload, "initramfs", json_string(k->initrd));
-    if (k->append && *k->append)
-        json_object_set_new(payload, "cmdline", json_string(k->append));
-    for (u32 i = 0; i < k->ndisks; i++)
-        json_array_append_new(disks,
-                              json_pack("{s:s*, s:b}", "path", k->disk[i].file, "readonly", k->disk[i].readonly));
-    for (u32 i = 0; i < k->nnets; i++)
-        json_array_append_new(nets, json_pack("{s:s*}", "id", k->net[i]));
-    json_t *config = json_pack("{s:{s:i, s:i}, s:{s:I}, s:o, s:o, s:o}", "cpus", "boot_vcpus", (int)k->cpus,
-                               "max_vcpus", (int)k->cpus, "memory", "size", (json_int_t)k->memory, "payload", payload,
-                               "disks", disks, "net", nets);
-    if (k->rng)
-        json_object_set_new(config, "rng", json_pack("{s:s}", "src", "/dev/urandom"));
-    if (k->balloon)
-        json_object_set_new(config, "balloon", json_pack("{s:I}", "size", (json_int_t)k->balloon_target));
-    api_json(c, json_pack("{s:o, s:s, s:I, s:s, s:s*}", "config", config, "state", c->vm->paused ? "Paused" : "Running",
-                          "memory_actual_size", (json_int_t)k->memory, "engine", c->vm->engine->name, "vnc",
-                          c->vm->vnc ? vnc_address(c->vm->vnc) : NULL));
+    api_json(c, json_pack("{s:o, s:o, s:s, s:I, s:s, s:s*}", "config", config_to_api(k), "lodge", config_to_json(k), "state",
+                          c->vm->paused ? "Paused" : "Running", "memory_actual_size", (json_int_t)k->memory, "engine",
+                          c->vm->engine->name, "vnc", c->vm->vnc ? vnc_address(c->vm->vnc) : NULL));
 }
 
 static void pause_(struct api_call *c)

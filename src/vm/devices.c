@@ -35,7 +35,6 @@ struct devices {
     struct virtio_blk *blk[CONFIG_MAX_DISKS];
     struct virtio_net *card[CONFIG_MAX_NETS];
     struct e1000 *e1000[CONFIG_MAX_NETS];
-    bool is_e1000[CONFIG_MAX_NETS];
     struct virtio_rng *rng;
     struct virtio_balloon *balloon;
     struct virtio_console *console;
@@ -54,54 +53,44 @@ struct devices {
 
 static struct block *open_disk(const struct config_disk *d, const char *store, struct loop *loop, struct error *err)
 {
+    static const enum block_format formats[] = { [DISK_FORMAT_AUTO] = BLOCK_AUTO, [DISK_FORMAT_RAW] = BLOCK_RAW, [DISK_FORMAT_QCOW2] = BLOCK_QCOW2 };
     struct block_options o = {
-        .path = d->file,
-        .format = !d->format ? BLOCK_AUTO : !strcmp(d->format, "raw") ? BLOCK_RAW : BLOCK_QCOW2,
-        .cache = d->direct ? BLOCK_DIRECT : BLOCK_WRITEBACK,
+        .path = d->path,
+        .format = formats[d->format],
+        .cache = d->cache == DISK_CACHE_NONE ? BLOCK_DIRECT : BLOCK_WRITEBACK,
         .readonly = d->readonly,
-        .discard = !d->no_discard,
-        .overlay = d->overlay,
+        .discard = d->discard,
+        .overlay = d->snapshot ? "" : NULL,
         .follow = { d->backing, store },
     };
     return block_open(&o, loop, err);
-}
-
-/* model= is the card's; the rest of the words are the cable's. The last mac= counts. */
-static struct net *open_net(const char *spec, const u8 mac[6], bool *is_e1000, struct loop *loop, struct error *err)
-{
-    static const u8 none[6];
-    char *cable = NULL, text[32] = "";
-    struct net *net = NULL;
-
-    if (memcmp(mac, none, 6))
-        snprintf(text, sizeof text, ",mac=%02x:%02x:%02x:%02x:%02x:%02x", mac[0], mac[1], mac[2], mac[3], mac[4], mac[5]);
-    if (asprintf(&cable, "%s%s", spec, text) < 0)
-        cable = NULL;
-    char *at = cable ? strstr(cable, ",model=") : NULL;
-
-    if (at) {
-        const char *model = at + strlen(",model=");
-        const size_t len = strcspn(model, ",");
-        *is_e1000 = len == 5 && !strncmp(model, "e1000", len);
-        if (!*is_e1000 && (len != 6 || strncmp(model, "virtio", len))) {
-            error_set(err, EINVAL, "--net %s: the model of a card is virtio or e1000", spec);
-            goto out;
-        }
-        memmove(at, model + len, strlen(model + len) + 1);
-    }
-    if (cable)
-        net = net_open(cable, loop, err);
-    else
-        error_set(err, ENOMEM, "out of memory");
-out:
-    free(cable);
-    return net;
 }
 
 static struct block *open_floppy(const char *file, bool readonly, struct loop *loop, struct error *err)
 {
     struct block_options o = { .path = file, .format = BLOCK_RAW, .readonly = readonly };
     return block_open(&o, loop, err);
+}
+
+/* Where bytes and packets come from and go to. */
+static int open_cables(struct devices *d, const struct devices_config *c, struct error *err)
+{
+    const struct vm_config *vc = c->config;
+
+    if (vc->parallel && !(d->parallel = chardev_open(vc->parallel, c->loop, err)))
+        return error_about(err, "parallel");
+    for (u32 i = 0; i < vc->nnets; i++)
+        if (!(d->net[i] = net_open(&vc->net[i], c->mac[i], c->loop, err)))
+            return error_about(err, "nets[%u]", i);
+    for (u32 i = 0; i < vc->nconsoles; i++)
+        if (!(d->port[i] = chardev_open(vc->console[i], c->loop, err)))
+            return error_about(err, "consoles[%u]", i);
+    if (vc->nusb && vc->usb[0].from && !(d->usb_events = chardev_open(vc->usb[0].from, c->loop, err)))
+        return error_about(err, "usb[0]");
+    for (u32 i = 0; i < vc->ninputs; i++)
+        if (vc->input[i].from && !(d->events[i] = chardev_open(vc->input[i].from, c->loop, err)))
+            return error_about(err, "inputs[%u]", i);
+    return 0;
 }
 
 int devices_open(struct devices **out, const struct devices_config *c, struct error *err)
@@ -111,34 +100,16 @@ int devices_open(struct devices **out, const struct devices_config *c, struct er
         return error_set(err, ENOMEM, "out of memory");
     d->c = *c;
     for (u32 i = 0; i < c->config->ndisks; i++)
-        if (!(d->block[i] = open_disk(&c->config->disk[i], c->config->image_store, c->loop, err)))
+        if (!(d->block[i] = open_disk(&c->config->disk[i], c->image_store, c->loop, err)))
             return -EINVAL;
     if (drives_open(&d->drives, c, err))
         return -EINVAL;
     for (u32 i = 0; i < c->config->nfloppies; i++) {
         const struct config_floppy *f = &c->config->floppy[i];
-        if (f->file && !(d->floppy[i] = open_floppy(f->file, f->readonly, c->loop, err)))
+        if (f->path && !(d->floppy[i] = open_floppy(f->path, f->readonly, c->loop, err)))
             return -EINVAL;
     }
-    if (c->config->parallel && !(d->parallel = chardev_open(c->config->parallel, c->loop, err)))
-        return -EINVAL;
-    for (u32 i = 0; i < c->config->nnets; i++)
-        if (!(d->net[i] = open_net(c->config->net[i], c->mac[i], &d->is_e1000[i], c->loop, err)))
-            return -EINVAL;
-        else if (d->is_e1000[i] && c->config->micro)
-            return error_set(err, EINVAL, "--net %s: the board micro has no PCI, which an e1000 needs: use --machine pc",
-                             c->config->net[i]);
-    for (u32 i = 0; i < c->config->nconsoles; i++)
-        if (!(d->port[i] = chardev_open(c->config->console[i], c->loop, err)))
-            return -EINVAL;
-    if (c->config->usb_tablet && c->config->micro)
-        return error_set(err, EINVAL, "--usb tablet: the board micro has no PCI, which USB needs: use --input tablet");
-    if (c->config->usb_from && !(d->usb_events = chardev_open(c->config->usb_from, c->loop, err)))
-        return -EINVAL;
-    for (u32 i = 0; i < c->config->ninputs; i++)
-        if (c->config->input[i].from && !(d->events[i] = chardev_open(c->config->input[i].from, c->loop, err)))
-            return -EINVAL;
-    return 0;
+    return open_cables(d, c, err);
 }
 
 void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6])
@@ -254,7 +225,7 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
             .serial = c->disk[i].serial,
             .queues = c->disk[i].queues ? c->disk[i].queues : MIN(c->cpus, 4u),
             .write_cache = true,
-            .discard = !c->disk[i].no_discard,
+            .discard = c->disk[i].discard,
             .rerror = c->disk[i].errors == DISK_ERRORS_STOP ? VIRTIO_BLK_STOP : VIRTIO_BLK_REPORT,
             .werror = c->disk[i].errors == DISK_ERRORS_STOP     ? VIRTIO_BLK_STOP
                       : c->disk[i].errors == DISK_ERRORS_REPORT ? VIRTIO_BLK_REPORT
@@ -274,7 +245,7 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
             return rc;
     }
     for (u32 i = 0; i < c->nnets; i++) {
-        if (d->is_e1000[i]) {
+        if (c->net[i].model == NET_MODEL_E1000) {
             if ((rc = plug_e1000(d, m, i, err)))
                 return rc;
             continue;
@@ -300,27 +271,27 @@ int devices_plug(struct devices *d, struct machine *m, struct error *err)
     }
     for (u32 i = 0; i < c->nshares; i++) {
         struct virtio_fs_config fc = {
-            .memory = memory, .loop = d->c.loop, .path = c->share[i].path, .tag = c->share[i].tag,
+            .memory = memory, .loop = d->c.loop, .path = c->share[i].path, .tag = config_share_tag(&c->share[i]),
             .readonly = c->share[i].readonly,
         };
         if (!(d->share[i] = virtio_fs_new(&fc, err)))
-            return -EINVAL;
+            return error_about(err, "shares[%u]", i);
         if ((rc = plug(d, m, virtio_fs_device(d->share[i]), err)))
             return rc;
     }
     for (u32 i = 0; i < c->ninputs; i++) {
-        const enum virtio_input_kind kind = c->input[i].tablet ? VIRTIO_INPUT_TABLET : VIRTIO_INPUT_KEYBOARD;
+        const enum virtio_input_kind kind = c->input[i].kind == INPUT_TABLET ? VIRTIO_INPUT_TABLET : VIRTIO_INPUT_KEYBOARD;
         if (!(d->input[i] = virtio_input_new(kind, memory, d->c.loop, d->events[i], err)))
             return -ENOMEM;
         if ((rc = plug(d, m, virtio_input_device(d->input[i]), err)))
             return rc;
     }
-    if (c->usb_tablet && (rc = plug_uhci(d, m, err)))
+    if (c->nusb && (rc = plug_uhci(d, m, err)))
         return rc;
     if (c->vsock) {
         struct virtio_vsock_config vc = { .memory = memory, .loop = d->c.loop, .path = c->vsock, .cid = c->vsock_cid };
         if (!(d->vsock = virtio_vsock_new(&vc, err)))
-            return -EINVAL;
+            return error_about(err, "vsock");
         if ((rc = plug(d, m, virtio_vsock_device(d->vsock), err)))
             return rc;
     }

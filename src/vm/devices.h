@@ -6,13 +6,14 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "machine/machine.h"
-#include "vm/config.h"
+#include "config/config.h"
 
 struct devices;
 
 struct devices_config {
     const struct vm_config *config;
-    u8 (*mac)[6]; /* a card's address, instead of what its --net says; 0: none is given */
+    const char *image_store; /* or NULL: the folder of images, which disks may have as backing files */
+    u8 (*mac)[6]; /* a card's address, instead of what the configuration says; 0: none is given */
     struct loop *loop;
     /* A disk cannot go on (the host's is full): the machine is to wait; go: no longer. The loop's thread, each stop
        followed by its go. */

@@ -71,14 +71,12 @@ int drives_open(struct drives **out, const struct devices_config *c, struct erro
         any = any || vc->disk[i].bus != DRIVE_VIRTIO;
     if (!any)
         return 0;
-    if (vc->micro)
-        return error_set(err, EINVAL, "--machine micro has no IDE and no AHCI; use --machine pc");
     if (!(d = *out = calloc(1, sizeof *d)))
         return error_set(err, ENOMEM, "out of memory");
     d->c = *c;
     for (u32 i = 0; i < vc->ncdroms; i++) {
         const struct config_cdrom *cd = &vc->cdrom[i];
-        if (cd->file && !(d->disc[i] = open_disc(cd->file, cd->raw, c->loop, err)))
+        if (cd->path && !(d->disc[i] = open_disc(cd->path, cd->format == DISK_FORMAT_RAW, c->loop, err)))
             return -EINVAL;
     }
     return 0;
@@ -118,7 +116,7 @@ static u32 first_cd(const struct drives *d)
     u32 n = AHCI_PORTS;
 
     for (u32 i = 0; i < d->c.config->ncdroms; i++)
-        n -= d->c.config->cdrom[i].bus == DRIVE_AHCI;
+        n -= d->c.config->cdrom[i].bus == CDROM_AHCI;
     return n;
 }
 
@@ -154,7 +152,7 @@ int drives_plug_discs(struct drives *d, struct machine *m, struct error *err)
 
     for (u32 i = 0; d && i < d->c.config->ncdroms && !rc; i++) {
         struct ata_drive_config c = { .cdrom = true, .block = d->disc[i], .memory = machine_memory(m), .loop = d->c.loop };
-        rc = place(d, m, d->c.config->cdrom[i].bus, &c, &d->cd[i], err);
+        rc = place(d, m, d->c.config->cdrom[i].bus == CDROM_AHCI ? DRIVE_AHCI : DRIVE_IDE, &c, &d->cd[i], err);
     }
     return rc;
 }
@@ -165,7 +163,7 @@ int drives_plug_disk(struct drives *d, struct machine *m, const struct config_di
         [DISK_ERRORS_ENOSPC] = ATA_ENOSPC, [DISK_ERRORS_STOP] = ATA_STOP, [DISK_ERRORS_REPORT] = ATA_REPORT,
     };
     struct ata_drive_config c = {
-        .block = disk, .serial = k->serial, .discard = !k->no_discard,
+        .block = disk, .serial = k->serial, .discard = k->discard,
         .rerror = k->errors == DISK_ERRORS_STOP ? ATA_STOP : ATA_REPORT, .werror = policy[k->errors],
         .stop = d->c.stop, .go = d->c.go, .ctx = d->c.ctx, .memory = machine_memory(m), .loop = d->c.loop,
     };

@@ -9,13 +9,14 @@
 #include "base/loop.h"
 #include "boot/boot.h"
 #include "chardev/chardev.h"
+#include "config/config.h"
 #include "cpu/cpuid.h"
 #include "display/display.h"
 #include "display/input.h"
 #include "engine/engine.h"
 #include "engine/vcpu.h"
 #include "machine/machine.h"
-#include "vm/config.h"
+#include "vm/run.h"
 #include "vm/stats.h"
 #include "vm/trace.h"
 
@@ -35,6 +36,7 @@ enum vm_request {
 
 struct vm {
     const struct vm_config *config;
+    const struct vm_run *run;
     const char *restore; /* directory of the snapshot it comes from, or NULL; set before vm_build */
     const struct engine_ops *engine;
     struct error engine_why; /* the choice, in a sentence */
@@ -82,7 +84,7 @@ struct vm {
     bool left;  /* the user has ended it */
 };
 
-struct vm *vm_new(const struct vm_config *config);
+struct vm *vm_new(const struct vm_config *config, const struct vm_run *run);
 /* A phase of the start is over, for --timing. */
 void timing_phase(struct vm *v, const char *name);
 /* Everything up to the machine's first reset; on failure vm_take_down still has to be called. */

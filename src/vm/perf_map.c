@@ -33,13 +33,13 @@ static int read_symbols(struct perf_map *p, const char *path, struct error *err)
 {
     char *text = NULL, *line = NULL;
     size_t size = 0, room = 0, most = 0;
-    int rc = patience_read(path, false, MiB(256), "--perf-map=", &text, &size, err);
+    int rc = patience_read(path, false, MiB(256), "", &text, &size, err);
     FILE *f = rc || !size ? NULL : fmemopen(text, size, "r");
 
     if (!rc && size && !f)
         rc = error_set(err, ENOMEM, "out of memory");
     else if (!rc && !size)
-        rc = error_set(err, EINVAL, "--perf-map=%s: no System.map: it holds no symbols", path);
+        rc = error_set(err, EINVAL, "%s: no System.map: it holds no symbols", path);
     if (rc) {
         free(text);
         return rc;
@@ -65,9 +65,9 @@ static int read_symbols(struct perf_map *p, const char *path, struct error *err)
         p->symbol[p->nsymbols++] = s;
     }
     if (!rc && ferror(f))
-        rc = error_set(err, EIO, "--perf-map=%s: cannot be read", path);
+        rc = error_set(err, EIO, "%s: cannot be read", path);
     else if (!rc && !p->nsymbols)
-        rc = error_set(err, EINVAL, "--perf-map=%s: no System.map: it holds no symbols", path);
+        rc = error_set(err, EINVAL, "%s: no System.map: it holds no symbols", path);
     free(line);
     fclose(f);
     free(text);

@@ -13,7 +13,7 @@
 
 #include "base/error.h"
 #include "cpu/cpuid.h"
-#include "vm/config.h"
+#include "config/config.h"
 
 struct vm;
 

@@ -232,7 +232,7 @@ void stats_print(struct stats *s, const struct engine_ops *engine, struct engine
     fflush(s->out);
 }
 
-int stats_open(struct stats **out, const struct vm_config *c, const struct machine_trace *next, struct error *err)
+int stats_open(struct stats **out, const struct vm_run *c, u32 cpus, const struct machine_trace *next, struct error *err)
 {
     *out = NULL;
     if (c->stats == STATS_NONE)
@@ -248,7 +248,7 @@ int stats_open(struct stats **out, const struct vm_config *c, const struct machi
     }
     s->json = c->stats == STATS_JSON;
     s->eol = s->out == stderr && isatty(STDERR_FILENO) ? "\r\n" : "\n"; /* the terminal may be in raw mode */
-    s->cpus = c->cpus;
+    s->cpus = cpus;
     s->next = next;
     s->machine = (struct machine_trace){ s, on_port, on_mmio, next && next->firmware ? on_firmware : NULL };
     s->start_ns = clock_ns();

@@ -15,12 +15,12 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "machine/machine.h"
-#include "vm/config.h"
+#include "vm/run.h"
 
 struct stats;
 
 /* *out NULL if the configuration asks for none. next: where what goes to the buses is told as well, or NULL; stays. */
-int must_check stats_open(struct stats **out, const struct vm_config *c, const struct machine_trace *next,
+int must_check stats_open(struct stats **out, const struct vm_run *c, u32 cpus, const struct machine_trace *next,
                           struct error *err);
 void stats_close(struct stats *s); /* s may be NULL */
 /* What to hand the machine: s's, or without s, next. */

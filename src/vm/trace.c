@@ -227,7 +227,7 @@ FILE *trace_file(const char *path, const char *failed, struct error *err)
     return f;
 }
 
-int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
+int trace_open(struct trace **out, const struct vm_run *c, struct error *err)
 {
     *out = NULL;
     if (!c->ntrace && !c->perf_map)
@@ -237,7 +237,7 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
         return error_set(err, ENOMEM, "out of memory");
     for (u32 i = 0; i < c->ntrace; i++) {
         const char *file = c->trace[i].file;
-        enum config_trace_what what = c->trace[i].what;
+        enum vm_trace_what what = c->trace[i].what;
         FILE *f = stderr;
 
         for (u32 k = 0; k < i && file; k++) /* one file for several kinds: opened once */
@@ -252,7 +252,7 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
             if (f != stderr)
                 fclose(f);
             trace_close(t);
-            return error_set(err, EINVAL, "the same --trace is asked for twice");
+            return error_set(err, EINVAL, "the same is to be traced twice");
         }
         t->out[what] = f;
         t->eol[what] = f == stderr && isatty(STDERR_FILENO) ? "\r\n" : "\n"; /* the terminal may be in raw mode */
@@ -260,6 +260,7 @@ int trace_open(struct trace **out, const struct vm_config *c, struct error *err)
     if (c->perf_map) {
         const int rc = perf_map_open(&t->perf_map, c->system_map, err);
         if (rc) {
+            error_about(err, "perf_map");
             trace_close(t);
             return rc;
         }

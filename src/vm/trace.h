@@ -11,12 +11,12 @@
 #include "base/error.h"
 #include "engine/engine.h"
 #include "machine/machine.h"
-#include "vm/config.h"
+#include "vm/run.h"
 
 struct trace;
 
 /* Opens what the configuration asks for: *out NULL if that is nothing. */
-int must_check trace_open(struct trace **out, const struct vm_config *c, struct error *err);
+int must_check trace_open(struct trace **out, const struct vm_run *c, struct error *err);
 void trace_close(struct trace *t); /* no vCPU runs; t may be NULL */
 
 /* A file of the user's for text, made or emptied; a FIFO's reader is waited for. failed: before the path, in a sentence that

@@ -98,7 +98,7 @@ static void say_triple_fault(struct vm *v, u32 vcpu)
     if (v->engine->get_state(vcpus_engine(v->vcpus, vcpu), s))
         memset(s, 0, sizeof *s);
     log_error("triple fault: the guest's CPU %u could not deliver an exception at %04x:%llx (cr0 0x%llx, cr3 0x%llx); "
-              "--engine soft --trace exceptions shows what led to it",
+              "on the engine soft a trace of exceptions shows what led to it",
               vcpu, s->seg[CS].selector, (unsigned long long)s->rip, (unsigned long long)s->cr0,
               (unsigned long long)s->cr3);
 }
@@ -233,24 +233,24 @@ static void serve(struct loop_kick *k)
 
 void timing_phase(struct vm *v, const char *name)
 {
-    if (v->config->timing && v->nphases < ARRAY_SIZE(v->phase))
+    if (v->run->timing && v->nphases < ARRAY_SIZE(v->phase))
         v->phase[v->nphases++] = (struct vm_phase){ name, clock_ns() };
 }
 
 static void timing_print(struct vm *v)
 {
-    u64 before = v->config->started;
-    if (!v->config->timing)
+    u64 before = v->run->started;
+    if (!v->run->timing)
         return;
     timing_phase(v, "the run itself");
     fprintf(stderr, "phases of the run, ms%30s %10s\n", "from start", "took");
     for (u32 i = 0; i < v->nphases; i++) {
         const struct vm_phase *p = &v->phase[i];
-        fprintf(stderr, "  %-38s %10.2f %10.2f\n", p->name, (double)(p->at - v->config->started) / 1e6,
+        fprintf(stderr, "  %-38s %10.2f %10.2f\n", p->name, (double)(p->at - v->run->started) / 1e6,
                 (double)(p->at - before) / 1e6);
         before = p->at;
     }
-    devices_timing(v->devices, v->config->started);
+    devices_timing(v->devices, v->run->started);
 }
 
 /* ---- building ----------------------------------------------------------- */
@@ -258,7 +258,7 @@ static void timing_print(struct vm *v)
 /* "MODEL,+x,-y" as the model and the rest. */
 static int build_cpuid(struct vm *v, struct error *err)
 {
-    const char *cpu = v->config->cpu ? v->config->cpu : "host";
+    const char *cpu = v->config->cpu;
     size_t n = strcspn(cpu, ",");
     char *model = strndup(cpu, n);
     int rc = v->engine->probe(&v->caps, err);
@@ -283,7 +283,7 @@ static int open_serial(struct vm *v, struct error *err)
     for (u32 i = 0; i < v->config->nserial && i < MACHINE_SERIAL_PORTS; i++) {
         v->serial[i] = chardev_open(v->config->serial[i], v->loop, err);
         if (!v->serial[i])
-            return errno ? -errno : -EINVAL;
+            return error_about(err, "serial[%u]", i);
         chardev_on_quit(v->serial[i], on_quit, v);
     }
     return 0;
@@ -307,34 +307,57 @@ static int watch_signals(struct vm *v, struct error *err)
 
 static bool has_vga(const struct vm_config *c)
 {
-    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && (c->display || !c->kernel) && !c->micro);
+    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && (c->display || !c->kernel) && c->machine == CONFIG_MACHINE_PC);
+}
+
+static const char *engine_name(const struct vm_config *c)
+{
+    static const char *const names[] = { [CONFIG_ENGINE_AUTO] = "auto", [CONFIG_ENGINE_KVM] = "kvm", [CONFIG_ENGINE_SOFT] = "soft" };
+    return names[c->engine];
+}
+
+static int find_devices(const struct vm_config *c, bool *testdev, struct error *err)
+{
+    for (u32 i = 0; i < c->ndevices; i++) {
+        if (strcmp(c->device[i].type, "testdev"))
+            return error_set(err, EINVAL, "devices[%u]: there is no device \"%s\"; there is testdev", i, c->device[i].type);
+        if (c->device[i].options)
+            return error_set(err, EINVAL, "devices[%u]: testdev has no options", i);
+        *testdev = true;
+    }
+    return 0;
+}
+
+static struct machine_boot_order boot_order(const struct vm_config *c)
+{
+    static const enum machine_boot kinds[] = { [CONFIG_BOOT_DISK] = MACHINE_BOOT_DISK, [CONFIG_BOOT_CDROM] = MACHINE_BOOT_CDROM,
+                                               [CONFIG_BOOT_FLOPPY] = MACHINE_BOOT_FLOPPY, [CONFIG_BOOT_NET] = MACHINE_BOOT_NET };
+    struct machine_boot_order o = { .n = c->nboot, .menu_ms = (u16)(c->boot_menu * 1000) };
+
+    for (u32 i = 0; i < c->nboot; i++)
+        o.what[i] = kinds[c->boot[i]];
+    return o;
 }
 
 int vm_build(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
+    bool testdev = false;
     int rc;
 
-    if (c->micro && !c->kernel)
-        return error_set(err, EINVAL, "the machine micro has no firmware to start a disk by; it boots a kernel: --kernel FILE");
-    if (c->micro && c->vga == CONFIG_VGA_STD)
-        return error_set(err, EINVAL, "the machine micro has no place for a graphics adapter: use --machine pc, or leave --vga out");
-    if (c->display && (c->micro || c->vga == CONFIG_VGA_NONE))
-        return error_set(err, EINVAL, "%s has no graphics adapter: there is nothing for --display to show",
-                         c->micro ? "--machine micro" : "a machine with --vga none");
-    if (!(v->engine = engine_choose(c->engine, &v->engine_why, err)))
+    if ((rc = find_devices(c, &testdev, err)))
+        return rc;
+    if (!(v->engine = engine_choose(engine_name(c), &v->engine_why, err)))
         return -ENODEV;
-    if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, c, err)) ||
-        (rc = stats_open(&v->stats, c, trace_machine(v->trace), err)))
+    if ((rc = build_cpuid(v, err)) || (rc = trace_open(&v->trace, v->run, err)) ||
+        (rc = stats_open(&v->stats, v->run, c->cpus, trace_machine(v->trace), err)))
         return rc;
     if (trace_engine(v->trace) && !v->caps.trace_exec)
-        return error_set(err, EINVAL, "the %s engine cannot trace instructions, exceptions and translations; use --engine soft",
+        return error_set(err, EINVAL, "the %s engine cannot trace instructions, exceptions and translations; the engine soft can",
                          v->engine->name);
 
-    if (c->micro && (c->nfloppies || c->parallel))
-        return error_set(err, EINVAL, "--machine micro has no floppy drives and no parallel port; use --machine pc");
     struct boot_params bp = { c->kernel, c->initrd, c->append };
-    struct firmware_params fp = { c->firmware, c->firmware_vars };
+    struct firmware_params fp = { c->firmware ? c->firmware : "bios", c->firmware_vars };
     if (c->kernel && !(v->boot = boot_open(&bp, err)))
         return -EINVAL;
     if (!c->kernel && !(v->firmware = firmware_open(&fp, err)))
@@ -345,27 +368,28 @@ int vm_build(struct vm *v, struct error *err)
     if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
         return rc;
     timing_phase(v, "engine, CPU, kernel found");
-    struct devices_config dc = { .config = c, .mac = v->mac, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
+    struct devices_config dc = { .config = c, .image_store = v->run->image_store, .mac = v->mac, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
     if ((rc = devices_open(&v->devices, &dc, err)))
         return rc;
     timing_phase(v, "disks and networks opened");
 
     struct machine_config mc = {
-        .kind = c->micro ? MACHINE_MICRO : MACHINE_PC,
-        .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = c->testdev,
-        .firmware = v->firmware, .boot = c->boot,
+        .kind = c->machine == CONFIG_MACHINE_MICRO ? MACHINE_MICRO : MACHINE_PC,
+        .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = testdev,
+        .firmware = v->firmware, .boot = boot_order(c),
         .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
         .boot_console = !c->display && c->nserial && strcmp(c->serial[0], "null"),
         .event = on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),
     };
     memcpy(mc.serial, v->serial, sizeof mc.serial);
-    if (!c->micro && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
+    if (c->machine == CONFIG_MACHINE_PC && (!(v->display = display_new(v->loop, err)) || !(v->input = input_new())))
         return err->text[0] ? -ENOMEM : error_set(err, ENOMEM, "no memory for the screen");
     mc.display = v->display;
     mc.input = v->input;
     devices_machine(v->devices, &mc);
-    if (c->display && !(v->vnc = vnc_open(c->display, c->name ? c->name : "Lodge", v->display, v->input, v->loop, err)))
-        return -EINVAL;
+    const struct vnc_params vp = { c->display ? c->display + strlen("vnc:") : NULL, c->display_password, c->display_tls_creds };
+    if (c->display && !(v->vnc = vnc_open(&vp, c->name ? c->name : "Lodge", v->display, v->input, v->loop, err)))
+        return error_about(err, "display");
     if (v->vnc)
         log_info("the screen is at vnc:%s", vnc_address(v->vnc));
     if (!(v->machine = machine_new(&mc, err)))
@@ -396,7 +420,7 @@ int vm_build(struct vm *v, struct error *err)
     rc = machine_connect(v->machine, v->engine, v->engine_vm, v->engine_vcpus, err);
     timing_phase(v, "processors made");
     if (!rc && c->api_socket && !(v->api = api_open(v, c->api_socket, err))) {
-        if (!c->api_optional)
+        if (!v->run->api_optional)
             return -EINVAL;
         log_warn("%s; the machine goes without its control socket", err->text);
         err->text[0] = 0;
@@ -438,20 +462,21 @@ int vm_take_down(struct vm *v)
     return rc;
 }
 
-struct vm *vm_new(const struct vm_config *config)
+struct vm *vm_new(const struct vm_config *config, const struct vm_run *run)
 {
     struct vm *v = calloc(1, sizeof *v);
     if (!v)
         return NULL;
     v->config = config;
+    v->run = run;
     v->status = VM_EXIT_FAILED;
     pthread_mutex_init(&v->lock, NULL);
     return v;
 }
 
-int vm_run(const struct vm_config *config, struct error *err)
+int vm_run(const struct vm_config *config, const struct vm_run *run, struct error *err)
 {
-    struct vm *v = vm_new(config);
+    struct vm *v = vm_new(config, run);
     if (!v)
         return error_set(err, ENOMEM, "out of memory");
     patience_until(&patience_signals); /* nobody reads them yet */
@@ -461,9 +486,9 @@ int vm_run(const struct vm_config *config, struct error *err)
     patience_until(NULL);
     if (!rc) {
         /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
-        if (strcmp(config->engine, v->engine->name))
+        if (strcmp(engine_name(config), v->engine->name))
             log_info("engine %s: %s", v->engine->name, v->engine_why.text);
-        log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel ? config->kernel : config->firmware,
+        log_debug("%s by %s, %u CPUs, %llu MiB", config->kernel ? config->kernel : config->firmware ? config->firmware : "bios",
                   v->boot ? boot_protocol(v->boot) : "firmware", config->cpus, (unsigned long long)(config->memory >> 20));
         timing_phase(v, "kernel loaded");
         chardev_begin();

@@ -7,7 +7,8 @@
 
 #include "base/base.h"
 #include "base/error.h"
-#include "vm/config.h"
+#include "config/config.h"
+#include "vm/run.h"
 
 enum { /* exit statuses besides the guest's own; what could not be started is the command line's to say */
        VM_EXIT_OK = 0,     /* power-off, quit from the terminal, a reboot with --no-reboot */
@@ -15,12 +16,12 @@ enum { /* exit statuses besides the guest's own; what could not be started is th
 };
 
 /*
- * Builds the machine, runs it on this thread (which becomes its I/O loop) until it ends, and takes it down.
+ * config: checked by config_check. Builds the machine, runs it on this thread (which becomes its I/O loop) until it ends, and takes it down.
  *
  * Returns the exit status: one of the above, a debug exit's (value << 1) | 1, or 128 + the signal that ended it;
  * one line on standard error says why whatever is not 0 was not the guest's wish.  -errno, with err set, if the
  * machine could not be started.
  */
-int must_check vm_run(const struct vm_config *config, struct error *err);
+int must_check vm_run(const struct vm_config *config, const struct vm_run *run, struct error *err);
 
 #endif

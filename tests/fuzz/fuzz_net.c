@@ -53,7 +53,8 @@ static void card(const u8 *p, size_t n, u32 takes)
 
     if (!net) {
         loop = loop_new();
-        net = net_open("none,pcap=/dev/null", loop, &err);
+        const struct config_net none = { .backend = (char *)(uintptr_t)"none", .pcap = (char *)(uintptr_t)"/dev/null", .queues = 1 };
+        net = net_open(&none, NULL, loop, &err);
         require(net);
         net_connect(net, &user, NULL);
     }
@@ -155,21 +156,33 @@ static void hello(const u8 *p, size_t n)
     close(pair[1]);
 }
 
-/* Each ended by a zero byte. */
+/* "KEY=VALUE" of a network of the guest's own, each ended by a zero byte. */
 static void options(const u8 *p, size_t n)
 {
-    static struct net_spec spec;
+    struct config_net net = { .ipv6 = true, .mtu = 1500 };
     struct user_config c;
     struct error err = { "" };
     char *text = malloc(n + 1);
 
     memcpy(text, p, n);
     text[n] = 0;
-    spec.noptions = 0;
-    for (char *o = text; o < text + n && spec.noptions < ARRAY_SIZE(spec.option); o += strlen(o) + 1)
-        if (strchr(o, '=')) /* net.c sees to that */
-            spec.option[spec.noptions++] = o;
-    const int rc = user_options(&c, &spec, &err);
+    for (char *o = text; o < text + n; o += strlen(o) + 1) {
+        char *value = strchr(o, '=');
+        if (!value)
+            continue;
+        value++;
+        if (!strncmp(o, "net=", 4))
+            net.net = value;
+        else if (!strncmp(o, "hostname=", 9))
+            net.hostname = value;
+        else if (!strncmp(o, "tftp=", 5))
+            net.tftp = value;
+        else if (!strncmp(o, "bootfile=", 9))
+            net.bootfile = value;
+        else if (net.nhostfwd < CONFIG_MAX_FORWARDS)
+            net.hostfwd[net.nhostfwd++] = value;
+    }
+    const int rc = user_options(&c, &net, &err);
     require(!rc == !err.text[0]);
     require(rc || (c.nforwards <= NET_MAX_FORWARDS && strnlen(c.hostname, sizeof c.hostname) < sizeof c.hostname));
     free(text);

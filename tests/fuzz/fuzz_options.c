@@ -3,43 +3,34 @@
  * fuzz_options.c - what stands behind "lodge run": arguments, one after the other, each ended by a zero byte. Whatever they say,
  * all that the configuration points to are strings, or there is one sentence.
  */
+#include <stdlib.h>
+#include <string.h>
+
 #include "fuzz.h"
 
-#include "../../src/cli/run.c"
+#include "cli/run.h"
+#include "config/json.h"
 
 enum { MAX_ARGS = 64 };
 
-int usage_error(const char *fmt, ...) { return STATUS_USAGE; }
-int vm_run(const struct vm_config *c, struct error *err) { abort(); }
-int api_path(const char *machine, char path[PATH_MAX], struct error *err) { abort(); }
-
-static size_t seen;
-static void is_string(const char *s) { seen += s ? strlen(s) : 0; }
-
 static void arguments(char **arg, u32 n)
 {
-    struct run_options o = { 0 };
-    struct error err = { "" };
-    struct vm_config *c = &o.config;
+    struct run_options *o = calloc(1, sizeof *o);
+    struct error err = { .code = 0 };
 
-    config_defaults(c);
-    const int rc = options_parse(options, (int)n, arg, &o, &err);
+    if (!o || config_init(&o->config))
+        abort();
+    const int rc = run_options_parse(o, (int)n, arg, &err);
     if (!rc != !err.text[0])
         abort();
-    for (u32 i = 0; i < c->ndisks && !rc; i++)
-        is_string(c->disk[i].file), is_string(c->disk[i].format), is_string(c->disk[i].serial);
-    for (u32 i = 0; i < c->ncdroms && !rc; i++)
-        is_string(c->cdrom[i].file);
-    for (u32 i = 0; i < c->nfloppies && !rc; i++)
-        is_string(c->floppy[i].file);
-    for (u32 i = 0; i < c->nshares && !rc; i++)
-        is_string(c->share[i].path), is_string(c->share[i].tag);
-    for (u32 i = 0; i < c->nnets && !rc; i++)
-        is_string(c->net[i]);
-    for (u32 i = 0; i < c->ntrace && !rc; i++)
-        is_string(c->trace[i].file);
-    is_string(c->firmware), is_string(c->firmware_vars), is_string(c->vsock), is_string(c->stats_file);
-    options_free(&o.texts);
+    if (!rc && config_check(&o->config, &err))
+        run_explain(o, &err);
+    json_t *j = config_to_json(&o->config); /* all of it is read */
+    if (!j)
+        abort();
+    json_decref(j);
+    config_free(&o->config);
+    free(o);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -21,6 +21,7 @@
 #include <fcntl.h>
 #include <linux/input-event-codes.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -31,6 +32,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "config/fields.h"
 #include "net/netd.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
@@ -268,39 +270,48 @@ static void tick(struct timer *t)
     loop_stop(g->vm->loop);
 }
 
+/* An option of "lodge run". */
+static void option(struct vm_config *c, const char *name, const char *fmt, ...)
+{
+    const struct config_field *f = config_find_option(config_fields, name, strlen(name));
+    char value[4200];
+    struct error err;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(value, sizeof value, fmt, ap);
+    va_end(ap);
+    if (!f || config_option_set(c, f, !strcmp(name, "serial"), value, &err)) {
+        fprintf(stderr, "--%s %s: %s\n", name, value, f ? err.text : "there is no such option");
+        exit(BROKEN);
+    }
+}
+
 static void part(struct vm_config *c, struct leg *g, char *p)
 {
     char *value = strchr(p, '=');
     if (value)
         *value++ = 0;
     if (!strcmp(p, "ide") || !strcmp(p, "ahci"))
-        c->disk[c->ndisks++] = (struct config_disk){ .file = value, .format = "raw", .bus = *p == 'i' ? DRIVE_IDE : DRIVE_AHCI };
+        option(c, "disk", "%s,format=raw,bus=%s", value, p);
     else if (!strcmp(p, "cdrom"))
-        c->cdrom[c->ncdroms++] = (struct config_cdrom){ .file = value, .raw = true, .bus = DRIVE_IDE };
-    else if (!strcmp(p, "floppy"))
-        c->floppy[c->nfloppies++] = (struct config_floppy){ .file = value };
-    else if (!strcmp(p, "net"))
-        c->net[c->nnets++] = value;
+        option(c, "cdrom", "%s,format=raw,bus=ide", value);
+    else if (!strcmp(p, "floppy") || !strcmp(p, "net") || !strcmp(p, "cpus") || !strcmp(p, "memory") || !strcmp(p, "cpu"))
+        option(c, p, "%s", value);
     else if (!strcmp(p, "keys"))
         g->steps = (u32)atoi(value);
     else if (!strcmp(p, "mouse"))
         g->pointer = true;
     else if (!strcmp(p, "tablet"))
-        g->pointer = g->tablet = c->usb_tablet = true;
-    else if (!strcmp(p, "cpus"))
-        c->cpus = (u32)atoi(value);
+        g->pointer = g->tablet = true, option(c, "usb", "tablet");
     else if (!strcmp(p, "storm"))
         g->storm = (u32)atoi(value);
-    else if (!strcmp(p, "memory"))
-        c->memory = MiB((u64)atoi(value));
-    else if (!strcmp(p, "cpu"))
-        c->cpu = value;
     else if (!strcmp(p, "cache"))
         c->code_cache = MiB((u64)atoi(value));
     else if (!strcmp(p, "after"))
         c->translate_after = (u32)atoi(value);
     else if (!strcmp(p, "vga"))
-        c->vga = CONFIG_VGA_STD;
+        option(c, "vga", "std");
     else if (!strcmp(p, "shake"))
         g->shake = true;
 }
@@ -313,25 +324,29 @@ static int one_leg(char **argv)
     struct vm_config c;
     struct error err = { "" };
     struct leg g = { .n = (u32)atoi(argv[0]), .moment = (u32)atoi(argv[1]), .dir = argv[3], .step = (u32)atoi(argv[2]) };
-    char serial[4200], path[4200];
+    static const struct vm_run run;
+    char path[4200];
 
-    snprintf(serial, sizeof serial, "file:%s/out.%u", g.dir, g.n);
-    config_defaults(&c);
-    c.engine = "soft";
+    if (config_init(&c))
+        return BROKEN;
+    g.tiny = tiny(argv[5]);
+    option(&c, "engine", "soft");
+    option(&c, "serial", "file:%s/out.%u", g.dir, g.n);
+    option(&c, "kernel", "%s", argv[4]);
+    option(&c, "append", "%s", argv[6]);
+    if (g.tiny)
+        option(&c, "device", "testdev");
+    else
+        option(&c, "initrd", "%s", argv[5]);
     c.cpus = 2;
     c.memory = MiB(MEMORY_MIB);
-    c.kernel = argv[4];
-    c.initrd = tiny(argv[5]) ? NULL : argv[5];
-    c.testdev = g.tiny = tiny(argv[5]);
-    c.append = argv[6];
-    c.serial[0] = serial;
     for (char **p = argv + 7; *p; p++)
         part(&c, &g, *p);
     log_set_level(LOG_WARN);
     srandom(g.moment + 7919 * g.n);
     if (g.storm)
         storm_begins(g.storm, c.cpus);
-    struct vm *v = vm_new(&c);
+    struct vm *v = vm_new(&c, &run);
     if (!v)
         return BROKEN;
     v->restore = g.n ? g.dir : NULL;

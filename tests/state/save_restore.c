@@ -17,6 +17,7 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "config/fields.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
 
@@ -87,9 +89,26 @@ static char *common_cpu(void)
     return text;
 }
 
+/* An option of "lodge run". */
+static void option(struct vm_config *c, const char *name, const char *fmt, ...)
+{
+    const struct config_field *f = config_find_option(config_fields, name, strlen(name));
+    char value[4400];
+    struct error err;
+    va_list ap;
+
+    va_start(ap, fmt);
+    vsnprintf(value, sizeof value, fmt, ap);
+    va_end(ap);
+    if (!f || config_option_set(c, f, false, value, &err)) {
+        fprintf(stderr, "--%s %s: %s\n", name, value, f ? err.text : "there is no such option");
+        exit(STATUS_BROKEN);
+    }
+}
+
 static int one(const char *how, const char *moment, char **argv)
 {
-    char serial[4200], append[8];
+    static const struct vm_run run;
     struct vm_config c;
     struct error err = { "" };
     struct saver s = { .dir = argv[3], .out = argv[4] };
@@ -97,23 +116,25 @@ static int one(const char *how, const char *moment, char **argv)
     if (strchr(moment, 'b'))
         s.bytes = (off_t)when, when = 0;
 
-    snprintf(serial, sizeof serial, "file:%s", argv[4]);
-    snprintf(append, sizeof append, "%s", argv[2]);
-    config_defaults(&c);
+    const bool bios = !strncmp(argv[0], "bios:", 5), translate = strchr(argv[1], '+');
     char *initrd = strchr(argv[0], ',');
-    c.kernel = argv[0];
-    bool translate = strchr(argv[1], '+');
-    c.engine = translate ? "soft" : argv[1];
-    c.code_cache = translate ? MiB(32) : 0;
-    c.append = append;
-    c.serial[0] = serial;
-    c.memory = MiB(16);
+    if (config_init(&c))
+        return STATUS_BROKEN;
+    config_value_free(config_find(config_fields, "serial"), &c);
+    if (bios) /* SeaBIOS writes to the first when it finds time */
+        option(&c, "serial", "null");
+    option(&c, "serial", "file:%s", argv[4]);
+    if (initrd)
+        *initrd++ = 0;
+    option(&c, bios ? "firmware" : "kernel", "%s", bios ? "bios" : argv[0]);
+    option(&c, "engine", "%s", translate ? "soft" : argv[1]);
+    option(&c, "code-cache", "%s", translate ? "32M" : "0");
+    option(&c, "memory", "%s", initrd ? "256M" : "16M");
+    if (!bios)
+        option(&c, "append", "%s", initrd ? "console=ttyS0 loglevel=0" : argv[2]);
     if (initrd) {
-        *initrd = 0;
-        c.initrd = initrd + 1;
-        c.append = "console=ttyS0 loglevel=0";
-        c.memory = MiB(256);
-        c.cpus = 2;
+        option(&c, "initrd", "%s", initrd);
+        option(&c, "cpus", "2");
     }
     const char *machine = getenv("LODGE_STATE_MACHINE");
     char disk[4200];
@@ -122,34 +143,32 @@ static int one(const char *how, const char *moment, char **argv)
         const int fd = open(disk, O_RDWR | O_CREAT | (strcmp(how, "--restore") ? O_TRUNC : 0), 0600);
         if (fd < 0 || ftruncate(fd, 16 << 20) || close(fd))
             return STATUS_BROKEN;
-        c.micro = !strcmp(machine, "micro");
-        c.vga = c.micro ? CONFIG_VGA_NONE : CONFIG_VGA_STD;
-        const enum config_drive_bus bus = !strcmp(machine, "ide") ? DRIVE_IDE : !strcmp(machine, "ahci") ? DRIVE_AHCI : DRIVE_VIRTIO;
-        c.disk[c.ndisks++] = (struct config_disk){ .file = disk, .format = "raw", .bus = bus };
-        if (bus != DRIVE_VIRTIO)
-            c.cdrom[c.ncdroms++] = (struct config_cdrom){ .file = getenv("LODGE_STATE_CDROM"), .raw = true, .bus = bus };
-        c.net[c.nnets++] = "none,mac=52:54:00:12:34:56";
-        if (!c.micro) {
-            c.net[c.nnets++] = "none,mac=52:54:00:12:34:57,model=e1000";
-            c.usb_tablet = true;
+        const bool micro = !strcmp(machine, "micro"), old = !strcmp(machine, "ide") || !strcmp(machine, "ahci");
+        option(&c, "machine", "%s", micro ? "micro" : "pc");
+        option(&c, "vga", "%s", micro ? "none" : "std");
+        option(&c, "disk", "%s,format=raw,bus=%s", disk, old ? machine : "virtio");
+        if (old)
+            option(&c, "cdrom", "%s,format=raw,bus=%s", getenv("LODGE_STATE_CDROM"), machine);
+        option(&c, "net", "none,mac=52:54:00:12:34:56");
+        if (!micro) {
+            option(&c, "net", "none,mac=52:54:00:12:34:57,model=e1000");
+            option(&c, "usb", "tablet");
         }
-        c.rng = true;
+        option(&c, "rng", "on");
     }
-    if (!strncmp(argv[0], "bios:", 5)) {
-        c.kernel = NULL;
-        c.append = "";
-        c.firmware = "bios";
-        c.serial[0] = "null"; /* SeaBIOS writes there when it finds time */
-        c.serial[c.nserial++] = serial;
-        c.disk[c.ndisks++] = (struct config_disk){ .file = argv[0] + 5, .format = "raw", .readonly = true };
-    }
-    c.testdev = !c.micro;
-    char *cpu = NULL;
+    if (bios)
+        option(&c, "disk", "%s,format=raw,readonly", argv[0] + 5);
+    if (c.machine == CONFIG_MACHINE_PC)
+        option(&c, "device", "testdev");
+    char *cpu;
     if (atoi(argv[2]) < 4 && !initrd)
-        c.cpu = cpu = common_cpu();
+        if ((cpu = common_cpu())) {
+            free(c.cpu);
+            c.cpu = cpu;
+        }
     log_set_level(LOG_WARN);
 
-    struct vm *v = vm_new(&c);
+    struct vm *v = vm_new(&c, &run);
     if (!v)
         return STATUS_BROKEN;
     v->restore = strcmp(how, "--restore") ? NULL : argv[3];
@@ -161,7 +180,7 @@ static int one(const char *how, const char *moment, char **argv)
         vm_take_down(v);
         return STATUS_BROKEN;
     }
-    free(cpu);
+    config_free(&c);
     s.vm = v;
     timer_init(&s.timer, v->loop, save_now);
     if (!strcmp(how, "--save"))

@@ -172,7 +172,7 @@ TEST(linux_bad)
     line[199] = 0;
     CHECK(!boot(&r, k, n, false, line) && strstr(r.err.text, "command line"));
     p32(k + 0x260, 0xffffffff);
-    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "--memory"));
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "memory"));
     bzimage(k, true);
     p32(k + 0x230, 3);
     CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "kernel_alignment"));
@@ -249,7 +249,7 @@ TEST(multiboot)
     p32(k + 84, 0), p32(k + 76, MiB(1) + 4096);
     CHECK(!boot(&r, k, 1024, false, NULL) && strstr(r.err.text, "contradict"));
     p32(k + 76, MiB(1) + 64), p32(k + 88, 0xfffff000);
-    CHECK(!boot(&r, k, 1024, false, NULL) && strstr(r.err.text, "--memory"));
+    CHECK(!boot(&r, k, 1024, false, NULL) && strstr(r.err.text, "memory"));
     rig_free(&r);
 }
 
@@ -274,7 +274,7 @@ TEST(elf_bad)
     elf(k, true, true, false), k[5] = 2;
     CHECK(!boot(&r, k, n, false, NULL));
     elf(k, true, true, false), p64(k + 64 + 24, 0x9f000); /* into the hole */
-    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "--memory"));
+    CHECK(!boot(&r, k, n, false, NULL) && strstr(r.err.text, "memory"));
     rig_free(&r);
 }
 

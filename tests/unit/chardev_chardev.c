@@ -95,7 +95,7 @@ TEST(specs)
     CHECK(!chardev_open("tcp:1", loop, &err));
     CHECK_EQ(errno, EINVAL);
     CHECK(!chardev_open("file:/nowhere/at/all", loop, &err));
-    CHECK_STR(err.text, "--serial file:/nowhere/at/all: No such file or directory");
+    CHECK_STR(err.text, "file:/nowhere/at/all: No such file or directory");
     CHECK(!chardev_open("unix:/nowhere/at/all", loop, &err));
     CHECK(strstr(err.text, "No such file"));
     dev = chardev_open("null", loop, &err);

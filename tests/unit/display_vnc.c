@@ -27,6 +27,7 @@
 #include "confined.h"
 #include "display/displayd.h"
 #include "display/vnc.h"
+#include "said.h"
 
 static void __attribute__((constructor)) be_displayd(int argc, char **argv)
 {
@@ -132,6 +133,22 @@ static void *run(void *arg)
     return NULL;
 }
 
+/* As "--display vnc:SPEC" has it. */
+static struct vnc *open_said(const char *spec, const char *title, struct display *d, struct input *in, struct loop *l, struct error *err)
+{
+    struct vm_config c;
+    struct vnc *v = NULL;
+    char value[256];
+
+    snprintf(value, sizeof value, "vnc:%s", spec);
+    if (!config_init(&c) && !said(&c, "display", value, err)) {
+        const struct vnc_params p = { c.display + 4, c.display_password, c.display_tls_creds };
+        v = vnc_open(&p, title, d, in, l, err);
+    }
+    config_free(&c);
+    return v;
+}
+
 static bool start(const char *spec)
 {
     struct error err = { "" };
@@ -141,7 +158,7 @@ static bool start(const char *spec)
     input = input_new();
     display_plug(screen, &ops, NULL);
     input_plug(input, &sink);
-    vnc = vnc_open(spec, "test", screen, input, loop, &err);
+    vnc = open_said(spec, "test", screen, input, loop, &err);
     if (!vnc)
         fprintf(stderr, "%s\n", err.text);
     return vnc && !pthread_create(&thread, NULL, run, NULL);
@@ -537,14 +554,14 @@ TEST(password)
     static const struct {
         const char *spec, *says;
     } bad[] = {
-        { "0.0.0.0:0", "password=FILE" }, { "127.0.0.1:0,password=/nonexistent", "No such file" },
+        { "0.0.0.0:0", "give it a password" }, { "127.0.0.1:0,password=/nonexistent", "No such file" },
         { "127.0.0.1", "vnc:HOST:PORT" }, { "127.0.0.1:70000", "vnc:HOST:PORT" }, { "127.0.0.1:0,colour=1", "colour" },
         { "127.0.0.1:0,tls-creds=/nonexistent", "server-cert.pem" }, { "unix:/nonexistent/dir/socket", "No such file" },
     };
     struct loop *l = loop_new();
     struct display *d = display_new(l, &err);
     for (u32 i = 0; i < ARRAY_SIZE(bad); i++) {
-        CHECK(!vnc_open(bad[i].spec, "", d, NULL, l, &err));
+        CHECK(!open_said(bad[i].spec, "", d, NULL, l, &err));
         if (!strstr(err.text, bad[i].says))
             test_fail(__FILE__, __LINE__, "%s: %s", bad[i].spec, err.text);
     }

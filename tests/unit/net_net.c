@@ -4,6 +4,7 @@
  * dies; tap devices: several queues, a missing and a foreign one.
  */
 #include "net_wire.h"
+#include "said.h"
 
 #include <signal.h>
 #include <sys/prctl.h>
@@ -30,25 +31,25 @@ TEST(specs)
     static const struct {
         const char *spec, *says;
     } bad[] = {
-        { "", "it is one of user, tap:IF, switch:NAME, none" },
+        { "", "it needs WHERE" },
         { "bridge", "it is one of" },
-        { "user:x", "it takes no name" },
-        { "tap", "it needs a name, for example --net tap:tap0" },
-        { "switch:", "it needs a name" },
+        { "user:x", "it is one of user" },
+        { "tap", "it is one of user, tap:IF" },
+        { "switch:", "switch:NAME" },
         { "tap:averyveryverylongname", "at most 15 characters" },
-        { "none,color=red", "unknown option \"color=red\"" },
-        { "user,color=red", "unknown option \"color=red\"; there are hostfwd=" },
-        { "user,restrict", "options are NAME=VALUE" },
-        { "user,restrict=yes", "it is on or off" },
-        { "user,mac=52:54:00:12:34", "six bytes" },
+        { "none,color=red", "unknown \"color\"" },
+        { "user,color=red", "unknown \"color\"" },
+        { "user,restrict=maybe", "it is on or off" },
+        { "user,mac=52:54:00:12:34", "XX:XX:XX" },
         { "user,mac=53:54:00:12:34:56", "must be even" },
-        { "none,rate=fast", "rate=fast: it is BYTES[:BURST]" },
-        { "none,rate=10M:", "rate=10M:" },
-        { "none,rate=99999999999999", "rate=" },
+        { "none,rate=fast", "rate: it is a size" },
+        { "none,rate=10M:", "burst: it is a size" },
+        { "none,rate=99999999999999", "rate: it is" },
         { "none,queues=9", "it is a number from 1 to 8" },
         { "user,net=10.0.0.0", "net=10.0.0.0: it is a network ADDRESS/BITS" },
         { "user,net=10.0.0.0/30", "8 to 27" },
-        { "user,mtu=100", "mtu=100" },
+        { "user,mtu=100", "1280 to 65521" },
+        { "none,mtu=1400", "only the network \"user\"" },
         { "user,hostname=a_b", "hostname=a_b" },
         { "user,tftp=/nowhere/x", "tftp=/nowhere/x: No such file" },
         { "user,tftp=/dev/null", "it is the folder" },
@@ -65,7 +66,7 @@ TEST(specs)
     loop = loop_new();
     for (size_t i = 0; i < ARRAY_SIZE(bad); i++) {
         struct error err = { "" };
-        struct net *n = net_open(bad[i].spec, loop, &err);
+        struct net *n = net_said(bad[i].spec, loop, &err);
         if (n || !strstr(err.text, bad[i].says) || strchr(err.text, '\n'))
             test_fail(__FILE__, __LINE__, "%s: \"%s\"", bad[i].spec, err.text);
         net_close(n);
@@ -80,7 +81,7 @@ TEST(none)
     const struct iovec iov = { frame, sizeof(frame) };
 
     loop = loop_new();
-    struct net *n = net_open("none,seed=web.0,queues=4", loop, &err), *m = net_open("none,seed=web.0", loop, &err);
+    struct net *n = net_said("none,seed=web.0,queues=4", loop, &err), *m = net_said("none,seed=web.0", loop, &err);
     REQUIRE(n && m);
     CHECK(!net_link(n));
     CHECK_EQ(net_queues(n), 4);
@@ -120,7 +121,7 @@ TEST(rate)
     u32 sent = 0;
 
     loop = loop_new();
-    struct net *n = net_open("user,rate=100K:10K", loop, &err);
+    struct net *n = net_said("user,rate=100K:10K", loop, &err);
     REQUIRE(n);
     net_connect(n, &limited, NULL);
     const u64 t0 = clock_ns();
@@ -160,19 +161,19 @@ TEST(a_port_that_is_taken)
         const u32 port = ntohs(i ? udp.sin_port : tcp.sin_port);
         snprintf(spec, sizeof(spec), "user,hostfwd=tcp::0-:1,hostfwd=%s::%u-:22", i ? "udp" : "tcp", port);
         snprintf(says, sizeof(says), "%s port %u of this host is in use; choose another", i ? "udp" : "tcp", port);
-        CHECK(!net_open(spec, loop, &err));
+        CHECK(!net_said(spec, loop, &err));
         CHECK(strstr(err.text, says));
     }
     close(s);
     close(d);
     /* Two machines, the same port: the second one is told. */
-    struct net *n = net_open("user,hostfwd=udp::0-:53,hostfwd=tcp::0-:22", loop, &err);
+    struct net *n = net_said("user,hostfwd=udp::0-:53,hostfwd=tcp::0-:22", loop, &err);
     REQUIRE(n);
     snprintf(spec, sizeof(spec), "user,hostfwd=tcp::%u-:22", net_hostfwd_port(n, 1));
     CHECK(net_hostfwd_port(n, 0) && net_hostfwd_port(n, 1));
-    CHECK(!net_open(spec, loop, &err));
+    CHECK(!net_said(spec, loop, &err));
     net_close(n);
-    n = net_open(spec, loop, &err); /* free again */
+    n = net_said(spec, loop, &err); /* free again */
     CHECK(n);
     net_close(n);
     loop_free(loop);
@@ -209,7 +210,7 @@ static void process_dies(void)
     const struct iovec iov = { frame, sizeof(frame) };
 
     loop = loop_new();
-    struct net *n = net_open("user", loop, &err);
+    struct net *n = net_said("user", loop, &err);
     REQUIRE(n);
     net_connect(n, &watcher, NULL);
     const pid_t pid = child_of(child_of(getpid())); /* below the one that opens files for it */
@@ -241,7 +242,7 @@ TEST(process)
     pid_t vm = fork();
     if (!vm) {
         loop = loop_new();
-        if (!net_open("user", loop, &err))
+        if (!net_said("user", loop, &err))
             _exit(1);
         dprintf(ready[1], "%d\n", child_of(getpid()));
         raise(SIGKILL);
@@ -259,18 +260,18 @@ static void tap_errors(void)
     struct error err;
 
     loop = loop_new();
-    CHECK(!net_open("tap:nosuch0", loop, &err));
+    CHECK(!net_said("tap:nosuch0", loop, &err));
     CHECK(strstr(err.text, "there is no such device; make it with \"sudo ip tuntap add dev nosuch0 mode tap user "));
     if (!guest_possible())
         return;
     CHECK(guest_enter(NULL, 1));
-    CHECK(!net_open("tap:lo", loop, &err));
+    CHECK(!net_said("tap:lo", loop, &err));
     CHECK(strstr(err.text, "it is no tap device"));
-    CHECK(!net_open("tap:gst0,queues=2", loop, &err)); /* made for one queue */
+    CHECK(!net_said("tap:gst0,queues=2", loop, &err)); /* made for one queue */
     CHECK(strstr(err.text, "multi_queue"));
-    struct net *n = net_open("tap:gst0", loop, &err);
+    struct net *n = net_said("tap:gst0", loop, &err);
     CHECK(n);
-    CHECK(!net_open("tap:gst0", loop, &err));
+    CHECK(!net_said("tap:gst0", loop, &err));
     CHECK(strstr(err.text, "another program uses it"));
     net_close(n);
 }
@@ -301,7 +302,7 @@ static void tap_queues(void)
 
     loop = loop_new();
     CHECK(guest_enter(NULL, 2));
-    struct net *n = net_open("tap:gst0,queues=2", loop, &err);
+    struct net *n = net_said("tap:gst0,queues=2", loop, &err);
     if (!n)
         fprintf(stderr, "%s\n", err.text);
     REQUIRE(n);

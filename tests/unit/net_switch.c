@@ -4,6 +4,7 @@
  * takes nothing; clients that talk nonsense; the end with the last and the beginning with the next.
  */
 #include "net_wire.h"
+#include "said.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -132,7 +133,7 @@ static void plug(struct card *c, const char *spec)
     struct error err;
 
     memset(c, 0, sizeof(*c));
-    c->net = net_open(spec, loop, &err);
+    c->net = net_said(spec, loop, &err);
     if (!c->net) {
         fprintf(stderr, "%s\n", err.text);
         exit(1);
@@ -189,7 +190,7 @@ TEST(who_gets_what)
 
     /* An address that is taken. */
     snprintf(spec, sizeof(spec), "switch:lab,mac=52:54:00:00:00:0b");
-    CHECK(!net_open(spec, loop, &err));
+    CHECK(!net_said(spec, loop, &err));
     CHECK(strstr(err.text, "another machine on this switch has the address 52:54:00:00:00:0b"));
     /* It is free when its machine has left. */
     net_close(b.net);
@@ -403,7 +404,7 @@ TEST(too_many_descriptors)
             _exit(test_status());
         }
         int status;
-        CHECK(!net_open("switch:evil", loop, &err));
+        CHECK(!net_said("switch:evil", loop, &err));
         CHECK(strstr(err.text, "cannot reach the switch: Protocol error"));
         CHECK(waitpid(evil, &status, 0) == evil && !status);
         CHECK_EQ(descriptors(getpid()), ours);
@@ -510,7 +511,7 @@ TEST(offloads_and_capture)
     CHECK_EQ(net_stats(b.net).rx_bytes, 2 * len);
     net_close(a.net);
     net_close(b.net);
-    CHECK(!net_open("none,pcap=/nowhere/x", loop, &err));
+    CHECK(!net_said("none,pcap=/nowhere/x", loop, &err));
     CHECK_STR(err.text, "pcap=/nowhere/x: No such file or directory");
     wait_gone("big");
     unlink(path);
@@ -558,7 +559,7 @@ static u32 lines_said(const char *spec, struct error *err)
     if (pipe(said))
         abort();
     dup2(said[1], 2);
-    CHECK(!net_open(spec, loop, err));
+    CHECK(!net_said(spec, loop, err));
     dup2(old, 2);
     close(old);
     close(said[1]);
@@ -597,15 +598,15 @@ TEST(directory)
     char path[64];
 
     begin();
-    CHECK(!net_open("switch:../x", loop, &err));
+    CHECK(!net_said("switch:../x", loop, &err));
     CHECK(strstr(err.text, "a name is of"));
     snprintf(path, sizeof(path), "%s/lodge", dir);
     CHECK(!mkdir(path, 0777) && !chmod(path, 0777));
-    CHECK(!net_open("switch:x", loop, &err));
+    CHECK(!net_said("switch:x", loop, &err));
     CHECK(strstr(err.text, "only you can use"));
     rmdir(path);
     CHECK(!symlink("/tmp", path));
-    CHECK(!net_open("switch:x", loop, &err));
+    CHECK(!net_said("switch:x", loop, &err));
     CHECK(strstr(err.text, "only you can use"));
     unlink(path);
     end();

@@ -4,6 +4,7 @@
  * connections in and out, over IPv4 and IPv6, with large segments and without, datagrams larger than a frame.
  */
 #include "net_wire.h"
+#include "said.h"
 
 #include <dirent.h>
 #include <signal.h>
@@ -150,7 +151,7 @@ TEST(arp_dhcp_ping)
     const u32 me = 0x0a07000f, gateway = 0x0a070002;
 
     loop = loop_new();
-    struct net *n = net_open("user,net=10.7.0.0/16,hostname=inn,mac=52:54:00:01:02:03", loop, &err);
+    struct net *n = net_said("user,net=10.7.0.0/16,hostname=inn,mac=52:54:00:01:02:03", loop, &err);
     if (!n)
         fprintf(stderr, "%s\n", err.text);
     REQUIRE(n);
@@ -216,7 +217,7 @@ static bool reaches_host(const char *spec)
 
     CHECK(!bind(l, (struct sockaddr *)&a, len) && !listen(l, 4) && !getsockname(l, (struct sockaddr *)&a, &len));
     loop = loop_new();
-    struct net *n = net_open(spec, loop, &err);
+    struct net *n = net_said(spec, loop, &err);
     net_connect(n, &collector, NULL);
     const u32 size = syn_frame(f, &h, false, 1460);
     ip(f, 0x0a00020f, 0x0a000202, 6, size - 34);
@@ -316,7 +317,7 @@ TEST(tftp)
     fclose(to);
     loop = loop_new();
     snprintf(spec, sizeof(spec), "user,mac=52:54:00:01:02:03,tftp=%s,bootfile=boot.0", dir);
-    struct net *n = net_open(spec, loop, &err);
+    struct net *n = net_said(spec, loop, &err);
     if (!n)
         fprintf(stderr, "%s\n", err.text);
     REQUIRE(n);
@@ -398,7 +399,7 @@ static void with_resolver(void)
     const int one = name_server("127.0.0.1"), two = name_server("127.0.0.2");
     replace_resolver("nameserver 127.0.0.1\n");
     loop = loop_new();
-    struct net *n = net_open("user,mac=52:54:00:01:02:03", loop, &err);
+    struct net *n = net_said("user,mac=52:54:00:01:02:03", loop, &err);
     CHECK(n && one >= 0 && two >= 0);
     if (n) {
         net_connect(n, &collector, NULL);
@@ -442,7 +443,7 @@ TEST(confined)
     u32 serve = 0, keep = 0;
 
     loop = loop_new();
-    struct net *n = net_open("user", loop, &err);
+    struct net *n = net_said("user", loop, &err);
     REQUIRE(n);
     DIR *proc = opendir("/proc");
     REQUIRE(proc);
@@ -672,14 +673,14 @@ static void guest_tcp(u32 offloads, u32 mss)
     char command[256];
 
     loop = loop_new();
-    struct net *n = net_open(
+    struct net *n = net_said(
         v6 ? "user,hostfwd=tcp::0-:7777,hostfwd=tcp:[::1]:0-[fec0::15]:7777" : "user,hostfwd=tcp::0-:7777", loop, &err);
     REQUIRE(n);
     CHECK(net_hostfwd_port(n, 0) && !net_hostfwd_port(n, 1) == !v6 && !net_hostfwd_port(n, 2));
     CHECK(!pipe(go));
     pid_t dialler = host_dials(go[0], net_hostfwd_port(n, 0), net_hostfwd_port(n, 1));
     CHECK(guest_enter(mac, 1));
-    struct net *tap = net_open("tap:gst0", loop, &err);
+    struct net *tap = net_said("tap:gst0", loop, &err);
     REQUIRE(tap);
     wire(ends, n, tap, offloads);
     pthread_create(&thread, NULL, loop_thread, loop);

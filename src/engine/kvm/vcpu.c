@@ -262,7 +262,7 @@ static enum run_result internal_error(struct engine_vcpu *v, struct error *err)
     where(v, at, sizeof(at));
     switch (v->run->internal.suberror) {
     case KVM_INTERNAL_ERROR_EMULATION:
-        error_set(err, EIO, "KVM on this host cannot emulate an instruction the guest executed%s; --engine soft can", at);
+        error_set(err, EIO, "KVM on this host cannot emulate an instruction the guest executed%s; the engine soft can", at);
         break;
     case KVM_INTERNAL_ERROR_DELIVERY_EV:
         error_set(err, EIO, "KVM could not deliver an event to the guest%s", at);
