@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm.h - inside the KVM engine.  One file a concern: vm.c (probe, memory, interrupt
- * lines, clock), vcpu.c (creation and the run loop), state.c (registers in and out),
+ * kvm.h - inside the KVM engine.  One file a concern: kvm_vm.c (probe, memory, interrupt
+ * lines, clock), kvm_vcpu.c (creation and the run loop), kvm_state.c (registers in and out),
  * chips.c (the in-kernel interrupt controllers), selftest.c (is this KVM any good).
  * linux/Documentation/virt/kvm/api.rst.
  */
@@ -49,7 +49,7 @@ void kvm_install_kick(void);
 
 int kvm_vm_ioctl(int fd, unsigned long rq, void *arg); /* 0 and up, or -errno */
 
-/* vm.c: a slot is gone for a moment when it changes. Was that so since the count was taken? If it is now, waits. */
+/* kvm_vm.c: a slot is gone for a moment when it changes. Was that so since the count was taken? If it is now, waits. */
 static inline u32 kvm_map_changes(const struct engine_vm *vm) { return __atomic_load_n(&vm->map_changes, __ATOMIC_ACQUIRE); }
 bool kvm_map_moved(struct engine_vm *vm, u32 since);
 /* The address, as the A20 gate lets it through. */
@@ -58,7 +58,7 @@ static inline u64 kvm_a20_masked(const struct engine_vm *vm, u64 gpa)
     return __atomic_load_n(&vm->a20_closed, __ATOMIC_RELAXED) && gpa >> 20 == 1 ? gpa - MiB(1) : gpa;
 }
 
-/* vcpu.c */
+/* kvm_vcpu.c */
 int kvm_vcpu_create(struct engine_vm *vm, u32 id, struct engine_vcpu **v, struct error *err);
 void kvm_vcpu_destroy(struct engine_vcpu *v);
 enum run_result kvm_run(struct engine_vcpu *v, struct error *err);
@@ -67,7 +67,7 @@ void kvm_signal(struct engine_vcpu *v, enum engine_signal sig, u32 arg);
 /* What others asked this vCPU for by kvm_signal, done while it is outside KVM_RUN. */
 int kvm_do_requests(struct engine_vcpu *v);
 
-/* state.c */
+/* kvm_state.c */
 void kvm_find_msrs(struct engine_vcpu *v);
 int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s);
 int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* code_gate.c - the memory behind block.c. */
+/* code_gate.c - the memory behind blocks.c. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -59,7 +59,7 @@ void soft_lower(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     i->base = d->base == 0xff ? REG_OFF(REG_ZERO) : REG_OFF(d->base);
     i->index = d->index == 0xff || (o->flags & OPF_VSIB) ? REG_OFF(REG_ZERO) : REG_OFF(d->index);
     if (d->rip_relative)
-        i->base = REG_OFF(REG_BLOCK); /* block.c makes disp relative to the block's start */
+        i->base = REG_OFF(REG_BLOCK); /* blocks.c makes disp relative to the block's start */
     i->scale = d->scale;
     i->ashift = (u8)(64 - 8 * d->asize);
     i->seg = (u8)soft_seg(v, d->seg);

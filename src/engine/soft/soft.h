@@ -233,7 +233,7 @@ struct soft_vcpu {
     struct jct_entry jct[TLB_EMPTY][JCT_SIZE];
     struct { u64 lo, hi, delta; } jit_module[8]; /* where relocatable code was found last, and how far from where it was written for */
     u32 jit_modules;            /* counts those that were noted */
-    struct soft_code *code;     /* block.c's own */
+    struct soft_code *code;     /* blocks.c's own */
     struct soft_native *native; /* native.c's own */
     u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
     u16 x87_fop, x87_fcs, x87_fds;

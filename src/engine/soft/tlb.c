@@ -126,7 +126,7 @@ static void before_closing(struct soft_vcpu *v)
 
 /*
  * No fence between the look at code_lines and the first store through the entry: who sets a line sends REQ_FLUSH
- * after it (block.c, watch), and whoever takes that request has the entry closed, and sees the line from then on. The
+ * after it (blocks.c, watch), and whoever takes that request has the entry closed, and sees the line from then on. The
  * entry itself is nobody's but ours.
  */
 void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)

@@ -3,7 +3,7 @@
  * translate.h - the binary translator: hot guest code becomes host code.
  *
  * The unit is a region: blocks of one guest page that lead to each other by direct jumps, translated together
- * (region.c finds them, translate.c and internal.h's files write them). The instructions are kept; what must not reach the real machine is
+ * (region.c finds them, translate.c and its like write them). The instructions are kept; what must not reach the real machine is
  * replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS, vectors and x87 in the host's
  * unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe serves
  * all accesses near it off the same base registers. Whatever the fast path does not cover - a TLB miss, a register of

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * state.c - a vCPU's registers between KVM's structures and struct cpu_state.
+ * kvm_state.c - a vCPU's registers between KVM's structures and struct cpu_state.
  *
  * Setting goes in an order KVM needs: special registers (the mode) first, for much of the rest is checked against
  * them; events after everything that could disturb them.

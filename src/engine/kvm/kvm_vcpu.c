@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vcpu.c - a virtual processor on KVM: made, run, interrupted.
+ * kvm_vcpu.c - a virtual processor on KVM: made, run, interrupted.
  *
  * A kick cannot be lost: it sets kvm_run.immediate_exit, which KVM_RUN looks at after it has finished the access that
  * caused the last exit and before it enters the guest, and then sends a signal, which ends a KVM_RUN already inside.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vm.c - a VM on /dev/kvm: what the host's KVM offers, memory slots and their
+ * kvm_vm.c - a VM on /dev/kvm: what the host's KVM offers, memory slots and their
  * dirty log, the clock.
  */
 #include "engine/kvm/kvm.h"
