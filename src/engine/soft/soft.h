@@ -317,7 +317,7 @@ _Noreturn void soft_fail(struct soft_vcpu *v, const char *why);
 _Noreturn void soft_retry_slow(struct soft_vcpu *v, const struct insn *i, enum soft_slow why);
 
 enum event_kind { EVENT_FAULT, EVENT_INTERRUPT, EVENT_NMI, EVENT_SOFT_INT /* INT n, INT3, INTO */, EVENT_ICEBP };
-/* Delivers through IVT, IDT, task gate (transfer.c); v->rip is the return address. May raise. Double faults and
+/* Delivers through IVT, IDT, task gate (deliver.c); v->rip is the return address. May raise. Double faults and
    shutdown are the caller's (engine.c). */
 void soft_deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, bool has_error, u32 error);
 
@@ -441,11 +441,11 @@ void soft_set_rflags(struct soft_vcpu *v, u64 value, u64 mask);
 /* Each fills in i->fn (and aux fields) and returns true if the instruction is its own.
    The common fields (imm, disp, regs, base, index, scale, ashift, seg, len, size, rep, lock) are set before:
    reg and rm as byte offsets of d->reg and d->rm with AH-BH resolved for byte operands (d->desc->reg.size == 1 ...). */
-bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i);      /* op_int.c, lead */
+bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i);      /* op_int.c, op_arith.c, op_near.c */
 bool lower_string(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* op_string.c, lead */
 bool lower_transfer(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* transfer.c: far CALL JMP RET, IRET, INT, SYSCALL.. */
-bool lower_system(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* system.c, segment.c, msr.c */
-bool lower_fpu_state(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* xsave.c: FXSAVE XSAVE FNSTENV ... */
+bool lower_system(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* system.c, control_registers.c, debug_registers.c, segment.c, msr.c */
+bool lower_fpu_state(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* xsave.c, x87_env.c: FXSAVE XSAVE FNSTENV ... */
 bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i);   /* native.c: everything else that runs on the host unit */
 soft_fn op_ud;  /* raises #UD */
 soft_fn op_end; /* artificial: ends a block, RIP past the previous instruction */
@@ -460,10 +460,10 @@ void soft_vec_save(struct soft_vcpu *v);
 /* Loads v->s.xsave into the host unit if it is not live. */
 void soft_vec_load(struct soft_vcpu *v);
 
-/* ---- segments and transfers (segment.c, transfer.c) ---------------------- */
+/* ---- segments and transfers (segment.c, deliver.c) ----------------------- */
 
 void soft_load_seg(struct soft_vcpu *v, const struct insn *i, unsigned seg, u16 selector); /* MOV/POP/LDS semantics */
-/* ---- ports and debug registers (system.c) -------------------------------- */
+/* ---- ports and debug registers (system.c, debug_registers.c) ------------- */
 
 /* IOPL and I/O permission bitmap: #GP(0) if the port may not be touched. */
 void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned size);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * system.h - what segment.c, transfer.c, task.c, system.c, msr.c and op_legacy.c share.
+ * system.h - what the files share that change more than registers and memory: segment.c, transfer.c and its like, task.c,
+ * system.c and its like, msr.c and op_legacy.c.
  *
  * Convention of these files: a handler that may fault first says SYNC(v, i), which makes v->rip the
  * instruction's own address; from there on helpers raise with insn NULL. Registers are committed last.
@@ -184,5 +185,12 @@ int soft_msr_write_machine(struct soft_vcpu *v, u32 msr, u64 value);
 s64 soft_hypercall(struct soft_vcpu *v, u64 number, const u64 arg[4]);
 u8 soft_cr8_read(struct soft_vcpu *v);
 void soft_cr8_write(struct soft_vcpu *v, u8 value);
+
+/* control_registers.c */
+soft_fn op_mov_from_cr, op_mov_to_cr, op_clts, op_smsw, op_lmsw;
+
+/* debug_registers.c */
+soft_fn op_mov_from_dr, op_mov_to_dr;
+void check_io_bp(struct soft_vcpu *v, u16 port, unsigned size);
 
 #endif

@@ -3,11 +3,11 @@
  * translate.h - the binary translator: hot guest code becomes host code.
  *
  * The unit is a region: blocks of one guest page that lead to each other by direct jumps, translated together
- * (region.c finds them, translate.c and its like write them). The instructions are kept; what must not reach the real machine is
- * replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS, vectors and x87 in the host's
- * unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe serves
- * all accesses near it off the same base registers. Whatever the fast path does not cover - a TLB miss, a register of
- * a device, a faulting access, an instruction not translated - is done by the interpreter's handler for that one
+ * (region.c finds them, translate.c and its like write them). The instructions are kept; what must not reach the real
+ * machine is replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS, vectors and x87 in
+ * the host's unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe
+ * serves all accesses near it off the same base registers. Whatever the fast path does not cover - a TLB miss, a
+ * register of a device, a faulting access, an instruction not translated - is done by the interpreter's handler for that one
  * instruction, with the registers stored where it expects them (stubs.c). So the interpreter holds the meaning of
  * every instruction, and faults are as precise as its own.
  *
@@ -373,6 +373,7 @@ enum how {
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
 };
+/* region_how.c */
 enum how region_how(const struct region *r, const struct decoded *d);
 static inline bool how_ends(unsigned how)
 {
@@ -385,7 +386,7 @@ enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* as struct
 struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
                             enum jit_kind kind);
 u64 jit_workspace_size(void);
-/* region.c: bytes of the explicit memory operand, 0: not fixed */
+/* region_how.c: bytes of the explicit memory operand, 0: not fixed */
 unsigned memory_size(const struct decoded *d);
 
 #endif
