@@ -438,6 +438,102 @@ static bool flags_may_stay(const ZydisDecodedInstruction *in, bool rep)
  * it; rule: the operand size that prefixes alone give. Probes have a displacement byte of 1: Zydis's scaled value
  * tells EVEX disp8*N.
  */
+/* Which operands name registers that REX extends. */
+struct extension { bool reg, rm; };
+
+static void describe_register(struct opdesc *d, const ZydisDecodedOperand *o, struct extension *x)
+{
+    bool gpr;
+    unsigned n = gpr_number(o->reg.value, &gpr);
+    ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
+    struct opdesc_gpr *slot = NULL;
+    switch (o->encoding) {
+    case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+        slot = &d->reg;
+        d->check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_REG_MASK : gpr ? OPCHK_REG_GPR : 0;
+        x->reg = extends(c);
+        break;
+    case ZYDIS_OPERAND_ENCODING_OPCODE: slot = &d->reg; break;
+    case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+        slot = &d->rm;
+        x->rm = extends(c);
+        break;
+    case ZYDIS_OPERAND_ENCODING_NDSNDD:
+        slot = &d->vvvv;
+        d->check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_VVVV_MASK : gpr ? OPCHK_VVVV_GPR : 0;
+        break;
+    default: break;
+    }
+    if (!gpr)
+        return;
+    if (slot) {
+        slot->size = (u8)(o->size / 8);
+        slot->read |= is_read(o);
+        slot->write |= is_write(o);
+    } else {
+        d->gpr_read |= is_read(o) ? 1u << n : 0;
+        d->gpr_write |= is_write(o) ? 1u << n : 0;
+    }
+}
+
+static void describe_memory(struct opdesc *d, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *o, bool no_access)
+{
+    const bool named = o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM || o->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
+    if (!named) {
+        d->flags |= OPF_IMPLICIT_MEM;
+        bool gpr;
+        unsigned n = gpr_number(o->mem.base, &gpr);
+        if (gpr) {
+            d->gpr_read |= 1u << n;
+            if (d->cls == OPC_STRING && string_register(n))
+                d->gpr_write |= 1u << n;
+        }
+        return;
+    }
+    if (o->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+        d->flags |= OPF_VSIB;
+    if (o->mem.type == ZYDIS_MEMOP_TYPE_AGEN || no_access)
+        return;
+    d->mem_size = (u16)(o->size / 8);
+    if (o->actions & (ZYDIS_OPERAND_ACTION_READ | ZYDIS_OPERAND_ACTION_CONDREAD))
+        d->flags |= OPF_MEM_READ;
+    if (is_write(o))
+        d->flags |= OPF_MEM_WRITE;
+    if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) /* if there is a mask: decoded.aaa tells */
+        d->flags |= OPF_MASKED_MEM;
+    if (in->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID && !in->avx.broadcast.is_static)
+        d->flags |= OPF_BROADCAST;
+}
+
+static void describe_operands(struct opdesc *d, const ZydisDecodedInstruction *in, const ZydisDecodedOperand *op)
+{
+    const char *m = ZydisMnemonicGetString(in->mnemonic);
+    bool no_access = in->meta.category == ZYDIS_CATEGORY_NOP || in->meta.category == ZYDIS_CATEGORY_WIDENOP ||
+        in->meta.category == ZYDIS_CATEGORY_PREFETCH || in->meta.category == ZYDIS_CATEGORY_PREFETCHWT1 ||
+        !strcmp(m, "invlpg");
+    struct extension x = { false, false };
+    for (int i = 0; i < in->operand_count; i++) {
+        if (op[i].type == ZYDIS_OPERAND_TYPE_REGISTER)
+            describe_register(d, &op[i], &x);
+        else if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+            describe_memory(d, in, &op[i], no_access);
+    }
+    d->check |= (x.reg ? 0 : OPCHK_REG_LOW) | (x.rm ? 0 : OPCHK_RM_LOW);
+    if (!strncmp(m, "vmaskmov", 8) || !strncmp(m, "vpmaskmov", 9) || !strncmp(m, "maskmov", 7) ||
+        in->meta.category == ZYDIS_CATEGORY_GATHER || in->meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
+        in->meta.category == ZYDIS_CATEGORY_SCATTER)
+        d->flags |= OPF_MASKED_MEM;
+    if (d->flags & OPF_VSIB && is_write(&op[0]) && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
+        d->check |= OPCHK_GATHER;
+    /* XSAVE's area has the length that XCR0 and CPUID say. */
+    if (!strncmp(m, "xsave", 5) || !strncmp(m, "xrstor", 6))
+        d->mem_size = 0;
+    if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && in->raw.disp.size == 8)
+        for (int i = 0; i < in->operand_count; i++)
+            if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
+                d->disp8_shift = (u8)__builtin_ctzll((u64)op[i].mem.disp.value);
+}
+
 static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand *op, unsigned bits, unsigned rule, bool rep)
 {
     struct opdesc d;
@@ -484,85 +580,7 @@ static u32 describe(const ZydisDecodedInstruction *in, const ZydisDecodedOperand
             d.eflags_read |= d.eflags_write;
     }
 
-    bool no_access = in->meta.category == ZYDIS_CATEGORY_NOP || in->meta.category == ZYDIS_CATEGORY_WIDENOP ||
-        in->meta.category == ZYDIS_CATEGORY_PREFETCH || in->meta.category == ZYDIS_CATEGORY_PREFETCHWT1 ||
-        !strcmp(m, "invlpg");
-    bool reg_extends = false, rm_extends = false;
-    for (int i = 0; i < in->operand_count; i++) {
-        const ZydisDecodedOperand *o = &op[i];
-        bool gpr;
-        if (o->type == ZYDIS_OPERAND_TYPE_REGISTER) {
-            unsigned n = gpr_number(o->reg.value, &gpr);
-            ZydisRegisterClass c = ZydisRegisterGetClass(o->reg.value);
-            struct opdesc_gpr *slot = NULL;
-            switch (o->encoding) {
-            case ZYDIS_OPERAND_ENCODING_MODRM_REG:
-                slot = &d.reg;
-                d.check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_REG_MASK : gpr ? OPCHK_REG_GPR : 0;
-                reg_extends = extends(c);
-                break;
-            case ZYDIS_OPERAND_ENCODING_OPCODE: slot = &d.reg; break;
-            case ZYDIS_OPERAND_ENCODING_MODRM_RM:
-                slot = &d.rm;
-                rm_extends = extends(c);
-                break;
-            case ZYDIS_OPERAND_ENCODING_NDSNDD:
-                slot = &d.vvvv;
-                d.check |= c == ZYDIS_REGCLASS_MASK ? OPCHK_VVVV_MASK : gpr ? OPCHK_VVVV_GPR : 0;
-                break;
-            default: break;
-            }
-            if (!gpr)
-                continue;
-            if (slot) {
-                slot->size = (u8)(o->size / 8);
-                slot->read |= is_read(o);
-                slot->write |= is_write(o);
-            } else {
-                d.gpr_read |= is_read(o) ? 1u << n : 0;
-                d.gpr_write |= is_write(o) ? 1u << n : 0;
-            }
-        } else if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-            bool named = o->encoding == ZYDIS_OPERAND_ENCODING_MODRM_RM || o->visibility == ZYDIS_OPERAND_VISIBILITY_EXPLICIT;
-            if (!named) {
-                d.flags |= OPF_IMPLICIT_MEM;
-                unsigned n = gpr_number(o->mem.base, &gpr);
-                if (gpr) {
-                    d.gpr_read |= 1u << n;
-                    if (d.cls == OPC_STRING && string_register(n))
-                        d.gpr_write |= 1u << n;
-                }
-                continue;
-            }
-            if (o->mem.type == ZYDIS_MEMOP_TYPE_VSIB)
-                d.flags |= OPF_VSIB;
-            if (o->mem.type == ZYDIS_MEMOP_TYPE_AGEN || no_access)
-                continue;
-            d.mem_size = (u16)(o->size / 8);
-            if (o->actions & (ZYDIS_OPERAND_ACTION_READ | ZYDIS_OPERAND_ACTION_CONDREAD))
-                d.flags |= OPF_MEM_READ;
-            if (is_write(o))
-                d.flags |= OPF_MEM_WRITE;
-            if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX) /* if there is a mask: decoded.aaa tells */
-                d.flags |= OPF_MASKED_MEM;
-            if (in->avx.broadcast.mode != ZYDIS_BROADCAST_MODE_INVALID && !in->avx.broadcast.is_static)
-                d.flags |= OPF_BROADCAST;
-        }
-    }
-    d.check |= (reg_extends ? 0 : OPCHK_REG_LOW) | (rm_extends ? 0 : OPCHK_RM_LOW);
-    if (!strncmp(m, "vmaskmov", 8) || !strncmp(m, "vpmaskmov", 9) || !strncmp(m, "maskmov", 7) ||
-        in->meta.category == ZYDIS_CATEGORY_GATHER || in->meta.category == ZYDIS_CATEGORY_AVX2GATHER ||
-        in->meta.category == ZYDIS_CATEGORY_SCATTER)
-        d.flags |= OPF_MASKED_MEM;
-    if (d.flags & OPF_VSIB && is_write(&op[0]) && op[0].type == ZYDIS_OPERAND_TYPE_REGISTER)
-        d.check |= OPCHK_GATHER;
-    /* XSAVE's area has the length that XCR0 and CPUID say. */
-    if (!strncmp(m, "xsave", 5) || !strncmp(m, "xrstor", 6))
-        d.mem_size = 0;
-    if (in->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && in->raw.disp.size == 8)
-        for (int i = 0; i < in->operand_count; i++)
-            if (op[i].type == ZYDIS_OPERAND_TYPE_MEMORY)
-                d.disp8_shift = (u8)__builtin_ctzll((u64)op[i].mem.disp.value);
+    describe_operands(&d, in, op);
     return intern_desc(&d);
 }
 
