@@ -316,6 +316,97 @@ static void immediates(struct decoded *d, struct walk *w)
     }
 }
 
+/* An opcode behind VEX or EVEX: where the decision graph begins. False: #UD. */
+static inline __attribute__((always_inline)) bool vector_opcode(struct decoded *d, struct walk *w, unsigned bits,
+                                                                bool protected_mode, unsigned *word)
+{
+    if (!vector_prefix(d, w) || !protected_mode || d->map == 0)
+        return false;
+    d->opcode_off = (u8)w->pos;
+    d->opcode = w->buf[w->pos++];
+    if (d->encoding == ENC_VEX) {
+        if (d->map > 3)
+            return false;
+        *word = opcode_root[OPROOT_VEX + d->map - 1][d->opcode];
+    } else {
+        if (d->map == 4 || d->map == 7)
+            return false;
+        *word = opcode_root[OPROOT_EVEX + d->map - (d->map > 3 ? 2 : 1)][d->opcode];
+    }
+    d->osize = bits == 64 && d->w ? 8 : 4;
+    return true;
+}
+
+/* Any other opcode, whose first byte is c; the same. */
+static inline __attribute__((always_inline)) unsigned legacy_opcode(struct decoded *d, struct walk *w, unsigned bits, u8 c)
+{
+    if (d->rex) {
+        d->w = d->rex >> 3 & 1;
+        w->r = d->rex >> 2 & 1;
+        w->x = d->rex >> 1 & 1;
+        w->b = d->rex & 1;
+    }
+    w->pos++;
+    if (c == 0x0f) {
+        c = w->buf[w->pos++];
+        d->map = 1;
+        if (c == 0x38 || c == 0x3a) {
+            d->map = c == 0x38 ? 2 : 3;
+            c = w->buf[w->pos++];
+        }
+    }
+    d->opcode_off = (u8)(w->pos - 1);
+    d->opcode = c;
+    unsigned word = opcode_root[OPROOT_LEGACY + d->map][c];
+    if (unlikely(c == 0x90) && d->map == 0 && w->b)
+        word = OPROOT_90_REX_B;
+    w->dims[OPDIM_REP] = d->rep ? d->rep - 0xf1 : 0;
+    w->dims[OPDIM_ASIZE67] = d->addr67;
+    w->dims[OPDIM_SIZE] = (u8)((bits == 64 ? 4 + d->w * 2 : bits == 32 ? 2 : 0) + d->opsize66);
+    d->osize = d->w ? 8 : (bits == 16) != d->opsize66 ? 2 : 4;
+    return word;
+}
+
+/* The operands that ModRM names, or the opcode by itself. */
+static inline __attribute__((always_inline)) void operands(struct decoded *d, struct walk *w)
+{
+    if (d->desc->flags & OPF_MODRM) {
+        unsigned check = d->desc->check;
+        d->has_modrm = true;
+        d->modrm_off = (u8)w->pos++;
+        d->mod = d->modrm >> 6;
+        d->reg = d->modrm >> 3 & 7;
+        if (!(check & OPCHK_REG_LOW))
+            d->reg |= (u8)(w->r << 3 | w->r2 << 4);
+        if (d->encoding == ENC_LEGACY && d->map == 1 && (d->opcode & 0xfc) == 0x20)
+            d->mod = 3; /* MOV to and from control and debug registers: mod is ignored */
+        if (d->mod == 3) {
+            d->rm = d->modrm & 7;
+            if (!(check & OPCHK_RM_LOW)) {
+                d->rm |= (u8)(w->b << 3);
+                if (d->encoding == ENC_EVEX && !d->desc->rm.size)
+                    d->rm |= (u8)(w->x << 4);
+            }
+        } else {
+            d->rm = d->modrm & 7;
+            d->has_mem = true;
+            if (d->asize == 2)
+                address16(d, w);
+            else
+                address32(d, w);
+        }
+    } else {
+        d->modrm = 0;
+        d->reg = (u8)((d->opcode & 7) | w->b << 3);
+        if (d->encoding == ENC_LEGACY && d->map == 0 && (d->opcode & 0xfc) == 0xa0) { /* moffs */
+            d->has_mem = true;
+            d->disp_off = (u8)w->pos;
+            d->disp = (s64)read_unsigned(w->buf + w->pos, d->asize);
+            w->pos += d->asize;
+        }
+    }
+}
+
 enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, unsigned bits, bool protected_mode)
 {
     struct walk w;
@@ -328,47 +419,12 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, un
 
     d->asize = bits == 64 ? (d->addr67 ? 4 : 8) : (bits == 32) != d->addr67 ? 4 : 2;
     unsigned word;
-    u8 c = w.buf[w.pos];
+    const u8 c = w.buf[w.pos];
     if ((c == 0xc4 || c == 0xc5 || c == 0x62) && (bits == 64 || w.buf[w.pos + 1] >= 0xc0)) {
-        if (!vector_prefix(d, &w) || !protected_mode || d->map == 0)
+        if (!vector_opcode(d, &w, bits, protected_mode, &word))
             return undefined(d, &w);
-        d->opcode_off = (u8)w.pos;
-        d->opcode = w.buf[w.pos++];
-        if (d->encoding == ENC_VEX) {
-            if (d->map > 3)
-                return undefined(d, &w);
-            word = opcode_root[OPROOT_VEX + d->map - 1][d->opcode];
-        } else {
-            if (d->map == 4 || d->map == 7)
-                return undefined(d, &w);
-            word = opcode_root[OPROOT_EVEX + d->map - (d->map > 3 ? 2 : 1)][d->opcode];
-        }
-        d->osize = bits == 64 && d->w ? 8 : 4;
     } else {
-        if (d->rex) {
-            d->w = d->rex >> 3 & 1;
-            w.r = d->rex >> 2 & 1;
-            w.x = d->rex >> 1 & 1;
-            w.b = d->rex & 1;
-        }
-        w.pos++;
-        if (c == 0x0f) {
-            c = w.buf[w.pos++];
-            d->map = 1;
-            if (c == 0x38 || c == 0x3a) {
-                d->map = c == 0x38 ? 2 : 3;
-                c = w.buf[w.pos++];
-            }
-        }
-        d->opcode_off = (u8)(w.pos - 1);
-        d->opcode = c;
-        word = opcode_root[OPROOT_LEGACY + d->map][c];
-        if (unlikely(c == 0x90) && d->map == 0 && w.b)
-            word = OPROOT_90_REX_B;
-        w.dims[OPDIM_REP] = d->rep ? d->rep - 0xf1 : 0;
-        w.dims[OPDIM_ASIZE67] = d->addr67;
-        w.dims[OPDIM_SIZE] = (u8)((bits == 64 ? 4 + d->w * 2 : bits == 32 ? 2 : 0) + d->opsize66);
-        d->osize = d->w ? 8 : (bits == 16) != d->opsize66 ? 2 : 4;
+        word = legacy_opcode(d, &w, bits, c);
     }
     if (w.pos > w.avail)
         return short_of(d, &w);
@@ -395,41 +451,7 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, un
     if (d->desc->osize)
         d->osize = d->desc->osize;
 
-    if (d->desc->flags & OPF_MODRM) {
-        unsigned check = d->desc->check;
-        d->has_modrm = true;
-        d->modrm_off = (u8)w.pos++;
-        d->mod = d->modrm >> 6;
-        d->reg = d->modrm >> 3 & 7;
-        if (!(check & OPCHK_REG_LOW))
-            d->reg |= (u8)(w.r << 3 | w.r2 << 4);
-        if (d->encoding == ENC_LEGACY && d->map == 1 && (d->opcode & 0xfc) == 0x20)
-            d->mod = 3; /* MOV to and from control and debug registers: mod is ignored */
-        if (d->mod == 3) {
-            d->rm = d->modrm & 7;
-            if (!(check & OPCHK_RM_LOW)) {
-                d->rm |= (u8)(w.b << 3);
-                if (d->encoding == ENC_EVEX && !d->desc->rm.size)
-                    d->rm |= (u8)(w.x << 4);
-            }
-        } else {
-            d->rm = d->modrm & 7;
-            d->has_mem = true;
-            if (d->asize == 2)
-                address16(d, &w);
-            else
-                address32(d, &w);
-        }
-    } else {
-        d->modrm = 0;
-        d->reg = (u8)((d->opcode & 7) | w.b << 3);
-        if (d->encoding == ENC_LEGACY && d->map == 0 && (d->opcode & 0xfc) == 0xa0) { /* moffs */
-            d->has_mem = true;
-            d->disp_off = (u8)w.pos;
-            d->disp = (s64)read_unsigned(w.buf + w.pos, d->asize);
-            w.pos += d->asize;
-        }
-    }
+    operands(d, &w);
     if (d->seg_override != 0xff)
         d->seg = d->seg_override;
     immediates(d, &w);

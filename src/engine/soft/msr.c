@@ -236,6 +236,53 @@ static bool mtrr_write(struct soft_vcpu *v, u32 msr, u64 x, bool *done)
     return true;
 }
 
+/* An address that a transfer goes to, or a base. False: #GP. */
+static bool set_canonical(const struct soft_vcpu *v, u64 *msr, u64 x)
+{
+    if (!canonical(v, x))
+        return false;
+    *msr = x;
+    return true;
+}
+
+static bool seg_base_write(struct soft_vcpu *v, unsigned seg, u64 x)
+{
+    if (!canonical(v, x))
+        return false;
+    v->s.seg[seg].base = v->segbase[seg] = v->segbase[seg == FS ? ISEG_FS : ISEG_GS] = x;
+    if (v->bits != 64)
+        soft_update_mode(v);
+    return true;
+}
+
+static bool tsc_aux_write(struct soft_vcpu *v, u64 x)
+{
+    if (!soft_has(v, 0x80000001, 0, 3, 27) && !soft_has(v, 7, 0, 2, 22))
+        return false;
+    if (x >> 32 && !soft_is_amd(v))
+        return false;
+    v->s.tsc_aux = (u32)x;
+    return true;
+}
+
+/* Registers of the machine check and of other ranges, and those that the machine has or that nobody does. */
+static bool other_msr_write(struct soft_vcpu *v, u32 msr, u64 x)
+{
+    struct cpu_state *s = &v->s;
+    bool done, ok = mtrr_write(v, msr, x, &done);
+    if (done)
+        return ok;
+    if (msr >= MSR_IA32_MC0_CTL && msr < MSR_IA32_MC0_CTL + 4 * (s->mcg_cap & 0xff))
+        return msr & 3 ? x == 0 : x == 0 || x == ~0ull;
+    if (reads_zero(v, msr))
+        return true;
+    if (soft_msr_write_machine(v, msr, x))
+        return false;
+    if (msr == MSR_IA32_APIC_BASE)
+        s->apic_base = x;
+    return true;
+}
+
 /* False: #GP. */
 static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
 {
@@ -253,52 +300,18 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
         v->tsc_offset += x - s->tsc_adjust;
         s->tsc_adjust = x;
         return true;
-    case MSR_FS_BASE:
-    case MSR_GS_BASE: {
-        const unsigned seg = msr == MSR_FS_BASE ? FS : GS;
-        if (!canonical(v, x))
-            return false;
-        s->seg[seg].base = v->segbase[seg] = v->segbase[seg == FS ? ISEG_FS : ISEG_GS] = x;
-        if (v->bits != 64)
-            soft_update_mode(v);
-        return true;
-    }
-    case MSR_KERNEL_GS_BASE:
-        if (!canonical(v, x))
-            return false;
-        s->kernel_gs_base = x;
-        return true;
+    case MSR_FS_BASE: return seg_base_write(v, FS, x);
+    case MSR_GS_BASE: return seg_base_write(v, GS, x);
+    case MSR_KERNEL_GS_BASE: return set_canonical(v, &s->kernel_gs_base, x);
     case MSR_EFER: return efer_write(v, x);
     case MSR_STAR: s->star = x; return true;
-    case MSR_LSTAR:
-        if (!canonical(v, x))
-            return false;
-        s->lstar = x;
-        return true;
-    case MSR_CSTAR:
-        if (!canonical(v, x))
-            return false;
-        s->cstar = x;
-        return true;
+    case MSR_LSTAR: return set_canonical(v, &s->lstar, x);
+    case MSR_CSTAR: return set_canonical(v, &s->cstar, x);
     case MSR_SFMASK: s->sfmask = (u32)x; return true;
-    case MSR_TSC_AUX:
-        if (!soft_has(v, 0x80000001, 0, 3, 27) && !soft_has(v, 7, 0, 2, 22))
-            return false;
-        if (x >> 32 && !soft_is_amd(v))
-            return false;
-        s->tsc_aux = (u32)x;
-        return true;
+    case MSR_TSC_AUX: return tsc_aux_write(v, x);
     case MSR_IA32_SYSENTER_CS: s->sysenter_cs = (u32)x; return true;
-    case MSR_IA32_SYSENTER_ESP:
-        if (!canonical(v, x))
-            return false;
-        s->sysenter_esp = x;
-        return true;
-    case MSR_IA32_SYSENTER_EIP:
-        if (!canonical(v, x))
-            return false;
-        s->sysenter_eip = x;
-        return true;
+    case MSR_IA32_SYSENTER_ESP: return set_canonical(v, &s->sysenter_esp, x);
+    case MSR_IA32_SYSENTER_EIP: return set_canonical(v, &s->sysenter_eip, x);
     case MSR_IA32_PAT:
         if (!types_ok(x, true))
             return false;
@@ -341,18 +354,7 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
     case MSR_IA32_ARCH_CAPABILITIES:
     case MSR_IA32_FEATURE_CONTROL: return false; /* read-only, or locked */
     }
-    bool done, ok = mtrr_write(v, msr, x, &done);
-    if (done)
-        return ok;
-    if (msr >= MSR_IA32_MC0_CTL && msr < MSR_IA32_MC0_CTL + 4 * (s->mcg_cap & 0xff))
-        return msr & 3 ? x == 0 : x == 0 || x == ~0ull;
-    if (reads_zero(v, msr))
-        return true;
-    if (soft_msr_write_machine(v, msr, x))
-        return false;
-    if (msr == MSR_IA32_APIC_BASE)
-        s->apic_base = x;
-    return true;
+    return other_msr_write(v, msr, x);
 }
 
 /* ---- instructions ------------------------------------------------------- */

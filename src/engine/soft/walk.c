@@ -168,6 +168,21 @@ static bool walk_remembered(struct soft_vcpu *v, u64 lin, enum access a, bool sm
 
 /* ---- the walk ----------------------------------------------------------- */
 
+/* The bits that are reserved in an entry of this level. */
+static inline u64 reserved_bits(const struct soft_vcpu *v, int level, unsigned shift, bool pae, bool pdpte, bool leaf)
+{
+    const u64 always = pae ? always_reserved(v) : 0;
+    if (pdpte)
+        return always | 0x1e6 | PTE_NX; /* 2:1, 8:5, 63 */
+    if (level == 4)
+        return always | PTE_PS;
+    if (leaf && level > 1 && pae)
+        return always | ((BIT(shift) - 1) & ~0x1fffull); /* between PAT and the frame */
+    if (leaf && level == 2 && !pae)
+        return always | BIT(21); /* PSE-36 on a processor of 40 physical bits */
+    return always;
+}
+
 static bool walk_whole(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct walk *w)
 {
     const u64 cr0 = v->s.cr0, cr4 = v->s.cr4;
@@ -205,16 +220,7 @@ retry:;
         }
         bool pdpte = pae && level == 3 && !v->long_mode;
         bool leaf = level == 1 || (!pdpte && level <= 3 && (e & PTE_PS) && (pae || (level == 2 && (cr4 & CR4_PSE))));
-        u64 reserved = pae ? always_reserved(v) : 0;
-        if (pdpte)
-            reserved |= 0x1e6 | PTE_NX; /* 2:1, 8:5, 63 */
-        else if (level == 4)
-            reserved |= PTE_PS;
-        else if (leaf && level > 1 && pae)
-            reserved |= (BIT(shift) - 1) & ~0x1fffull; /* between PAT and the frame */
-        else if (leaf && level == 2 && !pae)
-            reserved |= BIT(21); /* PSE-36 on a processor of 40 physical bits */
-        if (e & reserved) {
+        if (e & reserved_bits(v, level, shift, pae, pdpte, leaf)) {
             w->fault = code | PF_P | PF_RSVD;
             return false;
         }

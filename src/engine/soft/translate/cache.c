@@ -27,15 +27,9 @@ void jit_unlock(struct jit *j)
     __atomic_store_n(&j->lock, 0, __ATOMIC_RELEASE);
 }
 
-/* Not by what one place seldom has two of. */
-static unsigned hash_of(const struct jit *j, u64 rip, u64 place, u32 key)
-{
-    return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> (64 - j->hash_bits));
-}
-
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs)
 {
-    struct trans *t = __atomic_load_n(&j->hash[hash_of(j, rip, place, key)], __ATOMIC_ACQUIRE);
+    struct trans *t = __atomic_load_n(&j->hash[jit_hash_of(j, rip, place, key)], __ATOMIC_ACQUIRE);
     while (t && (t->rip != rip || t->place != place || t->place2 != place2 || t->key != key || t->cs != cs || t->retired))
         t = __atomic_load_n(&t->hash_next, __ATOMIC_ACQUIRE);
     return t;
@@ -214,7 +208,7 @@ void jit_add(struct jit *j, struct trans *t)
 {
     struct jit_segment *s = &j->seg[j->open];
     struct trans **page = &j->page[(t->place >> 12) % JIT_PAGE_BUCKETS];
-    struct trans **hash = &j->hash[hash_of(j, t->rip, t->place, t->key)];
+    struct trans **hash = &j->hash[jit_hash_of(j, t->rip, t->place, t->key)];
     t->seg_next = s->first;
     __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
     t->page_next = *page;
@@ -253,11 +247,11 @@ u32 jit_key32(const struct soft_vcpu *v)
 }
 
 /* Nobody gets to it any more but who is in it. Once only: what page_prev points to is later another's. */
-static void retire(struct jit *j, struct trans *t)
+void jit_retire(struct jit *j, struct trans *t)
 {
     if (t->retired)
         return;
-    for (struct trans **p = &j->hash[hash_of(j, t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
+    for (struct trans **p = &j->hash[jit_hash_of(j, t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
         if (*p == t) {
             __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
             break;
@@ -292,12 +286,12 @@ void soft_jit_retire_page(struct soft_vm *vm, u64 page)
     for (struct trans *t = j->page[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page_next;
         if (t->place >> 12 == page)
-            retire(j, t);
+            jit_retire(j, t);
     }
     for (struct trans *t = j->page2[page % JIT_PAGE_BUCKETS], *next; t; t = next) {
         next = t->page2_next;
         if (t->place2 >> 12 == page)
-            retire(j, t);
+            jit_retire(j, t);
     }
 }
 
@@ -312,7 +306,7 @@ void soft_jit_retire_all(struct soft_vcpu *v)
     jit_lock(j, true);
     for (unsigned k = 0; k < JIT_PAGE_BUCKETS; k++)
         while (j->page[k])
-            retire(j, j->page[k]);
+            jit_retire(j, j->page[k]);
     jit_unlock(j);
 }
 
@@ -325,7 +319,7 @@ static void drain(struct soft_vcpu *v, u32 n)
     for (struct trans *t = s->first; t; t = t->seg_next) {
         if (t->retired)
             continue;
-        retire(j, t);
+        jit_retire(j, t);
         j->evicted++;
     }
     s->state = SEG_DRAINING;
@@ -381,7 +375,7 @@ bool jit_room(struct soft_vcpu *v)
  */
 enum { HOT_MOST = 4096, HOT_WINDOW_MS = 5 };
 
-static void watch_cost(struct soft_vcpu *v, u64 since)
+void jit_watch_cost(struct soft_vcpu *v, u64 since)
 {
     struct jit *j = v->jit;
     const u64 now = __builtin_ia32_rdtsc(), time = now - j->window;
@@ -395,371 +389,4 @@ static void watch_cost(struct soft_vcpu *v, u64 since)
     j->window = now;
     j->window_evicted = j->evicted;
     j->busy = 0;
-}
-
-/* ---- one processor ------------------------------------------------------------- */
-
-void soft_jit_quiesce(struct soft_vcpu *v)
-{
-    __atomic_store_n(&v->jit_quiet, __atomic_load_n(&v->jit->quiet, __ATOMIC_SEQ_CST), __ATOMIC_RELEASE);
-    const u64 now = __atomic_load_n(&v->jit->epoch, __ATOMIC_SEQ_CST);
-    if (likely(v->jit_epoch == now))
-        return;
-    soft_jit_clear_lookup(v, ~0u);
-    v->jit_pending = NULL;
-    __atomic_store_n(&v->jit_epoch, now, __ATOMIC_SEQ_CST);
-}
-
-void soft_jit_idle(struct soft_vcpu *v)
-{
-    if (!v->jit)
-        return;
-    soft_jit_clear_lookup(v, ~0u);
-    v->jit_pending = NULL;
-    __atomic_store_n(&v->jit_quiet, ~0ull, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&v->jit_epoch, ~0ull, __ATOMIC_SEQ_CST);
-}
-
-static void clear_jct(struct soft_vcpu *v, u32 contexts)
-{
-    u32 left = 0;
-    for (u32 k = 0; k < v->jit_nfilled; k++) {
-        const u32 f = v->jit_filled[k];
-        if (contexts >> f / JCT_SIZE & 1)
-            v->jct[0][f] = (struct jct_entry){ .minus_rip = JCT_NONE(f % JCT_SIZE) };
-        else
-            v->jit_filled[left++] = f;
-    }
-    v->jit_nfilled = left;
-}
-
-void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
-{
-    u32 left = 0;
-    clear_jct(v, contexts);
-    for (u32 k = 0; k < v->jit_nmapped; k++) {
-        const u32 id = v->jit_mapped_log[k];
-        const u32 of = v->jit->page_id[id].place >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
-        if (contexts & of)
-            v->jit_mapped[id] = 0;
-        else
-            v->jit_mapped_log[left++] = (u16)id;
-    }
-    v->jit_nmapped = left;
-}
-
-static void note_page(struct soft_vcpu *v, u32 id, u64 delta)
-{
-    if (!id || v->jit_mapped[id] == 1 - delta)
-        return;
-    if (!v->jit_mapped[id]) {
-        if (v->jit_nmapped == ARRAY_SIZE(v->jit_mapped_log))
-            soft_jit_clear_lookup(v, ~0u);
-        v->jit_mapped_log[v->jit_nmapped++] = (u16)id;
-    }
-    v->jit_mapped[id] = 1 - delta;
-}
-
-/* v is about to enter t: who leads here from now on finds it without the run loop. */
-static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
-{
-    const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (v->rip & (JCT_SIZE - 1));
-    if (!v->jct[0][f].trans) {
-        if (v->jit_nfilled == ARRAY_SIZE(v->jit_filled))
-            soft_jit_clear_lookup(v, ~0u);
-        v->jit_filled[v->jit_nfilled++] = f;
-    }
-    v->jct[0][f] = (struct jct_entry){ 0 - v->rip, t->code, delta, t };
-    note_page(v, t->page_id, delta);
-    note_page(v, t->page_id2, delta);
-    v->jit_delta = delta;
-}
-
-/* ---- code that lies elsewhere in each process -------------------------------------- */
-
-/*
- * Libraries and programs lie elsewhere in each process. Their translations are not made anew for each: they are made for
- * a home, an address of ours below 2 GiB, and run with what is to be added to it, a multiple of the page's size, in
- * jit_delta. What leads from one translation to the next without a look-up is for one delta: so what is mapped in one
- * piece gets homes in one piece, as far as that can be guessed; where the guess is wrong, links are not made.
- */
-enum { MODULE_REACH = 16 << 20 };
-
-/* Is code at v->rip made relocatable? Not what lies below 4 GiB, which nobody moves. And no direct jump of it leads to
-   an address that is not canonical. */
-bool jit_relocatable(const struct soft_vcpu *v)
-{
-    return v->cpl == 3 && v->bits == 64 && v->rip - JIT_RELOC_FROM < JIT_RELOC_END - JIT_RELOC_FROM;
-}
-
-/* What separates v->rip, at place, from where translations there are made for; false: that is not known. */
-static bool home_of(const struct soft_vcpu *v, u64 place, u64 *delta)
-{
-    const u32 home = __atomic_load_n(&v->jit->home[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
-    *delta = (v->rip & ~0xfffull) - ((u64)home << 12);
-    return home;
-}
-
-static void note_module(struct soft_vcpu *v, u64 delta)
-{
-    const u32 n = MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module));
-    for (u32 k = 0; k < n; k++)
-        if (v->jit_module[k].delta == delta) {
-            v->jit_module[k].lo = MIN(v->jit_module[k].lo, v->rip);
-            v->jit_module[k].hi = MAX(v->jit_module[k].hi, v->rip);
-            return;
-        }
-    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].delta = delta;
-    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].lo = v->rip;
-    v->jit_module[v->jit_modules++ % ARRAY_SIZE(v->jit_module)].hi = v->rip;
-}
-
-/* A home for the page of v->rip: beside that of the code that leads here, or else of what lies nearest. */
-static u64 find_home(struct soft_vcpu *v, u64 place)
-{
-    struct jit *j = v->jit;
-    const u64 page = v->rip & ~0xfffull;
-    const struct link *l = v->jit_pending;
-    u64 delta = 0, least = MODULE_REACH;
-    bool have = false;
-    if (l && v->jit_pending_epoch == v->jit_epoch && l->from->reloc && l->rip + v->jit_delta == v->rip) {
-        delta = v->jit_delta;
-        have = true;
-    } else {
-        for (u32 k = 0; k < MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module)); k++) {
-            const u64 lo = v->jit_module[k].lo, hi = v->jit_module[k].hi;
-            const u64 far = v->rip < lo ? lo - v->rip : v->rip > hi ? v->rip - hi : 0;
-            if (far < least) {
-                least = far;
-                delta = v->jit_module[k].delta;
-                have = true;
-            }
-        }
-    }
-    if (!have || page - delta - JIT_HOME_FIRST >= JIT_HOME_END - JIT_HOME_FIRST) {
-        delta = page - j->next_home;
-        j->next_home += JIT_HOME_STEP;
-        if (j->next_home >= JIT_HOME_END)
-            j->next_home = JIT_HOME_FIRST;
-    }
-    __atomic_store_n(&j->home[place >> GUEST_PAGE_SHIFT], (u32)((page - delta) >> 12), __ATOMIC_RELAXED);
-    return delta;
-}
-
-/* The translation for v->rip at place, and the delta it runs with; NULL. */
-static struct trans *find_here(struct soft_vcpu *v, u64 place, u64 place2, u32 key, u64 cs, u64 *delta)
-{
-    *delta = 0;
-    if (!jit_relocatable(v))
-        return jit_find(v->jit, v->rip, place, place2, key, cs);
-    return home_of(v, place, delta) ? jit_find(v->jit, v->rip - *delta, place, place2, key | JIT_RELOC, cs) : NULL;
-}
-
-/* The same for a block's place: mostly it is known from the last time. */
-static struct trans *find_of(struct soft_vcpu *v, struct block *b, u32 key, u64 cs, u64 *delta)
-{
-    struct trans *t = b->trans;
-    const bool reloc = jit_relocatable(v);
-    *delta = 0;
-    if (t && b->trans_epoch == v->jit_epoch && !t->retired && t->key == (reloc ? key | JIT_RELOC : key) && t->cs == cs &&
-        t->place == b->place && t->place2 == b->place2 && (!reloc || home_of(v, b->place, delta)) && t->rip + *delta == v->rip)
-        return t;
-    b->trans = t = find_here(v, b->place, b->place2, key, cs, delta);
-    b->trans_epoch = v->jit_epoch;
-    return t;
-}
-
-/* What jct holds of this context is for one mode and one code segment. The supervisor's contexts are for the same: STAC
-   and CLAC go from one to the other without a look. */
-static inline unsigned mode_of(const struct soft_vcpu *v)
-{
-    return v->tlb_ctx == TLB_USER ? TLB_USER : TLB_KERNEL;
-}
-static inline void for_mode(struct soft_vcpu *v, u32 key, u64 cs)
-{
-    const unsigned k = mode_of(v);
-    const u32 contexts = k == TLB_USER ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
-    if (unlikely((key & JIT_MODE) != v->jit_mode[k])) {
-        soft_jit_clear_lookup(v, contexts);
-        v->jit_mode[k] = key & JIT_MODE;
-    }
-    if (unlikely(cs != v->jit_cs[k])) {
-        clear_jct(v, contexts);
-        v->jit_cs[k] = cs;
-    }
-}
-
-void soft_jit_expect(struct soft_vcpu *v, u64 place)
-{
-    const bool reloc = jit_relocatable(v);
-    u64 delta = 0;
-    if (reloc)
-        (void)home_of(v, place, &delta);
-    __builtin_prefetch(&v->jit->hash[hash_of(v->jit, v->rip - delta, place, jit_key(v) | (reloc ? JIT_RELOC : 0))]);
-}
-
-struct trans *jit_known(struct soft_vcpu *v)
-{
-    const unsigned ctx = v->tlb_ctx, of = mode_of(v), k = v->rip & (JCT_SIZE - 1);
-    const u32 key = jit_key(v);
-    const u64 cs = jit_cs(v);
-    const struct jct_entry *x = &v->jct[ctx][k];
-    if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && x->minus_rip + v->rip == 0) {
-        v->jit_delta = x->delta;
-        return x->trans;
-    }
-    struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
-    u64 delta;
-    struct trans *t = b ? find_of(v, b, key, cs, &delta) : NULL; /* jc has none that reaches into a second page */
-    if (t) {
-        for_mode(v, key, cs);
-        note(v, t, delta);
-    }
-    return t;
-}
-
-/* Links l to t. Where t leads back to where l comes from, a loop was cut in two: then both become one, which is
-   returned. */
-static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t, u64 delta)
-{
-    struct jit *j = v->jit;
-    u64 place;
-    const u8 *page = soft_fetch_page(v, jit_lin(t->cs, v->rip), &place); /* before the lock: it may fault */
-    if (!jit_lock(j, false))
-        return t;
-    jit_link(v, l, t);
-    struct trans *from = l->from;
-    bool back = false;
-    if (l->to == t && !l->check && from != t && !from->merged && !t->merged && b->place2 == ~0ull)
-        for (u32 k = 0; k < t->nlinks && !back; k++)
-            back = t->link[k].to == from;
-    if (back && page && place == (b->place & ~0xfffull) && jit_room(v)) {
-        struct trans *whole = jit_translate(v, b, delta, page, NULL, JIT_KIND_WHOLE);
-        if (whole) {
-            if (unlikely(v->vm->cfg.trace))
-                soft_jit_report(v, whole);
-            retire(j, from);
-            retire(j, t);
-            t = whole;
-        }
-    }
-    jit_unlock(j);
-    return t;
-}
-
-struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
-{
-    struct jit *j = v->jit;
-    const u32 key = jit_key(v) | JIT_CAREFUL | (t->reloc ? JIT_RELOC : 0);
-    const u64 delta = jit_delta_of(v, t), cs = jit_cs(v);
-    struct trans *x = jit_find(j, v->rip - delta, place, ~0ull, key, cs);
-    if (likely(x) || t->place2 != ~0ull)
-        return x;
-    u8 *splits = &v->jit_splits[(place * 0x9e3779b97f4a7c15ull) >> 54];
-    if (++*splits < MIN(j->hot, 0xff))
-        return NULL;
-    *splits = 0;
-    u64 now;
-    const u8 *page = soft_fetch_page(v, jit_lin(cs, v->rip), &now); /* before the lock: it may fault */
-    if (!page || now != (place & ~0xfffull) || !jit_lock(j, false))
-        return NULL;
-    const struct block b = { .place = place, .place2 = ~0ull };
-    /* Its home may be another's by now, should the page have been written. */
-    if (!t->retired && !(x = jit_find(j, v->rip - delta, place, ~0ull, key, cs)) && jit_room(v)) {
-        const u64 since = __builtin_ia32_rdtsc();
-        x = jit_translate(v, &b, delta, page, NULL, JIT_KIND_CAREFUL);
-        watch_cost(v, since);
-        if (x && unlikely(v->vm->cfg.trace))
-            soft_jit_report(v, x);
-    }
-    jit_unlock(j);
-    return x;
-}
-
-bool soft_jit_run(struct soft_vcpu *v, struct block *b)
-{
-    struct jit *j = v->jit;
-    if (unlikely(v->jit_stayed)) {
-        v->jit_stayed = false;
-        return false;
-    }
-    if ((b->key & KEY_SINGLE) || v->tlb_ctx == TLB_EMPTY)
-        return false;
-    const u64 rip = v->rip, cs = jit_cs(v);
-    const u32 key = jit_key(v);
-    if (key & JIT_NOT)
-        return false;
-    for_mode(v, key, cs);
-    /* Code that ran a few times has none, unless another processor or process made it: that is looked for now and then. */
-    if (!b->trans && b->hits % 8 && b->hits < j->hot) {
-        b->hits++;
-        return false;
-    }
-    u64 delta;
-    struct trans *t = find_of(v, b, key, cs, &delta);
-    if (!t) {
-        if (b->hits < j->hot) {
-            b->hits++;
-            return false;
-        }
-        if (b->untranslatable)
-            return false;
-        /* Before the lock: they may fault. */
-        u64 place, place2 = ~0ull;
-        const u64 lin = jit_lin(cs, v->rip);
-        const u8 *page = soft_fetch_page(v, lin, &place), *page2 = NULL;
-        if (b->place2 != ~0ull)
-            page2 = soft_fetch_page(v, (lin & ~0xfffull) + 4096, &place2);
-        if (!page || place != (b->place & ~0xfffull) || place2 != b->place2 || !jit_lock(j, false))
-            return false;
-        t = find_here(v, b->place, b->place2, key, cs, &delta);
-        if (!t && jit_room(v)) {
-            if (jit_relocatable(v) && !home_of(v, b->place, &delta))
-                delta = find_home(v, b->place);
-            const u64 since = __builtin_ia32_rdtsc();
-            t = jit_translate(v, b, delta, page, page2, JIT_KIND_PLAIN);
-            if (j->hot > j->hot_least)
-                b->hits = 0; /* should it be evicted soon it is not to come back as fast */
-            watch_cost(v, since);
-            j->refused += !t;
-            if (t && unlikely(v->vm->cfg.trace))
-                soft_jit_report(v, t);
-            b->untranslatable = !t;
-        }
-        jit_unlock(j);
-        if (!t)
-            return false;
-    }
-    struct link *l = v->jit_pending;
-    v->jit_pending = NULL;
-    /* Relocatable code leads on to such with the same delta. */
-    if (l && v->jit_pending_epoch == v->jit_epoch && l->to != t && l->rip == t->rip && l->key == t->key && l->from->cs == cs &&
-        (l->from->reloc ? v->jit_delta : 0) == delta)
-        t = join(v, b, l, t, delta);
-    note(v, t, delta);
-    if (t->reloc)
-        note_module(v, delta);
-    v->stat.enter++;
-    if (v->mmu.ndisplaced) { /* nothing that translated code knew holds any longer; the fence as in tlb.c, before_closing() */
-        __atomic_thread_fence(__ATOMIC_SEQ_CST);
-        if (!(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_FLUSH))
-            v->mmu.ndisplaced = 0;
-    }
-    v->jit_site = 0;
-    *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
-    jit_vec_load(v);
-    v->jit_from = 0;
-    ((void (*)(u64))j->enter)(t->code);
-    if (unlikely(v->jit_from && !v->jit_site && ((u64)((s64)(v->rip << 16) >> 16) != v->rip || v->rip > v->jc_limit)))
-        jit_bad_target(v);
-    if (v->jit_site) {
-        const struct jit_site *s = jit_site_at(v->jit_site);
-        v->jit_pending = &jit_trans_of(j, s)->link[s->insn];
-        v->jit_pending_epoch = v->jit_epoch;
-    } else {
-        /* It may have been left before its first instruction, for a poll or because it was retired. Whatever asks for
-           that, even if it does so each time: the interpreter gets on. */
-        v->jit_stayed = v->rip == rip;
-    }
-    return true;
 }

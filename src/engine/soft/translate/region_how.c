@@ -67,16 +67,33 @@ static enum how how_x87(const struct region *r, const struct decoded *d)
     return HOW_X87;
 }
 
-static enum how how_int(const struct region *r, const struct decoded *d)
+/* Instructions of general registers, whatever their operands are. */
+static bool always_kept(unsigned mnemonic)
 {
-    const struct opdesc *o = d->desc;
-    const bool mem = d->has_mem;
+    switch (mnemonic) {
+    case M_INC: case M_DEC: case M_ADD: case M_OR: case M_ADC: case M_SBB: case M_AND: case M_SUB: case M_XOR:
+    case M_CMP: case M_TEST: case M_NEG: case M_NOT: case M_MOVZX: case M_MOVSX: case M_MOVSXD: case M_IMUL:
+    case M_MUL: case M_ROL: case M_ROR: case M_RCL: case M_RCR: case M_SHL: case M_SHR: case M_SAR: case M_SHLD:
+    case M_SHRD: case M_BSWAP: case M_XCHG: case M_CMPXCHG: case M_XADD: case M_BSF: case M_BSR: case M_TZCNT:
+    case M_LZCNT: case M_POPCNT: case M_CBW: case M_CWDE: case M_CDQE: case M_CWD: case M_CDQ: case M_CQO:
+    case M_CLC: case M_STC: case M_CMC: case M_MOVBE: case M_CRC32: case M_ADCX: case M_ADOX: case M_ANDN:
+    case M_BEXTR: case M_BLSI: case M_BLSMSK: case M_BLSR: case M_BZHI: case M_MULX: case M_PDEP: case M_PEXT:
+    case M_RORX: case M_SARX: case M_SHLX: case M_SHRX: case M_DIV: case M_IDIV: case M_LFENCE: case M_MFENCE:
+    case M_SFENCE: case M_MOVNTI:
+        return true;
+    }
+    return false;
+}
+
+/* Jumps, calls, returns. */
+static enum how how_near(const struct region *r, const struct decoded *d)
+{
     const unsigned word = d->bits / 8;
     const bool near = d->bits == 16 || d->osize >= 4; /* else RIP wraps otherwise than the mode has it */
     const bool slot = d->bits == 16 || d->osize == word; /* what goes to the stack or comes from it */
     /* No target is beyond CS: a call there would have pushed before that is found. */
     const bool within = d->bits == 64 || r->v->jc_limit >= (d->osize == 2 ? 0xffff : 0xffffffff);
-    switch (o->mnemonic) {
+    switch (d->desc->mnemonic) {
     case M_JMP:
         if (d->map == 0 && (d->opcode == 0xe9 || d->opcode == 0xeb) && near)
             return HOW_JMP;
@@ -87,6 +104,39 @@ static enum how how_int(const struct region *r, const struct decoded *d)
         return d->opcode == 0xff && (d->modrm >> 3 & 7) == 2 && slot && within ? HOW_CALL_IND : HOW_STOP;
     case M_RET:
         return (d->opcode == 0xc3 || d->opcode == 0xc2) && slot ? HOW_RET : HOW_STOP;
+    case M_LOOP:
+    case M_LOOPE:
+    case M_LOOPNE:
+        return d->asize == word && near ? HOW_LOOP : HOW_STOP;
+    case M_JCXZ:
+    case M_JRCXZ:
+    case M_JECXZ:
+        return (d->asize >= 4 || d->bits == 16) && near ? HOW_LOOP : HOW_STOP;
+    }
+    return near ? HOW_JCC : HOW_STOP;
+}
+
+/* Jcc, CMOVcc, SETcc: which of them, by its opcode; 0: none. */
+static unsigned condition(const struct decoded *d)
+{
+    if (d->map == 0 && d->opcode >= 0x70 && d->opcode <= 0x7f)
+        return 0x80;
+    if (d->map == 1 && d->encoding == ENC_LEGACY && (d->opcode & 0xf0) >= 0x80 && (d->opcode & 0xf0) <= 0x90)
+        return d->opcode & 0xf0;
+    return d->map == 1 && d->encoding == ENC_LEGACY && (d->opcode & 0xf0) == 0x40 ? 0x40 : 0;
+}
+
+static enum how how_int(const struct region *r, const struct decoded *d)
+{
+    const bool mem = d->has_mem;
+    const bool slot = d->bits == 16 || d->osize == d->bits / 8; /* what goes to the stack or comes from it */
+    if (always_kept(d->desc->mnemonic))
+        return HOW_KEEP;
+    switch (d->desc->mnemonic) {
+    case M_JMP: case M_CALL: case M_RET:
+    case M_LOOP: case M_LOOPE: case M_LOOPNE:
+    case M_JCXZ: case M_JRCXZ: case M_JECXZ:
+        return how_near(r, d);
     case M_PUSH:
         return slot && d->map == 0 &&
                        ((d->opcode & 0xf8) == 0x50 || (d->opcode & 0xfd) == 0x68 || (d->opcode == 0xff && !mem))
@@ -119,95 +169,13 @@ static enum how how_int(const struct region *r, const struct decoded *d)
                                 d->opcode == 0xc6 || d->opcode == 0xc7 || (d->opcode >= 0xb0 && d->opcode <= 0xbf)))
                    ? HOW_KEEP
                    : HOW_FALLBACK;
-    case M_INC:
-    case M_DEC:
-    case M_ADD:
-    case M_OR:
-    case M_ADC:
-    case M_SBB:
-    case M_AND:
-    case M_SUB:
-    case M_XOR:
-    case M_CMP:
-    case M_TEST:
-    case M_NEG:
-    case M_NOT:
-    case M_MOVZX:
-    case M_MOVSX:
-    case M_MOVSXD:
-    case M_IMUL:
-    case M_MUL:
-    case M_ROL:
-    case M_ROR:
-    case M_RCL:
-    case M_RCR:
-    case M_SHL:
-    case M_SHR:
-    case M_SAR:
-    case M_SHLD:
-    case M_SHRD:
-    case M_BSWAP:
-    case M_XCHG:
-    case M_CMPXCHG:
-    case M_XADD:
-    case M_BSF:
-    case M_BSR:
-    case M_TZCNT:
-    case M_LZCNT:
-    case M_POPCNT:
-    case M_CBW:
-    case M_CWDE:
-    case M_CDQE:
-    case M_CWD:
-    case M_CDQ:
-    case M_CQO:
-    case M_CLC:
-    case M_STC:
-    case M_CMC:
-    case M_MOVBE:
-    case M_CRC32:
-    case M_ADCX:
-    case M_ADOX:
-    case M_ANDN:
-    case M_BEXTR:
-    case M_BLSI:
-    case M_BLSMSK:
-    case M_BLSR:
-    case M_BZHI:
-    case M_MULX:
-    case M_PDEP:
-    case M_PEXT:
-    case M_RORX:
-    case M_SARX:
-    case M_SHLX:
-    case M_SHRX:
-    case M_DIV:
-    case M_IDIV:
-    case M_LFENCE:
-    case M_MFENCE:
-    case M_SFENCE:
-    case M_MOVNTI:
-        return HOW_KEEP;
-    case M_LOOP:
-    case M_LOOPE:
-    case M_LOOPNE:
-        return d->asize == word && near ? HOW_LOOP : HOW_STOP;
-    case M_JCXZ:
-    case M_JRCXZ:
-    case M_JECXZ:
-        return (d->asize >= 4 || d->bits == 16) && near ? HOW_LOOP : HOW_STOP;
     }
-    if (d->map == 0 && d->opcode >= 0x70 && d->opcode <= 0x7f)
-        return near ? HOW_JCC : HOW_STOP;
-    if (d->map == 1 && d->encoding == ENC_LEGACY) {
-        if (d->opcode >= 0x80 && d->opcode <= 0x8f)
-            return near ? HOW_JCC : HOW_STOP;
-        if (d->opcode >= 0x40 && d->opcode <= 0x4f) /* CMOVcc */
-            return HOW_KEEP;
-        if (d->opcode >= 0x90 && d->opcode <= 0x9f) /* SETcc */
-            return HOW_KEEP;
+    switch (condition(d)) {
+    case 0x80: return how_near(r, d);
+    case 0x40: return HOW_KEEP; /* CMOVcc */
+    case 0x90: return HOW_KEEP; /* SETcc */
     }
-    return other(o);
+    return other(d->desc);
 }
 
 /* Those without REP; source and destination flat, or all is held against limits. */

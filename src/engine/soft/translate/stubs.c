@@ -368,12 +368,12 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e1(e, 0xc3);
 }
 
-void jit_stubs(struct jit *j, const u64 *code_lines)
-{
-    struct emit em = { j->rw, j->rw + j->size, j->rx - j->rw }, *e = &em;
-    static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
+/* What the ABI has a function keep. */
+static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
-    /* enter(code in rdi) */
+/* enter(code in rdi) */
+static void emit_enter(struct jit *j, struct emit *e)
+{
     j->enter = here(e);
     for (unsigned k = 0; k < 6; k++) {
         if (saved[k] >= 8)
@@ -386,8 +386,11 @@ void jit_stubs(struct jit *j, const u64 *code_lines)
     e_mov(e, T0, RDI);
     emit_reload(e);
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe2); /* jmp r10 */
+}
 
-    /* leave with rip in r10 and the place after the call in gs:[jit_site] */
+/* Leaves with RIP in r10 and the place after the call in gs:[jit_site]. Returns where enter() goes back to its caller. */
+static u64 emit_leave(struct jit *j, struct emit *e)
+{
     j->exit_link = here(e);
     e1(e, 0x65), e1(e, 0x8f), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_site)); /* pop gs:[site] */
     j->miss = here(e);
@@ -395,7 +398,7 @@ void jit_stubs(struct jit *j, const u64 *code_lines)
     j->exit = here(e);
     emit_spill(e);
     e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
-    u64 out = here(e);
+    const u64 out = here(e);
     e1(e, 0x48), e1(e, 0x83), e1(e, 0xc4), e1(e, 8);
     for (unsigned k = 6; k-- > 0;) {
         if (saved[k] >= 8)
@@ -403,7 +406,12 @@ void jit_stubs(struct jit *j, const u64 *code_lines)
         e1(e, 0x58 | (saved[k] & 7));
     }
     e1(e, 0xc3);
+    return out;
+}
 
+/* The calls of C: handlers, probes, faults. */
+static void emit_handlers(struct jit *j, struct emit *e, u64 out)
+{
     /* called from translated code whose registers are at home; goes on after the call */
     j->fallback = here(e);
     e1(e, 0x41), e1(e, 0x5a); /* pop r10 */
@@ -419,51 +427,62 @@ void jit_stubs(struct jit *j, const u64 *code_lines)
     j->fault = here(e);
     e_gs(e, 0x8b, T0, OFF(jit_fault_pc), 8);
     emit_c(j, e, (u64)run_fault, out, OFF(jit_back));
+}
 
-    /* lookup: RIP in r10; flags are kept */
-    for (unsigned c = 0; c < TLB_EMPTY; c++) {
-        const u32 table = OFF(jct) + c * (u32)sizeof((struct soft_vcpu *)0)->jct[0];
-        /* from code that ran in another context than it was entered in: whoever called it waits in that one */
-        j->lookup_reset[c] = here(e);
-        e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
-        e1(e, 0x4c), e1(e, 0x8d), e1(e, 0x1d); /* lea r11, [rip + sentinel] */
-        u8 *own = e->p;
-        e4(e, 0);
-        e_rm(e, 0x89, T1, RSP, NONE, 0, 0, 8);
-        j->lookup[c] = here(e);
-        if (j->bmi2) {
-            e1(e, 0x41), e1(e, 0xbb), e4(e, 64 - JCT_BITS);                  /* mov r11d, 64 - bits */
-            e1(e, 0xc4), e1(e, 0x42), e1(e, 0xa1), e1(e, 0xf7), e1(e, 0xda); /* shlx r11, r10, r11 */
-            e1(e, 0xc4), e1(e, 0x43), e1(e, 0xfb), e1(e, 0xf0), e1(e, 0xdb), e1(e, 64 - JCT_BITS - 5); /* rorx r11, r11, n */
-        } else {
-            emit_save_flags(e);
-            e_mov(e, T1, T0);
-            e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, JCT_SIZE - 1); /* and r11d, .. */
-            e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe3), e1(e, 5);            /* shl r11d, 5 */
-            emit_restore_flags(e);
-        }
-        e_gs(e, 0x89, RCX, OFF(jit_tmp), 8);
-        e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, minus_rip));
-        e_lea(e, RCX, RCX, T0, 0, 0);
-        e1(e, 0xe3), e1(e, 0); /* jrcxz */
-        u8 *found = e->p;
-        e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
-        e_jmp(e, j->miss);
-        found[-1] = (u8)(e->p - found);
-        if (c == TLB_USER) {
-            e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, delta));
-            e_gs(e, 0x89, RCX, OFF(jit_delta), 8);
-        }
-        e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
-        /* jmp gs:[r11 + table + code] */
-        e1(e, 0x65), e1(e, 0x41), e1(e, 0xff), e1(e, 0xa3), e4(e, table + (u32)offsetof(struct jct_entry, code));
-
-        /* where a RET lands that no translated CALL waits for */
-        j->sentinel[c] = here(e);
-        e_fix(e, own, here(e));
-        e_lea(e, RSP, RSP, NONE, 0, -8);
-        e_jmp(e, j->lookup[c]);
+/* The lookup of context c: RIP in r10; flags are kept. */
+static void emit_lookup(struct jit *j, struct emit *e, unsigned c)
+{
+    const u32 table = OFF(jct) + c * (u32)sizeof((struct soft_vcpu *)0)->jct[0];
+    /* from code that ran in another context than it was entered in: whoever called it waits in that one */
+    j->lookup_reset[c] = here(e);
+    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    e1(e, 0x4c), e1(e, 0x8d), e1(e, 0x1d); /* lea r11, [rip + sentinel] */
+    u8 *own = e->p;
+    e4(e, 0);
+    e_rm(e, 0x89, T1, RSP, NONE, 0, 0, 8);
+    j->lookup[c] = here(e);
+    if (j->bmi2) {
+        e1(e, 0x41), e1(e, 0xbb), e4(e, 64 - JCT_BITS);                  /* mov r11d, 64 - bits */
+        e1(e, 0xc4), e1(e, 0x42), e1(e, 0xa1), e1(e, 0xf7), e1(e, 0xda); /* shlx r11, r10, r11 */
+        e1(e, 0xc4), e1(e, 0x43), e1(e, 0xfb), e1(e, 0xf0), e1(e, 0xdb), e1(e, 64 - JCT_BITS - 5); /* rorx r11, r11, n */
+    } else {
+        emit_save_flags(e);
+        e_mov(e, T1, T0);
+        e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, JCT_SIZE - 1); /* and r11d, .. */
+        e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe3), e1(e, 5);            /* shl r11d, 5 */
+        emit_restore_flags(e);
     }
+    e_gs(e, 0x89, RCX, OFF(jit_tmp), 8);
+    e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, minus_rip));
+    e_lea(e, RCX, RCX, T0, 0, 0);
+    e1(e, 0xe3), e1(e, 0); /* jrcxz */
+    u8 *found = e->p;
+    e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+    e_jmp(e, j->miss);
+    found[-1] = (u8)(e->p - found);
+    if (c == TLB_USER) {
+        e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, delta));
+        e_gs(e, 0x89, RCX, OFF(jit_delta), 8);
+    }
+    e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+    /* jmp gs:[r11 + table + code] */
+    e1(e, 0x65), e1(e, 0x41), e1(e, 0xff), e1(e, 0xa3), e4(e, table + (u32)offsetof(struct jct_entry, code));
+
+    /* where a RET lands that no translated CALL waits for */
+    j->sentinel[c] = here(e);
+    e_fix(e, own, here(e));
+    e_lea(e, RSP, RSP, NONE, 0, -8);
+    e_jmp(e, j->lookup[c]);
+}
+
+void jit_stubs(struct jit *j, const u64 *code_lines)
+{
+    struct emit em = { j->rw, j->rw + j->size, j->rx - j->rw }, *e = &em;
+    emit_enter(j, e);
+    const u64 out = emit_leave(j, e);
+    emit_handlers(j, e, out);
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        emit_lookup(j, e, c);
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         emit_watched(j, e, c, code_lines);
     j->check = here(e);

@@ -320,11 +320,19 @@ static inline u64 jit_rip_at(u64 cs, u64 rip, unsigned off)
 }
 /* Of a key: what all entries of a context's lookup table have in common. */
 enum { JIT_MODE = ~0xf0 };
+/* The second page and the code segment are left out: the code at one place is seldom run with two of either. */
+static inline unsigned jit_hash_of(const struct jit *j, u64 rip, u64 place, u32 key)
+{
+    return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> (64 - j->hash_bits));
+}
+
+/* jit_run.c */
 /* The translation for v->rip if it is known without the run loop; from now on jct has it. Else NULL. */
 struct trans *jit_known(struct soft_vcpu *v);
 /* A careful translation for v->rip, which is at place in a page of t, the one that runs; made now if that is hot. Else
    NULL. */
 struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place);
+/* cache.c */
 bool jit_lock(struct jit *j, bool wait);
 void jit_unlock(struct jit *j);
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
@@ -335,6 +343,9 @@ void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
 void jit_unlink(struct jit *j, struct link *l);
+void jit_retire(struct jit *j, struct trans *t);
+/* A translation was made since then: blocks must run more often first, or less. */
+void jit_watch_cost(struct soft_vcpu *v, u64 since);
 u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user);
 
 /* region.c */
