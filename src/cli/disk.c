@@ -50,7 +50,8 @@ static void interrupt(int sig)
 
 static int fail(const struct error *err)
 {
-    fprintf(stderr, "lodge: %s\n", err->text);
+    /* A backing file that is not followed: how to allow it here. */
+    fprintf(stderr, "lodge: %s%s\n", err->text, err->code == EXDEV ? " (--backing any)" : "");
     return STATUS_FAILED;
 }
 

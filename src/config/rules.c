@@ -23,8 +23,8 @@ static int start(const struct vm_config *c, struct error *err)
         return error_set(err, EINVAL, "kernel: a machine needs something to start: a kernel, a firmware, a disk, a CD or a floppy disk");
     if (!c->kernel && (c->initrd || *c->append))
         return error_set(err, EINVAL, "%s: it is for a kernel; the system that a firmware starts brings its own", c->initrd ? "initrd" : "append");
-    if (c->firmware_vars && (!c->firmware || strcmp(c->firmware, "uefi")))
-        return error_set(err, EINVAL, "firmware.vars: only uefi keeps variables in a file");
+    if (c->firmware_vars && (!c->firmware || !strcmp(c->firmware, "bios")))
+        return error_set(err, EINVAL, "firmware.vars: bios keeps no variables; uefi does");
     for (u32 i = 0; i < c->nboot; i++)
         for (u32 k = 0; k < i; k++)
             if (c->boot[i] == c->boot[k])

@@ -315,6 +315,15 @@ static u64 ns_of(clockid_t clock)
     return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
 }
 
+/* What is a processor's own is another thread's while it does not run, and only while it is held off. */
+enum running { NOT_RUNNING, RUNNING, HELD_OFF };
+
+static bool hold_off(struct soft_vcpu *v)
+{
+    u8 no = NOT_RUNNING;
+    return __atomic_compare_exchange_n(&v->running, &no, HELD_OFF, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED);
+}
+
 static enum run_result run(struct engine_vcpu *e, struct error *err)
 {
     struct soft_vcpu *v = soft_of(e);
@@ -323,14 +332,15 @@ static enum run_result run(struct engine_vcpu *e, struct error *err)
         v->pending_vector = v->s.interrupt_vector;
         v->has_pending_vector = true;
     }
-    __atomic_store_n(&v->running, true, __ATOMIC_RELEASE);
+    for (u8 no = NOT_RUNNING; !__atomic_compare_exchange_n(&v->running, &no, RUNNING, false, __ATOMIC_ACQ_REL, __ATOMIC_RELAXED); no = NOT_RUNNING)
+        sched_yield();
     soft_jit_thread(v);
     const u64 since = ns_of(CLOCK_THREAD_CPUTIME_ID);
     enum run_result r = soft_run(v);
     v->stat.run_ns += ns_of(CLOCK_THREAD_CPUTIME_ID) - since;
     soft_jit_thread_end(v);
     soft_jit_idle(v);
-    __atomic_store_n(&v->running, false, __ATOMIC_RELEASE);
+    __atomic_store_n(&v->running, NOT_RUNNING, __ATOMIC_RELEASE);
     if (r == RUN_ERROR)
         error_set(err, EIO, "the software engine stopped at RIP %#llx: %s", (unsigned long long)v->rip,
                   v->error ? v->error : "unknown reason");
@@ -541,10 +551,12 @@ static int dirty_sync(struct engine_vm *e)
         struct soft_vcpu *v = e->soft.vcpu[k];
         if (!v)
             continue;
-        if (__atomic_load_n(&v->running, __ATOMIC_ACQUIRE))
+        if (!hold_off(v)) {
             soft_request(v, REQ_FLUSH);
-        else
-            soft_drop_writable(v);
+            continue;
+        }
+        soft_drop_writable(v);
+        __atomic_store_n(&v->running, NOT_RUNNING, __ATOMIC_RELEASE);
     }
     return 0;
 }

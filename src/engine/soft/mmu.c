@@ -90,9 +90,14 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     if (write && !p->rom)
         memory_mark_dirty(m, place);
     soft_tlb_fill(v, ctx, lin, &w, host, place);
-    /* A read may open the page for writes too, where nothing would have to be noted at the first one. */
-    if (!p->rom && memory_is_dirty(m, place) && soft_walk_writable(v, &w, ctx))
-        soft_tlb_open(v, ctx, lin);
+    /* A read may open the page for writes too, where nothing would have to be noted at the first one. What is written now
+       is noted again when the entry is closed: the log may be taken between the mark above and the store. */
+    if (!p->rom && (write || memory_is_dirty(m, place))) {
+        if (soft_walk_writable(v, &w, ctx))
+            soft_tlb_open(v, ctx, lin);
+        else if (write)
+            soft_tlb_note(v, ctx, lin);
+    }
     return true;
 }
 

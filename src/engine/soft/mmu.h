@@ -51,6 +51,8 @@ void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct 
 /* Stores do, too, unless the page holds decoded code. Only a page that soft_tlb_fill filled in, may be written and is
    marked as dirty. */
 void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);
+/* The page of the entry just filled is written although it stays closed: it is dirty once more when the log was taken. */
+void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);
 /* A walk found a large page: INVLPG must find all of it. */
 void soft_note_large(struct soft_vcpu *v, u64 lin, unsigned shift);
 /* Code is fetched through the page, by the current privilege: before anything is remembered by its RIP. */

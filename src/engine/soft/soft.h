@@ -185,7 +185,7 @@ struct soft_vcpu {
     struct { bool active; u8 vector; bool has_error; u32 error; } fault; /* being delivered */
     bool has_pending_vector;    /* an interrupt accepted before the state was saved: to be delivered first */
     u8 pending_vector;
-    bool running;               /* inside run() */
+    u8 running;                 /* enum running: inside run(), or seen to by another thread */
     u8 sipi_vector;             /* of REQ_SIPI; set by other threads, so not in s, which INIT resets */
     bool sleeping;              /* in soft_wait: a request must wake it */
     struct spin spin;           /* soft_wait's; not with more processors than the host has to spare */
@@ -200,6 +200,7 @@ struct soft_vcpu {
     struct jit *jit; /* NULL: interpret only */
     struct soft_vcpu *jit_self;
     u64 jit_tmp, jit_tmp2, jit_flags; /* a moment's use */
+    u64 jit_under; /* what the last indirect CALL wrote its return address over, should its target be none */
     u64 jit_back;                     /* where to go on after an instruction's handler */
     u64 jit_site;                     /* the way out that was taken and can be linked; 0: none */
     u64 jit_check_at, jit_check_save[12]; /* instrument.c */

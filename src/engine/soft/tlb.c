@@ -140,6 +140,12 @@ void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
     v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
 }
 
+void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
+{
+    const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
+    v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
+}
+
 /* What may have been written since the dirty log was taken, or since another processor decoded code from it, is dirty
    (again), and that code is stale. */
 static void note_written(struct soft_vcpu *v, u64 place)
@@ -148,9 +154,25 @@ static void note_written(struct soft_vcpu *v, u64 place)
     soft_code_written(v, place, GUEST_PAGE_SIZE);
 }
 
+/* More pages gave way than could be written down: all may have been written, and all code may be stale. */
+static void note_all_written(struct soft_vcpu *v)
+{
+    const struct memory *mem = v->vm->cfg.memory;
+    for (u32 i = 0; i < mem->npieces; i++)
+        for (u64 n = 0; n < mem->piece[i].size; n += GUEST_PAGE_SIZE)
+            memory_mark_dirty(mem, mem->piece[i].place + n);
+    for (u32 k = 0; k < v->vm->cfg.cpus; k++)
+        if (v->vm->vcpu[k])
+            soft_request(v->vm->vcpu[k], REQ_RESET_CACHES);
+}
+
 void soft_drop_writable(struct soft_vcpu *v)
 {
     struct soft_mmu *m = &v->mmu;
+    if (unlikely(m->displaced_lost)) {
+        m->displaced_lost = false;
+        note_all_written(v);
+    }
     for (; m->ndisplaced; m->ndisplaced--)
         note_written(v, m->displaced[m->ndisplaced - 1]);
     for (unsigned c = 0; c < TLB_EMPTY; c++)
@@ -203,6 +225,7 @@ void soft_protect_page(struct soft_vcpu *v, u64 place)
         }
     for (unsigned k = 0; k < m->ndisplaced; k++)
         was_open |= m->displaced[k] == place;
+    was_open |= m->displaced_lost;
     if (was_open)
         memory_mark_dirty(v->vm->cfg.memory, place); /* the log may have been taken since it was opened */
 }
@@ -216,7 +239,8 @@ static void displaced(struct soft_vcpu *v, u64 place)
     struct soft_mmu *m = &v->mmu;
     if (m->ndisplaced == ARRAY_SIZE(m->displaced)) {
         v->poll = 1; /* soon */
-        m->ndisplaced--;
+        m->displaced_lost = true;
+        return;
     }
     m->displaced[m->ndisplaced++] = place;
 }

@@ -88,6 +88,7 @@ struct soft_mmu {
     struct page_filter code[2];    /* pages code was fetched through: the supervisor's, the user's global ones */
     struct page_filter pieces[2];  /* large pages of which tlbs may hold pieces, by half of the address space */
     u32 ndisplaced;
+    bool displaced_lost;           /* there were more than have room below: any page may be written to */
     u64 displaced[64];             /* places of pages that translated code may write to though they are not open */
     bool local_code;               /* supervisor code was fetched through pages that are not global */
     u64 gen;                       /* the last one given out: of code, of psc */

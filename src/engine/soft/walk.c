@@ -50,6 +50,7 @@ static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 ol
         size == 8
             ? __atomic_compare_exchange_n((u64 *)p, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
             : __atomic_compare_exchange_n((u32 *)p, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    memory_mark_dirty(v->vm->cfg.memory, place); /* again: the log may have been taken before the entry was written */
     soft_code_stored(v, place, size);
     return done;
 }

@@ -17,14 +17,25 @@ static void emit_store_imm(struct tr *t, const struct operand *o, u32 imm)
         e4(e, imm);
 }
 
-/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and jit_delta). */
-static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool reloc)
+/* What lies where a CALL is about to write: jit_bad_target puts it back. */
+static void emit_keep_under(struct tr *t, struct operand *o)
+{
+    settle_operand(t, o);
+    e_rm(&t->e, 0x8b, o->free, o->base, o->index, o->scale, o->disp, t->slot);
+    e_gs(&t->e, 0x89, o->free, OFF(jit_under), 8);
+}
+
+/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and jit_delta).
+   keep: emit_keep_under. */
+static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool reloc, bool keep)
 {
     struct emit *e = &t->e;
     struct operand o;
     bool restore;
     const struct address below = stack_at(t, -t->slot);
     struct slow *s = begin_access(t, &below, t->slot, true, &o, &restore);
+    if (keep)
+        emit_keep_under(t, &o);
     if (reg == NONE && g == NONE && !reloc && (fits32(imm) || t->slot < 8)) {
         emit_store_imm(t, &o, (u32)imm);
     } else {
@@ -86,7 +97,7 @@ static void emit_leave_delta(struct tr *t)
 static void emit_call(struct tr *t, u64 to, u64 next)
 {
     struct emit *e = &t->e;
-    emit_push(t, NONE, NONE, next, t->r->reloc);
+    emit_push(t, NONE, NONE, next, t->r->reloc, false);
     have_flags(t, T0);
     emit_give(t);
     emit_leave_delta(t);
@@ -118,11 +129,11 @@ void translate_push(struct tr *t, const struct rinsn *i)
     const struct decoded *d = &i->d;
     const unsigned g = d->opcode == 0xff ? d->rm : d->reg;
     if (d->opcode == 0x68 || d->opcode == 0x6a)
-        emit_push(t, NONE, NONE, d->imm, false);
+        emit_push(t, NONE, NONE, d->imm, false, false);
     else if (host_of[g] == IN_MEMORY)
-        emit_push(t, NONE, g, 0, false);
+        emit_push(t, NONE, g, 0, false, false);
     else
-        emit_push(t, host_of[g], NONE, 0, false);
+        emit_push(t, host_of[g], NONE, 0, false, false);
 }
 
 /* Two accesses, neither done before both are known to be good. */
@@ -243,6 +254,7 @@ static void emit_call_memory(struct tr *t, const struct address *a, u64 next)
     s = emit_probe(t, &below, t->slot, true, saved, &o);
     check(t, &o, t->slot, true);
     s->back = t->j->exit;
+    emit_keep_under(t, &o);
     if ((fits32(next) || t->slot < 8) && !t->r->reloc) {
         emit_store_imm(t, &o, (u32)next);
     } else {
@@ -269,7 +281,7 @@ void translate_call_indirect(struct tr *t, const struct rinsn *i)
     }
     emit_target(t, i->d.rm); /* which may be RSP itself: before it moves */
     e_gs(&t->e, 0x89, T0, OFF(jit_tmp2), 8);
-    emit_push(t, NONE, NONE, next, t->r->reloc);
+    emit_push(t, NONE, NONE, next, t->r->reloc, true);
     have_flags(t, T0);
     emit_call_known(t);
 }

@@ -379,7 +379,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (v->mmu.ndisplaced) { /* nothing that translated code knew holds any longer; the fence as in tlb.c, before_closing() */
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (!(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_FLUSH))
-            v->mmu.ndisplaced = 0;
+            v->mmu.ndisplaced = 0, v->mmu.displaced_lost = false;
     }
     run(v, t);
     return true;

@@ -282,6 +282,10 @@ void jit_bad_target(struct soft_vcpu *v)
         sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
     reg_write(v, REG_OFF(RSP), v->bits == 64 ? 8 : v->ss32 ? 4 : 2, sp);
     v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off) + jit_delta_of(v, t);
+    if (d.desc->mnemonic == M_CALL) { /* it looks at its target before it writes (SDM vol. 2, CALL) */
+        const u64 to = sp - d.osize;
+        soft_store(v, NULL, v->bits == 64 ? to : (u32)(v->s.seg[SS].base + (v->ss32 ? (u32)to : (u16)to)), d.osize, v->jit_under);
+    }
     soft_raise_err(v, NULL, VEC_GP, 0);
 }
 
