@@ -41,7 +41,7 @@ static int look_below(struct block_create *t, struct error *err)
     struct block_options o = { .path = path, .readonly = true, .no_lock = true, .follow = t->follow };
     struct block *below = block_format_named(t->backing_format, &o.format, &why) ? NULL : block_open(&o, NULL, &why);
     if (!below)
-        return error_set(err, EINVAL, "the backing file: %.400s", why.text);
+        return error_set(err, why.code ? why.code : EINVAL, "the backing file: %.400s", why.text);
     if (!t->size)
         t->size = below->size;
     if (!t->backing_format)
@@ -136,7 +136,7 @@ int block_resize(struct block *b, u64 size, bool shrink, struct error *err)
     if (!b->driver->resize)
         return no_such_thing(b, "has the size that its server gives it", err);
     if (size < b->size && !shrink)
-        return error_set(err, EINVAL, "%s would lose what lies beyond %llu bytes; if the guest's file system ends before "
+        return error_set(err, ENOTEMPTY, "%s would lose what lies beyond %llu bytes; if the guest's file system ends before "
                          "that, allow it to shrink", b->path, (unsigned long long)size);
     return b->driver->resize(b, size, err);
 }

@@ -50,8 +50,8 @@ static void interrupt(int sig)
 
 static int fail(const struct error *err)
 {
-    /* A backing file that is not followed: how to allow it here. */
-    fprintf(stderr, "lodge: %s%s\n", err->text, err->code == EXDEV ? " (--backing any)" : "");
+    /* What is refused until the user allows it, and how that is done here. */
+    fprintf(stderr, "lodge: %s%s\n", err->text, err->code == EXDEV ? " (--backing any)" : err->code == ENOTEMPTY ? " (--shrink)" : "");
     return STATUS_FAILED;
 }
 
