@@ -51,7 +51,7 @@ struct uhci {
 };
 
 /* Plugged into slot.function; its state into l. input: the tablet is one of its sinks. source: borrowed; events for the
-   tablet, as virtio/input.h has them. Either may be NULL. */
+   tablet, as virtio/virtio_input.h has them. Either may be NULL. */
 int must_check uhci_init(struct uhci *u, struct memory *m, struct loop *loop, struct input *input, struct chardev *source,
                          struct pci_bus *bus, u32 slot, u32 function, struct state_list *l, struct error *err);
 void uhci_destroy(struct uhci *u); /* after the bus is gone */

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* internal.h - shared by bus.c (configuration space), bar.c and msi.c (interrupts). */
+/* internal.h - shared by pci_bus.c (configuration space), bar.c and msi.c (interrupts). */
 #ifndef LODGE_PCI_INTERNAL_H
 #define LODGE_PCI_INTERNAL_H
 

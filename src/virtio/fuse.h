@@ -18,7 +18,7 @@
 #include <linux/fuse.h>
 #include <sys/stat.h>
 
-#include "virtio/fs.h"
+#include "virtio/virtio_fs.h"
 
 enum { FUSE_MAX_WRITE = 1 << 20, FUSE_BUCKETS = 4096, FUSE_BUFFER = 65536 };
 enum { FUSE_VALID_S = 1 /* how long the guest may believe in what it was told */ };

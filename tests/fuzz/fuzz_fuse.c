@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "virtio/fs.h"
+#include "virtio/virtio_fs.h"
 
 enum { TREE_LIFE = 1000, OUT = 16384 };
 #define MARK 0xeeeeeeeeull

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_virtio_blk.c - the block device against a hostile driver, over a disk that ends requests late and in any order. */
 #include "fuzz_virtio.h"
-#include "virtio/blk.h"
+#include "virtio/virtio_blk.h"
 
 enum { DISK = 65536, PENDING = 1024 };
 struct block {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* fuzz_virtio_net.c - the network card against a hostile driver, over a cable that refuses at times and sends much. */
 #include "fuzz_virtio.h"
-#include "virtio/net.h"
+#include "virtio/virtio_net.h"
 
 struct net {
     const struct net_user *user;

@@ -7,7 +7,7 @@
 
 #include "../unit/fake_fd.h"
 #include "fuzz_virtio.h"
-#include "virtio/vsock.h"
+#include "virtio/virtio_vsock.h"
 
 enum { HOST_PORT = 77, PEERS = 4 };
 static char path[64];

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The balloon (VIRTIO 1.2, 5.5): what it takes is gone, what is not the guest's to give stays. */
-#include "virtio/balloon.h"
+#include "virtio/virtio_balloon.h"
 
 #include "virtio_rig.h"
 

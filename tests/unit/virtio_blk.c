@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The block device (VIRTIO 1.2, 5.2) over a fake disk, which carries requests out when and as the test says. */
-#include "virtio/blk.h"
+#include "virtio/virtio_blk.h"
 
 #include <errno.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The console (VIRTIO 1.2, 5.3) between a driver on the bench and chardevs that take as much as the test says. */
-#include "virtio/console.h"
+#include "virtio/virtio_console.h"
 
 #include "virtio_rig.h"
 

@@ -3,7 +3,7 @@
  * virtio_fs.c - the file system device with all its threads: the driver's, the loop's, its own.  No answer is lost, a
  * reset or a save comes at any moment, and nothing is written to guest memory after a reset.
  */
-#include "virtio/fs.h"
+#include "virtio/virtio_fs.h"
 
 #include <fcntl.h>
 #include <linux/fuse.h>

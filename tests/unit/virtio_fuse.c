@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "test.h"
-#include "virtio/fs.h"
+#include "virtio/virtio_fs.h"
 
 static char dir[64];
 static u8 in[1 << 17], out[1 << 17];

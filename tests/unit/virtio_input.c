@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The input device (VIRTIO 1.2, 5.8): whole groups or none. */
-#include "virtio/input.h"
+#include "virtio/virtio_input.h"
 
 #include <linux/input.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The network card (VIRTIO 1.2, 5.1) over a fake cable, which keeps what is sent and refuses when the test says so. */
-#include "virtio/net.h"
+#include "virtio/virtio_net.h"
 
 #include "virtio_rig.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The entropy device (VIRTIO 1.2, 5.4). */
-#include "virtio/rng.h"
+#include "virtio/virtio_rng.h"
 
 #include "virtio_rig.h"
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* The socket device (VIRTIO 1.2, 5.10) between a driver on the bench and real unix sockets. */
-#include "virtio/vsock.h"
+#include "virtio/virtio_vsock.h"
 
 #include <sys/socket.h>
 #include <sys/stat.h>

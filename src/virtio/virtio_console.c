@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * console.c - the virtio console.  Queues: receiveq and transmitq of port 0, the control pair, then a pair a port.
+ * virtio_console.c - the virtio console.  Queues: receiveq and transmitq of port 0, the control pair, then a pair a port.
  *
  * Output goes from the guest's buffers into the chardev, which takes what it has room for; the rest of a buffer waits
  * there, and so do the buffers behind it.  Input waits in the chardev until the guest has buffers.
  */
-#include "virtio/console.h"
+#include "virtio/virtio_console.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fs.c - the file system device.  Requests are taken off the queues on the loop's thread and carried out by a thread of
+ * virtio_fs.c - the file system device.  Requests are taken off the queues on the loop's thread and carried out by a thread of
  * the device's own, since the host's disk may let it wait; finished, they go back by the loop.  That thread also closes what
  * the guest had open, which may wait as well (NFS and FUSE write back then).
  */
-#include "virtio/fs.h"
+#include "virtio/virtio_fs.h"
 
 #include <errno.h>
 #include <linux/capability.h>

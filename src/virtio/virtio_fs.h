@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fs.h - a folder of the host shared with the guest (VIRTIO 1.2, 5.11, and the FUSE protocol of linux/fuse.h, 7.31 and
+ * virtio_fs.h - a folder of the host shared with the guest (VIRTIO 1.2, 5.11, and the FUSE protocol of linux/fuse.h, 7.31 and
  * up): mount -t virtiofs TAG /mnt.  No root: the guest sees and does what the user who runs Lodge may, with the numbers
  * of the host's users.  It cannot leave the folder: every name is looked up below a directory, one part at a time,
  * links not followed.  It makes no device nodes, and no files that are setuid or setgid on the host: those bits of a mode

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * input.c - the input device.  Events wait here until a group is complete (SYN_REPORT) and the guest has buffers for it:
+ * virtio_input.c - the input device.  Events wait here until a group is complete (SYN_REPORT) and the guest has buffers for it:
  * a group is given whole or not at all.
  */
-#include "virtio/input.h"
+#include "virtio/virtio_input.h"
 
 #include <errno.h>
 #include <linux/input.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vsock.c - the socket device.  A connection is a unix socket on this side and a pair of ports on the guest's.
+ * virtio_vsock.c - the socket device.  A connection is a unix socket on this side and a pair of ports on the guest's.
  *
  * Flow control is by credit (5.10.6.3).  What the guest sends goes into the unix socket; what that does not take waits
  * in the connection's buffer, which is what we tell the guest as buf_alloc.  What comes from the unix socket stays
@@ -9,7 +9,7 @@
  * What we owe the guest besides data is a bit in `owed` of its connection, so that no queue of ours can grow; answers to
  * packets of no connection are kept in a small one and given up on when that is full.
  */
-#include "virtio/vsock.h"
+#include "virtio/virtio_vsock.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rng.c - see rng.h.
+ * virtio_rng.c - see virtio_rng.h.
  *
  * A buffer is filled from its start with at most BUFFER_MAX bytes (5.4.6.1 allows less than there is room for), and
  * TURN_MAX bytes in all are made before the loop's other work gets its turn.
  */
-#include "virtio/rng.h"
+#include "virtio/virtio_rng.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net.c - see net.h.
+ * virtio_net.c - see virtio_net.h.
  *
  * Packets are copied once: from guest memory into what the backend writes, and from what it has read into guest memory.
  * Nothing is under way when a call returns, so a reset is at once.  What a vCPU thread changes and the backend must be
  * told waits for the timer `sync`, which fires in the loop's next turn.
  */
-#include "virtio/net.h"
+#include "virtio/virtio_net.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * balloon.h - the memory balloon (VIRTIO 1.2, 5.5): memory the guest does not need goes back to the host, pages it gave
+ * virtio_balloon.h - the memory balloon (VIRTIO 1.2, 5.5): memory the guest does not need goes back to the host, pages it gave
  * up (inflate) as well as those it reports free (VIRTIO_BALLOON_F_PAGE_REPORTING).
  */
 #ifndef LODGE_VIRTIO_BALLOON_H

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vsock.h - virtio sockets (VIRTIO 1.2, 5.10) joined to unix sockets of the host, by Firecracker's convention:
+ * virtio_vsock.h - virtio sockets (VIRTIO 1.2, 5.10) joined to unix sockets of the host, by Firecracker's convention:
  *
  *   host to guest  connect to PATH, write "CONNECT PORT\n", read "OK HOSTPORT\n"; then the bytes are the guest's
  *   guest to host  the guest connects to CID 2, port P: a host program listens on PATH_P

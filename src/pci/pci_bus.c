@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bus.c - configuration space: the two ways to it (PCI 3.0, 3.2.2.3.2 configuration mechanism 1; PCI Express 3.0, 7.2.2
+ * pci_bus.c - configuration space: the two ways to it (PCI 3.0, 3.2.2.3.2 configuration mechanism 1; PCI Express 3.0, 7.2.2
  * ECAM), what a write changes, plugging functions in, and their state.
  */
 #include <assert.h>

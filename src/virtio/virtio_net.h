@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net.h - the network card over a struct net.  VIRTIO 1.2, 5.1.
+ * virtio_net.h - the network card over a struct net.  VIRTIO 1.2, 5.1.
  *
  * A packet from the cable that the driver has no buffer for waits in the backend; one that no driver is there for, or
  * that its filter does not want, is lost.  A packet from the driver that the cable does not take waits in its queue.

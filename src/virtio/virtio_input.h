@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * input.h - input devices (VIRTIO 1.2, 5.8) with Linux's event numbers (linux/input-event-codes.h): a keyboard, and a
+ * virtio_input.h - input devices (VIRTIO 1.2, 5.8) with Linux's event numbers (linux/input-event-codes.h): a keyboard, and a
  * tablet (absolute pointer, three buttons, wheel).  Events come by virtio_input_event, or from a chardev as the
  * device's own eight bytes: type u16, code u16, value s32, little-endian; a SYN_REPORT ends each group.
  */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rng.h - the entropy device, from the host's getrandom(2).  VIRTIO 1.2, 5.4.
+ * virtio_rng.h - the entropy device, from the host's getrandom(2).  VIRTIO 1.2, 5.4.
  */
 #ifndef LODGE_VIRTIO_RNG_H
 #define LODGE_VIRTIO_RNG_H

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * balloon.c - the memory balloon.  The guest's figures are asked for once a second, by giving it back the buffer it
+ * virtio_balloon.c - the memory balloon.  The guest's figures are asked for once a second, by giving it back the buffer it
  * hands them over in.
  */
-#include "virtio/balloon.h"
+#include "virtio/virtio_balloon.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blk.c - see blk.h.
+ * virtio_blk.c - see virtio_blk.h.
  *
  * Every request there can be has its memory from the start.  The way of one: service() pops it, begin() looks at the
  * header, submit() hands it to the block layer, advance() takes the result and does what is still to be done (the next
@@ -11,7 +11,7 @@
  * A request is under way (b->busy, its queue's count) from service() until release(), but for those that are parked:
  * failed in the host, waiting for the next try.
  */
-#include "virtio/blk.h"
+#include "virtio/virtio_blk.h"
 
 #include <errno.h>
 #include <stdio.h>

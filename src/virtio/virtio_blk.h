@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blk.h - the block device over a struct block.  VIRTIO 1.2, 5.2.
+ * virtio_blk.h - the block device over a struct block.  VIRTIO 1.2, 5.2.
  *
  * A request is carried out once, whole, by the block layer; what is under way together may happen in any order.  With
  * the write cache off (by configuration, by the driver, or because it cannot flush) a write is done once it has been

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * console.h - virtio console (VIRTIO 1.2, 5.3) with several ports: hvc0, hvc1, ... in Linux, each joined to a chardev.
+ * virtio_console.h - virtio console (VIRTIO 1.2, 5.3) with several ports: hvc0, hvc1, ... in Linux, each joined to a chardev.
  */
 #ifndef LODGE_VIRTIO_CONSOLE_H
 #define LODGE_VIRTIO_CONSOLE_H
