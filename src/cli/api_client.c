@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/unix_socket.h"
-#include "image/image.h"
+#include "store/store.h"
 
 enum { MAX_ANSWER = 64 << 20 };
 

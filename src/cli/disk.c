@@ -17,7 +17,7 @@
 #include "block/tools.h"
 #include "cli/cli.h"
 #include "cli/disk_print.h"
-#include "image/image.h"
+#include "store/store.h"
 
 /* Of "check": qemu-img's. */
 enum { CHECK_FAILED = 1, CHECK_ERRORS = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };

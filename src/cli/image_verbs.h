@@ -9,7 +9,7 @@
 #include <signal.h>
 
 #include "cli/cli.h"
-#include "image/image.h"
+#include "store/store.h"
 
 struct image_options {
     const char *name, *size, *packages, *format;

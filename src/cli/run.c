@@ -19,7 +19,7 @@
 #include "cli/cli.h"
 #include "cli/run.h"
 #include "config/json.h"
-#include "image/image.h"
+#include "store/store.h"
 #include "vm/vm.h"
 
 void help_run(void)

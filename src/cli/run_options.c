@@ -14,7 +14,7 @@
 #include "cli/run.h"
 #include "config/fields.h"
 #include "config/json.h"
-#include "image/image.h"
+#include "store/store.h"
 
 /* ---- about the run ---- */
 

@@ -17,7 +17,7 @@
 #include "base/log.h"
 #include "base/loop.h"
 #include "cli/cli.h"
-#include "image/image.h"
+#include "store/store.h"
 
 enum { WAIT_SECONDS = 600, NAP_MS = 100, PATIENCE_MIN_MS = 500, PATIENCE_MAX_MS = 10000 };
 

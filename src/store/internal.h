@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * internal.h - what the files of this room share: folders and small files (dir.c), the seed (seed.c).
+ * internal.h - what the files of this room share: folders and small files (folders.c), the seed (seed.c).
  */
-#ifndef LODGE_IMAGE_INTERNAL_H
-#define LODGE_IMAGE_INTERNAL_H
+#ifndef LODGE_STORE_INTERNAL_H
+#define LODGE_STORE_INTERNAL_H
 
-#include "image/image.h"
+#include "store/store.h"
 
-/* ---- dir.c ---- */
+/* ---- folders.c ---- */
 
 /* dir/name, or -ENAMETOOLONG with err set. */
 int must_check path_join(char path[PATH_MAX], const char *dir, const char *name, struct error *err);
@@ -33,7 +33,7 @@ void names_free(char **names);
 /* Runs a program, found by PATH, with no input and no output; -errno, or -EIO if its status is not 0. */
 int must_check run_program(const char *const argv[], struct error *err);
 
-/* ---- store.c ---- */
+/* ---- images.c ---- */
 
 /* The folder "images" or "vms" of image_home(). */
 int must_check home_folder(const char *which, char path[PATH_MAX], struct error *err);

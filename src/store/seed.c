@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "image/internal.h"
+#include "store/internal.h"
 
 enum {
     SECTOR = 512,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * dir.c - folders, small files, programs run.
+ * folders.c - folders, small files, programs run.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -14,7 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "image/internal.h"
+#include "store/internal.h"
 
 int path_join(char path[PATH_MAX], const char *dir, const char *name, struct error *err)
 {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * store.c - the images of this user.
+ * images.c - the images of this user.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,7 +12,7 @@
 
 #include "base/file_user.h"
 #include "base/patience.h"
-#include "image/internal.h"
+#include "store/internal.h"
 
 enum { LOCK_TRIES = 1000 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * machine.c - machines over images.  All of making, starting and removing them is done under one lock, that of the
+ * vm_dir.c - machines over images.  All of making, starting and removing them is done under one lock, that of the
  * folder "vms"; whether one runs says the lock of its own file `lock`, which the process that runs it holds.
  */
 #include <arpa/inet.h>
@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "block/tools.h"
-#include "image/internal.h"
+#include "store/internal.h"
 
 enum { PORT_FIRST = 2222, PORT_LAST = 2999 };
 

@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "block/tools.h"
-#include "image/internal.h"
+#include "store/internal.h"
 
 /* ---- what a raw disk begins with ---- */
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image_store.c - images and machines as folders: what is whole is there, what is in use stays, what was left goes.
+ * store_images.c - images and machines as folders: what is whole is there, what is in use stays, what was left goes.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -10,7 +10,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "image/internal.h"
+#include "store/internal.h"
 #include "test.h"
 
 static char home[] = "/tmp/lodge-image-XXXXXX";

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image.h - images of installed systems, and the machines that run them, as folders of this user:
+ * store.h - images of installed systems, and the machines that run them, as folders of this user:
  *
  *   $XDG_DATA_HOME/lodge (else ~/.local/share/lodge)
  *     images/NAME/   image.conf, disk.raw, and where it is known: vmlinuz, initrd.  Never written again.
@@ -13,8 +13,8 @@
  * Names are 1 to IMAGE_NAME_MAX of a-z 0-9 and "-", begin and end with a letter or digit: they become host names.
  * Any thread; no two at the same time on one struct.
  */
-#ifndef LODGE_IMAGE_IMAGE_H
-#define LODGE_IMAGE_IMAGE_H
+#ifndef LODGE_STORE_STORE_H
+#define LODGE_STORE_STORE_H
 
 #include <limits.h>
 
@@ -74,7 +74,7 @@ void image_draft_end(struct image_draft *d); /* also after a failed begin */
 /* -EBUSY: a machine lies over it, and force is not set (then kept machines lose their disk's base). */
 int must_check image_remove(const char *name, bool force, struct error *err);
 
-/* ---- machine.c: one machine over an image ---- */
+/* ---- vm_dir.c: one machine over an image ---- */
 
 struct image_machine {
     char name[IMAGE_NAME_MAX + 1]; /* kept: as given; throw-away: the image's, or that with -2, -3 ... */
