@@ -14,6 +14,7 @@
 
 #include "base/base.h"
 #include "base/error.h"
+#include "base/iov.h"
 #include "base/loop.h"
 #include "block/block.h"
 #include "block/tools.h"
@@ -206,13 +207,5 @@ struct block_hook {
     void (*after)(struct block_hook *h, const struct file_event *e, int result); /* or NULL */
 };
 struct block *block_open_hooked(const struct block_options *o, struct loop *loop, struct block_hook *hook, struct error *err);
-
-/* ---- pieces of memory ---- */
-
-/* [skip, skip + len) of an iovec as an iovec: at most max entries in `to`; returns their number. */
-u32 iov_slice(struct iovec *to, u32 max, const struct iovec *iov, u32 niov, u64 skip, u64 len);
-void iov_zero(const struct iovec *iov, u32 niov, u64 skip, u64 len);
-void iov_gather(void *to, const struct iovec *iov, u32 niov, u64 skip, u64 len);
-void iov_scatter(const struct iovec *iov, u32 niov, u64 skip, const void *from, u64 len);
 
 #endif

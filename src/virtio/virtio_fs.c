@@ -17,6 +17,7 @@
 
 #include "base/log.h"
 #include "base/signals.h"
+#include "share/share.h"
 
 enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
 #define FS_PATIENCE_NS 2000000000ull
@@ -89,6 +90,11 @@ static void free_rest(struct virtio_fs *f)
     free(f);
 }
 
+static u64 serve(struct fuse_server *s, const struct virtio_chain *c)
+{
+    return fuse_server_serve(s, &(struct fuse_message){ c->iov, c->iov + c->nout, c->nout, c->nin });
+}
+
 static void *worker(void *arg)
 {
     struct virtio_fs *f = arg;
@@ -117,7 +123,7 @@ static void *worker(void *arg)
             f->todo_last = &f->todo;
         f->busy = true;
         pthread_mutex_unlock(&f->lock);
-        r->answer = fuse_server_serve(f->server, &r->chain);
+        r->answer = serve(f->server, &r->chain);
         pthread_mutex_lock(&f->lock);
         if (f->lost) {
             free(r);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuzz_fuse.c - the file server of virtio-fs against random requests: nothing outside its folder may change, and nothing
+ * fuzz_fuse.c - the server of shared folders against random requests: nothing outside its folder may change, and nothing
  * in it if it is read-only.
  *
  *   byte 0        1: read-only
@@ -18,7 +18,7 @@
 #include <unistd.h>
 
 #include "fuzz.h"
-#include "virtio/virtio_fs.h"
+#include "share/share.h"
 
 enum { TREE_LIFE = 1000, OUT = 16384 };
 #define MARK 0xeeeeeeeeull
@@ -106,11 +106,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         memcpy(in, &h, sizeof h);
         u8 *exact = malloc(len); /* a sanitizer sees a read past its end */
         memcpy(exact, in, len);
-        struct iovec iov[] = { { exact, 13 }, { exact + 13, len - 13 }, { out, 24 }, { out + 24, r[1] & 128 ? 40 : OUT - 24 } };
-        const struct virtio_chain c = { .iov = iov, .nout = 2, .nin = r[4] & 16 ? 1 : 2, .out_len = len, .max = 4,
-                                        .in_len = 24 + (r[4] & 16 ? 0 : iov[3].iov_len) };
-        const u64 answer = fuse_server_serve(s, &c);
-        if (answer > c.in_len || (answer && ((struct fuse_out_header *)(void *)out)->len != answer) ||
+        const struct iovec request[] = { { exact, 13 }, { exact + 13, len - 13 } },
+                           room[] = { { out, 24 }, { out + 24, r[1] & 128 ? 40 : OUT - 24 } };
+        const struct fuse_message m = { .out = request, .in = room, .nout = 2, .nin = r[4] & 16 ? 1 : 2 };
+        const u64 answer = fuse_server_serve(s, &m);
+        if (answer > 24 + (m.nin == 2 ? room[1].iov_len : 0) || (answer && ((struct fuse_out_header *)(void *)out)->len != answer) ||
             (answer && ((struct fuse_out_header *)(void *)out)->error > 0))
             abort();
         free(exact);

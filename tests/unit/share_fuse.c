@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* virtio_fuse.c - the file server of virtio-fs, asked without a queue. */
+/* share_fuse.c - the server of shared folders, asked without a device. */
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
@@ -10,8 +10,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "share/share.h"
 #include "test.h"
-#include "virtio/virtio_fs.h"
 
 static char dir[64];
 static u8 in[1 << 17], out[1 << 17];
@@ -43,20 +43,18 @@ static void stop(struct fuse_server *s)
 static int ask(struct fuse_server *s, u32 opcode, u64 node, const void *args, u32 nargs, const void *more, u32 nmore)
 {
     struct fuse_in_header h = { .len = (u32)sizeof h + nargs + nmore, .opcode = opcode, .unique = 7, .nodeid = node };
-    struct iovec iov[8];
-    struct virtio_chain c = { .iov = iov, .out_len = h.len, .in_len = sizeof out, .max = 8 };
+    struct iovec request[4], answer[] = { { out, 9 }, { out + 9, sizeof out - 9 } };
+    struct fuse_message m = { .out = request, .in = answer, .nin = ARRAY_SIZE(answer) };
     u32 at = 0;
     memcpy(in, &h, sizeof h);
     memcpy(in + sizeof h, args, nargs);
     memcpy(in + sizeof h + nargs, more, nmore);
     for (const u32 step[] = { 3, 37, 1, UINT32_MAX }; at < h.len;) {
-        const u32 n = MIN(step[c.nout], h.len - at);
-        iov[c.nout++] = (struct iovec){ in + at, n };
+        const u32 n = MIN(step[m.nout], h.len - at);
+        request[m.nout++] = (struct iovec){ in + at, n };
         at += n;
     }
-    iov[c.nout + c.nin++] = (struct iovec){ out, 9 };
-    iov[c.nout + c.nin++] = (struct iovec){ out + 9, sizeof out - 9 };
-    const u64 len = fuse_server_serve(s, &c);
+    const u64 len = fuse_server_serve(s, &m);
     const struct fuse_out_header *a = (const void *)out;
     if (!len)
         return 1;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuse.h - what the files of the file server behind virtio-fs share: linux/fuse.h, with the structs' and operations'
- * names from there.  fuse.c serves a request, fuse_node.c keeps the files that the guest has found or opened,
+ * internal.h - what the files of the folder server share: linux/fuse.h, with the structs' and operations' names from
+ * there.  fuse.c serves a request, fuse_node.c keeps the files that the guest has found or opened,
  * fuse_names.c has the operations on names and attributes, fuse_files.c those on what is open.
  *
  * A node is a file the guest has looked up and not forgotten, held by an O_PATH descriptor; the same file found twice is
@@ -12,13 +12,14 @@
  * A file made here belongs to the user who runs Lodge.  So none of them gets a setuid or setgid bit, by which others on
  * the host would become this user with what the guest wrote; and devices cannot be made.
  */
-#ifndef LODGE_VIRTIO_FUSE_H
-#define LODGE_VIRTIO_FUSE_H
+#ifndef LODGE_SHARE_INTERNAL_H
+#define LODGE_SHARE_INTERNAL_H
 
 #include <linux/fuse.h>
 #include <sys/stat.h>
 
-#include "virtio/virtio_fs.h"
+#include "base/iov.h"
+#include "share/share.h"
 
 enum { FUSE_MAX_WRITE = 1 << 20, FUSE_BUCKETS = 4096, FUSE_BUFFER = 65536 };
 enum { FUSE_VALID_S = 1 /* how long the guest may believe in what it was told */ };
@@ -50,13 +51,13 @@ struct fuse_server {
 /* A request and its answer. */
 struct op {
     struct fuse_server *s;
-    const struct virtio_chain *c;
+    const struct fuse_message *m;
     struct fuse_in_header in;
     struct node *node; /* of in.nodeid */
     const u8 *args;    /* what follows the header, copied, and a 0 */
     u32 nargs;
     u32 room;          /* bytes there are for the answer's body */
-    u32 body;          /* its length: in s->out, or, in_place, in the guest's buffers already */
+    u32 body;          /* its length: in s->out, or, in_place, in the message's pieces already */
     bool in_place;
 };
 

@@ -1,9 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuse.c - the file server behind virtio-fs (fuse.h): a request taken apart, carried out and answered; the server.
+ * fuse.c - the folder server (share.h): a request is taken apart, carried out and answered here; its beginning and end.
  */
-#include "virtio/fuse.h"
-
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -11,6 +9,9 @@
 #include <sys/random.h>
 #include <sys/resource.h>
 #include <unistd.h>
+
+#include "base/loop.h"
+#include "share/internal.h"
 
 enum { FD_RESERVE = 256, MINOR = 36 };
 
@@ -189,28 +190,31 @@ static bool serve_silent(struct op *o)
     return true;
 }
 
-u64 fuse_server_serve(struct fuse_server *s, const struct virtio_chain *c)
+u64 fuse_server_serve(struct fuse_server *s, const struct fuse_message *m)
 {
-    struct op o = { .s = s, .c = c };
-    if (virtio_read(c, 0, &o.in, sizeof o.in) != sizeof o.in)
+    struct op o = { .s = s, .m = m };
+    const u64 out_len = iov_length(m->out, m->nout), in_len = iov_length(m->in, m->nin);
+    if (out_len < sizeof o.in)
         return 0;
+    iov_gather(&o.in, m->out, m->nout, 0, sizeof o.in);
     /* WRITE's data stays where it is. */
     const u64 wanted = o.in.opcode == FUSE_WRITE ? sizeof(struct fuse_write_in) : FUSE_BUFFER;
-    o.nargs = (u32)virtio_read(c, sizeof o.in, s->in, MIN(wanted, c->out_len - sizeof o.in));
+    o.nargs = (u32)MIN(wanted, out_len - sizeof o.in);
+    iov_gather(s->in, m->out, m->nout, sizeof o.in, o.nargs);
     s->in[o.nargs] = 0;
     o.args = s->in;
-    if (serve_silent(&o) || c->in_len < sizeof(struct fuse_out_header))
+    if (serve_silent(&o) || in_len < sizeof(struct fuse_out_header))
         return 0;
-    o.room = (u32)MIN(c->in_len - sizeof(struct fuse_out_header), UINT32_MAX);
+    o.room = (u32)MIN(in_len - sizeof(struct fuse_out_header), UINT32_MAX);
     int rc = serve(&o);
     if (rc || (!o.in_place && o.body > o.room)) {
         rc = rc ? rc : -EIO;
         o.body = 0;
     }
     const struct fuse_out_header out = { .len = (u32)sizeof out + o.body, .error = rc, .unique = o.in.unique };
-    virtio_write(c, 0, &out, sizeof out);
+    iov_scatter(m->in, m->nin, 0, &out, sizeof out);
     if (o.body && !o.in_place)
-        virtio_write(c, sizeof out, s->out, o.body);
+        iov_scatter(m->in, m->nin, sizeof out, s->out, o.body);
     return out.len;
 }
 

@@ -9,7 +9,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "virtio/fuse.h"
+#include "share/internal.h"
 
 /* What of open(2)'s flags is the file's; appending and caching are the guest's own affair. */
 static int flags_of(u32 flags)
@@ -83,8 +83,8 @@ int fuse_op_read(struct op *o)
     const int fd = fuse_handle_fd(o->s, in->fh);
     if (fd < 0)
         return -EBADF;
-    const u32 n = virtio_pieces(o->c, true, sizeof(struct fuse_out_header), MIN(MIN(in->size, o->room), (u32)FUSE_MAX_WRITE),
-                                iov, ARRAY_SIZE(iov));
+    const u32 n = iov_slice(iov, ARRAY_SIZE(iov), o->m->in, o->m->nin, sizeof(struct fuse_out_header),
+                            MIN(MIN(in->size, o->room), (u32)FUSE_MAX_WRITE));
     const ssize_t got = n ? preadv(fd, iov, (int)n, (off_t)in->offset) : 0;
     if (got < 0)
         return -errno;
@@ -103,7 +103,7 @@ int fuse_op_write(struct op *o)
     if (fd < 0)
         return -EBADF;
     const u64 head = sizeof o->in + sizeof *in;
-    const u32 n = virtio_pieces(o->c, false, head, MIN(in->size, (u32)FUSE_MAX_WRITE), iov, ARRAY_SIZE(iov));
+    const u32 n = iov_slice(iov, ARRAY_SIZE(iov), o->m->out, o->m->nout, head, MIN(in->size, (u32)FUSE_MAX_WRITE));
     const ssize_t put = n ? pwritev(fd, iov, (int)n, (off_t)in->offset) : 0;
     if (put < 0)
         return -errno;

@@ -9,7 +9,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
-#include "virtio/fuse.h"
+#include "share/internal.h"
 
 static int answer_entry(struct op *o, const char *name)
 {

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "virtio/fuse.h"
+#include "share/internal.h"
 
 enum { MAX_NODES = 1 << 20, MAX_HANDLES = 65536 };
 

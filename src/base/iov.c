@@ -1,10 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * iov.c - parts of scattered memory. What lies past the end of an iovec is not touched.
+ * iov.c - see iov.h.
  */
+#include "base/iov.h"
+
 #include <string.h>
 
-#include "block/internal.h"
+u64 iov_length(const struct iovec *iov, u32 niov)
+{
+    u64 len = 0;
+
+    for (u32 i = 0; i < niov; i++)
+        len += iov[i].iov_len;
+    return len;
+}
 
 u32 iov_slice(struct iovec *to, u32 max, const struct iovec *iov, u32 niov, u64 skip, u64 len)
 {
