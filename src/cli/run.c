@@ -17,7 +17,7 @@
 #include "base/signals.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
-#include "cli/run.h"
+#include "cli/run_options.h"
 #include "config/json.h"
 #include "store/store.h"
 #include "vm/vm.h"

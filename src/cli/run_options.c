@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #include "base/patience.h"
-#include "cli/run.h"
+#include "cli/run_options.h"
 #include "config/fields.h"
 #include "config/json.h"
 #include "store/store.h"

@@ -107,7 +107,7 @@ struct vm_config {
     char *kernel; /* a file; NULL: a firmware starts */
     char *initrd; /* a file; for a Multiboot kernel "file args,file2 args": its modules */
     char *append; /* the kernel's command line */
-    char *firmware, *firmware_vars; /* "bios", "uefi" or a file; see boot/firmware.h */
+    char *firmware, *firmware_vars; /* "bios", "uefi" or a file; see boot/firmware_files.h */
     u32 nboot, boot[CONFIG_MAX_BOOT]; /* enum config_boot: what the firmware tries */
     u32 boot_menu;                    /* seconds that its menu is offered; 0: not at all */
 

@@ -16,7 +16,7 @@
 #include "base/loop.h"
 #include "block/block.h"
 #include "boot/boot.h"
-#include "boot/firmware.h"
+#include "boot/firmware_files.h"
 #include "chardev/chardev.h"
 #include "cpu/cpuid.h"
 #include "display/display.h"

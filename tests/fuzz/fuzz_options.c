@@ -8,7 +8,7 @@
 
 #include "fuzz.h"
 
-#include "cli/run.h"
+#include "cli/run_options.h"
 #include "config/json.h"
 
 enum { MAX_ARGS = 64 };

@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 

@@ -17,7 +17,7 @@
 
 #include "test.h"
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
 
 /* ---- the doubles -------------------------------------------------------- */

@@ -9,7 +9,7 @@
 
 #include <stdlib.h>
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 enum {
     RAM = 32 << 20, PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, PT = 0x4000, PML4_B = 0x5000, PDPT_B = 0x6000, PD_B = 0x7000,

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blocks.c - the cache of decoded blocks; see block.h for when one is valid.
+ * blocks.c - the cache of decoded blocks; see blocks.h for when one is valid.
  *
  * They lie in a ring of parts: when the newest is full the oldest is dropped and filled anew. What runs much is decoded
  * again soon; the rest, which is most of what a guest runs at all, ran a few times and is not missed.
  */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 #include "engine/soft/code_gate.h"
 #include "engine/soft/translate/translate.h"

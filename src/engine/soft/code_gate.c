@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "base/apart.h"
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/code_gate.h"
 
 int soft_code_new(struct soft_vcpu *v)

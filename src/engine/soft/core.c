@@ -4,7 +4,7 @@
  *
  * Order of events between instructions: SDM vol. 3 table 6-2 (priority among concurrent events).
  */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/core.h"
 #include "engine/soft/translate/translate.h"
 

@@ -3,7 +3,7 @@
 #ifndef LODGE_ENGINE_SOFT_CORE_H
 #define LODGE_ENGINE_SOFT_CORE_H
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/soft.h"
 
 /* gate: the guest's vectors are saved when it returns */

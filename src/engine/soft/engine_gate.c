@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/apart.h"
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/core.h"
 #include "engine/soft/soft.h"
 #include "engine/soft/translate/translate.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* lower.c - from a decoded instruction to the handler that executes it. */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 void op_ud(struct soft_vcpu *v, const struct insn *i)
 {

@@ -6,7 +6,7 @@
 #ifndef LODGE_ENGINE_SOFT_MMU_H
 #define LODGE_ENGINE_SOFT_MMU_H
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 enum { PLACE_WATCHED = 1 /* in tlb_entry.place: may be written, but holds decoded code: stores take the slow path, without a walk */ };
 

@@ -10,7 +10,7 @@
 #ifndef LODGE_ENGINE_SOFT_OP_INT_H
 #define LODGE_ENGINE_SOFT_OP_INT_H
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/soft.h"
 
 enum { SZ1, SZ2, SZ4, SZ8, SIZES };

@@ -7,7 +7,7 @@
  * processor gives. MOVS and STOS hand such a piece of registers to their device, if it takes pieces. After every piece
  * RSI, RDI and RCX are as if the instruction had been interrupted there (SDM vol. 2 REP), and requests are looked at.
  */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 enum { OPS_MOVS, OPS_CMPS, OPS_SCAS, OPS_STOS, OPS_LODS, OPS_INS, OPS_OUTS };
 

@@ -8,7 +8,7 @@
  * general-register operands live in r8-r10 (or where an implicit one already is);
  * prefixes are those the instruction needs in 64-bit mode.
  */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
 
 _Static_assert(offsetof(struct soft_vcpu, gpr) == 0, "stubs address the registers from rdi with 8-bit displacements");

@@ -9,7 +9,7 @@
 #ifndef LODGE_ENGINE_SOFT_SYSTEM_H
 #define LODGE_ENGINE_SOFT_SYSTEM_H
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/soft.h"
 
 #define SYNC(v, i) ((v)->rip = RIP_START((v), (i)))

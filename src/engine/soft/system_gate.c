@@ -2,7 +2,7 @@
 /* system_gate.c - from the handlers of privileged instructions to the machine and the CPUID model: vectors are saved first. */
 #include "engine/soft/system.h"
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 
 u64 soft_port_in(struct soft_vcpu *v, u16 port, unsigned size)
 {

@@ -8,7 +8,7 @@
  * but in the instructions below. PKRU (component 9) never reaches the host: it is
  * the guest's alone, and XRSTOR would fault on it where the host has none.
  */
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
 
 #define IMAGE16(v, o) (*(u16 *)((v)->s.xsave + (o)))

@@ -23,13 +23,13 @@
  * (cache.c), whose RIPs are jit_delta away from those it is written for, leaves that on the stack before its CALL.
  *
  * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as its page's
- * generation is (block.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
+ * generation is (blocks.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
  * translations (cache.c): who writes holds jit.lock, who runs them holds nothing.
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
 #define LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
 
-#include "engine/soft/block.h"
+#include "engine/soft/blocks.h"
 #include "engine/soft/translate/emit.h"
 
 enum {

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * firmware.h - the files of a machine that starts as a PC does: the firmware's code, and where UEFI keeps its variables.
+ * firmware_files.h - the files of a machine that starts as a PC does: the firmware's code, and where UEFI keeps its variables.
  *
  * The files are hostile: whatever is in them, the result is bytes of a size that the board can place, or one sentence.
  * One thread at a time; firmware_vars_write: any.

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * block.h - decoded code: runs of instructions by where they lie in guest memory, and
+ * blocks.h - decoded code: runs of instructions by where they lie in guest memory, and
  * how it learns that the bytes behind it changed.
  *
  * A block lies in one page, except that its only instruction may reach into a

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * netd.c - "lodge netd": the network processes that "lodge run" starts.  In no list: nobody types it.
+ * verb_netd.c - "lodge netd": the network processes that "lodge run" starts.  In no list: nobody types it.
  */
 #include <unistd.h>
 

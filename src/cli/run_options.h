@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* run.h - what "lodge run" is asked for, and its options: those of the configuration, and those about the run alone. */
-#ifndef LODGE_CLI_RUN_H
-#define LODGE_CLI_RUN_H
+/* run_options.h - what "lodge run" is asked for, and its options: those of the configuration, and those about the run alone. */
+#ifndef LODGE_CLI_RUN_OPTIONS_H
+#define LODGE_CLI_RUN_OPTIONS_H
 
 #include "base/error.h"
 #include "cli/cli.h"

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* firmware.c - see firmware.h. */
-#include "boot/firmware.h"
+/* firmware_files.c - see firmware_files.h. */
+#include "boot/firmware_files.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * displayd.c - "lodge displayd": the process that "lodge run --display" starts.  In no list: nobody types it.
+ * verb_displayd.c - "lodge displayd": the process that "lodge run --display" starts.  In no list: nobody types it.
  */
 #include <unistd.h>
 
