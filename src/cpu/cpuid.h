@@ -52,6 +52,8 @@ bool cpuid_has(const struct cpuid_table *t, const struct cpu_feature *f);
    out of range as Intel/AMD say. out: eax ebx ecx edx. */
 void cpuid_query(const struct cpuid_table *t, u32 vcpu, u64 cr4, u64 xcr0, u64 xss, u64 apic_base, u32 function, u32 index,
                  u32 out[4]);
+/* Does the vendor of leaf 0 answer beyond its highest leaf as AMD does, with zeros? */
+bool cpuid_amd_like(const struct cpuid_leaf *leaf0);
 /* One bit of a leaf as the table has it (reg: 0 eax .. 3 edx); false where the leaf is absent. */
 bool cpuid_bit(const struct cpuid_table *t, u32 function, u32 index, unsigned reg, unsigned bit);
 const struct cpuid_leaf *cpuid_leaf_find(const struct cpuid_table *t, u32 function, u32 index);
