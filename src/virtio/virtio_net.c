@@ -6,99 +6,15 @@
  * Nothing is under way when a call returns, so a reset is at once.  What a vCPU thread changes and the backend must be
  * told waits for the timer `sync`, which fires in the loop's next turn.
  */
-#include "virtio/virtio_net.h"
-
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
-/* 5.1.3 Feature bits */
-#define VIRTIO_NET_F_CSUM BIT(0)
-#define VIRTIO_NET_F_GUEST_CSUM BIT(1)
-#define VIRTIO_NET_F_CTRL_GUEST_OFFLOADS BIT(2)
-#define VIRTIO_NET_F_MTU BIT(3)
-#define VIRTIO_NET_F_MAC BIT(5)
-#define VIRTIO_NET_F_GUEST_TSO4 BIT(7)
-#define VIRTIO_NET_F_GUEST_TSO6 BIT(8)
-#define VIRTIO_NET_F_HOST_TSO4 BIT(11)
-#define VIRTIO_NET_F_HOST_TSO6 BIT(12)
-#define VIRTIO_NET_F_MRG_RXBUF BIT(15)
-#define VIRTIO_NET_F_STATUS BIT(16)
-#define VIRTIO_NET_F_CTRL_VQ BIT(17)
-#define VIRTIO_NET_F_CTRL_RX BIT(18)
-#define VIRTIO_NET_F_CTRL_VLAN BIT(19)
-#define VIRTIO_NET_F_CTRL_RX_EXTRA BIT(20)
-#define VIRTIO_NET_F_GUEST_ANNOUNCE BIT(21)
-#define VIRTIO_NET_F_MQ BIT(22)
-#define VIRTIO_NET_F_CTRL_MAC_ADDR BIT(23)
-#define VIRTIO_NET_F_SPEED_DUPLEX BIT(63)
-
-enum { VIRTIO_NET_S_LINK_UP = 1, VIRTIO_NET_S_ANNOUNCE = 2 };
-enum { VIRTIO_NET_OK = 0, VIRTIO_NET_ERR = 1 };
-enum { /* 5.1.6.5: class << 8 | command */
-    CTRL_RX_PROMISC = 0x000, CTRL_RX_ALLMULTI, CTRL_RX_ALLUNI, CTRL_RX_NOMULTI, CTRL_RX_NOUNI, CTRL_RX_NOBCAST,
-    CTRL_MAC_TABLE_SET = 0x100, CTRL_MAC_ADDR_SET,
-    CTRL_VLAN_ADD = 0x200, CTRL_VLAN_DEL,
-    CTRL_ANNOUNCE_ACK = 0x300,
-    CTRL_MQ_VQ_PAIRS_SET = 0x400,
-    CTRL_GUEST_OFFLOADS_SET = 0x500,
-};
-enum { RX_MODES = CTRL_RX_NOBCAST + 1 };
-
-struct virtio_net_layout { /* 5.1.4 Device configuration layout: struct virtio_net_config there */
-    u8 mac[6];
-    u16 status, max_virtqueue_pairs, mtu;
-    u32 speed; /* Mbit/s */
-    u8 duplex;
-};
-
-enum {
-    RX_SIZE = 512, TX_SIZE = 256, CTRL_SIZE = 64,
-    ETH_HEADER = 14, VLAN_TPID = 0x8100,
-    MAC_TABLE = 64,       /* addresses of each kind; with more the filter lets all of the kind pass */
-    MERGE_MAX = 128,      /* buffers for one packet: 64 KiB in pieces of 512 */
-    PIECES = 4 * VIRTIO_MAX_IOV,
-    SPEED = 10000,
-};
-
-/* Addresses of one kind. */
-struct mac_table {
-    u32 count;
-    bool overflow;
-    u8 mac[MAC_TABLE * 6];
-};
-
-struct virtio_net {
-    struct virtio_device device;
-    struct net *net;
-    u32 max_pairs;
-    bool link;
-    u16 mtu;
-    u32 rx_refused;    /* bits, the backend's queues: receive() said no */
-    u32 tx_waits;      /* bits, pairs: net_send said no */
-    u32 rx_pushed;     /* bits, pairs: to be notified */
-    struct timer sync;
-
-    /* as the driver set it */
-    bool mode[RX_MODES]; /* promisc, allmulti, ... */
-    struct mac_table unicast, multicast;
-    u8 mac[6];
-    u64 vlans[4096 / 64];
-    u16 pairs;
-    u64 offloads_off;    /* feature bits agreed to and then switched off */
-    bool announce;
-    u8 home_mac[6];      /* what mac is after a reset */
-    bool restored;
-
-    struct virtio_chain chain[MERGE_MAX];
-    struct iovec iov[1 + PIECES];
-};
-
-static struct virtio_net *card(struct virtio_device *d) { return container_of(d, struct virtio_net, device); }
+#include "virtio/virtio_net_private.h"
 
 /* ---- what the backend must know ---- */
 
-static void set_offloads(struct virtio_net *n)
+void virtio_net_set_offloads(struct virtio_net *n)
 {
     u64 g = n->device.agreed & ~n->offloads_off;
 
@@ -107,7 +23,7 @@ static void set_offloads(struct virtio_net *n)
 }
 
 /* Has the backend come again with what these of its queues keep. */
-static void resume_queues(struct virtio_net *n, u32 queues)
+void virtio_net_resume_queues(struct virtio_net *n, u32 queues)
 {
     queues &= n->rx_refused;
     n->rx_refused &= ~queues;
@@ -121,8 +37,8 @@ static void sync(struct timer *t)
     struct virtio_net *n = container_of(t, struct virtio_net, sync);
 
     pthread_mutex_lock(&n->device.lock);
-    set_offloads(n);
-    resume_queues(n, ~0u);
+    virtio_net_set_offloads(n);
+    virtio_net_resume_queues(n, ~0u);
     pthread_mutex_unlock(&n->device.lock);
 }
 
@@ -349,115 +265,6 @@ static void room(void *ctx)
 
 static const struct net_user user = { .receive = receive, .batch = batch, .link = link_changed, .room = room };
 
-/* ---- the control queue (5.1.6.5) ---- */
-
-/* Reads one of MAC_TABLE_SET's two tables, at *at. */
-static bool read_table(const struct virtio_chain *c, u64 *at, struct mac_table *t)
-{
-    u32 entries;
-
-    if (virtio_read(c, *at, &entries, 4) != 4 || entries > (c->out_len - *at - 4) / 6)
-        return false;
-    t->overflow = entries > MAC_TABLE;
-    t->count = t->overflow ? 0 : entries;
-    virtio_read(c, *at + 4, t->mac, t->count * 6);
-    *at += 4 + (u64)entries * 6;
-    return true;
-}
-
-static bool set_tables(struct virtio_net *n, const struct virtio_chain *c)
-{
-    struct mac_table unicast = { 0 }, multicast = { 0 };
-    u64 at = 2;
-
-    if (!read_table(c, &at, &unicast) || !read_table(c, &at, &multicast))
-        return false;
-    n->unicast = unicast;
-    n->multicast = multicast;
-    return true;
-}
-
-static bool control(struct virtio_net *n, const struct virtio_chain *c)
-{
-    static const struct {
-        u16 first, last;
-        u64 feature;
-        u32 size; /* of the argument */
-    } commands[] = {
-        { CTRL_RX_PROMISC, CTRL_RX_ALLMULTI, VIRTIO_NET_F_CTRL_RX, 1 },
-        { CTRL_RX_ALLUNI, CTRL_RX_NOBCAST, VIRTIO_NET_F_CTRL_RX_EXTRA, 1 },
-        { CTRL_MAC_TABLE_SET, CTRL_MAC_TABLE_SET, VIRTIO_NET_F_CTRL_RX, 8 },
-        { CTRL_MAC_ADDR_SET, CTRL_MAC_ADDR_SET, VIRTIO_NET_F_CTRL_MAC_ADDR, 6 },
-        { CTRL_VLAN_ADD, CTRL_VLAN_DEL, VIRTIO_NET_F_CTRL_VLAN, 2 },
-        { CTRL_ANNOUNCE_ACK, CTRL_ANNOUNCE_ACK, VIRTIO_NET_F_GUEST_ANNOUNCE, 0 },
-        { CTRL_MQ_VQ_PAIRS_SET, CTRL_MQ_VQ_PAIRS_SET, VIRTIO_NET_F_MQ, 2 },
-        { CTRL_GUEST_OFFLOADS_SET, CTRL_GUEST_OFFLOADS_SET, VIRTIO_NET_F_CTRL_GUEST_OFFLOADS, 8 },
-    };
-    u8 head[2], arg[8] = { 0 };
-    u32 i = 0;
-    u16 word;
-    u64 mask;
-
-    virtio_read(c, 0, head, 2);
-    u32 command = (u32)head[0] << 8 | head[1];
-    while (i < ARRAY_SIZE(commands) && (command < commands[i].first || command > commands[i].last))
-        i++;
-    if (i == ARRAY_SIZE(commands) || !virtio_has(&n->device, commands[i].feature) ||
-        virtio_read(c, 2, arg, commands[i].size) != commands[i].size)
-        return false;
-    memcpy(&word, arg, 2);
-    memcpy(&mask, arg, 8);
-    switch (command) {
-    case CTRL_MAC_TABLE_SET:
-        return set_tables(n, c);
-    case CTRL_MAC_ADDR_SET:
-        memcpy(n->mac, arg, 6);
-        return true;
-    case CTRL_VLAN_ADD:
-    case CTRL_VLAN_DEL:
-        if (word >= 4096)
-            return false;
-        mask = BIT(word % 64);
-        n->vlans[word / 64] = command == CTRL_VLAN_ADD ? n->vlans[word / 64] | mask : n->vlans[word / 64] & ~mask;
-        return true;
-    case CTRL_ANNOUNCE_ACK:
-        n->announce = false;
-        return true;
-    case CTRL_MQ_VQ_PAIRS_SET:
-        if (word < 1 || word > n->max_pairs)
-            return false;
-        n->pairs = word;
-        resume_queues(n, ~0u);
-        return true;
-    case CTRL_GUEST_OFFLOADS_SET:
-        if (mask & ~n->device.agreed)
-            return false;
-        n->offloads_off = ~mask;
-        set_offloads(n);
-        return true;
-    default:
-        n->mode[command] = arg[0];
-        return true;
-    }
-}
-
-static void serve_control(struct virtio_net *n, struct virtio_queue *q)
-{
-    struct virtio_chain c = { .iov = n->iov, .max = VIRTIO_MAX_IOV };
-
-    while (virtio_pop(q, &c) > 0) {
-        if (c.out_len < 2 || !c.in_len) {
-            virtio_fail(&n->device, "a control command without a header or a place for its status");
-            virtio_push(q, &c, 0);
-            return;
-        }
-        u8 ack = control(n, &c) ? VIRTIO_NET_OK : VIRTIO_NET_ERR;
-        virtio_write(&c, 0, &ack, 1);
-        virtio_push(q, &c, 1);
-    }
-    virtio_notify(q);
-}
-
 /* ---- the device ---- */
 
 static void kick(struct virtio_device *d, struct virtio_queue *q)
@@ -466,12 +273,12 @@ static void kick(struct virtio_device *d, struct virtio_queue *q)
     u32 control_queue = virtio_has(d, VIRTIO_NET_F_MQ) ? 2 * n->max_pairs : 2; /* 5.1.2 */
 
     if (q->index == control_queue && virtio_has(d, VIRTIO_NET_F_CTRL_VQ))
-        serve_control(n, q);
+        virtio_net_serve_control(n, q);
     else if (q->index & 1 && q->index < 2 * n->max_pairs)
         transmit(n, q->index / 2);
     else if (n->rx_refused)
         for (u32 bq = q->index / 2; bq < n->max_pairs; bq += n->pairs)
-            resume_queues(n, 1u << bq);
+            virtio_net_resume_queues(n, 1u << bq);
 }
 
 static void config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
