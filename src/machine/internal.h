@@ -21,6 +21,7 @@
 #include "irq/kernel_irqchip.h"
 #include "irq/lapic.h"
 #include "irq/pic.h"
+#include "machine/board.h"
 #include "machine/i440fx.h"
 #include "machine/isa.h"
 #include "machine/machine.h"
@@ -50,6 +51,7 @@ void shared_irq_set(void *chip, u32 pin, bool level);
 
 struct machine {
     struct machine_config c;
+    const struct board *board;
     struct machine_trace trace;
     u32 cpus;
     struct memory *memory;
@@ -143,14 +145,11 @@ void firmware_after_load(struct machine *m); /* the file of the variables follow
 /* A pulse at INIT# is for the processors alone: CMOS says that the guest goes on from there. Any thread. */
 bool firmware_wants_init(struct machine *m);
 
-int must_check pc_build(struct machine *m, struct error *err);
 void pc_destroy(struct machine *m); /* of what was built */
-void pc_reset(struct machine *m);
 void pc_ide_ready(struct machine *m); /* at a reset: CMOS, and without firmware what it would do */
 /* pc_vga.c; nothing if there is none */
 int must_check pc_vga_build(struct machine *m, struct error *err);
 void pc_vga_destroy(struct machine *m); /* after the PCI bus */
 void pc_vga_reset(struct machine *m);   /* after the PCI bus */
-int must_check micro_build(struct machine *m);
 
 #endif

@@ -123,12 +123,12 @@ void isa_settle(struct machine *m)
 
 int machine_floppy_insert(struct machine *m, u32 drive, struct block *disk, struct error *err)
 {
-    if (drive >= MACHINE_FLOPPIES || m->c.kind != MACHINE_PC || !m->c.floppy[drive].drive)
+    if (drive >= MACHINE_FLOPPIES || !m->isa.built || !m->c.floppy[drive].drive)
         return error_set(err, ENODEV, "the machine has no floppy drive %u", drive);
     return fdc_insert(&m->isa.fdc, drive, disk, err);
 }
 
 struct block *machine_floppy_eject(struct machine *m, u32 drive)
 {
-    return drive < MACHINE_FLOPPIES && m->c.kind == MACHINE_PC ? fdc_eject(&m->isa.fdc, drive) : NULL;
+    return drive < MACHINE_FLOPPIES && m->isa.built ? fdc_eject(&m->isa.fdc, drive) : NULL;
 }

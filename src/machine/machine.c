@@ -230,7 +230,7 @@ static const struct lapic_ops lapic_callbacks = {
 
 bool machine_power_button(struct machine *m)
 {
-    return m->c.kind == MACHINE_PC && acpi_pm_power_button(&m->pm);
+    return m->board->power_button && m->board->power_button(m);
 }
 
 void machine_nmi_line(void *p, u32 pin, bool level)
@@ -245,8 +245,8 @@ void machine_nmi_line(void *p, u32 pin, bool level)
 
 bool machine_nmi(struct machine *m)
 {
-    if (m->c.kind == MACHINE_PC)
-        return mc146818_nmi(&m->rtc);
+    if (m->board->nmi)
+        return m->board->nmi(m);
     machine_nmi_line(m, 0, true);
     machine_nmi_line(m, 0, false);
     return true;
@@ -308,8 +308,8 @@ static int build_memory(struct machine *m, struct error *err)
     *e++ = (struct boot_map_entry){ ACPI_BASE, MP_LIMIT - ACPI_BASE, BOOT_MAP_RESERVED };
     if (low > MiB(1))
         *e++ = (struct boot_map_entry){ MiB(1), low - MiB(1), BOOT_MAP_RAM };
-    if (m->c.kind == MACHINE_PC)
-        *e++ = (struct boot_map_entry){ PC_ECAM, MiB(1), BOOT_MAP_RESERVED };
+    if (m->board->reserved)
+        *e++ = (struct boot_map_entry){ m->board->reserved, MiB(1), BOOT_MAP_RESERVED };
     *e++ = (struct boot_map_entry){ IOAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
     *e++ = (struct boot_map_entry){ LAPIC_DEFAULT_BASE, 0x1000, BOOT_MAP_RESERVED };
     if (high)
@@ -365,7 +365,7 @@ static int build_irqchip(struct machine *m)
     if ((rc = bus_add(m->mmio, &(struct bus_range){ IOAPIC_DEFAULT_BASE, IOAPIC_SIZE, &ioapic_ops, &m->ioapic, NULL,
                                                     "ioapic" })))
         return rc;
-    if (m->c.kind == MACHINE_PC && (rc = build_pic_and_pit(m)))
+    if (m->board->legacy_irqs && (rc = build_pic_and_pit(m)))
         return rc;
     if ((rc = ioapic_add_state(&m->ioapic, m->state)))
         return rc;
@@ -379,7 +379,7 @@ static int build_serial(struct machine *m)
     int rc = 0;
 
     /* COM1 and COM3 share IRQ 4, COM2 and COM4 IRQ 3: what is wired together is or-ed. */
-    for (u32 i = 0; i < (m->c.kind == MACHINE_PC ? MACHINE_SERIAL_PORTS : 1) && !rc; i++) {
+    for (u32 i = 0; i < m->board->serial_ports && !rc; i++) {
         struct irq_line shared = { shared_irq_set, &m->serial_irq[i & 1], i >> 1 };
         m->serial_irq[i & 1].out = machine_line(m, i & 1 ? 3 : 4);
         m->nserial++; /* serial_destroy takes one that was only begun, too */
@@ -418,12 +418,14 @@ static int build_testdev(struct machine *m)
 
 struct machine *machine_new(const struct machine_config *c, struct error *err)
 {
+    static const struct board *const boards[] = { [MACHINE_PC] = &board_pc, [MACHINE_MICRO] = &board_micro };
     struct machine *m = calloc(1, sizeof *m);
     int rc = -ENOMEM;
 
     if (!m)
         goto fail;
     m->c = *c;
+    m->board = boards[c->kind];
     m->cpus = c->cpuid->cpus;
     if (c->trace)
         m->trace = *c->trace;
@@ -450,12 +452,11 @@ struct machine *machine_new(const struct machine_config *c, struct error *err)
     pvclock_init(&m->pvclock, m->memory, c->cpuid, tsc_now, m);
     if ((rc = state_add(m->state, &pvclock_state, 0, &m->pvclock)))
         goto fail;
-    const struct irq_line gsi = machine_line(m, 0);
-    if (c->kind == MACHINE_PC) /* an engine's PIT does not let itself be replaced */
-        hpet_init(&m->hpet, c->loop, &gsi, !c->kernel_irqchip);
+    if (m->board->begin)
+        m->board->begin(m);
     if (!c->kernel_irqchip && (rc = build_irqchip(m)))
         goto fail;
-    if ((rc = build_serial(m)) || (rc = c->kind == MACHINE_PC ? pc_build(m, err) : micro_build(m)) ||
+    if ((rc = build_serial(m)) || (rc = m->board->build(m, err)) ||
         (c->testdev && (rc = build_testdev(m))))
         goto fail;
     return m;
@@ -506,18 +507,9 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
 
     if (n == MACHINE_MAX_VIRTIO)
         return error_set(err, E2BIG, "a machine has room for %d virtio devices", MACHINE_MAX_VIRTIO);
-    if (m->c.kind == MACHINE_PC) {
-        m->virtio[n] = virtio_pci_new(d, m->i440fx.bus, PCI_SLOTS, m->state, n, err);
-        if (m->virtio[n] && d->ops->id == VIRTIO_ID_BLOCK)
-            rc = machine_add_pci_boot(m, MACHINE_BOOT_DISK, virtio_transport_pci(m->virtio[n]), "scsi@/disk@0,0", err);
-        else if (m->virtio[n] && d->ops->id == VIRTIO_ID_NET)
-            rc = machine_add_net_boot(m, virtio_transport_pci(m->virtio[n]), "efi-virtio.rom", err);
-    } else {
-        struct irq_line irq = machine_line(m, MICRO_VIRTIO_GSI + n);
-        m->virtio[n] = virtio_mmio_new(d, m->mmio, MICRO_VIRTIO_BASE + n * MICRO_VIRTIO_SIZE, &irq, m->state, n, err);
-    }
+    rc = m->board->plug_virtio(m, d, n, err);
     if (!m->virtio[n])
-        return -EINVAL;
+        return rc ? rc : -EINVAL;
     m->nvirtio++;
     return rc;
 }

@@ -4,7 +4,10 @@
  */
 #include "machine/micro.h"
 
+#include <errno.h>
+
 #include "machine/internal.h"
+#include "machine/tables.h"
 
 enum { SLEEP_CONTROL, SLEEP_STATUS, RESET }; /* offsets */
 enum { SLP_TYP_SHIFT = 2, SLP_EN = 1 << 5 };
@@ -27,7 +30,27 @@ static u64 power_read(void *p, u64 offset, unsigned size)
 
 const struct bus_ops micro_power_ops = { power_read, power_write, 1, 1 };
 
-int micro_build(struct machine *m)
+static int build(struct machine *m, struct error *err)
 {
     return machine_ports(m, MICRO_SLEEP_CONTROL, MICRO_POWER_PORTS, &micro_power_ops, m, "power");
 }
+
+static int plug_virtio(struct machine *m, struct virtio_device *d, u32 n, struct error *err)
+{
+    struct irq_line irq = machine_line(m, MICRO_VIRTIO_GSI + n);
+    m->virtio[n] = virtio_mmio_new(d, m->mmio, MICRO_VIRTIO_BASE + n * MICRO_VIRTIO_SIZE, &irq, m->state, n, err);
+    return m->virtio[n] ? 0 : -EINVAL;
+}
+
+static void describe(const struct machine *m, struct acpi_config *c)
+{
+    c->pm_base = machine_pm_base(m);
+    c->reduced = true;
+    c->mmio32 = PC_MMIO32;
+    c->virtio_mmio = m->nvirtio;
+}
+
+const struct board board_micro = {
+    .serial_ports = 1, .reset_port = MICRO_RESET, .reset_value = MICRO_RESET_VALUE, .build = build, .plug_virtio = plug_virtio,
+    .describe = describe,
+};

@@ -5,6 +5,8 @@
  *   IRQ        0 PIT, 1 keyboard, 3 4 serial, 6 floppy, 7 parallel, 8 RTC, 9 SCI, 10 11 PCI (if routed there), 12 mouse,
  *              14 15 IDE; GSI = IRQ but for 0, which is I/O APIC input 2; GSI 16-19 PCI INTA-D, 20-23 HPET
  */
+#include <errno.h>
+
 #include "machine/internal.h"
 #include "machine/tables.h"
 
@@ -74,7 +76,7 @@ static void rtc_line(void *p, u32 pin, bool level)
         hpet_input(&m->hpet, 1, level);
 }
 
-int pc_build(struct machine *m, struct error *err)
+static int build(struct machine *m, struct error *err)
 {
     struct irq_line irq8 = { rtc_line, m, 0 };
     struct i8042_config kc = {
@@ -136,7 +138,7 @@ void pc_destroy(struct machine *m)
     mc146818_destroy(&m->rtc);
 }
 
-void pc_reset(struct machine *m)
+static void reset(struct machine *m)
 {
     mc146818_reset(&m->rtc);
     i8042_reset(&m->i8042);
@@ -149,3 +151,52 @@ void pc_reset(struct machine *m)
     pc_ide_ready(m);
     pc_vga_reset(m);
 }
+
+/* ---- the board ---- */
+
+/* The 8254's output goes through the HPET, which may take its place; an engine's PIT does not let itself be replaced. */
+static void begin(struct machine *m)
+{
+    const struct irq_line gsi = machine_line(m, 0);
+    hpet_init(&m->hpet, m->c.loop, &gsi, !m->c.kernel_irqchip);
+}
+
+static void after_load(struct machine *m) { i440fx_after_load(&m->i440fx); }
+static bool power_button(struct machine *m) { return acpi_pm_power_button(&m->pm); }
+static bool nmi(struct machine *m) { return mc146818_nmi(&m->rtc); }
+
+/* A firmware may boot from disks and network cards. */
+static int plug_virtio(struct machine *m, struct virtio_device *d, u32 n, struct error *err)
+{
+    if (!(m->virtio[n] = virtio_pci_new(d, m->i440fx.bus, PCI_SLOTS, m->state, n, err)))
+        return -EINVAL;
+    struct pci_function *f = virtio_transport_pci(m->virtio[n]);
+    return d->ops->id == VIRTIO_ID_BLOCK ? machine_add_pci_boot(m, MACHINE_BOOT_DISK, f, "scsi@/disk@0,0", err)
+           : d->ops->id == VIRTIO_ID_NET ? machine_add_net_boot(m, f, "efi-virtio.rom", err)
+                                         : 0;
+}
+
+static void describe(const struct machine *m, struct acpi_config *c)
+{
+    c->pm_base = machine_pm_base(m);
+    c->ecam = PC_ECAM;
+    c->mmio32 = PC_MMIO32;
+    c->mmio64 = m->mmio64;
+    c->mmio64_size = m->mmio64_size;
+    c->isa = (m->isa.floppies ? 1 : 0) | (m->c.parallel ? 2 : 0);
+    c->vga = m->vga;
+    c->hpet = hpet_id(&m->hpet);
+}
+
+static int tables(struct machine *m, struct error *err)
+{
+    const struct smbios_config smbios = machine_smbios_config(m);
+    const int rc = mp_write_table(m->memory, m->cpus, err);
+    return rc ? rc : smbios_write(m->memory, &smbios, err);
+}
+
+const struct board board_pc = {
+    .serial_ports = MACHINE_SERIAL_PORTS, .legacy_irqs = true, .reserved = PC_ECAM, .reset_port = ACPI_RESET_PORT,
+    .reset_value = ACPI_RESET_VALUE, .begin = begin, .build = build, .reset = reset, .settle = isa_settle, .after_load = after_load,
+    .plug_virtio = plug_virtio, .describe = describe, .tables = tables, .power_button = power_button, .nmi = nmi,
+};

@@ -81,7 +81,7 @@ static int firmware_pic(struct machine *m)
         if ((rc = m->engine->irqchip_get(m->vm, which, &p)))
             return rc;
         p.irq_base = icw2[i];
-        p.imr = m->c.kind == MACHINE_PC ? imr[i] : 0xff;
+        p.imr = m->board->legacy_irqs ? imr[i] : 0xff;
         p.init_state = 0;
         p.elcr = elcr[i];
         if ((rc = m->engine->irqchip_set(m->vm, which, &p)))
@@ -98,7 +98,7 @@ static int firmware_pit(struct machine *m)
     struct irqchip_pit p;
     int rc;
 
-    if (m->c.kind != MACHINE_PC)
+    if (!m->board->legacy_irqs)
         return 0;
     if (!m->lapic && (rc = m->engine->irqchip_get(m->vm, IRQCHIP_PIT, &p)))
         return rc;
@@ -147,8 +147,8 @@ static void reset_devices(struct machine *m)
             m->part[i].reset(m->part[i].dev);
     for (u32 i = 0; i < m->nserial; i++)
         uart_reset(&m->serial[i].uart);
-    if (m->c.kind == MACHINE_PC)
-        pc_reset(m);
+    if (m->board->reset)
+        m->board->reset(m);
     if (m->testdev)
         testdev_reset(m->testdev);
     pvclock_reset(&m->pvclock);
@@ -156,13 +156,10 @@ static void reset_devices(struct machine *m)
 
 struct acpi_config machine_acpi_config(const struct machine *m)
 {
-    const bool pc = m->c.kind == MACHINE_PC;
-    return (struct acpi_config){
-        .pm_base = machine_pm_base(m),
-        .cpus = m->cpus, .reduced = !pc, .ecam = pc ? PC_ECAM : 0, .mmio32 = PC_MMIO32, .mmio64 = m->mmio64,
-        .mmio64_size = m->mmio64_size, .isa = pc ? (m->isa.floppies ? 1 : 0) | (m->c.parallel ? 2 : 0) : 0,
-        .vga = m->vga, .hpet = pc ? hpet_id(&m->hpet) : 0, .virtio_mmio = pc ? 0 : m->nvirtio,
-    };
+    struct acpi_config c = { .cpus = m->cpus };
+
+    m->board->describe(m, &c);
+    return c;
 }
 
 struct smbios_config machine_smbios_config(const struct machine *m)
@@ -179,16 +176,14 @@ static int load_kernel(struct machine *m, struct boot *boot, struct error *err)
 {
     const struct cpu_feature *lm = cpu_feature_find("lm");
     struct boot_env env = { .memory = m->memory, .map = m->map, .nmap = m->nmap };
-    const bool pc = m->c.kind == MACHINE_PC;
     const struct acpi_config acpi = machine_acpi_config(m);
-    const struct smbios_config smbios = machine_smbios_config(m);
     int rc;
 
     env.text_mode = m->vga_font;
     env.no_long_mode = lm && !cpuid_has(m->c.cpuid, lm);
     if ((rc = bda_write(m->memory, m->nserial, err)) || (rc = acpi_write_tables(m->memory, &acpi, &env.rsdp, err)) ||
-        (rc = entry_write(m->memory, pc ? ACPI_RESET_PORT : MICRO_RESET, pc ? ACPI_RESET_VALUE : MICRO_RESET_VALUE, err)) ||
-        (pc && ((rc = mp_write_table(m->memory, m->cpus, err)) || (rc = smbios_write(m->memory, &smbios, err)))) ||
+        (rc = entry_write(m->memory, m->board->reset_port, m->board->reset_value, err)) ||
+        (m->board->tables && (rc = m->board->tables(m, err))) ||
         (rc = boot_load(boot, &env, &m->cpu[0], err)))
         return rc;
     for (u32 i = 0; i < m->cpus; i++) {
@@ -260,8 +255,8 @@ int machine_before_save(struct machine *m, struct error *err)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_settle(m->virtio[i]);
-    if (m->c.kind == MACHINE_PC)
-        isa_settle(m);
+    if (m->board->settle)
+        m->board->settle(m);
     for (u32 i = 0; i < m->nparts; i++)
         if (m->part[i].settle)
             m->part[i].settle(m->part[i].dev);
@@ -306,8 +301,8 @@ int machine_after_load(struct machine *m, struct error *err)
         lapic_tsc_changed(m->lapic, i);
         pvclock_tsc_changed(&m->pvclock, i);
     }
-    if (m->c.kind == MACHINE_PC)
-        i440fx_after_load(&m->i440fx);
+    if (m->board->after_load)
+        m->board->after_load(m);
     firmware_after_load(m);
     machine_after_save(m);
     return 0;

@@ -373,8 +373,9 @@ int vm_build(struct vm *v, struct error *err)
         return rc;
     timing_phase(v, "disks and networks opened");
 
+    static const enum machine_kind kinds[] = { [CONFIG_MACHINE_PC] = MACHINE_PC, [CONFIG_MACHINE_MICRO] = MACHINE_MICRO };
     struct machine_config mc = {
-        .kind = c->machine == CONFIG_MACHINE_MICRO ? MACHINE_MICRO : MACHINE_PC,
+        .kind = kinds[c->machine],
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = testdev,
         .firmware = v->firmware, .boot = boot_order(c),
         .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
