@@ -165,7 +165,7 @@ static const struct config_field net_fields[] = {
       .text = "user: the files below this folder can be read by TFTP from the host. Links that lead out of it, or begin with a "
               "slash, are refused." },
     { .name = "bootfile", .type = CONFIG_TEXT, .arg = "NAME", IN(config_net, bootfile), .min = 1,
-      .text = "user: which of these DHCP says is to be booted; with --boot net." },
+      .text = "user: which of these DHCP says is to be booted, if the network is what is booted from." },
     END,
 };
 
@@ -238,7 +238,7 @@ const struct config_field config_fields[] = {
       .help = "the kernel: bzImage, ELF with a PVH note, or Multiboot 1",
       .text = "The kernel: a Linux bzImage, an ELF file with a PVH note, or a Multiboot 1 kernel. It starts without a firmware." },
     { .name = "firmware", .type = CONFIG_GROUP, .fields = firmware_fields, .api = "payload.firmware",
-      .help = "bios (the default without --kernel), uefi, or a file; UEFI's\nvariables stay in vars= (made if there is none)",
+      .help = "bios (the default without a kernel), uefi, or a file; UEFI's\nvariables stay in vars= (made if there is none)",
       .text = "The machine starts as a PC does, from bios (SeaBIOS; the default where there is a disk, a CD or a floppy disk, and "
               "no kernel), uefi (OVMF), or a file with a firmware." },
     { .name = "boot", .type = CONFIG_GROUP, .arg = "KIND[,KIND...]", .fields = boot_fields,
@@ -267,7 +267,7 @@ const struct config_field config_fields[] = {
       .text = "pc: a PC with PCI (i440FX, PIIX) and all that one always had; or micro: no PCI, no legacy parts, virtio devices by "
               "MMIO; starts faster." },
     { .name = "vga", .type = CONFIG_CHOICE, .arg = "KIND", AT(vga), .choices = vgas,
-      .help = "std, the graphics adapter (VGA and Bochs VBE), or none; by\ndefault there is one with firmware and with --display",
+      .help = "std, the graphics adapter (VGA and Bochs VBE), or none; by\ndefault there is one with firmware and with a screen",
       .text = "std, a graphics adapter (VGA and Bochs VBE), or none. With auto there is one with firmware and with a display." },
     { .name = "disks", .option = "disk", LIST_OF(ndisks, disk, disk_fields, struct config_disk, CONFIG_MAX_DISKS), .api = "disks",
       .help = "a disk image: bus=virtio|ide|ahci, format=raw|qcow2,\nreadonly, serial=TEXT, cache=writeback|none,\ndiscard=on|off, "
@@ -289,7 +289,7 @@ const struct config_field config_fields[] = {
       .text = "A folder of this host, which the guest mounts by \"mount -t virtiofs TAG /mnt\". The guest may in it what this user "
               "may, but for devices and files that are setuid or setgid: those it cannot make." },
     { .name = "consoles", .option = "console", LIST_OF(nconsoles, console, chardev_item, char *, CONFIG_MAX_CONSOLES), .arg = "WHERE",
-      .help = "a port of the virtio console (hvc0 on), as --serial", .text = "A port of the virtio console, /dev/hvc0 and on; as serial ports have it." },
+      .help = "a port of the virtio console (hvc0 on), as a serial port", .text = "A port of the virtio console, /dev/hvc0 and on; as serial ports have it." },
     { .name = "vsock", .type = CONFIG_GROUP, .fields = vsock_fields, .api = "vsock",
       .help = "sockets between host and guest: host programs connect to\nPATH and say CONNECT PORT; the guest's go to PATH_PORT",
       .text = "Sockets between host and guest." },
@@ -297,7 +297,7 @@ const struct config_field config_fields[] = {
       .help = "keyboard or tablet; WHERE (unix:PATH) its events come\nfrom, eight bytes each as virtio-input has them",
       .text = "A virtio keyboard or tablet." },
     { .name = "usb", LIST_OF(nusb, usb, usb_fields, struct config_input, CONFIG_MAX_USB),
-      .help = "an absolute pointer on a USB 1.1 controller, for systems\nthat have no virtio; WHERE as with --input",
+      .help = "an absolute pointer on a USB 1.1 controller, for systems\nthat have no virtio; WHERE as inputs have it",
       .text = "An absolute pointer on a USB 1.1 controller, for systems that have no virtio." },
     { .name = "rng", .type = CONFIG_BOOL, AT(rng), .help = "random numbers of this host (an image has it always)",
       .text = "Random numbers of this host; an image's machine has it always." },
@@ -320,7 +320,7 @@ const struct config_field config_fields[] = {
               "default); a terminal is put into raw mode, and input may be a pipe or /dev/null as well. null: nowhere. file:PATH: output "
               "to a file, emptied first. unix:PATH: a listening socket, one client at a time." },
     { .name = "parallel", .type = CONFIG_TEXT, .arg = "WHERE", AT(parallel), .path = PATH_CHARDEV, .valid = is_chardev, .form = CHARDEV_FORM,
-      .help = "a printer on the parallel port, as --serial",
+      .help = "a printer on the parallel port, as a serial port",
       .text = "A printer on the parallel port, and where what it prints goes, as serial ports have it." },
     { .name = "devices", .option = "device", LIST_OF(ndevices, device, device_fields, struct config_device, CONFIG_MAX_DEVICES),
       .help = "testdev: debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects",
