@@ -22,17 +22,6 @@ u32 plain_bytes(const char *s)
     return b[0] < ' ' || b[0] == 0x7f || (b[0] == 0xc2 && b[1] < 0xa0) ? 0 : n;
 }
 
-/* The text may quote file names and guest data: whatever they hold, it stays one line of the terminal. */
-static void make_plain(char *p)
-{
-    while (*p) {
-        const u32 n = plain_bytes(p);
-        if (!n)
-            *p = '?';
-        p += MAX(n, 1u);
-    }
-}
-
 int error_set(struct error *err, int code, const char *fmt, ...)
 {
     if (err) {
@@ -41,24 +30,25 @@ int error_set(struct error *err, int code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
-        make_plain(err->text);
+        /* The text may quote file names and guest data: whatever they hold, it stays one line of the terminal. */
+        for (char *p = err->text; *p;) {
+            const u32 n = plain_bytes(p);
+            if (!n)
+                *p = '?';
+            p += MAX(n, 1u);
+        }
     }
     return -code;
 }
 
 int error_about(struct error *err, const char *fmt, ...)
 {
-    char sentence[sizeof err->text];
+    char about[sizeof err->text], sentence[sizeof err->text];
     va_list ap;
 
     memcpy(sentence, err->text, sizeof sentence);
     va_start(ap, fmt);
-    vsnprintf(err->text, sizeof err->text - sizeof ": ", fmt, ap);
+    vsnprintf(about, sizeof about, fmt, ap);
     va_end(ap);
-    strcat(err->text, ": ");
-    const size_t n = strlen(err->text), more = MIN(strlen(sentence), sizeof err->text - n - 1);
-    memcpy(err->text + n, sentence, more);
-    err->text[n + more] = 0;
-    make_plain(err->text);
-    return -err->code;
+    return error_set(err, err->code, "%s: %s", about, sentence);
 }

@@ -150,7 +150,7 @@ static inline u64 config_code_cache(const struct vm_config *c)
 int must_check config_init(struct vm_config *c);
 void config_free(struct vm_config *c);
 
-/* Replaces an owned text, or sets the first. -ENOMEM leaves it as it was. */
+/* Replaces an owned text, or sets the first; it may be among the arguments. -ENOMEM leaves it as it was. */
 int must_check config_text(char **field, const char *fmt, ...) printf_like(2, 3);
 
 /* Makes room for n items before those of a list; they have their defaults. -E2BIG: no room; -ENOMEM. */

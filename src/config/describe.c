@@ -36,7 +36,7 @@ static void group_arg(const struct config_field *fields, char *out, size_t size)
     value_arg(fields, head, sizeof head);
     size_t n = (size_t)snprintf(out, size, "%s", head);
     if (fields->colon && n < size)
-        n += (size_t)snprintf(out + n, size - n, "[:%s]", strcmp(fields->tail, "from") ? "TAG" : "WHERE");
+        n += (size_t)snprintf(out + n, size - n, "[:%s]", config_find(fields, fields->tail)->arg);
     if (keys == 1 && n < size)
         snprintf(out + n, size - n, only->type == CONFIG_BOOL ? "[,%s]" : "[,%s=%s]", config_option_name(only), only->arg);
     else if (keys && n < size)
@@ -121,17 +121,16 @@ static void man_key(FILE *to, const struct config_field *k, bool head)
         fputs(k->type == CONFIG_BOOL ? " Ns Op = Ns Ar " : k->bare ? " Ns Op = Ns Ar " : "= Ns Ar ", to);
     }
     man_word(to, arg);
-    if (head && k->colon)
-        fprintf(to, " Ns Op : Ns Ar %s", !strcmp(k->tail, "from") ? "WHERE" : "TAG");
+    const struct config_field *tail = head && k->colon ? config_find(k, k->tail) : NULL; /* it has no key of its own */
+    if (tail)
+        fprintf(to, " Ns Op : Ns Ar %s", tail->arg);
     fputc('\n', to);
     man_text(to, k->text);
     man_range(to, k);
-    if (head && k->colon) /* the tail has no key of its own */
-        for (const struct config_field *t = k; t->type; t++)
-            if (!strcmp(t->name, k->tail)) {
-                fprintf(to, ".Ar %s :\n", !strcmp(k->tail, "from") ? "WHERE" : "TAG");
-                man_text(to, t->text);
-            }
+    if (tail) {
+        fprintf(to, ".Ar %s :\n", tail->arg);
+        man_text(to, tail->text);
+    }
 }
 
 void config_describe_man(FILE *to)

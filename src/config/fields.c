@@ -5,15 +5,12 @@
  */
 #include <string.h>
 
+#include "chardev/chardev.h"
 #include "config/fields.h"
 
 /* ---- forms of texts ---- */
 
-static bool is_chardev(const char *s)
-{
-    return !strcmp(s, "stdio") || !strcmp(s, "null") || (!strncmp(s, "file:", 5) && s[5]) || (!strncmp(s, "unix:", 5) && s[5]);
-}
-static bool is_event_source(const char *s) { return is_chardev(s) && strcmp(s, "null"); }
+static bool is_event_source(const char *s) { return chardev_spec_valid(s) && strcmp(s, "null"); }
 static bool is_screen(const char *s) { return !strncmp(s, "vnc:", 4) && s[4]; }
 static bool is_net(const char *s)
 {
@@ -78,7 +75,7 @@ static const struct config_field boot_fields[] = {
 };
 
 static const struct config_field chardev_item[] = {
-    { .name = "", .type = CONFIG_TEXT, .path = PATH_CHARDEV, .valid = is_chardev, .form = CHARDEV_FORM }, END
+    { .name = "", .type = CONFIG_TEXT, .path = PATH_CHARDEV, .valid = chardev_spec_valid, .form = CHARDEV_FORM }, END
 };
 
 #define IN(type, member) .offset = offsetof(struct type, member)
@@ -172,7 +169,7 @@ static const struct config_field net_fields[] = {
 static const struct config_field share_fields[] = {
     { .name = "path", .type = CONFIG_TEXT, .arg = "PATH", IN(config_share, path), .path = PATH_FILE, .min = 1, .colon = '/', .tail = "tag",
       .text = "The folder of this host." },
-    { .name = "tag", .option = "", .type = CONFIG_TEXT, IN(config_share, tag), .min = 1, .max = 36,
+    { .name = "tag", .option = "", .arg = "TAG", .type = CONFIG_TEXT, IN(config_share, tag), .min = 1, .max = 36,
       .text = "What the guest mounts it by; the folder's own name without.", .api = "tag" },
     { .name = "readonly", .option = "ro", .type = CONFIG_BOOL, IN(config_share, readonly), .text = "The guest may not write." },
     END,
@@ -182,14 +179,14 @@ static const struct config_field share_fields[] = {
 static const struct config_field from_kind[] = {
     { .name = "kind", .type = CONFIG_CHOICE, .arg = "KIND", IN(config_input, kind), .choices = inputs, .colon = ':', .tail = "from",
       .text = "keyboard or tablet." },
-    { .name = "from", .option = "", .type = CONFIG_TEXT, IN(config_input, from), .path = PATH_CHARDEV, .valid = is_event_source,
+    { .name = "from", .option = "", .arg = "WHERE", .type = CONFIG_TEXT, IN(config_input, from), .path = PATH_CHARDEV, .valid = is_event_source,
       .form = "one of stdio, file:PATH, unix:PATH", .text = EVENTS },
     END,
 };
 static const struct config_field usb_fields[] = {
     { .name = "kind", .type = CONFIG_CHOICE, .arg = "tablet", IN(config_input, kind), .choices = usbs, .colon = ':', .tail = "from",
       .text = "tablet." },
-    { .name = "from", .option = "", .type = CONFIG_TEXT, IN(config_input, from), .path = PATH_CHARDEV, .valid = is_event_source,
+    { .name = "from", .option = "", .arg = "WHERE", .type = CONFIG_TEXT, IN(config_input, from), .path = PATH_CHARDEV, .valid = is_event_source,
       .form = "one of stdio, file:PATH, unix:PATH", .text = EVENTS " Without it they come from the screen." },
     END,
 };
@@ -319,7 +316,7 @@ const struct config_field config_fields[] = {
       .text = "Where a serial port goes; the first one given is COM1, up to four. stdio: standard input and output (COM1's "
               "default); a terminal is put into raw mode, and input may be a pipe or /dev/null as well. null: nowhere. file:PATH: output "
               "to a file, emptied first. unix:PATH: a listening socket, one client at a time." },
-    { .name = "parallel", .type = CONFIG_TEXT, .arg = "WHERE", AT(parallel), .path = PATH_CHARDEV, .valid = is_chardev, .form = CHARDEV_FORM,
+    { .name = "parallel", .type = CONFIG_TEXT, .arg = "WHERE", AT(parallel), .path = PATH_CHARDEV, .valid = chardev_spec_valid, .form = CHARDEV_FORM,
       .help = "a printer on the parallel port, as a serial port",
       .text = "A printer on the parallel port, and where what it prints goes, as serial ports have it." },
     { .name = "devices", .option = "device", LIST_OF(ndevices, device, device_fields, struct config_device, CONFIG_MAX_DEVICES),

@@ -69,6 +69,9 @@ static inline const char *config_option_name(const struct config_field *f) { ret
 const struct config_field *config_find(const struct config_field *table, const char *name);
 const struct config_field *config_find_option(const struct config_field *table, const char *name, size_t len);
 
+/* The name in the table, or option's name, that is nearest to word and can be meant; or NULL. */
+const char *config_near(const struct config_field *table, const char *word, bool options);
+
 /* The field a path at the beginning of text leads to ("disks[1].queues: ..."): the outermost, its item (or 0), and how
    many bytes before ": ". NULL: it begins with none. key: the inner field, or NULL. */
 const struct config_field *config_path_field(const char *text, u32 *item, const struct config_field **key, size_t *len);

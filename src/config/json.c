@@ -6,10 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/parse.h"
 #include "config/fields.h"
 
-enum { PATH_SIZE = 96, KEYS = 64 };
+enum { PATH_SIZE = 96 };
 
 /* ---- in ---- */
 
@@ -73,13 +72,8 @@ static int from_list(const struct config_field *f, void *at, const json_t *v, en
 
 static int unknown(const struct config_field *table, const char *key, const char *path, struct error *err)
 {
-    const char *names[KEYS + 1];
-    u32 n = 0;
+    const char *best = config_near(table, key, false), *dot = *path ? "." : "";
 
-    for (; table->type && n < KEYS; table++)
-        names[n++] = table->name;
-    names[n] = NULL;
-    const char *best = suggest(key, names), *dot = *path ? "." : "";
     if (best)
         return error_set(err, EINVAL, "%s%s%.32s: there is no such key; did you mean %s?", path, dot, key, best);
     return error_set(err, EINVAL, "%s%s%.32s: there is no such key", path, dot, key);

@@ -10,10 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/parse.h"
 #include "config/fields.h"
 
-enum { PATH_SIZE = 96, KEYS = 32 };
+enum { PATH_SIZE = 96 };
 
 /* The next of "a,b=c", cut out in place, with ",," for a comma within; *rest moves on, to NULL at the end. */
 static char *next_word(char **rest)
@@ -78,16 +77,10 @@ static int set_with_tail(const struct config_field *fields, const struct config_
 
 static int unknown_key(const struct config_field *fields, const char *word, const char *path, struct error *err)
 {
-    const char *names[KEYS + 1];
     char name[33];
-    u32 n = 0;
 
-    for (const struct config_field *f = fields + 1; f->type && n < KEYS; f++)
-        if (*config_option_name(f))
-            names[n++] = config_option_name(f);
-    names[n] = NULL;
     snprintf(name, sizeof name, "%.*s", (int)MIN(strcspn(word, "="), sizeof name - 1), word);
-    const char *best = suggest(name, names);
+    const char *best = config_near(fields + 1, name, true);
     if (best)
         return error_set(err, EINVAL, "%s: unknown \"%s\"; did you mean %s?", path, name, best);
     return error_set(err, EINVAL, "%s: unknown \"%s\"; \"lodge help run\" says what it takes", path, name);
@@ -96,11 +89,8 @@ static int unknown_key(const struct config_field *fields, const char *word, cons
 /* The keys that a field takes all of, for a device's own options. */
 static int add_rest(const struct config_field *f, void *at, const char *word, struct error *err)
 {
-    char **text = (char **)(void *)((u8 *)at + f->offset), *was = *text;
-
-    *text = NULL;
-    const int rc = was ? config_text(text, "%s,%s", was, word) : config_text(text, "%s", word);
-    free(was);
+    char **text = (char **)(void *)((u8 *)at + f->offset);
+    const int rc = *text ? config_text(text, "%s,%s", *text, word) : config_text(text, "%s", word);
     return rc ? error_set(err, ENOMEM, "out of memory") : 0;
 }
 
@@ -144,18 +134,17 @@ static int set_group(const struct config_field *fields, void *at, char *text, co
 }
 
 /* A list as a group's head ("boot") is replaced as a whole by the option that names any of its items. */
-static int empty_head(const struct config_field *f, void *at, const char *value)
+static void empty_head(const struct config_field *f, void *at, const char *value)
 {
     const struct config_field *head = f->fields;
 
     if (head->type != CONFIG_LIST)
-        return 0;
+        return;
     for (const char *p = value; *p; p += strcspn(p, ",") + (p[strcspn(p, ",")] == ','))
         if (!config_find_option(head + 1, p, strcspn(p, ",="))) {
             config_value_free(head, at);
-            return 0;
+            return;
         }
-    return 0;
 }
 
 static int set_cut(struct vm_config *c, const struct config_field *f, char *value, struct error *err)
@@ -167,8 +156,8 @@ static int set_cut(struct vm_config *c, const struct config_field *f, char *valu
     if (f->type == CONFIG_GROUP) {
         if (f->present)
             *(bool *)((u8 *)c + f->present) = true;
-        rc = empty_head(f, (u8 *)c + f->offset, value);
-        return rc ? rc : set_group(f->fields, (u8 *)c + f->offset, value, f->name, err);
+        empty_head(f, (u8 *)c + f->offset, value);
+        return set_group(f->fields, (u8 *)c + f->offset, value, f->name, err);
     }
     snprintf(path, sizeof path, "%s[%u]", f->name, *(u32 *)(void *)((u8 *)c + f->count));
     if ((rc = config_list_add(f, c, &item, path, err)))

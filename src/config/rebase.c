@@ -37,13 +37,7 @@ static int rebase_field(const struct config_field *f, void *at, const char *fold
     const char *path = f->type == CONFIG_TEXT && *text ? path_in(f->path, *text) : NULL;
     if (!path || *path == '/')
         return 0;
-    char *was = *text;
-    *text = NULL;
-    if ((rc = config_text(text, "%.*s%s/%s", (int)(path - was), was, folder, path)))
-        *text = was;
-    else
-        free(was);
-    return rc;
+    return config_text(text, "%.*s%s/%s", (int)(path - *text), *text, folder, path);
 }
 
 static int rebase(const struct config_field *table, void *at, const char *folder)

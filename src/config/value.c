@@ -9,6 +9,8 @@
 #include "base/parse.h"
 #include "config/fields.h"
 
+enum { NAMES = 64 };
+
 static void *place(const struct config_field *f, const void *at) { return (u8 *)(uintptr_t)at + f->offset; }
 static u32 *counter(const struct config_field *f, const void *at) { return (u32 *)(void *)((u8 *)(uintptr_t)at + f->count); }
 
@@ -243,14 +245,12 @@ int config_value_default(const struct config_field *f, void *at)
                 return -ENOMEM;
         return 0;
     }
-    case CONFIG_SIZE:
-        *(u64 *)place(f, at) = f->def && !strcmp(f->def, "auto") ? CONFIG_CODE_CACHE_AUTO : 0;
-        break;
+    case CONFIG_SIZE: *(u64 *)place(f, at) = 0; break;
     case CONFIG_BOOL: *(bool *)place(f, at) = false; break;
     case CONFIG_TEXT: break;
     default: *(u32 *)place(f, at) = 0;
     }
-    return f->def && strcmp(f->def, "auto") && config_value_set(f, at, f->def, f->name, &err) ? -ENOMEM : 0;
+    return f->def && config_value_set(f, at, f->def, f->name, &err) ? -ENOMEM : 0;
 }
 
 static int default_fields(const struct config_field *table, void *at)
@@ -328,6 +328,20 @@ const struct config_field *config_find_option(const struct config_field *table, 
             return table;
     }
     return NULL;
+}
+
+const char *config_near(const struct config_field *table, const char *word, bool options)
+{
+    const char *names[NAMES + 1];
+    u32 n = 0;
+
+    for (; table->type && n < NAMES; table++) {
+        const char *name = options ? config_option_name(table) : table->name;
+        if (*name)
+            names[n++] = name;
+    }
+    names[n] = NULL;
+    return suggest(word, names);
 }
 
 const struct config_field *config_path_field(const char *text, u32 *item, const struct config_field **key, size_t *len)

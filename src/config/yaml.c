@@ -15,7 +15,6 @@
 #include <strings.h>
 #include <yaml.h>
 
-#include "base/parse.h"
 #include "config/fields.h"
 #include "config/json.h"
 
@@ -260,23 +259,34 @@ int config_from_yaml(struct vm_config *c, const char *file, const char *text, si
 
 /* ---- out ---- */
 
-/* One character of UTF-8 within double quotes: as it is where YAML prints it (YAML 1.2, 5.1), else by its number. */
+/* One character within double quotes: as it is where YAML prints it (YAML 1.2, 5.1), else by its number; "?" for what is no
+   UTF-8. */
 static const char *put_character(FILE *to, const char *p)
 {
+    static const char *const special[] = { "\xef\xbb\xbf", "\xef\xbf\xbe", "\xef\xbf\xbf", "\xe2\x80\xa8", "\xe2\x80\xa9" };
+    static const char *const escape[] = { "feff", "fffe", "ffff", "2028", "2029" };
     const u8 *b = (const u8 *)p;
-    const u32 n = b[0] < 0x80 ? 1 : b[0] < 0xe0 ? 2 : b[0] < 0xf0 ? 3 : 4;
-    u32 code = n == 1 ? b[0] : b[0] & (0x7fu >> n);
+    const u32 n = plain_bytes(p);
 
-    for (u32 i = 1; i < n; i++)
-        code = code << 6 | (b[i] & 0x3f);
-    const bool special = code == 0xfeff || code == 0xfffe || code == 0xffff || code == 0x2028 || code == 0x2029;
-    if (code == '"' || code == '\\')
-        fprintf(to, "\\%c", (int)code);
-    else if (plain_bytes(p) && !special)
+    for (u32 i = 0; i < ARRAY_SIZE(special); i++)
+        if (n == 3 && !memcmp(p, special[i], 3)) {
+            fprintf(to, "\\u%s", escape[i]);
+            return p + 3;
+        }
+    if (*p == '"' || *p == '\\') {
+        fprintf(to, "\\%c", *p);
+        return p + 1;
+    }
+    if (n) {
         fwrite(p, 1, n, to);
+        return p + n;
+    }
+    const bool c1 = b[0] == 0xc2 && b[1] >= 0x80 && b[1] < 0xa0;
+    if (b[0] < 0x80 || c1)
+        fprintf(to, "\\x%02x", b[c1]);
     else
-        fprintf(to, "\\U%08x", code);
-    return p + n;
+        fputc('?', to);
+    return p + 1 + c1;
 }
 
 /* Is it the same text to every reader of YAML, and no number, truth or nothing? */
@@ -304,113 +314,114 @@ static void put_text(FILE *to, const char *text)
     fputc('"', to);
 }
 
-static void put_value(FILE *to, const json_t *v, u32 indent, bool in_list);
+static u32 items(const struct config_field *f, const void *at) { return *(const u32 *)(const void *)((const u8 *)at + f->count); }
 
-static void put_scalar(FILE *to, const char *key, const json_t *v)
+static bool same_fields(const struct config_field *table, const void *a, const void *b);
+
+static bool same(const struct config_field *f, const void *a, const void *b)
 {
-    char size[32];
+    const u8 *x = (const u8 *)a + f->offset, *y = (const u8 *)b + f->offset;
+    bool equal = true;
 
-    if (json_is_string(v))
-        put_text(to, json_string_value(v));
-    else if (json_is_boolean(v))
-        fputs(json_is_true(v) ? "on" : "off", to);
-    else if (!strcmp(key, "size") || !strcmp(key, "memory") || !strcmp(key, "rate") || !strcmp(key, "burst"))
-        fputs(size_word((u64)json_integer_value(v), size), to);
-    else
-        fprintf(to, "%lld", (long long)json_integer_value(v));
+    switch (f->type) {
+    case CONFIG_BOOL: return *(const bool *)x == *(const bool *)y;
+    case CONFIG_SIZE: return *(const u64 *)(const void *)x == *(const u64 *)(const void *)y;
+    case CONFIG_GROUP: return same_fields(f->fields, x, y);
+    case CONFIG_TEXT: {
+        const char *s = *(char *const *)(const void *)x, *t = *(char *const *)(const void *)y;
+        return s && t ? !strcmp(s, t) : s == t;
+    }
+    case CONFIG_LIST:
+        equal = items(f, a) == items(f, b);
+        for (u32 i = 0; i < items(f, a) && equal; i++)
+            equal = same_fields(f->fields, x + i * f->size, y + i * f->size);
+        return equal;
+    default: return *(const u32 *)(const void *)x == *(const u32 *)(const void *)y;
+    }
+}
+
+static bool same_fields(const struct config_field *table, const void *a, const void *b)
+{
+    for (; table->type; table++)
+        if (!same(table, a, b))
+            return false;
+    return true;
+}
+
+/* Is it written? plain has what is there by default, and of each list of groups one item. An item's head says what it is. */
+static bool is_written(const struct config_field *f, const void *at, const void *plain, bool head)
+{
+    if (f->type == CONFIG_TEXT && !*(char *const *)(const void *)((const u8 *)at + f->offset))
+        return false;
+    if (f->type == CONFIG_GROUP && f->present)
+        return *((const bool *)at + f->present);
+    if (f->type == CONFIG_LIST && !config_is_plain_list(f))
+        return items(f, at);
+    return head || !same(f, at, plain);
+}
+
+static void put_scalar(FILE *to, const struct config_field *f, const void *at)
+{
+    char text[64];
+
+    if (f->type == CONFIG_TEXT)
+        put_text(to, *(char *const *)(const void *)((const u8 *)at + f->offset));
+    else if (config_value_text(f, at, text, sizeof text))
+        fputs(text, to);
     fputc('\n', to);
 }
 
-static void put_object(FILE *to, const json_t *o, u32 indent, bool in_list)
-{
-    const char *key;
-    json_t *v;
+static bool put_fields(FILE *to, const struct config_field *table, const void *at, const void *plain, u32 indent, bool in_list, bool head);
 
-    json_object_foreach((json_t *)(uintptr_t)o, key, v) {
-        fprintf(to, "%*s%s:", in_list ? 0 : (int)indent, "", key);
-        in_list = false;
-        if (!json_object_size(v) && !json_array_size(v) && (json_is_object(v) || json_is_array(v))) {
-            fputs(json_is_object(v) ? " {}\n" : " []\n", to);
-        } else if (json_is_object(v) || json_is_array(v)) {
+static void put_list(FILE *to, const struct config_field *f, const void *at, const void *plain, u32 indent)
+{
+    const u8 *first = (const u8 *)at + f->offset;
+
+    fputs(items(f, at) ? "\n" : " []\n", to);
+    for (u32 i = 0; i < items(f, at); i++) {
+        fprintf(to, "%*s- ", (int)indent, "");
+        if (config_is_plain_list(f))
+            put_scalar(to, f->fields, first + i * f->size);
+        else if (!put_fields(to, f->fields, first + i * f->size, (const u8 *)plain + f->offset, indent + 2, true, true))
+            fputs("{}\n", to);
+    }
+}
+
+/* False: nothing of it is written. in_list: the first stands behind an item's "- ". */
+static bool put_fields(FILE *to, const struct config_field *table, const void *at, const void *plain, u32 indent, bool in_list, bool head)
+{
+    bool any = false;
+
+    for (const struct config_field *f = table; f->type; f++) {
+        if (!is_written(f, at, plain, head && f == table))
+            continue;
+        fprintf(to, "%*s%s:", in_list && !any ? 0 : (int)indent, "", f->name);
+        any = true;
+        if (f->type == CONFIG_LIST) {
+            put_list(to, f, at, plain, indent + 2);
+        } else if (f->type == CONFIG_GROUP) {
             fputc('\n', to);
-            put_value(to, v, indent + 2, false);
+            put_fields(to, f->fields, (const u8 *)at + f->offset, (const u8 *)plain + f->offset, indent + 2, false, f->present);
         } else {
             fputc(' ', to);
-            put_scalar(to, key, v);
+            put_scalar(to, f, at);
         }
     }
-}
-
-static void put_value(FILE *to, const json_t *v, u32 indent, bool in_list)
-{
-    size_t i;
-    json_t *item_;
-
-    if (json_is_object(v)) {
-        put_object(to, v, indent, in_list);
-        return;
-    }
-    json_array_foreach((json_t *)(uintptr_t)v, i, item_) {
-        fprintf(to, "%*s- ", (int)indent, "");
-        if (json_is_object(item_) && !json_object_size(item_))
-            fputs("{}\n", to);
-        else if (json_is_object(item_))
-            put_object(to, item_, indent + 2, true);
-        else
-            put_scalar(to, "", item_);
-    }
-}
-
-/* Takes away what is as it would be without; but an item keeps its head, which says what it is. */
-static void without_defaults(json_t *o, const json_t *plain, const char *head)
-{
-    const char *key;
-    json_t *v;
-    void *next;
-
-    json_object_foreach_safe(o, next, key, v) {
-        json_t *d = json_object_get(plain, key);
-        if (json_is_object(v) && json_is_object(d))
-            without_defaults(v, d, NULL);
-        if (d && (!head || strcmp(key, head)) && (json_equal(v, d) || (json_is_object(v) && !json_object_size(v))))
-            json_object_del(o, key);
-    }
-}
-
-/* The items of lists, against one that was just added. */
-static int items_without_defaults(json_t *o, struct vm_config *plain)
-{
-    struct error err;
-    json_t *item_;
-    void *one;
-    size_t i;
-
-    for (const struct config_field *f = config_fields; f->type; f++)
-        if (f->type == CONFIG_LIST && !config_is_plain_list(f) && config_list_add(f, plain, &one, f->name, &err))
-            return -ENOMEM;
-    json_t *defaults = config_to_json(plain);
-    for (const struct config_field *f = config_fields; f->type && defaults; f++)
-        if (f->type == CONFIG_LIST && !config_is_plain_list(f))
-            json_array_foreach(json_object_get(o, f->name), i, item_)
-                without_defaults(item_, json_array_get(json_object_get(defaults, f->name), 0), f->fields->name);
-    json_decref(defaults);
-    return defaults ? 0 : -ENOMEM;
+    return any;
 }
 
 int config_to_yaml(const struct vm_config *c, FILE *to)
 {
     struct vm_config plain;
-    json_t *o = config_to_json(c), *defaults = NULL;
+    struct error err;
+    void *item;
     int rc = config_init(&plain);
 
-    if (!rc && o && (defaults = config_to_json(&plain)))
-        without_defaults(o, defaults, NULL);
+    for (const struct config_field *f = config_fields; f->type && !rc; f++)
+        if (f->type == CONFIG_LIST && !config_is_plain_list(f))
+            rc = config_list_add(f, &plain, &item, f->name, &err);
     if (!rc)
-        rc = defaults ? items_without_defaults(o, &plain) : -ENOMEM;
-    if (!rc)
-        put_value(to, o, 0, false);
-    json_decref(o);
-    json_decref(defaults);
+        put_fields(to, config_fields, c, &plain, 0, false, false);
     config_free(&plain);
     return rc ? rc : ferror(to) ? -EIO : 0;
 }

@@ -203,7 +203,7 @@ int machine_add_net_boot(struct machine *m, struct pci_function *f, const char *
         return 0;
     u8 *rom = firmware_rom(file, &size);
     if (!rom)
-        return error_set(err, ENOENT, "to boot from the network needs the option ROM %s; on Debian: apt-get install ipxe-qemu", file);
+        return error_set(err, ENOENT, "booting from the network needs the option ROM %s; on Debian: apt-get install ipxe-qemu", file);
     while (bar.size < size)
         bar.size *= 2;
     if (!(rc = memory_piece(m->memory, &piece, "option-rom", bar.size, true, err))) {

@@ -17,11 +17,8 @@ enum { NET_MAX_FORWARDS = CONFIG_MAX_FORWARDS, NET_MAX_NAME = 256 };
 struct net_spec {
     const struct config_net *config;
     const char *kind, *name; /* "tap", "tap0"; name NULL: it has none */
-    u32 queues;
-    bool has_mac;
+    bool has_mac; /* mac is to be the card's: the caller's or the configuration's */
     u8 mac[6];
-    u64 rate, burst;
-    const char *pcap, *seed;
     char text[NET_MAX_NAME]; /* what kind and name point into */
 };
 

@@ -42,10 +42,7 @@ static const struct net_ops *read_config(const struct config_net *c, const u8 ma
 {
     static const u8 none[6];
 
-    memset(s, 0, sizeof(*s));
-    *s = (struct net_spec){ .config = c, .queues = c->queues, .rate = c->rate, .burst = c->burst, .pcap = c->pcap, .seed = c->seed };
-    if (s->rate && !s->burst)
-        s->burst = MAX(s->rate / 20, 65536u); /* 50 ms */
+    *s = (struct net_spec){ .config = c };
     if (mac && memcmp(mac, none, 6)) {
         s->has_mac = true;
         memcpy(s->mac, mac, 6);
@@ -264,8 +261,8 @@ static int choose_mac(u8 mac[6], const struct net_spec *s, struct error *err)
         memcpy(mac, s->mac, 6);
         return 0;
     }
-    if (s->seed) {
-        for (const char *p = s->seed; *p; p++)
+    if (s->config->seed) {
+        for (const char *p = s->config->seed; *p; p++)
             hash = (hash ^ (u8)*p) * 0x100000001b3;
         memcpy(mac, &hash, 6);
     } else if (getrandom(mac, 6, 0) != 6) {
@@ -295,8 +292,9 @@ struct net *net_open(const struct config_net *c, const u8 mac[6], struct loop *l
     n->offloads = NET_CSUM | NET_TSO4 | NET_TSO6;
     timer_init(&n->tx_timer, loop, tx_timer);
     timer_init(&n->rx_timer, loop, rx_timer);
-    bucket_init(&n->tx, s->rate, s->burst, clock_ns());
-    bucket_init(&n->rx, s->rate, s->burst, clock_ns());
+    const u64 burst = c->burst ? c->burst : MAX(c->rate / 20, 65536u); /* 50 ms */
+    bucket_init(&n->tx, c->rate, burst, clock_ns());
+    bucket_init(&n->rx, c->rate, burst, clock_ns());
     if (choose_mac(n->mac, s, err))
         goto fail;
     n->scratch = malloc(NET_MAX_FRAME);
@@ -304,7 +302,7 @@ struct net *net_open(const struct config_net *c, const u8 mac[6], struct loop *l
         error_set(err, ENOMEM, "no memory");
         goto fail;
     }
-    if (s->pcap && !(n->pcap = pcap_open(s->pcap, err)))
+    if (c->pcap && !(n->pcap = pcap_open(c->pcap, err)))
         goto fail;
     n->ops = ops;
     if (ops->open(n, s, err)) {
@@ -395,7 +393,7 @@ struct net_stats net_stats(const struct net *n)
 
 static int none_open(struct net *n, const struct net_spec *spec, struct error *err)
 {
-    n->queues = spec->queues;
+    n->queues = spec->config->queues;
     n->link = false;
     return 0;
 }

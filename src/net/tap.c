@@ -176,7 +176,7 @@ static int open_queue(struct net *n, struct tap_queue *t, const struct net_spec 
     t->fd.fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
     if (t->fd.fd < 0)
         return error_set(err, errno, "/dev/net/tun: %s; load it with \"sudo modprobe tun\"", strerror(errno));
-    if (s->queues > 1)
+    if (s->config->queues > 1)
         ifr.ifr_flags |= IFF_MULTI_QUEUE;
     strcpy(ifr.ifr_name, s->name);
     if (ioctl(t->fd.fd, TUNSETIFF, &ifr))
@@ -210,13 +210,13 @@ static int tap_open(struct net *n, const struct net_spec *s, struct error *err)
         t->queue[q].index = q;
         t->queue[q].fd.fd = -1;
     }
-    for (u32 q = 0; q < s->queues && !r; q++)
+    for (u32 q = 0; q < s->config->queues && !r; q++)
         r = open_queue(n, &t->queue[q], s, err);
     if (r) {
         tap_close(n);
         return r;
     }
-    n->queues = s->queues;
+    n->queues = s->config->queues;
     strcpy(ifr.ifr_name, s->name);
     int fd = socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0 && !ioctl(fd, SIOCGIFMTU, &ifr) && ifr.ifr_mtu >= 68 && ifr.ifr_mtu <= 65535)

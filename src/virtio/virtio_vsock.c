@@ -18,8 +18,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/listener.h"
-#include "base/unix_socket.h"
 #include "virtio/virtio_vsock_private.h"
 
 /* ---- to the guest ------------------------------------------------------- */
@@ -112,8 +110,6 @@ static bool serve_round(struct virtio_vsock *s)
         virtio_notify(q);
     return pushed;
 }
-
-void vsock_serve(struct virtio_vsock *s);
 
 static void serve_later(struct loop_kick *k)
 {

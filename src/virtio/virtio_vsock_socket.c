@@ -9,8 +9,6 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "base/listener.h"
-#include "base/unix_socket.h"
 #include "virtio/virtio_vsock_private.h"
 
 /* ---- connections -------------------------------------------------------- */

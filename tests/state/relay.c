@@ -21,7 +21,6 @@
 #include <fcntl.h>
 #include <linux/input-event-codes.h>
 #include <signal.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -32,8 +31,8 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "config/fields.h"
 #include "net/netd.h"
+#include "option.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
 
@@ -270,40 +269,23 @@ static void tick(struct timer *t)
     loop_stop(g->vm->loop);
 }
 
-/* An option of "lodge run". */
-static void option(struct vm_config *c, const char *name, const char *fmt, ...)
-{
-    const struct config_field *f = config_find_option(config_fields, name, strlen(name));
-    char value[4200];
-    struct error err;
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(value, sizeof value, fmt, ap);
-    va_end(ap);
-    if (!f || config_option_set(c, f, !strcmp(name, "serial"), value, &err)) {
-        fprintf(stderr, "--%s %s: %s\n", name, value, f ? err.text : "there is no such option");
-        exit(BROKEN);
-    }
-}
-
 static void part(struct vm_config *c, struct leg *g, char *p)
 {
     char *value = strchr(p, '=');
     if (value)
         *value++ = 0;
     if (!strcmp(p, "ide") || !strcmp(p, "ahci"))
-        option(c, "disk", "%s,format=raw,bus=%s", value, p);
+        option(c, BROKEN, "disk", "%s,format=raw,bus=%s", value, p);
     else if (!strcmp(p, "cdrom"))
-        option(c, "cdrom", "%s,format=raw,bus=ide", value);
+        option(c, BROKEN, "cdrom", "%s,format=raw,bus=ide", value);
     else if (!strcmp(p, "floppy") || !strcmp(p, "net") || !strcmp(p, "cpus") || !strcmp(p, "memory") || !strcmp(p, "cpu"))
-        option(c, p, "%s", value);
+        option(c, BROKEN, p, "%s", value);
     else if (!strcmp(p, "keys"))
         g->steps = (u32)atoi(value);
     else if (!strcmp(p, "mouse"))
         g->pointer = true;
     else if (!strcmp(p, "tablet"))
-        g->pointer = g->tablet = true, option(c, "usb", "tablet");
+        g->pointer = g->tablet = true, option(c, BROKEN, "usb", "tablet");
     else if (!strcmp(p, "storm"))
         g->storm = (u32)atoi(value);
     else if (!strcmp(p, "cache"))
@@ -311,7 +293,7 @@ static void part(struct vm_config *c, struct leg *g, char *p)
     else if (!strcmp(p, "after"))
         c->translate_after = (u32)atoi(value);
     else if (!strcmp(p, "vga"))
-        option(c, "vga", "std");
+        option(c, BROKEN, "vga", "std");
     else if (!strcmp(p, "shake"))
         g->shake = true;
 }
@@ -330,14 +312,15 @@ static int one_leg(char **argv)
     if (config_init(&c))
         return BROKEN;
     g.tiny = tiny(argv[5]);
-    option(&c, "engine", "soft");
-    option(&c, "serial", "file:%s/out.%u", g.dir, g.n);
-    option(&c, "kernel", "%s", argv[4]);
-    option(&c, "append", "%s", argv[6]);
+    option(&c, BROKEN, "engine", "soft");
+    no_serial(&c);
+    option(&c, BROKEN, "serial", "file:%s/out.%u", g.dir, g.n);
+    option(&c, BROKEN, "kernel", "%s", argv[4]);
+    option(&c, BROKEN, "append", "%s", argv[6]);
     if (g.tiny)
-        option(&c, "device", "testdev");
+        option(&c, BROKEN, "device", "testdev");
     else
-        option(&c, "initrd", "%s", argv[5]);
+        option(&c, BROKEN, "initrd", "%s", argv[5]);
     c.cpus = 2;
     c.memory = MiB(MEMORY_MIB);
     for (char **p = argv + 7; *p; p++)

@@ -17,7 +17,6 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,7 +25,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
-#include "config/fields.h"
+#include "option.h"
 #include "vm/internal.h"
 #include "vm/snapshot.h"
 
@@ -89,23 +88,6 @@ static char *common_cpu(void)
     return text;
 }
 
-/* An option of "lodge run". */
-static void option(struct vm_config *c, const char *name, const char *fmt, ...)
-{
-    const struct config_field *f = config_find_option(config_fields, name, strlen(name));
-    char value[4400];
-    struct error err;
-    va_list ap;
-
-    va_start(ap, fmt);
-    vsnprintf(value, sizeof value, fmt, ap);
-    va_end(ap);
-    if (!f || config_option_set(c, f, false, value, &err)) {
-        fprintf(stderr, "--%s %s: %s\n", name, value, f ? err.text : "there is no such option");
-        exit(STATUS_BROKEN);
-    }
-}
-
 static int one(const char *how, const char *moment, char **argv)
 {
     static const struct vm_run run;
@@ -120,21 +102,21 @@ static int one(const char *how, const char *moment, char **argv)
     char *initrd = strchr(argv[0], ',');
     if (config_init(&c))
         return STATUS_BROKEN;
-    config_value_free(config_find(config_fields, "serial"), &c);
+    no_serial(&c);
     if (bios) /* SeaBIOS writes to the first when it finds time */
-        option(&c, "serial", "null");
-    option(&c, "serial", "file:%s", argv[4]);
+        option(&c, STATUS_BROKEN, "serial", "null");
+    option(&c, STATUS_BROKEN, "serial", "file:%s", argv[4]);
     if (initrd)
         *initrd++ = 0;
-    option(&c, bios ? "firmware" : "kernel", "%s", bios ? "bios" : argv[0]);
-    option(&c, "engine", "%s", translate ? "soft" : argv[1]);
-    option(&c, "code-cache", "%s", translate ? "32M" : "0");
-    option(&c, "memory", "%s", initrd ? "256M" : "16M");
+    option(&c, STATUS_BROKEN, bios ? "firmware" : "kernel", "%s", bios ? "bios" : argv[0]);
+    option(&c, STATUS_BROKEN, "engine", "%s", translate ? "soft" : argv[1]);
+    option(&c, STATUS_BROKEN, "code-cache", "%s", translate ? "32M" : "0");
+    option(&c, STATUS_BROKEN, "memory", "%s", initrd ? "256M" : "16M");
     if (!bios)
-        option(&c, "append", "%s", initrd ? "console=ttyS0 loglevel=0" : argv[2]);
+        option(&c, STATUS_BROKEN, "append", "%s", initrd ? "console=ttyS0 loglevel=0" : argv[2]);
     if (initrd) {
-        option(&c, "initrd", "%s", initrd);
-        option(&c, "cpus", "2");
+        option(&c, STATUS_BROKEN, "initrd", "%s", initrd);
+        option(&c, STATUS_BROKEN, "cpus", "2");
     }
     const char *machine = getenv("LODGE_STATE_MACHINE");
     char disk[4200];
@@ -144,22 +126,22 @@ static int one(const char *how, const char *moment, char **argv)
         if (fd < 0 || ftruncate(fd, 16 << 20) || close(fd))
             return STATUS_BROKEN;
         const bool micro = !strcmp(machine, "micro"), old = !strcmp(machine, "ide") || !strcmp(machine, "ahci");
-        option(&c, "machine", "%s", micro ? "micro" : "pc");
-        option(&c, "vga", "%s", micro ? "none" : "std");
-        option(&c, "disk", "%s,format=raw,bus=%s", disk, old ? machine : "virtio");
+        option(&c, STATUS_BROKEN, "machine", "%s", micro ? "micro" : "pc");
+        option(&c, STATUS_BROKEN, "vga", "%s", micro ? "none" : "std");
+        option(&c, STATUS_BROKEN, "disk", "%s,format=raw,bus=%s", disk, old ? machine : "virtio");
         if (old)
-            option(&c, "cdrom", "%s,format=raw,bus=%s", getenv("LODGE_STATE_CDROM"), machine);
-        option(&c, "net", "none,mac=52:54:00:12:34:56");
+            option(&c, STATUS_BROKEN, "cdrom", "%s,format=raw,bus=%s", getenv("LODGE_STATE_CDROM"), machine);
+        option(&c, STATUS_BROKEN, "net", "none,mac=52:54:00:12:34:56");
         if (!micro) {
-            option(&c, "net", "none,mac=52:54:00:12:34:57,model=e1000");
-            option(&c, "usb", "tablet");
+            option(&c, STATUS_BROKEN, "net", "none,mac=52:54:00:12:34:57,model=e1000");
+            option(&c, STATUS_BROKEN, "usb", "tablet");
         }
-        option(&c, "rng", "on");
+        option(&c, STATUS_BROKEN, "rng", "on");
     }
     if (bios)
-        option(&c, "disk", "%s,format=raw,readonly", argv[0] + 5);
+        option(&c, STATUS_BROKEN, "disk", "%s,format=raw,readonly", argv[0] + 5);
     if (c.machine == CONFIG_MACHINE_PC)
-        option(&c, "device", "testdev");
+        option(&c, STATUS_BROKEN, "device", "testdev");
     char *cpu;
     if (atoi(argv[2]) < 4 && !initrd)
         if ((cpu = common_cpu())) {

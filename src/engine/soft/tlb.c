@@ -124,6 +124,12 @@ static void before_closing(struct soft_vcpu *v)
         soft_drop_writable(v);
 }
 
+void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
+{
+    const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
+    v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
+}
+
 /*
  * No fence between the look at code_lines and the first store through the entry: who sets a line sends REQ_FLUSH
  * after it (blocks.c, watch), and whoever takes that request has the entry closed, and sees the line from then on. The
@@ -137,13 +143,7 @@ void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
     const bool watched = __atomic_load_n(&v->vm->code_lines[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
     e->write = watched ? TLB_NONE(slot) : e->read;
     e->place = place | (watched ? PLACE_WATCHED : 0);
-    v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
-}
-
-void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
-{
-    const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
-    v->mmu.index[ctx].open.word[slot / 64] |= BIT(slot % 64);
+    soft_tlb_note(v, ctx, lin);
 }
 
 /* What may have been written since the dirty log was taken, or since another processor decoded code from it, is dirty
@@ -154,16 +154,13 @@ static void note_written(struct soft_vcpu *v, u64 place)
     soft_code_written(v, place, GUEST_PAGE_SIZE);
 }
 
-/* More pages gave way than could be written down: all may have been written, and all code may be stale. */
+/* More pages gave way than could be written down: any may have been written. */
 static void note_all_written(struct soft_vcpu *v)
 {
     const struct memory *mem = v->vm->cfg.memory;
     for (u32 i = 0; i < mem->npieces; i++)
         for (u64 n = 0; n < mem->piece[i].size; n += GUEST_PAGE_SIZE)
-            memory_mark_dirty(mem, mem->piece[i].place + n);
-    for (u32 k = 0; k < v->vm->cfg.cpus; k++)
-        if (v->vm->vcpu[k])
-            soft_request(v->vm->vcpu[k], REQ_RESET_CACHES);
+            note_written(v, mem->piece[i].place + n);
 }
 
 void soft_drop_writable(struct soft_vcpu *v)

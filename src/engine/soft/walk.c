@@ -44,13 +44,12 @@ static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 ol
     if (!p || !memory_lookup(v->vm->cfg.memory, gpa, &r) || r.readonly)
         return true;
     const u64 place = r.place + (gpa - r.gpa);
-    memory_mark_dirty(v->vm->cfg.memory, place);
     u32 old32 = (u32)old;
     const bool done =
         size == 8
             ? __atomic_compare_exchange_n((u64 *)p, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
             : __atomic_compare_exchange_n((u32 *)p, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    memory_mark_dirty(v->vm->cfg.memory, place); /* again: the log may have been taken before the entry was written */
+    memory_mark_dirty(v->vm->cfg.memory, place); /* after the store: a log that is taken between them lacks nothing */
     soft_code_stored(v, place, size);
     return done;
 }
