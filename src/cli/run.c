@@ -197,7 +197,9 @@ static int check_run(const struct run_options *o, struct error *err)
             return error_set(err, EINVAL, "--trace jit: with --code-cache 0 nothing is translated");
     if (o->run.perf_map && !c->code_cache)
         return error_set(err, EINVAL, "--perf-map: with --code-cache 0 nothing is translated");
-    const int r = check_host(c, err);
+    int r = check_host(c, err);
+    if (!r)
+        r = vm_check_devices(c, err);
     return r || image ? r : config_check(c, err); /* an image's: once it is known what that brings */
 }
 
@@ -208,6 +210,14 @@ static int print_config(const struct run_options *o)
     const int r = config_to_yaml(&o->config, stdout);
 
     return r ? cli_failed(r == -ENOMEM ? error_set(&err, ENOMEM, "out of memory") : r, &err) : STATUS_OK;
+}
+
+static bool wants_device_list(const struct vm_config *c)
+{
+    for (u32 i = 0; i < c->ndevices; i++)
+        if (!strcmp(c->device[i].type, "help"))
+            return true;
+    return false;
 }
 
 static int run(int argc, char **argv, struct run_options *o)
@@ -224,7 +234,12 @@ static int run(int argc, char **argv, struct run_options *o)
     o->run.image_store = image_store(store) ? NULL : store;
     o->run.started = clock_ns();
     raise_descriptor_limit();
-    if ((r = run_options_parse(o, argc, argv, &err)) || (r = check_run(o, &err))) {
+    r = run_options_parse(o, argc, argv, &err);
+    if (!r && wants_device_list(&o->config)) {
+        vm_list_devices(stdout);
+        return STATUS_OK;
+    }
+    if (r || (r = check_run(o, &err))) {
         run_explain(o, &err);
         log_error("%s", err.text);
         return status_of(-r);

@@ -34,8 +34,10 @@ enum config_drive_bus { DRIVE_VIRTIO, DRIVE_IDE, DRIVE_AHCI };
 enum config_cdrom_bus { CDROM_IDE, CDROM_AHCI };
 enum config_disk_format { DISK_FORMAT_AUTO, DISK_FORMAT_RAW, DISK_FORMAT_QCOW2 };
 enum config_disk_cache { DISK_CACHE_WRITEBACK, DISK_CACHE_NONE };
-/* What becomes of the host's errors: the machine waits where its disk is full, for any, for none. */
-enum config_disk_errors { DISK_ERRORS_ENOSPC, DISK_ERRORS_STOP, DISK_ERRORS_REPORT };
+/* What becomes of a request that the host could not carry out: it fails in the guest; the machine waits, and the request is
+   tried again; the machine waits if the host's disk or quota is full, and anything else fails in the guest. A device has
+   one policy for reads and one for the rest, see config_read_errors. */
+enum config_disk_errors { DISK_ERRORS_REPORT, DISK_ERRORS_STOP, DISK_ERRORS_ENOSPC };
 enum config_net_model { NET_MODEL_VIRTIO, NET_MODEL_E1000 };
 enum config_input_kind { INPUT_KEYBOARD, INPUT_TABLET };
 enum config_usb_kind { USB_TABLET };
@@ -90,7 +92,7 @@ struct config_input {
 
 /* A device that is neither a disk nor a network card nor one of the above: by its name, which the machine knows. */
 struct config_device {
-    char *type;    /* "testdev" */
+    char *type;    /* the name of a device class, devices/device.h */
     char *options; /* KEY=VALUE,KEY=VALUE of its own; or NULL */
 };
 
@@ -159,6 +161,12 @@ int must_check config_nets_insert(struct vm_config *c, u32 n);
 
 /* Paths that are relative, and in none of these a URL or a word such as "uefi", become such below folder. -ENOMEM. */
 int must_check config_rebase(struct vm_config *c, const char *folder);
+
+/* A disk's policy for reads: they need no room. */
+static inline enum config_disk_errors config_read_errors(const struct config_disk *d)
+{
+    return d->errors == DISK_ERRORS_STOP ? DISK_ERRORS_STOP : DISK_ERRORS_REPORT;
+}
 
 /* What the guest mounts a share by. */
 const char *config_share_tag(const struct config_share *s);

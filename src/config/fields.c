@@ -36,7 +36,7 @@ static const char *const formats[] = { "auto", "raw", "qcow2", NULL };
 static const char *const cd_buses[] = { "ide", "ahci", NULL };
 static const char *const cd_formats[] = { "auto", "raw", NULL };
 static const char *const caches[] = { "writeback", "none", NULL };
-static const char *const errors[] = { "enospc", "stop", "report", NULL };
+static const char *const errors[] = { "report", "stop", "enospc", NULL };
 static const char *const models[] = { "virtio", "e1000", NULL };
 static const char *const inputs[] = { "keyboard", "tablet", NULL };
 static const char *const usbs[] = { "tablet", NULL };
@@ -99,7 +99,7 @@ static const struct config_field disk_fields[] = {
               "regular files in the image's own folder or below, but for hidden ones, and to the images of lodge-image(1). With a "
               "folder it also follows it there, with any everywhere (also to devices and NBD servers), with none nowhere. An "
               "image from elsewhere can name any file of yours." },
-    { .name = "errors", .type = CONFIG_CHOICE, IN(config_disk, errors), .choices = errors,
+    { .name = "errors", .type = CONFIG_CHOICE, IN(config_disk, errors), .choices = errors, .def = "enospc",
       .text = "When the host cannot write or read: with enospc the machine waits where the host's disk is full, and goes on by "
               "itself once there is room; other errors are the guest's. With stop it waits for any error to be mended; with "
               "report the guest gets them all." },
@@ -320,9 +320,9 @@ const struct config_field config_fields[] = {
       .help = "a printer on the parallel port, as a serial port",
       .text = "A printer on the parallel port, and where what it prints goes, as serial ports have it." },
     { .name = "devices", .option = "device", LIST_OF(ndevices, device, device_fields, struct config_device, CONFIG_MAX_DEVICES),
-      .help = "testdev: debug exit at port 0xf4 and the devices that\nkvm-unit-tests expects",
-      .text = "A device by its name. testdev: the devices that test guests expect, the debug exit at port 0xf4 and those of "
-              "kvm-unit-tests." },
+      .help = "a device by its name, such as pvpanic or i6300esb; help\nlists them with their options",
+      .text = "A device by its name, with options of its own: pvpanic by which a guest's kernel says that it has crashed, the "
+              "watchdog i6300esb, and more; --device help lists them all." },
     { .name = "no_reboot", .option = "no-reboot", .type = CONFIG_BOOL, AT(no_reboot),
       .help = "a reboot of the guest ends the run", .text = "A reboot of the guest ends the run, with status 0." },
     END,

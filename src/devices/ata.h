@@ -20,6 +20,7 @@
 #include "base/base.h"
 #include "base/loop.h"
 #include "block/block.h"
+#include "config/config.h"
 #include "memory/memory.h"
 #include "state/state.h"
 
@@ -37,14 +38,12 @@ enum { /* commands a controller knows */
     ATA_CMD_EXECUTE_DEVICE_DIAGNOSTIC = 0x90, ATA_CMD_PACKET = 0xa0,
 };
 
-enum ata_error_policy { ATA_REPORT, ATA_STOP, ATA_ENOSPC }; /* as the virtio disk's */
-
 struct ata_drive_config {
     bool cdrom;
     struct block *block;  /* the caller's, closed after the drive is freed; NULL: a CD drive with no disc */
     const char *serial;   /* at most ATA_SERIAL bytes, or NULL */
     bool discard;         /* offer TRIM */
-    enum ata_error_policy rerror, werror;
+    enum config_disk_errors rerror, werror;
     /* Called with no lock held, in turns; for STOP and ENOSPC. why: one sentence, good for the call. */
     void (*stop)(void *ctx, const char *why);
     void (*go)(void *ctx);

@@ -487,3 +487,19 @@ void e1000_free(struct e1000 *e)
     pthread_mutex_destroy(&e->lock);
     free(e);
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct e1000 *e = d->dev = e1000_new(d->net, env->memory, env->loop, env->pci, env->state, d->index, err);
+    return e ? env->net_boot(env->board, &e->f, "efi-e1000.rom", err) : -EINVAL;
+}
+
+static void unplug(struct device *d) { e1000_free(d->dev); }
+static void reset(struct device *d) { e1000_reset(d->dev); }
+static void resume(struct device *d) { e1000_resume(d->dev); }
+
+const struct device_class e1000_class = {
+    .kind = DEVICE_NET, .name = "e1000", .create = create, .unplug = unplug, .reset = reset, .resume = resume,
+};

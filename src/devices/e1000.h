@@ -13,6 +13,7 @@
 
 #include "base/error.h"
 #include "base/loop.h"
+#include "devices/device.h"
 #include "memory/memory.h"
 #include "net/net.h"
 #include "pci/pci.h"
@@ -27,5 +28,7 @@ void e1000_free(struct e1000 *e); /* after the bus is gone; may be NULL */
 struct pci_function *e1000_pci(struct e1000 *e);
 void e1000_reset(void *e);        /* power-on */
 void e1000_resume(void *e);       /* after a save or a load: what waits is looked at again */
+
+extern const struct device_class e1000_class;
 
 #endif

@@ -2,6 +2,8 @@
 /* testdev.c - see testdev.h. */
 #include "devices/testdev.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* ---- isa-debug-exit ---- */
@@ -144,3 +146,45 @@ static const struct state_field fields[] = {
     STATE_END,
 };
 const struct state_desc testdev_state = { "testdev", 1, fields, NULL, NULL };
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    const struct testdev_config c = {
+        .exit = env->debug_exit, .console = env->debug_console, .ctx = env->board, .gsi = env->line(env->board, 0),
+    };
+    struct testdev *t = d->dev = malloc(sizeof *t);
+    const struct bus_range ports[] = {
+        { TESTDEV_EXIT_PORT, TESTDEV_EXIT_PORTS, &testdev_exit_ops, t, NULL, "debug-exit" },
+        { TESTDEV_CONSOLE_PORT, 1, &testdev_console_ops, t, NULL, "debug-console" },
+        { TESTDEV_IO_PORT, TESTDEV_IO_PORTS, &testdev_io_ops, t, NULL, "testdev" },
+        { TESTDEV_IRQ_PORT, TESTDEV_IRQS, &testdev_irq_ops, t, NULL, "testdev-irq" },
+    };
+    int rc = 0;
+
+    if (!t)
+        return error_set(err, ENOMEM, "out of memory");
+    testdev_init(t, &c);
+    for (u32 i = 0; i < ARRAY_SIZE(ports) && !rc; i++)
+        rc = bus_add(env->ports, &ports[i]);
+    if (!rc)
+        rc = bus_add(env->mmio, &(struct bus_range){ TESTDEV_IOMEM_BASE, TESTDEV_IOMEM_SIZE, &testdev_iomem_ops, t, NULL, "testdev" });
+    return rc ? error_set(err, -rc, "the ports of testdev are taken: a machine has one") : 0;
+}
+
+static void unplug(struct device *d)
+{
+    testdev_destroy(d->dev);
+    free(d->dev);
+}
+
+static void reset(struct device *d)
+{
+    testdev_reset(d->dev);
+}
+
+const struct device_class testdev_class = {
+    .kind = DEVICE_OTHER, .name = "testdev", .summary = "for test programs: debug exit at port F4h, and what kvm-unit-tests expects",
+    .state = &testdev_state, .create = create, .unplug = unplug, .reset = reset,
+};

@@ -12,6 +12,7 @@
 #include <pthread.h>
 
 #include "base/base.h"
+#include "devices/device.h"
 #include "irq/irq.h"
 #include "memory/bus.h"
 #include "state/state.h"
@@ -49,5 +50,6 @@ void testdev_reset(struct testdev *t);
 
 extern const struct bus_ops testdev_exit_ops, testdev_console_ops, testdev_io_ops, testdev_irq_ops, testdev_iomem_ops;
 extern const struct state_desc testdev_state;
+extern const struct device_class testdev_class;
 
 #endif

@@ -2,6 +2,8 @@
 /* uhci.c - see uhci.h. */
 #include "devices/uhci.h"
 
+#include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 enum { IO_BAR = 4, IO_SIZE = 32 };
@@ -492,3 +494,24 @@ void uhci_destroy(struct uhci *u)
     timer_disarm(&u->timer);
     pthread_mutex_destroy(&u->lock);
 }
+
+/* ---- the class: function 2 of the south bridge, as the PIIX3 has it ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct uhci *u = d->dev = calloc(1, sizeof *u);
+    return u ? uhci_init(u, env->memory, env->loop, env->input, d->chardev[0], env->pci, env->isa_slot, 2, env->state, err)
+             : error_set(err, ENOMEM, "out of memory");
+}
+
+static void unplug(struct device *d)
+{
+    uhci_destroy(d->dev);
+    free(d->dev);
+}
+
+static void reset(struct device *d) { uhci_reset(d->dev); }
+
+const struct device_class uhci_class = {
+    .kind = DEVICE_USB, .create = create, .unplug = unplug, .reset = reset,
+};

@@ -17,6 +17,7 @@
 #include "base/error.h"
 #include "base/loop.h"
 #include "chardev/chardev.h"
+#include "devices/device.h"
 #include "devices/usb_tablet.h"
 #include "display/input.h"
 #include "memory/memory.h"
@@ -59,5 +60,7 @@ void uhci_reset(void *u);          /* power-on */
 /* As the tablet's sink gets them. */
 void uhci_event(struct uhci *u, u32 x, u32 y, s32 wheel, u8 buttons);
 void uhci_attach(struct uhci *u, struct chardev *source); /* uhci_source.c */
+
+extern const struct device_class uhci_class;
 
 #endif

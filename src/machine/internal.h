@@ -14,7 +14,6 @@
 #include "devices/mc146818.h"
 #include "devices/pflash.h"
 #include "devices/port92.h"
-#include "devices/testdev.h"
 #include "devices/vga.h"
 #include "irq/gsi.h"
 #include "irq/ioapic.h"
@@ -80,12 +79,11 @@ struct machine {
 
     u32 nvirtio;
     struct virtio_transport *virtio[MACHINE_MAX_VIRTIO];
-    u32 nparts;
-    struct machine_part part[MACHINE_MAX_PARTS];
+    u32 ndevices;
+    struct device *device[MACHINE_MAX_DEVICES]; /* plugged in, borrowed */
     u32 nserial;
     struct serial serial[MACHINE_SERIAL_PORTS];
     struct shared_irq serial_irq[2]; /* IRQ 4, IRQ 3 */
-    struct testdev *testdev; /* NULL: not asked for */
 
     /* "pc" only */
     struct i440fx i440fx;

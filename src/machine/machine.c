@@ -398,24 +398,6 @@ static void debug_console(void *p, const u8 *data, size_t len)
         (void)chardev_write(m->c.serial[0], data, len);
 }
 
-static int build_testdev(struct machine *m)
-{
-    struct testdev_config tc = { .exit = on_debug_exit, .console = debug_console, .ctx = m, .gsi = machine_line(m, 0) };
-    int rc;
-
-    if (!(m->testdev = calloc(1, sizeof *m->testdev)))
-        return -ENOMEM;
-    testdev_init(m->testdev, &tc);
-    if ((rc = machine_ports(m, TESTDEV_EXIT_PORT, TESTDEV_EXIT_PORTS, &testdev_exit_ops, m->testdev, "debug-exit")) ||
-        (rc = machine_ports(m, TESTDEV_CONSOLE_PORT, 1, &testdev_console_ops, m->testdev, "debug-console")) ||
-        (rc = machine_ports(m, TESTDEV_IO_PORT, TESTDEV_IO_PORTS, &testdev_io_ops, m->testdev, "testdev")) ||
-        (rc = machine_ports(m, TESTDEV_IRQ_PORT, TESTDEV_IRQS, &testdev_irq_ops, m->testdev, "testdev-irq")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ TESTDEV_IOMEM_BASE, TESTDEV_IOMEM_SIZE, &testdev_iomem_ops,
-                                                    m->testdev, NULL, "testdev" })))
-        return rc;
-    return state_add(m->state, &testdev_state, 0, m->testdev);
-}
-
 struct machine *machine_new(const struct machine_config *c, struct error *err)
 {
     static const struct board *const boards[] = { [MACHINE_PC] = &board_pc, [MACHINE_MICRO] = &board_micro };
@@ -456,8 +438,7 @@ struct machine *machine_new(const struct machine_config *c, struct error *err)
         m->board->begin(m);
     if (!c->kernel_irqchip && (rc = build_irqchip(m)))
         goto fail;
-    if ((rc = build_serial(m)) || (rc = m->board->build(m, err)) ||
-        (c->testdev && (rc = build_testdev(m))))
+    if ((rc = build_serial(m)) || (rc = m->board->build(m, err)))
         goto fail;
     return m;
 fail:
@@ -475,9 +456,6 @@ void machine_free(struct machine *m)
         virtio_transport_free(m->virtio[i]);
     for (u32 i = 0; i < m->nserial; i++)
         serial_destroy(&m->serial[i]);
-    if (m->testdev)
-        testdev_destroy(m->testdev);
-    free(m->testdev);
     pc_destroy(m);
     if (m->gsi.pic) {
         i8254_destroy(&m->pit);
@@ -514,26 +492,26 @@ int machine_plug(struct machine *m, struct virtio_device *d, struct error *err)
     return rc;
 }
 
-struct pci_bus *machine_pci(struct machine *m)
+static int env_plug_virtio(void *m, struct virtio_device *d, struct error *err) { return machine_plug(m, d, err); }
+static int env_net_boot(void *m, struct pci_function *f, const char *rom, struct error *err) { return machine_add_net_boot(m, f, rom, err); }
+static struct irq_line env_line(void *m, u32 gsi) { return machine_line(m, gsi); }
+
+void machine_device_env(struct machine *m, struct device_env *env)
 {
-    return m->i440fx.bus;
+    *env = (struct device_env){
+        .memory = m->memory, .loop = m->c.loop, .ports = m->ports, .mmio = m->mmio, .pci = m->i440fx.bus, .state = m->state,
+        .isa_slot = I440FX_ISA_SLOT, .input = m->c.input, .board = m, .plug_virtio = env_plug_virtio, .net_boot = env_net_boot,
+        .line = env_line, .debug_exit = on_debug_exit, .debug_console = debug_console,
+    };
 }
 
-struct state_list *machine_state_list(struct machine *m)
+int machine_add_device(struct machine *m, struct device *d, struct error *err)
 {
-    return m->state;
-}
-
-struct input *machine_input(struct machine *m)
-{
-    return m->c.input;
-}
-
-int machine_add_part(struct machine *m, const struct machine_part *part, struct error *err)
-{
-    if (m->nparts == MACHINE_MAX_PARTS)
-        return error_set(err, E2BIG, "a machine has room for %d devices that are not virtio's", MACHINE_MAX_PARTS);
-    m->part[m->nparts++] = *part;
+    if (m->ndevices == MACHINE_MAX_DEVICES)
+        return error_set(err, E2BIG, "a machine has room for %d devices", MACHINE_MAX_DEVICES);
+    if (d->class->state && state_add(m->state, d->class->state, d->index, d->dev))
+        return error_set(err, ENOMEM, "out of memory");
+    m->device[m->ndevices++] = d;
     return 0;
 }
 

@@ -19,6 +19,7 @@
 #include "boot/firmware_files.h"
 #include "chardev/chardev.h"
 #include "cpu/cpuid.h"
+#include "devices/device.h"
 #include "display/display.h"
 #include "display/input.h"
 #include "engine/engine.h"
@@ -30,7 +31,7 @@
 struct machine;
 struct pci_function;
 
-enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_FLOPPIES = 2, MACHINE_MAX_PARTS = 16 };
+enum { MACHINE_MAX_CPUS = 64, MACHINE_SERIAL_PORTS = 4, MACHINE_MAX_VIRTIO = 16, MACHINE_FLOPPIES = 2, MACHINE_MAX_DEVICES = 96 };
 
 enum machine_kind {
     MACHINE_PC,    /* i440FX-class: PCI and all that a PC always had */
@@ -67,7 +68,6 @@ struct machine_config {
     const struct cpuid_table *cpuid; /* outlives the machine; its cpus is the number of processors */
     struct loop *loop;
     bool kernel_irqchip; /* the engine has the PIC, the PIT and the APICs */
-    bool testdev;
     bool vga;            /* a graphics adapter ("pc" only) */
     const char *vga_rom; /* a file with its BIOS, or NULL */
     struct chardev *serial[MACHINE_SERIAL_PORTS]; /* borrowed; NULL: nothing is plugged in */
@@ -104,20 +104,15 @@ int must_check machine_add_net_boot(struct machine *m, struct pci_function *f, c
 /* The same as machine_add_boot of a PCI function: "ide@/drive@0/disk@0", its slot and function put behind the first @. */
 int must_check machine_add_pci_boot(struct machine *m, enum machine_boot what, const struct pci_function *f,
                                     const char *format, struct error *err);
-/* For a PCI device that is not virtio's ("pc" only): it plugs itself into machine_pci(), adds its state to the list, and is
-   told by these when the machine does so; any may be NULL. settle: nothing is under way until resume. It outlives the
-   machine. Before machine_reset; at most MACHINE_MAX_PARTS. */
-struct machine_part {
-    void *dev;
-    void (*reset)(void *dev), (*settle)(void *dev), (*resume)(void *dev);
-};
-/* The IDE function and its channels, not initialised yet: places it, and is the part that tells it. */
+/* What the machine gives to a device's create: all of it but what is the VM's (config, machine, act, clock, disk_stop,
+   disk_go), which is left 0. */
+void machine_device_env(struct machine *m, struct device_env *env);
+/* From now on the machine calls the device's reset, settle and resume, and describes it to the guest; its state joins the
+   list if its class has any. Borrowed: it outlives the machine. Before machine_reset; at most MACHINE_MAX_DEVICES. */
+int must_check machine_add_device(struct machine *m, struct device *d, struct error *err);
+/* Gives the IDE function, not initialised yet, and its channels their place on "pc". */
 struct ide;
-int must_check machine_plug_ide(struct machine *m, struct ide *ide, struct error *err);
-struct pci_bus *machine_pci(struct machine *m); /* NULL: this board has none */
-struct state_list *machine_state_list(struct machine *m);
-struct input *machine_input(struct machine *m); /* or NULL */
-int must_check machine_add_part(struct machine *m, const struct machine_part *part, struct error *err);
+int must_check machine_place_ide(struct machine *m, struct ide *ide, struct error *err);
 /* Changes the disk in a floppy drive while the machine runs, on the loop's thread. insert: the drive is empty, and takes
    disks of this size. eject: what was in it or NULL; nothing is under way on it any more. */
 int must_check machine_floppy_insert(struct machine *m, u32 drive, struct block *disk, struct error *err);

@@ -9,11 +9,7 @@
 enum { CMOS_DISKS = 0x12, CMOS_TYPE = 0x19, CMOS_GEOMETRY = 0x1b, GEOMETRY_SIZE = 9, CMOS_TRANSLATION = 0x39, TYPE_USER = 47 };
 enum { TRANSLATION_NONE, TRANSLATION_LBA, TRANSLATION_LARGE };
 
-static void on_reset(void *x) { ide_reset(x); }
-static void on_settle(void *x) { ide_settle(x); }
-static void on_resume(void *x) { ide_resume(x); }
-
-int machine_plug_ide(struct machine *m, struct ide *x, struct error *err)
+int machine_place_ide(struct machine *m, struct ide *x, struct error *err)
 {
     static const u16 ports[IDE_CHANNELS] = { 0x1f0, 0x170 };
     const struct irq_line irq[IDE_CHANNELS] = { machine_line(m, 14), machine_line(m, 15) };
@@ -25,7 +21,7 @@ int machine_plug_ide(struct machine *m, struct ide *x, struct error *err)
     if (rc)
         return error_set(err, -rc, "the IDE channels find no place");
     m->ide = x;
-    return machine_add_part(m, &(struct machine_part){ x, on_reset, on_settle, on_resume }, err);
+    return 0;
 }
 
 /* Translated so that 1024 cylinders of at most 255 heads hold as much as they can. */

@@ -142,21 +142,19 @@ static void reset_devices(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_reset(m->virtio[i]);
-    for (u32 i = 0; i < m->nparts; i++)
-        if (m->part[i].reset)
-            m->part[i].reset(m->part[i].dev);
+    for (u32 i = 0; i < m->ndevices; i++)
+        if (m->device[i]->class->reset)
+            m->device[i]->class->reset(m->device[i]);
     for (u32 i = 0; i < m->nserial; i++)
         uart_reset(&m->serial[i].uart);
     if (m->board->reset)
         m->board->reset(m);
-    if (m->testdev)
-        testdev_reset(m->testdev);
     pvclock_reset(&m->pvclock);
 }
 
 struct acpi_config machine_acpi_config(const struct machine *m)
 {
-    struct acpi_config c = { .cpus = m->cpus };
+    struct acpi_config c = { .cpus = m->cpus, .ndevices = m->ndevices, .device = m->device };
 
     m->board->describe(m, &c);
     return c;
@@ -257,9 +255,9 @@ int machine_before_save(struct machine *m, struct error *err)
         virtio_transport_settle(m->virtio[i]);
     if (m->board->settle)
         m->board->settle(m);
-    for (u32 i = 0; i < m->nparts; i++)
-        if (m->part[i].settle)
-            m->part[i].settle(m->part[i].dev);
+    for (u32 i = 0; i < m->ndevices; i++)
+        if (m->device[i]->class->settle)
+            m->device[i]->class->settle(m->device[i]);
     machine_drain_serial(m, SAVE_PATIENCE_NS);
     for (u32 i = 0; i < m->nserial; i++)
         uart_flush(&m->serial[i].uart);
@@ -280,9 +278,9 @@ void machine_after_save(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)
         virtio_transport_resume(m->virtio[i]);
-    for (u32 i = 0; i < m->nparts; i++)
-        if (m->part[i].resume)
-            m->part[i].resume(m->part[i].dev);
+    for (u32 i = 0; i < m->ndevices; i++)
+        if (m->device[i]->class->resume)
+            m->device[i]->class->resume(m->device[i]);
 }
 
 int machine_after_load(struct machine *m, struct error *err)

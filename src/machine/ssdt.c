@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ssdt.c - AML for what differs from machine to machine: a device object each for processors and virtio-mmio devices.
+ * ssdt.c - AML for what differs from machine to machine: a device object each for processors, virtio-mmio devices and those plugged in.
  * Encodings: ACPI 6.5 ch. 20.2 (AML), 6.4 (resource descriptors).
  */
 #include <assert.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "devices/device.h"
 #include "machine/micro.h"
 #include "machine/tables.h"
 
@@ -79,15 +80,22 @@ u32 acpi_ssdt(u8 *to, u32 cap, const struct acpi_config *c)
     struct aml a = { to, 0, cap };
     u32 processors = c->reduced ? 0 : c->cpus; /* the MADT has them all; these are for what a micro has not: C-states */
 
-    if (!processors && !c->virtio_mmio)
-        return 0;
     byte(&a, SCOPE_OP);
     u32 at = begin(&a);
     byte(&a, ROOT_CHAR), bytes(&a, "_SB_", 4);
+    const u32 empty = a.len;
+
     for (u32 i = 0; i < processors; i++)
         end(&a, device(&a, 'C', i, "ACPI0007")); /* _UID is that of the MADT */
     for (u32 i = 0; i < c->virtio_mmio; i++)
         virtio_mmio(&a, i);
+    for (u32 i = 0; i < c->ndevices; i++)
+        if (c->device[i]->class->aml)
+            a.len += c->device[i]->class->aml(c->device[i], a.p + a.len, a.cap - a.len);
+    if (a.len == empty) {
+        memset(to, 0, a.len);
+        return 0;
+    }
     end(&a, at);
     return a.len;
 }

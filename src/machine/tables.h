@@ -39,6 +39,8 @@ struct acpi_config {
     u32 isa;                 /* devices that are not always there: bit 0 floppy drives, bit 1 the printer */
     bool vga;                /* a graphics adapter: systems may look for it where VGA always was */
     u32 hpet;                /* its GCAP_ID, bits 31-0; 0: none */
+    u32 ndevices;            /* plugged in; whose class has AML is described */
+    struct device *const *device;
     u32 virtio_mmio;         /* devices, of MICRO_VIRTIO_SIZE each from MICRO_VIRTIO_BASE on, GSIs from MICRO_VIRTIO_GSI on */
 };
 
@@ -56,7 +58,7 @@ void acpi_rsdp(u8 r[ACPI_RSDP_SIZE], u32 rsdt, u64 xsdt);
 
 /* ACPI 6.5 ch. 5: RSDP, XSDT, FADT, FACS, MADT, MCFG, DSDT and SSDT. *rsdp: where the root pointer is. */
 int must_check acpi_write_tables(struct memory *m, const struct acpi_config *c, u64 *rsdp, struct error *err);
-/* The SSDT's body: processors and virtio-mmio devices, in AML. Returns its length, at most cap; 0: there are none. */
+/* The SSDT's body: processors, virtio-mmio devices and what is plugged in, in AML. Returns its length, at most cap; 0: there are none. */
 u32 acpi_ssdt(u8 *to, u32 cap, const struct acpi_config *c);
 /* MultiProcessor Specification 1.4 ch. 4, for systems without ACPI. */
 int must_check mp_write_table(struct memory *m, u32 cpus, struct error *err);

@@ -235,3 +235,20 @@ struct virtio_balloon_figures virtio_balloon_figures(struct virtio_balloon *b)
     pthread_mutex_unlock(&b->dev.lock);
     return f;
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    d->dev = virtio_balloon_new(env->memory, env->loop, env->config->balloon_target, err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_balloon_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_balloon_free(d->dev);
+}
+
+const struct device_class virtio_balloon_class = { .kind = DEVICE_BALLOON, .create = create, .unplug = unplug };

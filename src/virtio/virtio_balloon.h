@@ -6,6 +6,7 @@
 #ifndef LODGE_VIRTIO_BALLOON_H
 #define LODGE_VIRTIO_BALLOON_H
 
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 enum { /* 5.5.6.4; in bytes or counts as there */
@@ -28,5 +29,7 @@ struct virtio_device *virtio_balloon_device(struct virtio_balloon *b);
 /* The loop's thread, or when it has ended. */
 void virtio_balloon_set(struct virtio_balloon *b, u64 target);
 struct virtio_balloon_figures virtio_balloon_figures(struct virtio_balloon *b);
+
+extern const struct device_class virtio_balloon_class;
 
 #endif

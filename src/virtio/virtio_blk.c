@@ -325,3 +325,28 @@ void virtio_blk_free(struct virtio_blk *b)
     free(b->requests);
     free(b);
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    const struct config_disk *k = &env->config->disk[d->index];
+    const struct virtio_blk_config c = {
+        .memory = env->memory, .loop = env->loop, .block = d->block, .serial = k->serial,
+        .queues = k->queues ? k->queues : MIN(env->config->cpus, 4u), .write_cache = true, .discard = k->discard,
+        .rerror = config_read_errors(k), .werror = k->errors,
+        .stop = env->disk_stop, .go = env->disk_go, .ctx = env->machine,
+    };
+
+    d->dev = virtio_blk_new(&c, err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_blk_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_blk_free(d->dev);
+}
+
+const struct device_class virtio_blk_class = { .kind = DEVICE_DISK, .name = "virtio", .create = create, .unplug = unplug };

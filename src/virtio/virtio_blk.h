@@ -17,11 +17,10 @@
 #define LODGE_VIRTIO_BLK_H
 
 #include "block/block.h"
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 enum { VIRTIO_BLK_SERIAL = 20, VIRTIO_BLK_MAX_QUEUES = 8 };
-
-enum virtio_blk_error_policy { VIRTIO_BLK_REPORT, VIRTIO_BLK_STOP, VIRTIO_BLK_ENOSPC };
 
 struct virtio_blk_config {
     struct memory *memory;
@@ -31,7 +30,7 @@ struct virtio_blk_config {
     u32 queues;           /* 1 to VIRTIO_BLK_MAX_QUEUES */
     bool write_cache;     /* what the driver finds; it may change it (CONFIG_WCE) */
     bool discard;         /* offer discard to the driver */
-    enum virtio_blk_error_policy rerror, werror;
+    enum config_disk_errors rerror, werror;
     /* Called with no lock held, in turns; only needed for STOP and ENOSPC. why: one sentence, good for the call. */
     void (*stop)(void *ctx, const char *why);
     void (*go)(void *ctx);
@@ -46,5 +45,7 @@ void virtio_blk_free(struct virtio_blk *b);
 struct virtio_device *virtio_blk_device(struct virtio_blk *b);
 /* The block's size has changed: tells the driver. */
 void virtio_blk_resized(struct virtio_blk *b);
+
+extern const struct device_class virtio_blk_class;
 
 #endif

@@ -174,11 +174,11 @@ static void park(struct request *r, int error)
 
 static bool may_stop(const struct virtio_blk *b, const struct request *r, int error)
 {
-    enum virtio_blk_error_policy p = r->rq.op == BLOCK_READ ? b->c.rerror : b->c.werror;
+    enum config_disk_errors p = r->rq.op == BLOCK_READ ? b->c.rerror : b->c.werror;
 
     if (error == EINVAL || error == EROFS || error == EOPNOTSUPP) /* no time will mend these */
         return false;
-    return p == VIRTIO_BLK_STOP || (p == VIRTIO_BLK_ENOSPC && (error == ENOSPC || error == EDQUOT));
+    return p == DISK_ERRORS_STOP || (p == DISK_ERRORS_ENOSPC && (error == ENOSPC || error == EDQUOT));
 }
 
 static void advance(struct request *r, int result)

@@ -298,3 +298,23 @@ struct virtio_device *virtio_console_device(struct virtio_console *c)
 {
     return &c->dev;
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct virtio_console_config c = { .memory = env->memory, .loop = env->loop, .nports = env->config->nconsoles };
+
+    memcpy(c.port, d->chardev, sizeof c.port);
+    d->dev = virtio_console_new(&c, err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_console_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_console_free(d->dev);
+}
+
+const struct device_class virtio_console_class = { .kind = DEVICE_CONSOLE, .create = create, .unplug = unplug };

@@ -6,6 +6,7 @@
 #define LODGE_VIRTIO_CONSOLE_H
 
 #include "chardev/chardev.h"
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 enum { VIRTIO_CONSOLE_MAX_PORTS = 8 };
@@ -21,5 +22,7 @@ struct virtio_console;
 struct virtio_console *virtio_console_new(const struct virtio_console_config *c, struct error *err);
 void virtio_console_free(struct virtio_console *c); /* may be NULL */
 struct virtio_device *virtio_console_device(struct virtio_console *c);
+
+extern const struct device_class virtio_console_class;
 
 #endif

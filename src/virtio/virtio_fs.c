@@ -406,3 +406,25 @@ struct virtio_device *virtio_fs_device(struct virtio_fs *f)
 {
     return &f->dev;
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    const struct config_share *s = &env->config->share[d->index];
+    const struct virtio_fs_config c = {
+        .memory = env->memory, .loop = env->loop, .path = s->path, .tag = config_share_tag(s), .readonly = s->readonly,
+    };
+
+    d->dev = virtio_fs_new(&c, err);
+    if (!d->dev)
+        return error_about(err, "shares[%u]", d->index);
+    return device_plug_virtio(d, virtio_fs_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_fs_free(d->dev);
+}
+
+const struct device_class virtio_fs_class = { .kind = DEVICE_SHARE, .create = create, .unplug = unplug };

@@ -10,6 +10,7 @@
 #ifndef LODGE_VIRTIO_FS_H
 #define LODGE_VIRTIO_FS_H
 
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 enum { VIRTIO_FS_TAG = 36 };
@@ -26,5 +27,7 @@ struct virtio_fs;
 struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *err);
 void virtio_fs_free(struct virtio_fs *f); /* may be NULL */
 struct virtio_device *virtio_fs_device(struct virtio_fs *f);
+
+extern const struct device_class virtio_fs_class;
 
 #endif

@@ -272,3 +272,23 @@ struct virtio_device *virtio_input_device(struct virtio_input *i)
 {
     return &i->dev;
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    const enum virtio_input_kind kind =
+        env->config->input[d->index].kind == INPUT_TABLET ? VIRTIO_INPUT_TABLET : VIRTIO_INPUT_KEYBOARD;
+
+    d->dev = virtio_input_new(kind, env->memory, env->loop, d->chardev[0], err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_input_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_input_free(d->dev);
+}
+
+const struct device_class virtio_input_class = { .kind = DEVICE_INPUT, .create = create, .unplug = unplug };

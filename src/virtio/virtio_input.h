@@ -8,6 +8,7 @@
 #define LODGE_VIRTIO_INPUT_H
 
 #include "chardev/chardev.h"
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 enum virtio_input_kind { VIRTIO_INPUT_KEYBOARD, VIRTIO_INPUT_TABLET };
@@ -21,5 +22,7 @@ void virtio_input_free(struct virtio_input *i); /* may be NULL */
 struct virtio_device *virtio_input_device(struct virtio_input *i);
 /* The loop's thread. What the device of this kind has no code for is left out; while nobody reads, the oldest are lost. */
 void virtio_input_event(struct virtio_input *i, u16 type, u16 code, s32 value);
+
+extern const struct device_class virtio_input_class;
 
 #endif

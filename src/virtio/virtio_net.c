@@ -436,3 +436,20 @@ void virtio_net_free(struct virtio_net *n)
     virtio_destroy(&n->device);
     free(n);
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    d->dev = virtio_net_new(d->net, env->memory, env->loop, err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_net_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_net_free(d->dev);
+}
+
+const struct device_class virtio_net_class = { .kind = DEVICE_NET, .name = "virtio", .create = create, .unplug = unplug };

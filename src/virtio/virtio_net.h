@@ -10,6 +10,7 @@
 #ifndef LODGE_VIRTIO_NET_H
 #define LODGE_VIRTIO_NET_H
 
+#include "devices/device.h"
 #include "net/net.h"
 #include "virtio/virtio.h"
 
@@ -19,5 +20,7 @@ struct virtio_net;
 struct virtio_net *virtio_net_new(struct net *net, struct memory *m, struct loop *loop, struct error *err);
 void virtio_net_free(struct virtio_net *n); /* after its transport is gone */
 struct virtio_device *virtio_net_device(struct virtio_net *n);
+
+extern const struct device_class virtio_net_class;
 
 #endif

@@ -92,3 +92,20 @@ void virtio_rng_free(struct virtio_rng *r)
         virtio_destroy(&r->device);
     free(r);
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    d->dev = virtio_rng_new(env->memory, env->loop, err);
+    if (!d->dev)
+        return -ENOMEM;
+    return device_plug_virtio(d, virtio_rng_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_rng_free(d->dev);
+}
+
+const struct device_class virtio_rng_class = { .kind = DEVICE_RNG, .create = create, .unplug = unplug };

@@ -402,3 +402,24 @@ struct virtio_device *virtio_vsock_device(struct virtio_vsock *s)
 {
     return &s->dev;
 }
+
+/* ---- the class ---- */
+
+static int create(struct device *d, const struct device_env *env, struct error *err)
+{
+    const struct virtio_vsock_config c = {
+        .memory = env->memory, .loop = env->loop, .path = env->config->vsock, .cid = env->config->vsock_cid,
+    };
+
+    d->dev = virtio_vsock_new(&c, err);
+    if (!d->dev)
+        return error_about(err, "vsock");
+    return device_plug_virtio(d, virtio_vsock_device(d->dev), err);
+}
+
+static void unplug(struct device *d)
+{
+    virtio_vsock_free(d->dev);
+}
+
+const struct device_class virtio_vsock_class = { .kind = DEVICE_VSOCK, .create = create, .unplug = unplug };

@@ -10,6 +10,7 @@
 #ifndef LODGE_VIRTIO_VSOCK_H
 #define LODGE_VIRTIO_VSOCK_H
 
+#include "devices/device.h"
 #include "virtio/virtio.h"
 
 struct virtio_vsock_config {
@@ -23,5 +24,7 @@ struct virtio_vsock;
 struct virtio_vsock *virtio_vsock_new(const struct virtio_vsock_config *c, struct error *err);
 void virtio_vsock_free(struct virtio_vsock *s); /* may be NULL */
 struct virtio_device *virtio_vsock_device(struct virtio_vsock *s);
+
+extern const struct device_class virtio_vsock_class;
 
 #endif

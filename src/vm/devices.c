@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * devices.c - opens what the configuration names and makes a virtio device of each.
+ * devices.c - the devices of a machine: which the configuration asks for, what is behind each, and its class's operations.
  */
 #include "vm/devices.h"
 
@@ -11,43 +11,108 @@
 
 #include "base/log.h"
 #include "block/block.h"
-#include "devices/e1000.h"
-#include "devices/uhci.h"
-#include "machine/i440fx.h"
+#include "chardev/chardev.h"
 #include "net/net.h"
-#include "virtio/virtio_balloon.h"
-#include "virtio/virtio_blk.h"
-#include "virtio/virtio_console.h"
-#include "virtio/virtio_fs.h"
-#include "virtio/virtio_input.h"
-#include "virtio/virtio_net.h"
-#include "virtio/virtio_rng.h"
-#include "virtio/virtio_vsock.h"
+#include "virtio/virtio.h"
 #include "vm/drives.h"
+#include "vm/vm.h"
+
+enum { MAX_DEVICES = CONFIG_MAX_DISKS + CONFIG_MAX_CDROMS + CONFIG_MAX_NETS + CONFIG_MAX_SHARES + CONFIG_MAX_INPUTS +
+                     CONFIG_MAX_USB + CONFIG_MAX_DEVICES + 4 /* of which there is one at most */ };
+_Static_assert(MAX_DEVICES + 2 <= MACHINE_MAX_DEVICES, "all of them, and two controllers, find room in the machine");
 
 struct devices {
     struct devices_config c;
-    struct block *block[CONFIG_MAX_DISKS];
-    struct drives *drives; /* NULL: none but virtio's */
+    struct device_env env;
+    struct drives *drives;
+    u32 n;
+    struct device device[MAX_DEVICES];
+    /* the board's own */
     struct block *floppy[CONFIG_MAX_FLOPPIES];
     struct chardev *parallel;
-    struct net *net[CONFIG_MAX_NETS];
-    struct virtio_blk *blk[CONFIG_MAX_DISKS];
-    struct virtio_net *card[CONFIG_MAX_NETS];
-    struct e1000 *e1000[CONFIG_MAX_NETS];
-    struct virtio_rng *rng;
-    struct virtio_balloon *balloon;
-    struct virtio_console *console;
-    struct chardev *port[CONFIG_MAX_CONSOLES];
-    struct virtio_input *input[CONFIG_MAX_INPUTS];
-    struct chardev *events[CONFIG_MAX_INPUTS];
-    struct uhci *uhci;
-    struct chardev *usb_events;
-    struct virtio_vsock *vsock;
-    struct virtio_fs *share[CONFIG_MAX_SHARES];
-    u32 n;
-    struct virtio_device *all[MACHINE_MAX_VIRTIO];
 };
+
+/* ---- what the configuration asks for ------------------------------------ */
+
+static u32 count(const struct vm_config *c, enum device_kind kind)
+{
+    switch (kind) {
+    case DEVICE_CDROM: return c->ncdroms;
+    case DEVICE_DISK: return c->ndisks;
+    case DEVICE_NET: return c->nnets;
+    case DEVICE_RNG: return c->rng;
+    case DEVICE_CONSOLE: return c->nconsoles > 0;
+    case DEVICE_SHARE: return c->nshares;
+    case DEVICE_INPUT: return c->ninputs;
+    case DEVICE_USB: return c->nusb;
+    case DEVICE_VSOCK: return c->vsock != NULL;
+    case DEVICE_BALLOON: return c->balloon;
+    case DEVICE_OTHER: return c->ndevices;
+    case DEVICE_KINDS: break;
+    }
+    return 0;
+}
+
+/* The class's name there; NULL: its kind has one class. */
+static const char *class_name(const struct vm_config *c, enum device_kind kind, u32 i)
+{
+    static const char *const disk[] = { [DRIVE_VIRTIO] = "virtio", [DRIVE_IDE] = "ide", [DRIVE_AHCI] = "ahci" };
+    static const char *const cdrom[] = { [CDROM_IDE] = "ide", [CDROM_AHCI] = "ahci" };
+    static const char *const net[] = { [NET_MODEL_VIRTIO] = "virtio", [NET_MODEL_E1000] = "e1000" };
+
+    return kind == DEVICE_DISK    ? disk[c->disk[i].bus]
+           : kind == DEVICE_CDROM ? cdrom[c->cdrom[i].bus]
+           : kind == DEVICE_NET   ? net[c->net[i].model]
+           : kind == DEVICE_OTHER ? c->device[i].type
+                                  : NULL;
+}
+
+static const struct device_class *find_class(enum device_kind kind, const char *name)
+{
+    for (u32 i = 0; device_list[i]; i++)
+        if (device_list[i]->kind == kind && (!name || !strcmp(device_list[i]->name, name)))
+            return device_list[i];
+    return NULL;
+}
+
+static int no_class(const char *type, struct error *err)
+{
+    char names[256];
+    size_t n = 0;
+
+    names[0] = 0;
+    for (u32 i = 0; device_list[i] && n < sizeof names; i++)
+        if (device_list[i]->kind == DEVICE_OTHER)
+            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", device_list[i]->name);
+    return error_set(err, EINVAL, "there is no device \"%s\"; there are %s", type, names);
+}
+
+int vm_check_devices(const struct vm_config *c, struct error *err)
+{
+    for (u32 i = 0; i < c->ndevices; i++) {
+        struct device v = { .class = find_class(DEVICE_OTHER, c->device[i].type) };
+        const int rc = v.class ? device_options(&v, c->device[i].options, err) : no_class(c->device[i].type, err);
+        if (rc)
+            return error_about(err, "devices[%u]", i);
+    }
+    return 0;
+}
+
+void vm_list_devices(FILE *out)
+{
+    for (u32 i = 0; device_list[i]; i++) {
+        const struct device_class *k = device_list[i];
+        if (k->kind != DEVICE_OTHER)
+            continue;
+        fprintf(out, "%-12s %s\n", k->name, k->summary);
+        for (const struct device_option *o = k->options; o && o->name; o++) {
+            fprintf(out, "%-12s   %s=", "", o->name);
+            for (u32 n = 0; o->values[n]; n++)
+                fprintf(out, "%s%s%s", n ? "|" : "", o->values[n], n ? "" : " (the default)");
+            fprintf(out, "\n%-12s     %s\n", "", o->help);
+        }
+    }
+}
 
 /* ---- what is behind them ------------------------------------------------ */
 
@@ -72,50 +137,114 @@ static struct block *open_floppy(const char *file, bool readonly, struct loop *l
     return block_open(&o, loop, err);
 }
 
-/* Where bytes and packets come from and go to. */
-static int open_cables(struct devices *d, const struct devices_config *c, struct error *err)
+static int open_chardev(struct chardev **out, const char *spec, struct loop *loop, struct error *err)
 {
-    const struct vm_config *vc = c->config;
+    return !spec || (*out = chardev_open(spec, loop, err)) ? 0 : -EINVAL;
+}
 
-    if (vc->parallel && !(d->parallel = chardev_open(vc->parallel, c->loop, err)))
-        return error_about(err, "parallel");
-    for (u32 i = 0; i < vc->nnets; i++)
-        if (!(d->net[i] = net_open(&vc->net[i], c->mac[i], c->loop, err)))
-            return error_about(err, "nets[%u]", i);
-    for (u32 i = 0; i < vc->nconsoles; i++)
-        if (!(d->port[i] = chardev_open(vc->console[i], c->loop, err)))
-            return error_about(err, "consoles[%u]", i);
-    if (vc->nusb && vc->usb[0].from && !(d->usb_events = chardev_open(vc->usb[0].from, c->loop, err)))
-        return error_about(err, "usb[0]");
-    for (u32 i = 0; i < vc->ninputs; i++)
-        if (vc->input[i].from && !(d->events[i] = chardev_open(vc->input[i].from, c->loop, err)))
-            return error_about(err, "inputs[%u]", i);
+static int open_behind(struct devices *d, struct device *v, struct error *err)
+{
+    const struct devices_config *c = &d->c;
+    const struct vm_config *vc = c->config;
+    const u32 i = v->index;
+
+    switch (v->class->kind) {
+    case DEVICE_DISK:
+        return (v->block = open_disk(&vc->disk[i], c->image_store, c->loop, err)) ? 0 : -EINVAL;
+    case DEVICE_CDROM:
+        return !vc->cdrom[i].path || (v->block = drives_open_disc(vc->cdrom[i].path, vc->cdrom[i].format == DISK_FORMAT_RAW, c->loop, err))
+                   ? 0 : -EINVAL;
+    case DEVICE_NET:
+        return (v->net = net_open(&vc->net[i], c->mac[i], c->loop, err)) ? 0 : error_about(err, "nets[%u]", i);
+    case DEVICE_CONSOLE:
+        for (u32 k = 0; k < vc->nconsoles; k++)
+            if (open_chardev(&v->chardev[k], vc->console[k], c->loop, err))
+                return error_about(err, "consoles[%u]", k);
+        return 0;
+    case DEVICE_INPUT:
+        return open_chardev(&v->chardev[0], vc->input[i].from, c->loop, err) ? error_about(err, "inputs[%u]", i) : 0;
+    case DEVICE_USB:
+        return open_chardev(&v->chardev[0], vc->usb[i].from, c->loop, err) ? error_about(err, "usb[%u]", i) : 0;
+    case DEVICE_OTHER:
+        return device_options(v, vc->device[i].options, err) ? error_about(err, "devices[%u]", i) : 0;
+    default:
+        return 0;
+    }
+}
+
+static int close_block(struct block *b)
+{
+    struct error err = { "" };
+    const int rc = b ? block_close(b, &err) : 0;
+    if (rc)
+        log_error("%s", err.text);
+    return rc;
+}
+
+static int close_behind(struct device *v)
+{
+    for (u32 k = 0; k < ARRAY_SIZE(v->chardev); k++)
+        if (v->chardev[k])
+            chardev_close(v->chardev[k]);
+    if (v->net)
+        net_close(v->net);
+    return close_block(v->block);
+}
+
+static int open_kind(struct devices *d, enum device_kind kind, struct error *err)
+{
+    const struct vm_config *c = d->c.config;
+
+    for (u32 i = 0; i < count(c, kind); i++) {
+        struct device *v = &d->device[d->n++];
+        *v = (struct device){ .class = find_class(kind, class_name(c, kind, i)), .env = &d->env, .index = i, .controller = d->drives };
+        const int rc = open_behind(d, v, err);
+        if (rc)
+            return rc;
+    }
     return 0;
+}
+
+static int open_board(struct devices *d, struct error *err)
+{
+    const struct vm_config *c = d->c.config;
+
+    for (u32 i = 0; i < c->nfloppies; i++)
+        if (c->floppy[i].path && !(d->floppy[i] = open_floppy(c->floppy[i].path, c->floppy[i].readonly, d->c.loop, err)))
+            return -EINVAL;
+    return open_chardev(&d->parallel, c->parallel, d->c.loop, err) ? error_about(err, "parallel") : 0;
 }
 
 int devices_open(struct devices **out, const struct devices_config *c, struct error *err)
 {
     struct devices *d = *out = calloc(1, sizeof *d);
+    int rc;
+
     if (!d)
         return error_set(err, ENOMEM, "out of memory");
     d->c = *c;
-    for (u32 i = 0; i < c->config->ndisks; i++)
-        if (!(d->block[i] = open_disk(&c->config->disk[i], c->image_store, c->loop, err)))
-            return -EINVAL;
-    if (drives_open(&d->drives, c, err))
-        return -EINVAL;
-    for (u32 i = 0; i < c->config->nfloppies; i++) {
-        const struct config_floppy *f = &c->config->floppy[i];
-        if (f->path && !(d->floppy[i] = open_floppy(f->path, f->readonly, c->loop, err)))
-            return -EINVAL;
-    }
-    return open_cables(d, c, err);
+    if (!(d->drives = drives_new(err)))
+        return -ENOMEM;
+    if ((rc = open_board(d, err)))
+        return rc;
+    for (enum device_kind k = 0; k < DEVICE_KINDS; k++)
+        if ((rc = open_kind(d, k, err)))
+            return rc;
+    return 0;
 }
 
-void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6])
+static struct device *find(struct devices *d, enum device_kind kind, u32 index)
+{
+    for (u32 i = 0; i < d->n; i++)
+        if (d->device[i].class->kind == kind && d->device[i].index == index)
+            return &d->device[i];
+    return NULL;
+}
+
+void devices_macs(struct devices *d, u8 mac[CONFIG_MAX_NETS][6])
 {
     for (u32 i = 0; i < d->c.config->nnets; i++)
-        net_mac(d->net[i], mac[i]);
+        net_mac(find(d, DEVICE_NET, i)->net, mac[i]);
 }
 
 void devices_machine(const struct devices *d, struct machine_config *c)
@@ -125,9 +254,11 @@ void devices_machine(const struct devices *d, struct machine_config *c)
     c->parallel = d->parallel;
 }
 
+/* ---- media -------------------------------------------------------------- */
+
 struct block *devices_open_medium(struct devices_drive drive, const char *file, bool readonly, struct error *err)
 {
-    return drive.cdrom ? drives_open_disc(file, err) : open_floppy(file, readonly, NULL, err);
+    return drive.cdrom ? drives_open_disc(file, false, NULL, err) : open_floppy(file, readonly, NULL, err);
 }
 
 static int swap_floppy(struct devices *d, struct machine *m, u32 n, struct block *disk, struct block **was, struct error *err)
@@ -152,6 +283,12 @@ static int swap_floppy(struct devices *d, struct machine *m, u32 n, struct block
     return rc;
 }
 
+static int swap_disc(struct devices *d, u32 n, struct block *b, bool force, struct block **was, struct error *err)
+{
+    struct device *v = find(d, DEVICE_CDROM, n);
+    return v ? drives_swap(v, b, force, was, err) : error_set(err, ENODEV, "the machine has no CD drive %u", n);
+}
+
 int devices_swap_medium(struct devices *d, struct machine *m, struct devices_drive drive, struct block *b, bool force,
                         struct block **was, struct error *err)
 {
@@ -160,7 +297,7 @@ int devices_swap_medium(struct devices *d, struct machine *m, struct devices_dri
     if (rc)
         return error_set(err, -rc, "%s cannot be put in: %s", block_path(b), strerror(-rc));
     *was = NULL;
-    rc = drive.cdrom ? drives_swap(d->drives, drive.n, b, force, was, err) : swap_floppy(d, m, drive.n, b, was, err);
+    rc = drive.cdrom ? swap_disc(d, drive.n, b, force, was, err) : swap_floppy(d, m, drive.n, b, was, err);
     if (rc)
         *was = NULL;
     if (rc && b)
@@ -172,201 +309,72 @@ int devices_swap_medium(struct devices *d, struct machine *m, struct devices_dri
     return rc;
 }
 
-/* ---- the devices -------------------------------------------------------- */
+/* ---- life --------------------------------------------------------------- */
 
-static int plug(struct devices *d, struct machine *m, struct virtio_device *v, struct error *err)
+int devices_plug(struct devices *d, struct machine *m, struct error *err)
 {
-    const int rc = machine_plug(m, v, err);
-    if (!rc)
-        d->all[d->n++] = v;
-    return rc;
+    int rc;
+
+    machine_device_env(m, &d->env);
+    d->env.config = d->c.config;
+    d->env.machine = d->c.ctx;
+    d->env.act = d->c.act;
+    d->env.clock = d->c.clock;
+    d->env.disk_stop = d->c.stop;
+    d->env.disk_go = d->c.go;
+    if ((rc = drives_begin(d->drives, m, &d->env, err)))
+        return rc;
+    for (u32 i = 0; i < d->n; i++) {
+        struct device *v = &d->device[i];
+        if ((rc = v->class->create(v, &d->env, err)))
+            return v->class->kind == DEVICE_OTHER ? error_about(err, "devices[%u]", v->index) : rc;
+        if ((rc = machine_add_device(m, v, err)))
+            return rc;
+    }
+    return 0;
 }
 
 void devices_timing(const struct devices *d, u64 started)
 {
-    for (u32 i = 0; i < d->n; i++)
-        if (d->all[i]->driver_ok_at)
-            fprintf(stderr, "  guest: %-31s %10.2f\n", d->all[i]->ops->name,
-                    (double)(d->all[i]->driver_ok_at - started) / 1e6);
-}
-
-static int plug_uhci(struct devices *d, struct machine *m, struct error *err)
-{
-    int rc;
-    if (!(d->uhci = calloc(1, sizeof *d->uhci)))
-        return error_set(err, ENOMEM, "out of memory");
-    if ((rc = uhci_init(d->uhci, machine_memory(m), d->c.loop, machine_input(m), d->usb_events, machine_pci(m),
-                        I440FX_ISA_SLOT, 2, machine_state_list(m), err)))
-        return rc;
-    return machine_add_part(m, &(struct machine_part){ d->uhci, uhci_reset, NULL, NULL }, err);
-}
-
-static int plug_e1000(struct devices *d, struct machine *m, u32 i, struct error *err)
-{
-    if (!(d->e1000[i] = e1000_new(d->net[i], machine_memory(m), d->c.loop, machine_pci(m), machine_state_list(m), i, err)))
-        return -EINVAL;
-    const int rc = machine_add_net_boot(m, e1000_pci(d->e1000[i]), "efi-e1000.rom", err);
-    return rc ? rc : machine_add_part(m, &(struct machine_part){ d->e1000[i], e1000_reset, NULL, e1000_resume }, err);
-}
-
-int devices_plug(struct devices *d, struct machine *m, struct error *err)
-{
-    const struct vm_config *c = d->c.config;
-    struct memory *memory = machine_memory(m);
-    int rc;
-
-    if ((rc = drives_plug_discs(d->drives, m, err)))
-        return rc;
-    for (u32 i = 0; i < c->ndisks; i++) {
-        struct virtio_blk_config bc = {
-            .memory = memory,
-            .loop = d->c.loop,
-            .block = d->block[i],
-            .serial = c->disk[i].serial,
-            .queues = c->disk[i].queues ? c->disk[i].queues : MIN(c->cpus, 4u),
-            .write_cache = true,
-            .discard = c->disk[i].discard,
-            .rerror = c->disk[i].errors == DISK_ERRORS_STOP ? VIRTIO_BLK_STOP : VIRTIO_BLK_REPORT,
-            .werror = c->disk[i].errors == DISK_ERRORS_STOP     ? VIRTIO_BLK_STOP
-                      : c->disk[i].errors == DISK_ERRORS_REPORT ? VIRTIO_BLK_REPORT
-                                                                : VIRTIO_BLK_ENOSPC,
-            .stop = d->c.stop,
-            .go = d->c.go,
-            .ctx = d->c.ctx,
-        };
-        if (c->disk[i].bus != DRIVE_VIRTIO) {
-            if ((rc = drives_plug_disk(d->drives, m, &c->disk[i], d->block[i], err)))
-                return rc;
-            continue;
-        }
-        if (!(d->blk[i] = virtio_blk_new(&bc, err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_blk_device(d->blk[i]), err)))
-            return rc;
+    for (u32 i = 0; i < d->n; i++) {
+        const struct virtio_device *v = d->device[i].virtio;
+        if (v && v->driver_ok_at)
+            fprintf(stderr, "  guest: %-31s %10.2f\n", v->ops->name, (double)(v->driver_ok_at - started) / 1e6);
     }
-    for (u32 i = 0; i < c->nnets; i++) {
-        if (c->net[i].model == NET_MODEL_E1000) {
-            if ((rc = plug_e1000(d, m, i, err)))
-                return rc;
-            continue;
-        }
-        if (!(d->card[i] = virtio_net_new(d->net[i], memory, d->c.loop, err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_net_device(d->card[i]), err)))
-            return rc;
-    }
-    if (c->rng) {
-        if (!(d->rng = virtio_rng_new(memory, d->c.loop, err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_rng_device(d->rng), err)))
-            return rc;
-    }
-    if (c->nconsoles) {
-        struct virtio_console_config cc = { .memory = memory, .loop = d->c.loop, .nports = c->nconsoles };
-        memcpy(cc.port, d->port, sizeof cc.port);
-        if (!(d->console = virtio_console_new(&cc, err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_console_device(d->console), err)))
-            return rc;
-    }
-    for (u32 i = 0; i < c->nshares; i++) {
-        struct virtio_fs_config fc = {
-            .memory = memory, .loop = d->c.loop, .path = c->share[i].path, .tag = config_share_tag(&c->share[i]),
-            .readonly = c->share[i].readonly,
-        };
-        if (!(d->share[i] = virtio_fs_new(&fc, err)))
-            return error_about(err, "shares[%u]", i);
-        if ((rc = plug(d, m, virtio_fs_device(d->share[i]), err)))
-            return rc;
-    }
-    for (u32 i = 0; i < c->ninputs; i++) {
-        const enum virtio_input_kind kind = c->input[i].kind == INPUT_TABLET ? VIRTIO_INPUT_TABLET : VIRTIO_INPUT_KEYBOARD;
-        if (!(d->input[i] = virtio_input_new(kind, memory, d->c.loop, d->events[i], err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_input_device(d->input[i]), err)))
-            return rc;
-    }
-    if (c->nusb && (rc = plug_uhci(d, m, err)))
-        return rc;
-    if (c->vsock) {
-        struct virtio_vsock_config vc = { .memory = memory, .loop = d->c.loop, .path = c->vsock, .cid = c->vsock_cid };
-        if (!(d->vsock = virtio_vsock_new(&vc, err)))
-            return error_about(err, "vsock");
-        if ((rc = plug(d, m, virtio_vsock_device(d->vsock), err)))
-            return rc;
-    }
-    if (c->balloon) {
-        if (!(d->balloon = virtio_balloon_new(memory, d->c.loop, c->balloon_target, err)))
-            return -ENOMEM;
-        if ((rc = plug(d, m, virtio_balloon_device(d->balloon), err)))
-            return rc;
-    }
-    return 0;
 }
 
 void devices_quiet(struct devices *d)
 {
     if (!d)
         return;
-    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
-        if (d->net[i])
-            net_connect(d->net[i], NULL, NULL);
+    for (u32 i = 0; i < d->n; i++)
+        if (d->device[i].net)
+            net_connect(d->device[i].net, NULL, NULL);
     drives_quiet(d->drives);
-    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
-        if (d->block[i])
-            block_drain(d->block[i]);
+    for (u32 i = 0; i < d->n; i++)
+        if (d->device[i].block)
+            block_drain(d->device[i].block);
     for (u32 i = 0; i < CONFIG_MAX_FLOPPIES; i++)
         if (d->floppy[i])
             block_drain(d->floppy[i]);
 }
 
-static int close_block(struct block *b)
-{
-    struct error err = { "" };
-    const int rc = b ? block_close(b, &err) : 0;
-    if (rc)
-        log_error("%s", err.text);
-    return rc;
-}
-
 int devices_close(struct devices *d)
 {
     int rc = 0;
+
     if (!d)
         return 0;
-    rc = drives_close(d->drives);
-    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
-        virtio_blk_free(d->blk[i]);
-    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
-        virtio_net_free(d->card[i]), e1000_free(d->e1000[i]);
-    virtio_rng_free(d->rng);
-    virtio_console_free(d->console);
-    for (u32 i = 0; i < CONFIG_MAX_SHARES; i++)
-        virtio_fs_free(d->share[i]);
-    for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
-        virtio_input_free(d->input[i]);
-    if (d->uhci)
-        uhci_destroy(d->uhci);
-    free(d->uhci);
-    if (d->usb_events)
-        chardev_close(d->usb_events);
-    virtio_vsock_free(d->vsock);
-    virtio_balloon_free(d->balloon);
-    for (u32 i = 0; i < CONFIG_MAX_CONSOLES; i++)
-        if (d->port[i])
-            chardev_close(d->port[i]);
-    for (u32 i = 0; i < CONFIG_MAX_INPUTS; i++)
-        if (d->events[i])
-            chardev_close(d->events[i]);
-    if (d->parallel)
-        chardev_close(d->parallel);
-    for (u32 i = 0; i < CONFIG_MAX_DISKS; i++)
-        rc = MIN(close_block(d->block[i]), rc);
+    drives_free(d->drives);
+    for (u32 i = 0; i < d->n; i++)
+        if (d->device[i].dev && d->device[i].class->unplug)
+            d->device[i].class->unplug(&d->device[i]);
+    for (u32 i = 0; i < d->n; i++)
+        rc = MIN(close_behind(&d->device[i]), rc);
     for (u32 i = 0; i < CONFIG_MAX_FLOPPIES; i++)
         rc = MIN(close_block(d->floppy[i]), rc);
-    for (u32 i = 0; i < CONFIG_MAX_NETS; i++)
-        if (d->net[i])
-            net_close(d->net[i]);
+    if (d->parallel)
+        chardev_close(d->parallel);
     free(d);
     return rc;
 }

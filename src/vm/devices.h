@@ -1,14 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* devices.h - the virtio devices of a machine and what is behind them; inside vm/ only. The loop's thread. */
+/*
+ * devices.h - the devices that the configuration plugs into a machine, and what is behind them. The loop's thread, but where
+ * it says otherwise.
+ */
 #ifndef LODGE_VM_DEVICES_H
 #define LODGE_VM_DEVICES_H
 
 #include "base/error.h"
 #include "base/loop.h"
-#include "machine/machine.h"
 #include "config/config.h"
+#include "devices/device.h"
+#include "machine/machine.h"
 
 struct devices;
+
+extern const struct device_class *const device_list[]; /* all there are; ends with NULL */
 
 struct devices_config {
     const struct vm_config *config;
@@ -19,13 +25,15 @@ struct devices_config {
        followed by its go. */
     void (*stop)(void *ctx, const char *why);
     void (*go)(void *ctx);
+    void (*act)(void *ctx, enum device_action what, const char *why); /* these two: see struct device_env */
+    u64 (*clock)(void *ctx);
     void *ctx;
 };
 
 /* Opens the files, sockets and cables: all that can be refused for the user's sake. */
 int must_check devices_open(struct devices **out, const struct devices_config *c, struct error *err);
 /* The addresses the cards came up with. */
-void devices_macs(const struct devices *d, u8 mac[CONFIG_MAX_NETS][6]);
+void devices_macs(struct devices *d, u8 mac[CONFIG_MAX_NETS][6]);
 /* Puts into a configuration what is plugged in while the machine is built: floppies, the printer. */
 void devices_machine(const struct devices *d, struct machine_config *c);
 /* Makes the devices and plugs them in. */

@@ -7,16 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "devices/ahci.h"
 #include "devices/ide.h"
 
 struct drives {
-    struct devices_config c;
-    struct ide *ide;
-    struct ahci *ahci;
-    struct block *disc[CONFIG_MAX_CDROMS];
-    struct ata_drive *cd[CONFIG_MAX_CDROMS];
+    struct machine *machine;
+    const struct device_env *env;
+    struct device ide, ahci; /* the controllers; dev NULL: there is none */
 };
 
 /* ---- discs ---- */
@@ -42,7 +39,7 @@ static bool is_disc(struct block *b, int *rc)
     return !*rc && (!memcmp(s + 512, "PM", 2) || !memcmp(s + 1024, "BD", 2));
 }
 
-static struct block *open_disc(const char *file, bool raw, struct loop *loop, struct error *err)
+struct block *drives_open_disc(const char *file, bool raw, struct loop *loop, struct error *err)
 {
     struct block_options o = { .path = file, .format = BLOCK_RAW, .readonly = true };
     struct block *b = block_open(&o, loop, err);
@@ -61,169 +58,210 @@ static struct block *open_disc(const char *file, bool raw, struct loop *loop, st
     return NULL;
 }
 
-int drives_open(struct drives **out, const struct devices_config *c, struct error *err)
-{
-    const struct vm_config *vc = c->config;
-    bool any = vc->ncdroms > 0 || !vc->kernel; /* firmware expects the PIIX3's IDE: U-Boot takes FFh there for a busy drive */
-    struct drives *d;
+/* ---- controllers ---- */
 
-    for (u32 i = 0; i < vc->ndisks; i++)
-        any = any || vc->disk[i].bus != DRIVE_VIRTIO;
-    if (!any)
+static void reset_ide(struct device *d) { ide_reset(d->dev); }
+static void settle_ide(struct device *d) { ide_settle(d->dev); }
+static void resume_ide(struct device *d) { ide_resume(d->dev); }
+static void reset_ahci(struct device *d) { ahci_reset(d->dev); }
+static void settle_ahci(struct device *d) { ahci_settle(d->dev); }
+static void resume_ahci(struct device *d) { ahci_resume(d->dev); }
+
+static int create_ide(struct device *d, const struct device_env *env, struct error *err)
+{
+    (void)env;
+    d->dev = calloc(1, sizeof(struct ide));
+    return d->dev ? machine_place_ide(d->controller, d->dev, err) : error_set(err, ENOMEM, "out of memory");
+}
+
+static int create_ahci(struct device *d, const struct device_env *env, struct error *err)
+{
+    d->dev = calloc(1, sizeof(struct ahci));
+    return d->dev ? ahci_init(d->dev, env->pci, env->state, err) : error_set(err, ENOMEM, "out of memory");
+}
+
+static void unplug_ide(struct device *d)
+{
+    ide_destroy(d->dev);
+    free(d->dev);
+}
+
+static void unplug_ahci(struct device *d)
+{
+    ahci_destroy(d->dev);
+    free(d->dev);
+}
+
+/* They are in no list of the configuration: the first drive on one brings it along. */
+static const struct device_class ide_class = {
+    .kind = DEVICE_KINDS, .name = "ide", .create = create_ide, .unplug = unplug_ide, .reset = reset_ide, .settle = settle_ide,
+    .resume = resume_ide,
+};
+static const struct device_class ahci_class = {
+    .kind = DEVICE_KINDS, .name = "ahci", .create = create_ahci, .unplug = unplug_ahci, .reset = reset_ahci, .settle = settle_ahci,
+    .resume = resume_ahci,
+};
+
+static int make(struct drives *s, struct device *d, const struct device_class *class, struct error *err)
+{
+    int rc;
+
+    if (d->dev)
         return 0;
-    if (!(d = *out = calloc(1, sizeof *d)))
-        return error_set(err, ENOMEM, "out of memory");
-    d->c = *c;
-    for (u32 i = 0; i < vc->ncdroms; i++) {
-        const struct config_cdrom *cd = &vc->cdrom[i];
-        if (cd->path && !(d->disc[i] = open_disc(cd->path, cd->format == DISK_FORMAT_RAW, c->loop, err)))
-            return -EINVAL;
-    }
-    return 0;
+    *d = (struct device){ .class = class, .env = s->env, .controller = s->machine };
+    rc = class->create(d, s->env, err);
+    return rc ? rc : machine_add_device(s->machine, d, err);
 }
 
 /* ---- places ---- */
 
-static int make_ide(struct drives *d, struct machine *m, struct error *err)
-{
-    if (d->ide)
-        return 0;
-    if (!(d->ide = calloc(1, sizeof *d->ide)))
-        return error_set(err, ENOMEM, "out of memory");
-    return machine_plug_ide(m, d->ide, err);
-}
-
-static void on_reset(void *a) { ahci_reset(a); }
-static void on_settle(void *a) { ahci_settle(a); }
-static void on_resume(void *a) { ahci_resume(a); }
-
-static int make_ahci(struct drives *d, struct machine *m, struct error *err)
-{
-    int rc;
-
-    if (d->ahci)
-        return 0;
-    if (!(d->ahci = calloc(1, sizeof *d->ahci)))
-        return error_set(err, ENOMEM, "out of memory");
-    if ((rc = ahci_init(d->ahci, machine_pci(m), machine_state_list(m), err)))
-        return rc;
-    return machine_add_part(m, &(struct machine_part){ d->ahci, on_reset, on_settle, on_resume }, err);
-}
-
 /* On AHCI the last places are the CD drives', in their order. */
-static u32 first_cd(const struct drives *d)
+static u32 first_cd(const struct vm_config *c)
 {
     u32 n = AHCI_PORTS;
 
-    for (u32 i = 0; i < d->c.config->ncdroms; i++)
-        n -= d->c.config->cdrom[i].bus == CDROM_AHCI;
+    for (u32 i = 0; i < c->ncdroms; i++)
+        n -= c->cdrom[i].bus == CDROM_AHCI;
     return n;
 }
 
-static int place(struct drives *d, struct machine *m, enum config_drive_bus bus, struct ata_drive_config *c,
-                 struct ata_drive **out, struct error *err)
+static int place_ide(struct drives *s, struct device *d, struct ata_drive_config *c, struct error *err)
 {
-    static const u8 cd_ide[IDE_DRIVES] = { 2, 3, 1, 0 };
-    const bool ide = bus == DRIVE_IDE;
-    const u32 places = ide ? IDE_DRIVES : AHCI_PORTS;
+    static const u8 cd[IDE_DRIVES] = { 2, 3, 1, 0 };
     char serial[ATA_SERIAL + 1], path[MACHINE_BOOT_PATH];
-    int rc = ide ? make_ide(d, m, err) : make_ahci(d, m, err);
+    int rc = make(s, &s->ide, &ide_class, err);
+    struct ide *ide = s->ide.dev;
 
-    for (u32 i = 0; i < places && !rc; i++) {
-        const u32 n = !c->cdrom ? i : ide ? cd_ide[i] : (first_cd(d) + i) % places;
-        if (ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n))
+    for (u32 i = 0; i < IDE_DRIVES && !rc; i++) {
+        const u32 n = c->cdrom ? cd[i] : i;
+        if (ide_drive(ide, n))
             continue;
-        if (!c->serial) {
-            snprintf(serial, sizeof serial, "%s%u", ide ? "LI0000" : "LS0000", n);
-            c->serial = serial;
-        }
-        if ((rc = ide ? ide_plug(d->ide, n, c, err) : ahci_plug(d->ahci, n, c, err)))
+        snprintf(serial, sizeof serial, "LI0000%u", n);
+        c->serial = c->serial ? c->serial : serial;
+        if ((rc = ide_plug(ide, n, c, err)))
             return rc;
-        *out = ide ? ide_drive(d->ide, n) : ahci_drive(d->ahci, n);
-        snprintf(path, sizeof path, ide ? "ide@/drive@%u/disk@%u" : "pci8086,2922@/drive@%u/disk@0", ide ? n / 2 : n, n % 2);
-        return machine_add_pci_boot(m, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, ide ? &d->ide->f : &d->ahci->f, path, err);
+        d->dev = ide_drive(ide, n);
+        snprintf(path, sizeof path, "ide@/drive@%u/disk@%u", n / 2, n % 2);
+        return machine_add_pci_boot(s->machine, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, &ide->f, path, err);
     }
-    return rc ? rc : error_set(err, E2BIG, "%s has room for %u drives, disks and CD drives together", ide ? "IDE" : "AHCI", places);
+    return rc ? rc : error_set(err, E2BIG, "IDE has room for %u drives, disks and CD drives together", (u32)IDE_DRIVES);
 }
 
-int drives_plug_discs(struct drives *d, struct machine *m, struct error *err)
+static int place_ahci(struct drives *s, struct device *d, struct ata_drive_config *c, struct error *err)
 {
-    int rc = d && !d->c.config->kernel ? make_ide(d, m, err) : 0;
+    const u32 first = c->cdrom ? first_cd(s->env->config) : 0;
+    char serial[ATA_SERIAL + 1], path[MACHINE_BOOT_PATH];
+    int rc = make(s, &s->ahci, &ahci_class, err);
+    struct ahci *ahci = s->ahci.dev;
 
-    for (u32 i = 0; d && i < d->c.config->ncdroms && !rc; i++) {
-        struct ata_drive_config c = { .cdrom = true, .block = d->disc[i], .memory = machine_memory(m), .loop = d->c.loop };
-        rc = place(d, m, d->c.config->cdrom[i].bus == CDROM_AHCI ? DRIVE_AHCI : DRIVE_IDE, &c, &d->cd[i], err);
+    for (u32 i = 0; i < AHCI_PORTS && !rc; i++) {
+        const u32 n = (first + i) % AHCI_PORTS;
+        if (ahci_drive(ahci, n))
+            continue;
+        snprintf(serial, sizeof serial, "LS0000%u", n);
+        c->serial = c->serial ? c->serial : serial;
+        if ((rc = ahci_plug(ahci, n, c, err)))
+            return rc;
+        d->dev = ahci_drive(ahci, n);
+        snprintf(path, sizeof path, "pci8086,2922@/drive@%u/disk@0", n);
+        return machine_add_pci_boot(s->machine, c->cdrom ? MACHINE_BOOT_CDROM : MACHINE_BOOT_DISK, &ahci->f, path, err);
     }
-    return rc;
+    return rc ? rc : error_set(err, E2BIG, "AHCI has room for %u drives, disks and CD drives together", (u32)AHCI_PORTS);
 }
 
-int drives_plug_disk(struct drives *d, struct machine *m, const struct config_disk *k, struct block *disk, struct error *err)
+/* ---- the classes; a drive ends with its controller ---- */
+
+static struct ata_drive_config disc_config(const struct device *d, const struct device_env *env)
 {
-    static const enum ata_error_policy policy[] = {
-        [DISK_ERRORS_ENOSPC] = ATA_ENOSPC, [DISK_ERRORS_STOP] = ATA_STOP, [DISK_ERRORS_REPORT] = ATA_REPORT,
-    };
-    struct ata_drive_config c = {
-        .block = disk, .serial = k->serial, .discard = k->discard,
-        .rerror = k->errors == DISK_ERRORS_STOP ? ATA_STOP : ATA_REPORT, .werror = policy[k->errors],
-        .stop = d->c.stop, .go = d->c.go, .ctx = d->c.ctx, .memory = machine_memory(m), .loop = d->c.loop,
-    };
-    struct ata_drive *drive;
-
-    return place(d, m, k->bus, &c, &drive, err);
+    return (struct ata_drive_config){ .cdrom = true, .block = d->block, .memory = env->memory, .loop = env->loop };
 }
 
-struct block *drives_open_disc(const char *file, struct error *err)
+static struct ata_drive_config disk_config(const struct device *d, const struct device_env *env)
 {
-    return open_disc(file, false, NULL, err);
+    const struct config_disk *k = &env->config->disk[d->index];
+
+    return (struct ata_drive_config){
+        .block = d->block, .serial = k->serial, .discard = k->discard, .rerror = config_read_errors(k), .werror = k->errors,
+        .stop = env->disk_stop, .go = env->disk_go, .ctx = env->machine, .memory = env->memory, .loop = env->loop,
+    };
 }
 
-int drives_swap(struct drives *d, u32 n, struct block *b, bool force, struct block **was, struct error *err)
+static int cdrom_ide(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct ata_drive_config c = disc_config(d, env);
+    return place_ide(d->controller, d, &c, err);
+}
+
+static int cdrom_ahci(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct ata_drive_config c = disc_config(d, env);
+    return place_ahci(d->controller, d, &c, err);
+}
+
+static int disk_ide(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct ata_drive_config c = disk_config(d, env);
+    return place_ide(d->controller, d, &c, err);
+}
+
+static int disk_ahci(struct device *d, const struct device_env *env, struct error *err)
+{
+    struct ata_drive_config c = disk_config(d, env);
+    return place_ahci(d->controller, d, &c, err);
+}
+
+const struct device_class cdrom_ide_class = { .kind = DEVICE_CDROM, .name = "ide", .create = cdrom_ide };
+const struct device_class cdrom_ahci_class = { .kind = DEVICE_CDROM, .name = "ahci", .create = cdrom_ahci };
+const struct device_class disk_ide_class = { .kind = DEVICE_DISK, .name = "ide", .create = disk_ide };
+const struct device_class disk_ahci_class = { .kind = DEVICE_DISK, .name = "ahci", .create = disk_ahci };
+
+int drives_swap(struct device *d, struct block *b, bool force, struct block **was, struct error *err)
 {
     int rc;
 
-    if (!d || n >= CONFIG_MAX_CDROMS || !d->cd[n])
-        return error_set(err, ENODEV, "the machine has no CD drive %u", n);
-    if (d->disc[n])
-        block_hurry(d->disc[n], true); /* the machine waits for what is under way */
-    if ((rc = ata_change_medium(d->cd[n], b, force, err))) {
-        if (d->disc[n])
-            block_hurry(d->disc[n], false);
+    if (d->block)
+        block_hurry(d->block, true); /* the machine waits for what is under way */
+    if ((rc = ata_change_medium(d->dev, b, force, err))) {
+        if (d->block)
+            block_hurry(d->block, false);
         return rc;
     }
-    *was = d->disc[n];
-    d->disc[n] = b;
+    *was = d->block;
+    d->block = b;
     return 0;
 }
 
-/* ---- the end ---- */
+/* ---- life ---- */
 
-void drives_quiet(struct drives *d)
+struct drives *drives_new(struct error *err)
 {
-    if (d && d->ide)
-        ide_settle(d->ide);
-    if (d && d->ahci)
-        ahci_settle(d->ahci);
+    struct drives *s = calloc(1, sizeof *s);
+    if (!s)
+        error_set(err, ENOMEM, "out of memory");
+    return s;
 }
 
-int drives_close(struct drives *d)
+int drives_begin(struct drives *s, struct machine *m, const struct device_env *env, struct error *err)
 {
-    int rc = 0;
+    s->machine = m;
+    s->env = env;
+    /* Firmware expects the PIIX3's IDE: U-Boot takes FFh there for a busy drive. */
+    return env->config->kernel || !env->pci ? 0 : make(s, &s->ide, &ide_class, err);
+}
 
-    if (!d)
-        return 0;
-    if (d->ide)
-        ide_destroy(d->ide);
-    if (d->ahci)
-        ahci_destroy(d->ahci);
-    for (u32 i = 0; i < CONFIG_MAX_CDROMS; i++) {
-        struct error err = { "" };
-        const int r = d->disc[i] ? block_close(d->disc[i], &err) : 0;
-        if (r)
-            log_error("%s", err.text);
-        rc = r ? r : rc;
-    }
-    free(d->ide);
-    free(d->ahci);
-    free(d);
-    return rc;
+void drives_quiet(struct drives *s)
+{
+    if (s && s->ide.dev)
+        ide_settle(s->ide.dev);
+    if (s && s->ahci.dev)
+        ahci_settle(s->ahci.dev);
+}
+
+void drives_free(struct drives *s)
+{
+    if (s && s->ide.dev)
+        unplug_ide(&s->ide);
+    if (s && s->ahci.dev)
+        unplug_ahci(&s->ahci);
+    free(s);
 }

@@ -9,21 +9,21 @@
 #define LODGE_VM_DRIVES_H
 
 #include "block/block.h"
-#include "vm/devices.h"
+#include "devices/device.h"
+#include "machine/machine.h"
 
-struct drives;
+struct drives; /* the controllers; `controller` of each device of these classes */
 
-/* Opens the discs. Nothing and NULL if there is no such drive. */
-int must_check drives_open(struct drives **out, const struct devices_config *c, struct error *err);
-/* First the CD drives (d may be NULL), */
-int must_check drives_plug_discs(struct drives *d, struct machine *m, struct error *err);
-/* then each disk that is not virtio's, in the order in which they are to be booted from. disk: k's, opened; borrowed. */
-int must_check drives_plug_disk(struct drives *d, struct machine *m, const struct config_disk *k, struct block *disk,
-                                struct error *err);
-/* As devices_open_medium and devices_swap_medium, of CD drives. */
-struct block *drives_open_disc(const char *file, struct error *err);
-int must_check drives_swap(struct drives *d, u32 n, struct block *b, bool force, struct block **was, struct error *err);
-void drives_quiet(struct drives *d);  /* before the machine goes */
-int drives_close(struct drives *d);   /* after it has gone; -errno, said on standard error, if a disc could not be closed */
+extern const struct device_class cdrom_ide_class, cdrom_ahci_class, disk_ide_class, disk_ahci_class;
+
+struct drives *drives_new(struct error *err); /* NULL with err set */
+/* Before the first of them is created: a machine with firmware has IDE in any case. env and m outlive it. */
+int must_check drives_begin(struct drives *s, struct machine *m, const struct device_env *env, struct error *err);
+/* A CD image; raw: whatever it is. loop NULL: it is attached later. Any thread. NULL with err set. */
+struct block *drives_open_disc(const char *file, bool raw, struct loop *loop, struct error *err);
+/* As devices_swap_medium, of a CD drive. */
+int must_check drives_swap(struct device *d, struct block *b, bool force, struct block **was, struct error *err);
+void drives_quiet(struct drives *s); /* before the machine goes; NULL: nothing */
+void drives_free(struct drives *s);  /* after it has gone, before the disks are closed; NULL: nothing */
 
 #endif

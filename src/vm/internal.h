@@ -21,12 +21,15 @@
 #include "vm/trace.h"
 
 #define SERIAL_PATIENCE_NS 2000000000ull
+#define ACT_QUIET_NS 10000000000ull
 
 enum vm_request {
     REQUEST_NONE,
     REQUEST_POWER_OFF,
     REQUEST_RESET,
     REQUEST_INIT,
+    REQUEST_PAUSE,        /* a device wants it */
+    REQUEST_GUEST_FAILED, /* the guest has said so itself */
     REQUEST_EXIT,
     REQUEST_TRIPLE_FAULT,
     REQUEST_FAILED,
@@ -56,6 +59,8 @@ struct vm {
     u32 nphases;
     u32 stopped; /* disks that wait, and `paused`; loop thread */
     bool paused; /* by the user */
+    u64 stopped_since, stopped_for; /* clock_ns() at which it stopped, 0: it runs; ns it was stopped before */
+    u64 act_said; /* clock_ns() at which a device's deed was last told; 0: never. Any thread */
     struct chardev *serial[MACHINE_SERIAL_PORTS];
     struct display *display; /* NULL: a machine without a screen */
     struct input *input;

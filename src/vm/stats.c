@@ -14,7 +14,7 @@
 
 enum { MAX_DEVICES = 64, MAX_FIGURES = 128, MAX_COLUMNS = 8 /* CPUs that get a column of their own */ };
 
-struct device {
+struct accessed {
     const char *name;
     u64 reads, writes;
 };
@@ -29,7 +29,7 @@ struct stats {
     u32 cpus;
     u64 start_ns;
     pthread_mutex_t lock; /* the following two */
-    struct device device[MAX_DEVICES];
+    struct accessed device[MAX_DEVICES];
     u32 ndevices;
     struct machine_trace machine;
     const struct machine_trace *next;

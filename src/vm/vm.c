@@ -112,14 +112,18 @@ static void go_on(struct vm *v)
 
 static void stop(struct vm *v)
 {
-    if (!v->stopped++)
-        vcpus_pause(v->vcpus);
+    if (v->stopped++)
+        return;
+    vcpus_pause(v->vcpus);
+    __atomic_store_n(&v->stopped_since, clock_ns(), __ATOMIC_RELAXED);
 }
 
 static void stop_no_more(struct vm *v)
 {
     if (--v->stopped)
         return;
+    __atomic_store_n(&v->stopped_for, v->stopped_for + clock_ns() - v->stopped_since, __ATOMIC_RELAXED);
+    __atomic_store_n(&v->stopped_since, 0, __ATOMIC_RELAXED);
     pthread_mutex_lock(&v->lock);
     const bool wanted = v->request == REQUEST_NONE && !v->ended;
     pthread_mutex_unlock(&v->lock);
@@ -139,6 +143,38 @@ static void on_disk_go(void *ctx)
     if (v->stopped == 1)
         log_error("the machine goes on");
     stop_no_more(v);
+}
+
+/* What a device wants of the machine. */
+static void on_device_act(void *ctx, enum device_action what, const char *why)
+{
+    static const enum vm_request map[] = {
+        [DEVICE_RESET] = REQUEST_RESET, [DEVICE_POWER_OFF] = REQUEST_POWER_OFF, [DEVICE_PAUSE] = REQUEST_PAUSE,
+        [DEVICE_EXIT] = REQUEST_GUEST_FAILED,
+    };
+    static const char *const then[] = {
+        [DEVICE_NOTHING] = "", [DEVICE_RESET] = "; the machine is reset", [DEVICE_POWER_OFF] = "; the machine is turned off",
+        [DEVICE_PAUSE] = "; the machine is paused", [DEVICE_EXIT] = "; the machine ends", [DEVICE_NMI] = "; it gets an NMI",
+    };
+    struct vm *v = ctx;
+    const u64 now = clock_ns(), said = __atomic_load_n(&v->act_said, __ATOMIC_RELAXED);
+
+    /* A guest may repeat it as often as it likes, and does not fill the user's disk with that. */
+    if (!said || now - said >= ACT_QUIET_NS) {
+        __atomic_store_n(&v->act_said, now, __ATOMIC_RELAXED);
+        log_error("%s%s", why, then[what]);
+    }
+    if (what == DEVICE_NMI)
+        machine_nmi(v->machine);
+    else if (what != DEVICE_NOTHING)
+        request(v, map[what], 0, 0, NULL);
+}
+
+static u64 vm_clock(void *ctx)
+{
+    const struct vm *v = ctx;
+    const u64 since = __atomic_load_n(&v->stopped_since, __ATOMIC_RELAXED);
+    return (since ? since : clock_ns()) - __atomic_load_n(&v->stopped_for, __ATOMIC_RELAXED);
 }
 
 int vm_pause(struct vm *v)
@@ -210,6 +246,11 @@ static void serve(struct loop_kick *k)
         end(v, 128 + status);
         break;
     case REQUEST_RESET: reboot(v); break;
+    case REQUEST_PAUSE:
+        (void)vm_pause(v); /* it may be so already */
+        go_on(v);
+        break;
+    case REQUEST_GUEST_FAILED: end(v, VM_EXIT_FAILED); break;
     case REQUEST_INIT:
         if (machine_init_cpus(v->machine)) {
             log_error("the machine could not be reset: the %s engine refuses the processors' state", v->engine->name);
@@ -316,18 +357,6 @@ static const char *engine_name(const struct vm_config *c)
     return names[c->engine];
 }
 
-static int find_devices(const struct vm_config *c, bool *testdev, struct error *err)
-{
-    for (u32 i = 0; i < c->ndevices; i++) {
-        if (strcmp(c->device[i].type, "testdev"))
-            return error_set(err, EINVAL, "devices[%u]: there is no device \"%s\"; there is testdev", i, c->device[i].type);
-        if (c->device[i].options)
-            return error_set(err, EINVAL, "devices[%u]: testdev has no options", i);
-        *testdev = true;
-    }
-    return 0;
-}
-
 static struct machine_boot_order boot_order(const struct vm_config *c)
 {
     static const enum machine_boot kinds[] = { [CONFIG_BOOT_DISK] = MACHINE_BOOT_DISK, [CONFIG_BOOT_CDROM] = MACHINE_BOOT_CDROM,
@@ -342,10 +371,9 @@ static struct machine_boot_order boot_order(const struct vm_config *c)
 int vm_build(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
-    bool testdev = false;
     int rc;
 
-    if ((rc = find_devices(c, &testdev, err)))
+    if ((rc = vm_check_devices(c, err)))
         return rc;
     if (!(v->engine = engine_choose(engine_name(c), &v->engine_why, err)))
         return -ENODEV;
@@ -368,7 +396,8 @@ int vm_build(struct vm *v, struct error *err)
     if ((rc = watch_signals(v, err)) || (rc = open_serial(v, err)))
         return rc;
     timing_phase(v, "engine, CPU, kernel found");
-    struct devices_config dc = { .config = c, .image_store = v->run->image_store, .mac = v->mac, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go, .ctx = v };
+    struct devices_config dc = { .config = c, .image_store = v->run->image_store, .mac = v->mac, .loop = v->loop, .stop = on_disk_stop, .go = on_disk_go,
+                                 .act = on_device_act, .clock = vm_clock, .ctx = v };
     if ((rc = devices_open(&v->devices, &dc, err)))
         return rc;
     timing_phase(v, "disks and networks opened");
@@ -376,7 +405,7 @@ int vm_build(struct vm *v, struct error *err)
     static const enum machine_kind kinds[] = { [CONFIG_MACHINE_PC] = MACHINE_PC, [CONFIG_MACHINE_MICRO] = MACHINE_MICRO };
     struct machine_config mc = {
         .kind = kinds[c->machine],
-        .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip, .testdev = testdev,
+        .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip,
         .firmware = v->firmware, .boot = boot_order(c),
         .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
         .boot_console = !c->display && c->nserial && strcmp(c->serial[0], "null"),

@@ -5,6 +5,8 @@
 #ifndef LODGE_VM_VM_H
 #define LODGE_VM_VM_H
 
+#include <stdio.h>
+
 #include "base/base.h"
 #include "base/error.h"
 #include "config/config.h"
@@ -14,6 +16,11 @@ enum { /* exit statuses besides the guest's own; what could not be started is th
        VM_EXIT_OK = 0,     /* power-off, quit from the terminal, a reboot with --no-reboot */
        VM_EXIT_FAILED = 1, /* triple fault, or a failure of ours while it ran */
 };
+
+/* That devices[] names devices there are, and options they have: what config_check cannot know. -EINVAL with err set. */
+int must_check vm_check_devices(const struct vm_config *config, struct error *err);
+/* A list of those devices and options, for people. */
+void vm_list_devices(FILE *out);
 
 /*
  * config: checked by config_check. Builds the machine, runs it on this thread (which becomes its I/O loop) until it ends, and takes it down.

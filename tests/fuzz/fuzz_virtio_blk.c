@@ -62,7 +62,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     memcpy(guest(0), data + first, MIN(left, (u32)MEMORY));
     disk.readonly = nops % 16 == 3;
     struct virtio_blk_config c = { .memory = memory, .block = &disk, .queues = 2, .write_cache = how & 2, .discard = true,
-                                   .rerror = VIRTIO_BLK_STOP, .werror = VIRTIO_BLK_ENOSPC, .stop = stop, .go = go };
+                                   .rerror = DISK_ERRORS_STOP, .werror = DISK_ERRORS_ENOSPC, .stop = stop, .go = go };
     struct virtio_blk *b = virtio_blk_new(&c, NULL);
     struct virtio_device *d = virtio_blk_device(b);
     if (virtio_transport_init(&transport, &transport_kind, &transport_ops, d, NULL, 0, NULL))

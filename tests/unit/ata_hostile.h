@@ -30,8 +30,8 @@ static inline void hostile_finish(struct block *b, u32 i, int result)
 
 static void hostile_plug(struct hostile *h, u32 n, bool cdrom, struct block *b)
 {
-    struct ata_drive_config c = { .cdrom = cdrom, .block = b, .serial = "S-1", .discard = true, .werror = n & 1 ? ATA_STOP : ATA_ENOSPC,
-                                  .rerror = n & 1 ? ATA_STOP : ATA_REPORT, .stop = rig_stop, .go = rig_go, .ctx = &h->r,
+    struct ata_drive_config c = { .cdrom = cdrom, .block = b, .serial = "S-1", .discard = true, .werror = n & 1 ? DISK_ERRORS_STOP : DISK_ERRORS_ENOSPC,
+                                  .rerror = n & 1 ? DISK_ERRORS_STOP : DISK_ERRORS_REPORT, .stop = rig_stop, .go = rig_go, .ctx = &h->r,
                                   .memory = h->r.memory };
     if (n < 4 ? ide_plug(&h->ide, n, &c, NULL) : ahci_plug(&h->ahci, n - 4, &c, NULL))
         abort();

@@ -20,7 +20,7 @@ static void wr(u32 reg, u32 v) { bus_write(r.mmio, abar() + reg + (reg >= 0x100 
 
 static void plug(u32 n, bool cdrom, struct block *b)
 {
-    struct ata_drive_config c = { .cdrom = cdrom, .block = b, .serial = "S-1", .discard = true, .werror = ATA_ENOSPC,
+    struct ata_drive_config c = { .cdrom = cdrom, .block = b, .serial = "S-1", .discard = true, .werror = DISK_ERRORS_ENOSPC,
                                   .stop = rig_stop, .go = rig_go, .ctx = &r, .memory = r.memory };
     CHECK_EQ(ahci_plug(ahci, n, &c, NULL), 0);
 }

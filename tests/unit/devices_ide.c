@@ -11,14 +11,14 @@ static struct rig r;
 static struct ide *ide;
 static struct block *disk, *disc;
 
-static void plug(u32 place, bool cdrom, struct block *b, enum ata_error_policy werror)
+static void plug(u32 place, bool cdrom, struct block *b, enum config_disk_errors werror)
 {
     struct ata_drive_config c = { .cdrom = cdrom, .block = b, .serial = "S-1", .discard = true, .werror = werror,
                                   .stop = rig_stop, .go = rig_go, .ctx = &r, .memory = r.memory };
     CHECK_EQ(ide_plug(ide, place, &c, NULL), 0);
 }
 
-static void build(enum ata_error_policy werror)
+static void build(enum config_disk_errors werror)
 {
     static const u8 lines[PCI_INTX_LINES] = { 10, 11, 10, 11 };
     const struct irq_line irq[2] = { { rig_irq, &r, 14 }, { rig_irq, &r, 15 } };
@@ -31,7 +31,7 @@ static void build(enum ata_error_policy werror)
         CHECK_EQ(bus_add(r.ports, &(struct bus_range){ i ? 0x376 : 0x3f6, 1, &ide_control_ops, &ide->channel[i], NULL, "ide" }), 0);
     }
     plug(0, false, disk, werror);
-    plug(2, true, disc, ATA_REPORT);
+    plug(2, true, disc, DISK_ERRORS_REPORT);
     ide_reset(ide);
     pci_reset(r.pci);
     pci_assign(r.pci, lines);
@@ -53,7 +53,7 @@ static void setup(void)
 {
     disk = disk_new(DISK);
     disc = disk_new(4 << 20);
-    build(ATA_ENOSPC);
+    build(DISK_ERRORS_ENOSPC);
 }
 
 static void end(void)
@@ -449,7 +449,7 @@ static void save_and_load(void)
     const unsigned edges = r.edges[14];
     scrap();
     disk = d, disc = c;
-    build(ATA_ENOSPC);
+    build(DISK_ERRORS_ENOSPC);
     memcpy(ram(&r, 0, RAM), memory, RAM);
     CHECK_EQ(state_load(r.state, b.data, b.len, &err), 0);
     CHECK_STR(err.text, "");

@@ -122,15 +122,19 @@ TEST(vga)
 }
 
 /* A device that is reset ends first what it has under way, which may be a read to where the kernel will be. */
-static void late_dma(void *rig)
+static void late_dma(struct device *d)
 {
-    struct rig *r = rig;
+    struct rig *r = d->dev;
     CHECK_EQ(memory_write(machine_memory(r->m), 0x100000, "late data", 9), 0);
 }
 
 static void plug_late_dma(struct rig *r)
 {
-    CHECK_EQ(machine_add_part(r->m, &(struct machine_part){ r, late_dma, NULL, NULL }, NULL), 0);
+    static const struct device_class class = { .kind = DEVICE_OTHER, .name = "late", .reset = late_dma };
+    static struct device late;
+
+    late = (struct device){ .class = &class, .env = &r->env, .dev = r };
+    CHECK_EQ(machine_add_device(r->m, &late, NULL), 0);
 }
 
 TEST(kernel_after_devices_dma)

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "devices/testdev.h"
 #include "machine/machine.h"
 #include "test.h"
 
@@ -53,6 +54,8 @@ struct rig {
     struct loop *loop;
     struct cpuid_table cpuid;
     struct machine *m;
+    struct device_env env;
+    struct device testdev;
     struct engine_vcpu *vcpu[2];
     struct boot *boot;
     char path[64];
@@ -84,15 +87,19 @@ static inline void rig_new_firmware(struct rig *r, enum machine_kind kind, struc
     static const u32 kernel[16] = { 0x1badb002, 0x10000, -(0x1badb002u + 0x10000), 0x100000, 0x100000, 0, 0, 0x100020 };
     struct error err = { "" };
     memset(r, 0, sizeof *r);
+    r->testdev = (struct device){ .class = &testdev_class, .env = &r->env };
     r->loop = loop_new();
     r->cpuid = (struct cpuid_table){ .cpus = 2, .tsc_khz = 2000000, .phys_bits = 40, .lin_bits = 48 };
     struct machine_config c = {
-        .kind = kind, .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .testdev = true, .event = on_event, .ctx = r,
+        .kind = kind, .ram = MiB(8), .cpuid = &r->cpuid, .loop = r->loop, .event = on_event, .ctx = r,
         .vga = RIG_VGA && kind == MACHINE_PC, .firmware = fw, .boot = { .n = 2, .what = { MACHINE_BOOT_CDROM, MACHINE_BOOT_DISK } },
     };
     r->m = machine_new(&c, &err);
     for (int i = 0; i < 2; i++)
         r->vcpu[i] = aligned_alloc(64, (sizeof *r->vcpu[i] + 63) & ~63ul), memset(r->vcpu[i], 0, sizeof *r->vcpu[i]);
+    machine_device_env(r->m, &r->env);
+    CHECK_EQ(testdev_class.create(&r->testdev, &r->env, &err), 0);
+    CHECK_EQ(machine_add_device(r->m, &r->testdev, &err), 0);
     if (plug)
         plug(r);
     CHECK_EQ(machine_connect(r->m, &fake, NULL, r->vcpu, &err), 0);
@@ -109,6 +116,7 @@ static inline void rig_new_kind(struct rig *r, enum machine_kind kind, void (*pl
 static inline void rig_free(struct rig *r)
 {
     machine_free(r->m);
+    testdev_class.unplug(&r->testdev);
     boot_close(r->boot);
     close(r->fd);
     for (int i = 0; i < 2; i++)

@@ -451,7 +451,7 @@ TEST(a_full_disk_stops_the_machine)
 
     setup();
     end();
-    c.werror = VIRTIO_BLK_ENOSPC;
+    c.werror = DISK_ERRORS_ENOSPC;
     setup_with(c, ALL);
     data = alloc(512);
     memset(at(data, 512), 0x5a, 512);
@@ -509,7 +509,7 @@ TEST(stop_or_report)
 
     setup();
     end();
-    c.rerror = VIRTIO_BLK_STOP;
+    c.rerror = DISK_ERRORS_STOP;
     setup_with(c, ALL);
     data = alloc(512);
     request(0, T_IN, 0, data, 512, &status);
