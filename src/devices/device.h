@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * device.h - what a device that can be plugged into a machine is: one descriptor each, struct device_class, which stands
- * in the one list of vm/device_list.c. docs/adding-a-device.md shows how one is added.
+ * in a list: that of devices/others.c if it is plugged in by its name, that of vm/device_list.c if the configuration has a
+ * list for its kind. docs/adding-a-device.md shows how one is added.
  *
  * A class belongs to a list of the configuration (`kind`), and to those of its entries that ask for its `name`. Its
  * instances, struct device, are made in this order: what is behind one (a disk image, a network, a character device) is
@@ -90,7 +91,7 @@ struct device_option {
     const char *const *values; /* ends with NULL */
 };
 
-/* Where a fuzzer looks for registers, and values that do something there. */
+/* Values that do something in its registers, for the fuzzer of all of DEVICE_OTHER (tests/fuzz/fuzz_device.c). */
 struct device_hints {
     const u32 *values;
     u32 n;
@@ -115,6 +116,8 @@ struct device_class {
     /* Its device object in ACPI's namespace, as AML inside \_SB. Returns its length, at most cap. NULL: none */
     u32 (*aml)(const struct device *d, u8 *to, u32 cap);
 };
+
+extern const struct device_class *const device_others[]; /* others.c: all of DEVICE_OTHER; ends with NULL */
 
 /* Reads "name=value,name=value" by the class's table into d->option; text may be NULL. -EINVAL with a sentence. */
 int must_check device_options(struct device *d, const char *text, struct error *err);

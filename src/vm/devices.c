@@ -69,9 +69,11 @@ static const char *class_name(const struct vm_config *c, enum device_kind kind, 
 
 static const struct device_class *find_class(enum device_kind kind, const char *name)
 {
-    for (u32 i = 0; device_list[i]; i++)
-        if (device_list[i]->kind == kind && (!name || !strcmp(device_list[i]->name, name)))
-            return device_list[i];
+    const struct device_class *const *list = kind == DEVICE_OTHER ? device_others : device_list;
+
+    for (u32 i = 0; list[i]; i++)
+        if (list[i]->kind == kind && (!name || !strcmp(list[i]->name, name)))
+            return list[i];
     return NULL;
 }
 
@@ -81,9 +83,8 @@ static int no_class(const char *type, struct error *err)
     size_t n = 0;
 
     names[0] = 0;
-    for (u32 i = 0; device_list[i] && n < sizeof names; i++)
-        if (device_list[i]->kind == DEVICE_OTHER)
-            n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", device_list[i]->name);
+    for (u32 i = 0; device_others[i] && n < sizeof names; i++)
+        n += (size_t)snprintf(names + n, sizeof names - n, "%s%s", n ? ", " : "", device_others[i]->name);
     return error_set(err, EINVAL, "there is no device \"%s\"; there are %s", type, names);
 }
 
@@ -100,10 +101,8 @@ int vm_check_devices(const struct vm_config *c, struct error *err)
 
 void vm_list_devices(FILE *out)
 {
-    for (u32 i = 0; device_list[i]; i++) {
-        const struct device_class *k = device_list[i];
-        if (k->kind != DEVICE_OTHER)
-            continue;
+    for (u32 i = 0; device_others[i]; i++) {
+        const struct device_class *k = device_others[i];
         fprintf(out, "%-12s %s\n", k->name, k->summary);
         for (const struct device_option *o = k->options; o && o->name; o++) {
             fprintf(out, "%-12s   %s=", "", o->name);

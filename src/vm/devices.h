@@ -14,7 +14,7 @@
 
 struct devices;
 
-extern const struct device_class *const device_list[]; /* all there are; ends with NULL */
+extern const struct device_class *const device_list[]; /* all but device_others; ends with NULL */
 
 struct devices_config {
     const struct vm_config *config;
