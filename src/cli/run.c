@@ -1,20 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * run.c - "lodge run": what an image brings and what the user asks for become one configuration; the rest is vm_run's.
+ * run.c - "lodge run": what an image brings and what the user asks for become one configuration; the machine runs in the
+ * foreground, with our signals and our terminal.
  */
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/resource.h>
+#include <sys/signalfd.h>
 #include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/patience.h"
 #include "base/signals.h"
+#include "chardev/chardev.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
 #include "cli/run_options.h"
@@ -143,7 +148,7 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-/* vm_run ends the machine in order for these. Until it looks they wait, so that none is left behind half made; what may
+/* These end the machine in order. Until it looks they wait, so that none is left behind half made; what may
    take long until then looks for them itself (base/patience.h). */
 static void hold_signals(sigset_t *before)
 {
@@ -212,6 +217,62 @@ static int print_config(const struct run_options *o)
     return r ? cli_failed(r == -ENOMEM ? error_set(&err, ENOMEM, "out of memory") : r, &err) : STATUS_OK;
 }
 
+/* The signals that end a machine, as descriptor on its loop. */
+struct signal_watch {
+    struct loop_fd fd;
+    struct vm *vm;
+};
+
+static void on_signal(struct loop_fd *w, u32 events)
+{
+    struct signal_watch *s = container_of(w, struct signal_watch, fd);
+    struct signalfd_siginfo si;
+
+    (void)events;
+    if (read(w->fd, &si, sizeof si) == sizeof si)
+        vm_quit(s->vm, (int)si.ssi_signo);
+}
+
+static int watch_signals(struct signal_watch *s, struct vm *vm, struct error *err)
+{
+    sigset_t set;
+
+    signals_of_end(&set);
+    *s = (struct signal_watch){ { .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .events = EPOLLIN, .ready = on_signal }, vm };
+    if (s->fd.fd < 0)
+        return error_set(err, errno, "cannot watch for signals: %s", strerror(errno));
+    return loop_fd_add(vm_loop(vm), &s->fd);
+}
+
+/* The machine in the foreground: with our signals and our terminal. Returns as vm_run. */
+static int run_machine(const struct run_options *o, struct error *err)
+{
+    const struct vm_config *c = &o->config;
+    struct signal_watch signals = { .fd.fd = -1 };
+    struct vm *vm = vm_new(c, &o->run, err);
+    const char *why;
+
+    if (!vm)
+        return -ENOMEM;
+    patience_until(&patience_signals); /* nobody reads them yet */
+    int rc = vm_boot(vm, err);
+    patience_until(NULL);
+    if (!rc)
+        rc = watch_signals(&signals, vm, err);
+    if (!rc) {
+        /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
+        const char *engine = vm_engine(vm, &why);
+        if (c->engine == CONFIG_ENGINE_AUTO)
+            log_info("engine %s: %s", engine, why);
+        chardev_begin();
+        rc = vm_run(vm, err);
+    }
+    vm_free(vm);
+    if (signals.fd.fd >= 0)
+        close(signals.fd.fd);
+    return rc;
+}
+
 static bool wants_device_list(const struct vm_config *c)
 {
     for (u32 i = 0; i < c->ndevices; i++)
@@ -255,7 +316,7 @@ static int run(int argc, char **argv, struct run_options *o)
         if (!(r = configure_image(o, &image, &machine, &err)))
             r = config_check(&o->config, &err);
     if (!r)
-        r = vm_run(&o->config, &o->run, &err);
+        r = run_machine(o, &err);
     if (image_machine_end(&machine, &left))
         log_error("%s; the next machine that starts removes it", left.text);
     const int signal = r < 0 ? held_signal() : 0;

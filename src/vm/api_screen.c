@@ -169,7 +169,7 @@ static void typed(void *ctx, int result)
 
 static bool can_type(struct api_call *c)
 {
-    if (c->typer && !c->vm->paused)
+    if (c->typer && vm_state(c->vm) == VM_RUNNING)
         return true;
     if (c->typer)
         api_fail(c, MHD_HTTP_CONFLICT, "the machine is paused; vm.resume lets it go on");

@@ -24,14 +24,14 @@ static void info(struct api_call *c)
     const struct vm_config *k = c->vm->config;
 
     api_json(c, json_pack("{s:o, s:o, s:s, s:I, s:s, s:s*}", "config", config_to_api(k), "lodge", config_to_json(k), "state",
-                          c->vm->paused ? "Paused" : "Running", "memory_actual_size", (json_int_t)k->memory, "engine",
+                          vm_state(c->vm) == VM_RUNNING ? "Running" : "Paused", "memory_actual_size", (json_int_t)k->memory, "engine",
                           c->vm->engine->name, "vnc", c->vm->vnc ? vnc_address(c->vm->vnc) : NULL));
 }
 
 static void pause_(struct api_call *c)
 {
     if (vm_pause(c->vm))
-        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the machine is paused already");
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, vm_state(c->vm) == VM_PAUSED ? "the machine is paused already" : "the machine has ended");
     else
         api_done(c, MHD_HTTP_NO_CONTENT);
 }
@@ -39,7 +39,8 @@ static void pause_(struct api_call *c)
 static void resume(struct api_call *c)
 {
     if (vm_resume(c->vm))
-        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED, "the machine is not paused");
+        api_fail(c, MHD_HTTP_METHOD_NOT_ALLOWED,
+                 vm_state(c->vm) == VM_WAITING ? "the machine waits for a disk, and goes on by itself" : "the machine is not paused");
     else
         api_done(c, MHD_HTTP_NO_CONTENT);
 }

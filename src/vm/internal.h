@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* internal.h - struct vm, for vm.c, snapshot.c and the tests of saving and restoring. */
+/* internal.h - struct vm; inside vm/, and for the tests of saving and restoring. */
 #ifndef LODGE_VM_INTERNAL_H
 #define LODGE_VM_INTERNAL_H
 
 #include <pthread.h>
-#include <signal.h>
 
 #include "base/loop.h"
 #include "boot/boot.h"
@@ -19,9 +18,7 @@
 #include "vm/run.h"
 #include "vm/stats.h"
 #include "vm/trace.h"
-
-#define SERIAL_PATIENCE_NS 2000000000ull
-#define ACT_QUIET_NS 10000000000ull
+#include "vm/vm.h"
 
 enum vm_request {
     REQUEST_NONE,
@@ -40,7 +37,8 @@ enum vm_request {
 struct vm {
     const struct vm_config *config;
     const struct vm_run *run;
-    const char *restore; /* directory of the snapshot it comes from, or NULL; set before vm_build */
+    const char *restore; /* directory of the snapshot it comes from, or NULL; set before vm_boot */
+    enum vm_state state; /* vm.c's `enter` alone changes it; any thread reads it */
     const struct engine_ops *engine;
     struct error engine_why; /* the choice, in a sentence */
     struct engine_caps caps;
@@ -50,7 +48,7 @@ struct vm {
     struct stats *stats; /* NULL: not asked for */
     struct boot *boot;         /* NULL: a firmware starts */
     struct firmware *firmware; /* or NULL */
-    struct loop *loop;
+    struct loop *loop; /* this and all below are the machine's: NULL if there is none */
     struct devices *devices;
     struct vm_phase { /* --timing */
         const char *name;
@@ -73,10 +71,6 @@ struct vm {
     struct vcpus *vcpus;
     struct engine_vcpu *engine_vcpus[MACHINE_MAX_CPUS];
 
-    struct loop_fd signals;
-    sigset_t old_mask;
-    bool masked;
-
     struct loop_kick requested; /* somebody wants something: serve it */
     pthread_mutex_t lock; /* the following */
     enum vm_request request;
@@ -89,16 +83,28 @@ struct vm {
     bool left;  /* the user has ended it */
 };
 
-struct vm *vm_new(const struct vm_config *config, const struct vm_run *run);
 /* A phase of the start is over, for --timing. */
 void timing_phase(struct vm *v, const char *name);
-/* Everything up to the machine's first reset; on failure vm_take_down still has to be called. */
+
+/* vm_build.c: all that a machine is made of, up to its first reset; on failure vm_take_down still has to be called. */
 int must_check vm_build(struct vm *v, struct error *err);
-/* The user's wishes, loop thread. -EALREADY: it is (not) paused. */
+/* -errno: a disk could not be written out, which was said. */
+int vm_take_down(struct vm *v);
+
+/* vm.c, for those who call it back. ctx: struct vm. Any thread: */
+void vm_on_machine_event(void *ctx, enum machine_event what, int status);
+void vm_on_vcpu_stop(void *ctx, u32 vcpu, enum run_result why, const struct error *err);
+void vm_on_quit(void *ctx);
+void vm_act(void *ctx, enum device_action what, const char *why);
+u64 vm_clock(void *ctx);
+/* Loop thread: */
+void vm_serve_request(struct loop_kick *requested);
+void vm_disk_stop(void *ctx, const char *why);
+void vm_disk_go(void *ctx);
+
+/* The user's wishes, loop thread. -EALREADY: it is (not) paused. -EINVAL: not in the state it is in. */
 int vm_pause(struct vm *v);
 int vm_resume(struct vm *v);
 void vm_ask(struct vm *v, enum machine_event what); /* power-off, reset */
-/* -errno: a disk could not be written out, which was said. */
-int vm_take_down(struct vm *v);
 
 #endif

@@ -61,7 +61,7 @@ static void call(struct loop *l, struct display *d, struct input *in, const uint
         "vm.type", "vm.send-key", "vm.change-media", "vm.screen-text", "vm.type?x", "../x", ""
     };
     const struct vm_config config = { .ncdroms = 0 };
-    struct vm vm = { .config = &config, .display = d, .input = in, .loop = l };
+    struct vm vm = { .config = &config, .state = VM_RUNNING, .display = d, .input = in, .loop = l };
     struct api_call c = { .vm = &vm, .typer = typer_new(l, in, NULL, NULL), .body = malloc(size + 1), .size = size };
     char path[64];
 

@@ -329,26 +329,23 @@ static int one_leg(char **argv)
     srandom(g.moment + 7919 * g.n);
     if (g.storm)
         storm_begins(g.storm, c.cpus);
-    struct vm *v = vm_new(&c, &run);
+    struct vm *v = vm_new(&c, &run, &err);
     if (!v)
         return BROKEN;
     v->restore = g.n ? g.dir : NULL;
     g.going = g.n || g.tiny;
-    int rc = vm_build(v, &err);
-    if (!rc)
-        rc = g.n ? vm_load(v, g.dir, &err) : machine_reset(v->machine, v->boot, &err);
+    int rc = vm_boot(v, &err);
     if (rc) {
         fprintf(stderr, "leg %u: %s\n", g.n, err.text);
-        vm_take_down(v);
+        vm_free(v);
         return BROKEN;
     }
     g.vm = v;
     timer_init(&g.timer, v->loop, tick);
     timer_arm(&g.timer, clock_ns());
-    vcpus_resume(v->vcpus);
-    rc = loop_run(v->loop) || g.failed ? BROKEN : g.saved ? SAVED : v->status;
-    timer_disarm(&g.timer);
-    vm_take_down(v);
+    const int status = vm_run(v, &err);
+    rc = status < 0 || g.failed ? BROKEN : g.saved ? SAVED : status;
+    vm_free(v);
     snprintf(path, sizeof path, "%s/step", g.dir);
     if (g.shaken || storm.stops)
         printf("leg %u: shaken %llu times, stopped %llu times\n", g.n, (unsigned long long)g.shaken, (unsigned long long)storm.stops);

@@ -150,27 +150,24 @@ static int one(const char *how, const char *moment, char **argv)
         }
     log_set_level(LOG_WARN);
 
-    struct vm *v = vm_new(&c, &run);
+    struct vm *v = vm_new(&c, &run, &err);
     if (!v)
         return STATUS_BROKEN;
     v->restore = strcmp(how, "--restore") ? NULL : argv[3];
-    int rc = vm_build(v, &err);
-    if (!rc)
-        rc = v->restore ? vm_load(v, argv[3], &err) : machine_reset(v->machine, v->boot, &err);
+    int rc = vm_boot(v, &err);
     if (rc) {
         fprintf(stderr, "%s: %s\n", how, err.text);
-        vm_take_down(v);
+        vm_free(v);
         return STATUS_BROKEN;
     }
-    config_free(&c);
     s.vm = v;
     timer_init(&s.timer, v->loop, save_now);
     if (!strcmp(how, "--save"))
         timer_arm(&s.timer, clock_ns() + when * 1000000ull);
-    vcpus_resume(v->vcpus);
-    rc = loop_run(v->loop) ? STATUS_BROKEN : s.failed ? STATUS_BROKEN : s.saved ? STATUS_SAVED : v->status;
-    timer_disarm(&s.timer);
-    vm_take_down(v);
+    const int status = vm_run(v, &err);
+    rc = status < 0 || s.failed ? STATUS_BROKEN : s.saved ? STATUS_SAVED : status;
+    vm_free(v);
+    config_free(&c);
     return rc == STATUS_DEBUG_EXIT_0 ? STATUS_OK : rc;
 }
 

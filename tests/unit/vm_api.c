@@ -18,7 +18,7 @@
 
 static const struct engine_ops engine = { .name = "none" };
 static const struct vm_config config = { .cpus = 1, .memory = MiB(1) };
-static struct vm vm = { .config = &config, .engine = &engine };
+static struct vm vm = { .config = &config, .engine = &engine, .state = VM_RUNNING };
 static struct api *api;
 static pthread_t thread;
 static char path[64];
