@@ -77,13 +77,13 @@ static int wait_readable(int fd, struct patience *p, const char *option, const c
     return 0;
 }
 
-int patience_open(const char *path, int flags, mode_t mode, const char *option, struct error *err)
+int patience_open(enum opener_purpose purpose, const char *path, int flags, mode_t mode, const char *option, struct error *err)
 {
     struct patience p = { 0 };
     struct stat st;
     int fd, r = 0;
 
-    while ((fd = open(path, flags | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, mode)) < 0) {
+    while ((fd = opener_file(purpose, path, flags | O_NOCTTY | O_NONBLOCK, mode)) < 0) {
         r = errno;
         if (r == EINTR)
             continue;
@@ -108,14 +108,14 @@ int patience_open(const char *path, int flags, mode_t mode, const char *option, 
     return fd;
 }
 
-int patience_read(const char *path, bool one_line, size_t max, const char *option, char **text, size_t *size,
+int patience_read(enum opener_purpose purpose, const char *path, bool one_line, size_t max, const char *option, char **text, size_t *size,
                   struct error *err)
 {
     struct patience p = { 0 };
     size_t room = 0;
     char *buf = NULL;
     int r = 0;
-    const int fd = patience_open(path, O_RDONLY, 0, option, err);
+    const int fd = patience_open(purpose, path, O_RDONLY, 0, option, err);
 
     if (fd < 0)
         return fd;

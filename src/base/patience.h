@@ -10,6 +10,7 @@
 
 #include "base/base.h"
 #include "base/error.h"
+#include "base/opener.h"
 
 struct patience { /* one wait, zeroed */
     u64 since;
@@ -35,9 +36,9 @@ int must_check patience_ask(struct patience *p, const char *fmt, ...) printf_lik
  * open(2), which waits for nothing but a FIFO's other end. option: what stands before the path in messages ("file:").
  * The descriptor (close-on-exec), or -errno with err set.  For reading, the file has bytes or its end is known.
  */
-int patience_open(const char *path, int flags, mode_t mode, const char *option, struct error *err);
+int patience_open(enum opener_purpose purpose, const char *path, int flags, mode_t mode, const char *option, struct error *err);
 /* All of a file, or all up to its first newline (one_line), with a 0 after it; for the caller to free. -EFBIG: over max. */
-int must_check patience_read(const char *path, bool one_line, size_t max, const char *option, char **text, size_t *size,
+int must_check patience_read(enum opener_purpose purpose, const char *path, bool one_line, size_t max, const char *option, char **text, size_t *size,
                              struct error *err);
 
 #endif

@@ -11,66 +11,61 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int unix_socket_connect(const char *path)
+int unix_socket_connect(enum opener_purpose purpose, const char *path)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
     if (strlen(path) >= sizeof sa.sun_path)
         return -ENAMETOOLONG;
     strcpy(sa.sun_path, path);
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0 && !connect(fd, (const struct sockaddr *)&sa, sizeof sa))
-        return fd;
-    const int r = -errno;
-    if (fd >= 0)
-        close(fd);
-    return r;
+    return opener_connect(purpose, (const struct sockaddr *)&sa, sizeof sa, SOCK_STREAM);
 }
 
-int unix_socket_listen(struct unix_socket *s, const char *what, const char *path, struct error *err)
+/* What has the name already: a socket that nobody listens on goes. Returns why it cannot be had, or NULL. */
+static const char *make_way(enum opener_purpose purpose, const struct sockaddr_un *sa)
+{
+    struct stat st;
+
+    if (lstat(sa->sun_path, &st))
+        return NULL;
+    if (!S_ISSOCK(st.st_mode))
+        return "there is a file or folder of this name, which is no socket";
+    const int fd = opener_connect(purpose, (const struct sockaddr *)sa, sizeof *sa, SOCK_STREAM | SOCK_NONBLOCK);
+    if (fd >= 0)
+        close(fd);
+    if (fd >= 0 || fd == -EAGAIN) /* its queue is full */
+        return "it is in use by another program";
+    if (fd == -ECONNREFUSED)
+        opener_remove(purpose, sa->sun_path);
+    return NULL;
+}
+
+int unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const char *what, const char *path, struct error *err)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
     struct stat st;
 
     s->fd = -1;
+    s->purpose = purpose;
     if (!*path) /* Linux would take a name that is no file's, and whose socket is everybody's */
         return error_set(err, EINVAL, "%s: a path is needed", what);
     if (strlen(path) >= sizeof sa.sun_path)
         return error_set(err, ENAMETOOLONG, "%s%s: a socket's path has at most %zu characters", what, path,
                          sizeof sa.sun_path - 1);
     strcpy(sa.sun_path, path);
-    s->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (s->fd >= 0 && !lstat(path, &st)) {
-        const char *why = NULL;
-        if (!S_ISSOCK(st.st_mode))
-            why = "there is a file or folder of this name, which is no socket";
-        else if (!connect(s->fd, (const struct sockaddr *)&sa, sizeof sa) || errno == EAGAIN) /* its queue is full */
-            why = "it is in use by another program";
-        else if (errno == ECONNREFUSED)
-            unlink(path);
-        if (why) {
-            close(s->fd);
-            s->fd = -1;
-            return error_set(err, EADDRINUSE, "%s%s: %s", what, path, why);
-        }
-    }
-    /* bind() makes the name with the mode that the socket has. */
-    if (s->fd < 0 || fchmod(s->fd, 0600) || bind(s->fd, (const struct sockaddr *)&sa, sizeof sa)) {
-        const int code = errno;
-        if (s->fd >= 0)
-            close(s->fd);
-        s->fd = -1;
-        return error_set(err, code, "%s%s: %s", what, path, strerror(code));
-    }
+    const char *why = make_way(purpose, &sa);
+    if (why)
+        return error_set(err, EADDRINUSE, "%s%s: %s", what, path, why);
+    const int fd = opener_listen(purpose, (const struct sockaddr *)&sa, sizeof sa, SOCK_STREAM | SOCK_NONBLOCK);
+    if (fd < 0)
+        return error_set(err, -fd, "%s%s: %s", what, path, strerror(-fd));
+    s->fd = fd;
     strcpy(s->path, path);
     if (!lstat(path, &st)) {
         s->dev = st.st_dev;
         s->ino = st.st_ino;
     }
-    if (!listen(s->fd, 64))
-        return 0;
-    const int code = errno;
-    unix_socket_close(s);
-    return error_set(err, code, "%s%s: %s", what, path, strerror(code));
+    return 0;
 }
 
 void unix_socket_close(struct unix_socket *s)
@@ -81,7 +76,7 @@ void unix_socket_close(struct unix_socket *s)
     close(s->fd);
     s->fd = -1;
     if (!lstat(s->path, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
-        unlink(s->path);
+        opener_remove(s->purpose, s->path);
 }
 
 int runtime_dir(const char *what, char dir[RUNTIME_DIR], struct error *err)

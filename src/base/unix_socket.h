@@ -8,20 +8,22 @@
 #include <sys/types.h>
 
 #include "base/error.h"
+#include "base/opener.h"
 
 struct unix_socket {
     int fd; /* -1: none */
+    enum opener_purpose purpose;
     char path[108];
     dev_t dev;
     ino_t ino;
 };
 
 /* Takes the place of one that nobody listens on (left by a process that was killed). what: for err, before the path: "unix:". */
-int must_check unix_socket_listen(struct unix_socket *s, const char *what, const char *path, struct error *err);
+int must_check unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const char *what, const char *path, struct error *err);
 /* Closes it and removes its name, if it still is this socket's. */
 void unix_socket_close(struct unix_socket *s);
 /* A connected socket, close on exec, or -errno. */
-int must_check unix_socket_connect(const char *path);
+int must_check unix_socket_connect(enum opener_purpose purpose, const char *path);
 
 /* $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else /tmp/lodge-UID; made if missing: a directory that only this
    user can get into. what: for err, "the switch". */

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 #include "base/signals.h"
 #include "block/file.h"
 
@@ -182,7 +183,7 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     b = open_one(b0, NULL, BLOCK_QCOW2, f, err);
     if (!b && !unnamed) { /* or the next try would find it there */
         r = errno;
-        unlink(o->overlay);
+        opener_remove(OPENER_OVERLAY, o->overlay);
         errno = r;
     }
     return b;

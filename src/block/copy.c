@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 #include "block/aio.h"
 
 enum { PIECE = 1 << 20, SLOTS = 8, UNIT = 4096, MANY = 1 << 30 };
@@ -237,7 +238,7 @@ int block_convert(struct block *src, const struct block_create *asked, struct bl
         }
     }
     if (r && !device)
-        unlink(t.path);
+        opener_remove(OPENER_DISK, t.path);
     return r;
 }
 

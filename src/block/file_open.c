@@ -6,15 +6,16 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/fs.h>
-#include <linux/openat2.h>
 #include <limits.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/syscall.h>
+#include <sys/random.h>
 #include <unistd.h>
+
+#include "base/opener.h"
 
 /* ---- what is known about it ---- */
 
@@ -90,17 +91,20 @@ static int open_unnamed(void)
 {
     const char *const folders[] = { getenv("TMPDIR"), "/var/tmp", "/tmp" };
     char name[PATH_MAX];
+    u64 random;
 
     for (u32 i = 0; i < ARRAY_SIZE(folders); i++) {
         if (!folders[i])
             continue;
-        int fd = open(folders[i], O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+        int fd = opener_file(OPENER_OVERLAY, folders[i], O_TMPFILE | O_RDWR, 0600);
         if (fd >= 0)
             return fd;
-        snprintf(name, sizeof(name), "%s/lodge-XXXXXX", folders[i]);
-        fd = mkostemp(name, O_CLOEXEC);
+        if (getrandom(&random, sizeof(random), 0) != sizeof(random))
+            continue;
+        snprintf(name, sizeof(name), "%s/lodge-%016llx", folders[i], (unsigned long long)random);
+        fd = opener_file(OPENER_OVERLAY, name, O_RDWR | O_CREAT | O_EXCL, 0600);
         if (fd >= 0) {
-            unlink(name);
+            opener_remove(OPENER_OVERLAY, name);
             return fd;
         }
     }
@@ -110,12 +114,15 @@ static int open_unnamed(void)
 /* By the name where it was looked up, which nobody may have bent since. */
 static int open_named(const struct file_options *o, int flags)
 {
-    if (!o->real)
-        return open(o->path, flags, 0644);
-    struct open_how how = { .flags = (u64)flags, .resolve = RESOLVE_NO_SYMLINKS };
-    int fd = (int)syscall(SYS_openat2, AT_FDCWD, o->real, &how, sizeof(how));
-    /* Kernels before 5.6, and containers that forbid what they do not know: the last part at least. */
-    return fd < 0 && (errno == ENOSYS || errno == EPERM) ? open(o->real, flags | O_NOFOLLOW) : fd;
+    const struct opener_request r = {
+        .purpose = OPENER_DISK, .kind = OPENER_FILE, .path = o->real ? o->real : o->path, .flags = flags, .mode = 0644,
+        .no_links = o->real != NULL,
+    };
+    const int fd = opener_request(&r);
+
+    if (fd < 0)
+        errno = -fd;
+    return fd < 0 ? -1 : fd;
 }
 
 /* The same file again, by the descriptor: the name may mean another by now. */
@@ -126,7 +133,7 @@ static int open_direct(struct file *f, bool readonly, struct error *err)
     int sector = 0;
 
     snprintf(name, sizeof(name), "/proc/self/fd/%d", f->fd);
-    f->direct = open(name, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT | O_CLOEXEC);
+    f->direct = opener_file(OPENER_DISK, name, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT, 0);
     if (f->direct < 0)
         return error_set(err, errno, "%s cannot be used with cache=none (%s); use cache=writeback", f->path,
                          errno == EINVAL ? "its file system has no O_DIRECT" : strerror(errno));
@@ -226,5 +233,5 @@ void file_unlink(struct file *f)
     struct stat a, b;
 
     if (f->created && !fstat(f->fd, &a) && !lstat(f->path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
-        unlink(f->path);
+        opener_remove(OPENER_DISK, f->path);
 }

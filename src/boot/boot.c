@@ -11,13 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "boot/internal.h"
 
 int boot_file_open(struct boot_file *f, const char *path, const char *what, struct error *err)
 {
     struct stat st;
     /* O_NONBLOCK: a FIFO without a writer must not hang us before fstat tells what it is. */
-    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = opener_file(OPENER_KERNEL, path, O_RDONLY | O_NONBLOCK, 0);
 
     if (fd < 0)
         return error_set(err, errno, "cannot open the %s %s: %s", what, path, strerror(errno));

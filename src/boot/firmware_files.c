@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/opener.h"
+
 enum { PAGE = 4096, VOLUME_SIGNATURE = 40, ROM_MAX = 1 << 20 };
 
 /* Where Debian's packages have them. */
@@ -26,7 +28,7 @@ static u8 *read_file(const char *path, const char *what, u32 min, u32 max, int f
     u8 *data = NULL;
     u64 done = 0;
     /* O_NONBLOCK: a FIFO without a writer must not hang us before fstat tells what it is. */
-    int in = open(path, flags | O_CLOEXEC | O_NONBLOCK, 0600);
+    int in = opener_file(OPENER_FIRMWARE, path, flags | O_NONBLOCK, 0600);
 
     if (in < 0 || fstat(in, &st) < 0) {
         error_set(err, errno, "cannot open the %s %s: %s", what, path, strerror(errno));
@@ -84,12 +86,12 @@ static int make_vars(const char *path, struct error *err)
     u32 size;
     u8 *data = read_file(UEFI_VARS, "empty store of UEFI variables", PAGE, FIRMWARE_MAX, O_RDONLY, NULL, &size, err);
     int rc = data ? 0 : -EINVAL;
-    int fd = data ? open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600) : -1;
+    int fd = data ? opener_file(OPENER_FIRMWARE, path, O_WRONLY | O_CREAT | O_EXCL, 0600) : -1;
 
     if (data && (fd < 0 || !write_all(fd, data, size, 0) || fsync(fd))) {
         rc = error_set(err, errno, "cannot make %s for UEFI's variables: %s", path, strerror(errno));
         if (fd >= 0)
-            unlink(path);
+            opener_remove(OPENER_FIRMWARE, path);
     }
     if (fd >= 0)
         close(fd);
@@ -172,7 +174,7 @@ u8 *firmware_rom(const char *file, u32 *size)
 
     for (u32 i = 0; i < ARRAY_SIZE(rom_dirs) && !rom; i++) {
         snprintf(path, sizeof path, "%s/%s", rom_dirs[i], file);
-        int fd = open(path, O_RDONLY | O_CLOEXEC);
+        int fd = opener_file(OPENER_ROM, path, O_RDONLY, 0);
         if (fd >= 0 && !fstat(fd, &st) && st.st_size > 0 && st.st_size <= ROM_MAX && (rom = malloc((size_t)st.st_size)) &&
             read(fd, rom, (size_t)st.st_size) != st.st_size) {
             free(rom);

@@ -247,7 +247,7 @@ static void input_ended(struct chardev *c)
 
 static int open_unix(struct chardev *c, struct error *err)
 {
-    int r = unix_socket_listen(&c->sock, "unix:", c->path, err);
+    int r = unix_socket_listen(&c->sock, OPENER_CHARDEV, "unix:", c->path, err);
 
     if (!r && (r = listener_add(&c->listen, c->loop, c->sock.fd, accept_client)))
         error_set(err, -r, "unix:%s: %s", c->path, strerror(-r));
@@ -273,7 +273,7 @@ static int open_kind(struct chardev *c, struct error *err)
         return error_set(err, errno ? errno : ENOMEM, "cannot start a thread for %s", c->name);
     switch (c->kind) {
     case KIND_FILE:
-        c->own_fd = patience_open(c->path, O_WRONLY | O_CREAT | O_TRUNC, 0666, "file:", err);
+        c->own_fd = patience_open(OPENER_CHARDEV, c->path, O_WRONLY | O_CREAT | O_TRUNC, 0666, "file:", err);
         if (c->own_fd < 0)
             return c->own_fd;
         output_set_fd(c->out, c->own_fd);

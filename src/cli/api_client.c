@@ -96,7 +96,7 @@ int api_call(const char *machine, const char *method, const char *name, json_t *
         return error_set(err, EINVAL, "what is to be sent is no UTF-8");
     if ((r = api_path(machine, path, err)))
         goto out;
-    fd = unix_socket_connect(path);
+    fd = unix_socket_connect(OPENER_API, path);
     if (fd < 0) {
         r = fd;
         if (api_nobody(r))

@@ -163,7 +163,7 @@ static int set_config(void *to, const char *value, struct error *err)
 
     if (o->config_file)
         return strcmp(o->config_file, value) ? error_set(err, EINVAL, "--config can be given once") : 0;
-    if ((r = patience_read(value, false, MiB(1), "--config ", &text, &size, err)))
+    if ((r = patience_read(OPENER_CONFIG, value, false, MiB(1), "--config ", &text, &size, err)))
         return r;
     o->config_file = value;
     r = config_from_yaml(&o->config, value, text, size, err);

@@ -19,6 +19,7 @@
 #include "base/child.h"
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/opener.h"
 #include "base/patience.h"
 #include "base/unix_socket.h"
 #include "display/vnc_message.h"
@@ -170,7 +171,7 @@ static int read_password(const char *file, char password[9], struct error *err)
 {
     char *line;
     size_t size;
-    int r = patience_read(file, true, 65536, "password: ", &line, &size, err);
+    int r = patience_read(OPENER_SCREEN, file, true, 65536, "password: ", &line, &size, err);
     if (r)
         return r;
     line[strcspn(line, "\r\n")] = 0;
@@ -222,10 +223,8 @@ static int listen_tcp(struct vnc *v, const struct vnc_params *o, struct error *e
                          "everybody who can reach this address could use the machine; give it a password, or listen on "
                          "127.0.0.1 or a unix socket");
     }
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), one = 1, code = 0;
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one) || bind(fd, a->ai_addr, a->ai_addrlen) ||
-        listen(fd, 64) || getsockname(fd, (struct sockaddr *)&bound, &len))
-        code = errno;
+    const int fd = opener_listen(OPENER_SCREEN, a->ai_addr, a->ai_addrlen, SOCK_STREAM | SOCK_NONBLOCK);
+    const int code = fd < 0 ? -fd : getsockname(fd, (struct sockaddr *)&bound, &len) ? errno : 0;
     freeaddrinfo(a);
     if (code) {
         if (fd >= 0)
@@ -247,7 +246,7 @@ static int listen_somewhere(struct vnc *v, const struct vnc_params *o, struct er
 {
     if (strncmp(o->where, "unix:", 5))
         return listen_tcp(v, o, err);
-    const int r = unix_socket_listen(&v->unix_, "vnc:unix:", o->where + 5, err);
+    const int r = unix_socket_listen(&v->unix_, OPENER_SCREEN, "vnc:unix:", o->where + 5, err);
     snprintf(v->address, sizeof v->address, "%s", o->where);
     return r ? r : v->unix_.fd;
 }

@@ -12,6 +12,8 @@
 
 #include "machine/internal.h"
 
+#include "base/opener.h"
+
 enum { COMMAND = 4, COMMAND_IO = 1, COMMAND_MEMORY = 2 };
 enum { VGA_SLOT = 2, ROM_MIN = 4096, ROM_MAX = 256 * 1024, ROM_BLOCK = 512 };
 
@@ -20,7 +22,7 @@ static int read_rom(struct machine *m, const char *path, const struct memory_pie
     struct memory_piece *piece;
     struct stat st;
     u64 size = ROM_MIN;
-    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc = 0, fd = opener_file(OPENER_ROM, path, O_RDONLY, 0);
 
     if (fd < 0 || fstat(fd, &st)) {
         rc = error_set(err, errno, "cannot read the graphics adapter's BIOS %s: %s", path, strerror(errno));

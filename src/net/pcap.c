@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 
 enum { BUFFER = 256 * 1024, FILE_HEADER = 24, RECORD_HEADER = 16, SNAPLEN = 262144, LINKTYPE_ETHERNET = 1 };
 
@@ -49,7 +50,7 @@ struct pcap *pcap_open(const char *path, struct error *err)
     }
     strcpy(p->path, path);
     /* Not blocking: a reader of a FIFO must not stop the machine. */
-    p->fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOCTTY | O_NONBLOCK, 0600);
+    p->fd = opener_file(OPENER_CAPTURE, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK, 0600);
     if (p->fd < 0) {
         error_set(err, errno, "pcap=%s: %s", path, strerror(errno));
         free(p);

@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "net/peer.h"
 
 enum { MAX_NAME = 32 };
@@ -52,15 +53,7 @@ int switch_path(const char *name, char path[SWITCH_PATH], struct error *err)
 
 static int try_connect(const struct sockaddr_un *sa)
 {
-    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-
-    if (fd < 0)
-        return -errno;
-    if (!connect(fd, (const struct sockaddr *)sa, sizeof(*sa)))
-        return fd;
-    const int r = -errno;
-    close(fd);
-    return r;
+    return opener_connect(OPENER_NET, (const struct sockaddr *)sa, sizeof(*sa), SOCK_SEQPACKET);
 }
 
 int switch_connect(const char *name, struct error *err)

@@ -19,6 +19,8 @@
 
 #include "net/backend.h"
 
+#include "base/opener.h"
+
 enum { BATCH = 64 };
 
 struct tap_queue {
@@ -173,7 +175,7 @@ static int open_queue(struct net *n, struct tap_queue *t, const struct net_spec 
     const int header = NET_HDR;
     int little = 1;
 
-    t->fd.fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC | O_NONBLOCK);
+    t->fd.fd = opener_file(OPENER_NET, "/dev/net/tun", O_RDWR | O_NONBLOCK, 0);
     if (t->fd.fd < 0)
         return error_set(err, errno, "/dev/net/tun: %s; load it with \"sudo modprobe tun\"", strerror(errno));
     if (s->config->queues > 1)

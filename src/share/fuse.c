@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "base/loop.h"
+#include "base/opener.h"
 #include "share/internal.h"
 
 enum { FD_RESERVE = 256, MINOR = 36 };
@@ -254,7 +255,7 @@ struct fuse_server *fuse_server_new(const char *path, bool readonly, struct erro
 {
     struct fuse_server *s = calloc(1, sizeof *s);
     struct stat st;
-    const int fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const int fd = opener_file(OPENER_SHARE, path, O_PATH | O_DIRECTORY, 0);
 
     if (fd < 0 || fstat(fd, &st)) {
         error_set(err, errno, "%s: %s", path, strerror(errno));

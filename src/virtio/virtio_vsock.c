@@ -197,14 +197,12 @@ static void refuse(struct virtio_vsock *s, const struct header *h)
 static void on_request(struct virtio_vsock *s, const struct header *h)
 {
     struct sockaddr_un a = { .sun_family = AF_UNIX };
-    const int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     struct connection *c = NULL;
 
     snprintf(a.sun_path, sizeof a.sun_path, "%.*s_%u", MAX_PATH, s->sock.path, h->dst_port);
-    if (fd >= 0 && !connect(fd, (struct sockaddr *)&a, sizeof a))
+    const int fd = opener_connect(OPENER_VSOCK, (struct sockaddr *)&a, sizeof a, SOCK_STREAM | SOCK_NONBLOCK);
+    if (fd >= 0)
         c = vsock_connection_new(s, fd);
-    else if (fd >= 0)
-        close(fd);
     if (!c) {
         refuse(s, h);
         return;

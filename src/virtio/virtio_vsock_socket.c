@@ -198,7 +198,7 @@ int vsock_listen_on(struct virtio_vsock *s, const char *path, struct error *err)
     if (strlen(path) > MAX_PATH)
         return error_set(err, EINVAL, "%s: the path of a socket has at most %d bytes here", path,
                          MAX_PATH);
-    int r = unix_socket_listen(&s->sock, "", path, err);
+    int r = unix_socket_listen(&s->sock, OPENER_VSOCK, "", path, err);
     if (!r && (r = listener_add(&s->listener, s->dev.loop, s->sock.fd, on_listener)))
         error_set(err, -r, "%s: %s", path, strerror(-r));
     return r;

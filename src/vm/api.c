@@ -314,7 +314,7 @@ struct api *api_open(struct vm *v, const char *path, struct error *err)
     timer_init(&a->timer, v->loop, on_timer);
     a->sock.fd = -1;
     if (!r)
-        r = unix_socket_listen(&a->sock, "api_socket: ", path, err);
+        r = unix_socket_listen(&a->sock, OPENER_API, "api_socket: ", path, err);
     if (!r) {
         a->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, a,
                                      MHD_OPTION_LISTEN_SOCKET, a->sock.fd,

@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "base/patience.h"
 
 enum { NAME_MAX_LEN = 63, FAR = 1 << 20 /* from a symbol: it is not of that function */ };
@@ -33,7 +34,7 @@ static int read_symbols(struct perf_map *p, const char *path, struct error *err)
 {
     char *text = NULL, *line = NULL;
     size_t size = 0, room = 0, most = 0;
-    int rc = patience_read(path, false, MiB(256), "", &text, &size, err);
+    int rc = patience_read(OPENER_REPORT, path, false, MiB(256), "", &text, &size, err);
     FILE *f = rc || !size ? NULL : fmemopen(text, size, "r");
 
     if (!rc && size && !f)
@@ -89,8 +90,8 @@ int perf_map_open(struct perf_map **out, const char *system_map, struct error *e
     if (!rc) {
         /* Where everybody may write: what lies there already is nobody's we trust. */
         snprintf(path, sizeof path, "/tmp/perf-%ld.map", (long)getpid());
-        unlink(path);
-        fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644);
+        opener_remove(OPENER_REPORT, path);
+        fd = opener_file(OPENER_REPORT, path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
         p->out = fd < 0 ? NULL : fdopen(fd, "w");
         if (!p->out) {
             rc = error_set(err, errno, "cannot write %s: %s", path, strerror(errno));

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 #include "vm/devices.h"
 #include "vm/internal.h"
 
@@ -60,7 +61,7 @@ static int open_in(const char *dir, const char *name, int flags, struct error *e
     char path[4096];
     if (snprintf(path, sizeof path, "%s/%s", dir, name) >= (int)sizeof path)
         return error_set(err, ENAMETOOLONG, "the name of the snapshot directory is too long");
-    int fd = open(path, flags | O_CLOEXEC, 0600); /* guest memory: the owner's only */
+    int fd = opener_file(OPENER_SNAPSHOT, path, flags, 0600); /* guest memory: the owner's only */
     return fd < 0 ? error_set(err, errno, "cannot open %s: %s", path, strerror(errno)) : fd;
 }
 
@@ -224,8 +225,10 @@ int vm_save(struct vm *v, const char *dir, struct error *err)
     h->ram = v->config->memory;
     h->cpuid = v->cpuid;
     devices_macs(v->devices, (u8(*)[6])h->mac);
-    if (mkdir(dir, 0700) && errno != EEXIST)
-        rc = error_set(err, errno, "cannot create the directory %s: %s", dir, strerror(errno));
+    if ((rc = opener_folder(OPENER_SNAPSHOT, dir, 0700)) == -EEXIST)
+        rc = 0;
+    if (rc)
+        error_set(err, -rc, "cannot create the directory %s: %s", dir, strerror(-rc));
     if (!rc && !(rc = machine_before_save(v->machine, err)) && !(rc = header_stream(h, dir, true, err)) &&
         !(rc = save_stream(machine_state(v->machine), dir, "state", err)))
         rc = save_ram(machine_memory(v->machine), dir, err);

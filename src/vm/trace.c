@@ -19,6 +19,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "base/patience.h"
 #include "vm/perf_map.h"
 
@@ -214,7 +215,7 @@ static void on_stub(void *ctx, const struct engine_stub *s)
 
 FILE *trace_file(const char *path, const char *failed, struct error *err)
 {
-    const int fd = patience_open(path, O_WRONLY | O_CREAT | O_TRUNC, 0666, failed, err);
+    const int fd = patience_open(OPENER_REPORT, path, O_WRONLY | O_CREAT | O_TRUNC, 0666, failed, err);
     FILE *f = fd < 0 ? NULL : fdopen(fd, "w");
 
     if (fd >= 0 && !f) {

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 
 int kvm_vm_ioctl(int fd, unsigned long rq, void *arg)
 {
@@ -31,7 +32,7 @@ static int check(int fd, unsigned long cap)
 
 static int open_kvm(struct error *err)
 {
-    int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    int fd = opener_file(OPENER_ENGINE, "/dev/kvm", O_RDWR, 0);
     if (fd < 0) {
         int e = errno;
         if (e == ENOENT || e == ENXIO || e == ENODEV)

@@ -22,6 +22,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "engine/kvm/kvm.h"
 
 enum {
@@ -160,7 +161,7 @@ static int run_loop(struct tester *t, u64 rip, u64 loops, u64 *ns, u64 *done)
 static int open_tester(struct tester *t, struct error *why)
 {
     int r;
-    t->kvm = open("/dev/kvm", O_RDWR | O_CLOEXEC);
+    t->kvm = opener_file(OPENER_ENGINE, "/dev/kvm", O_RDWR, 0);
     if (t->kvm < 0)
         return error_set(why, errno, "/dev/kvm cannot be opened: %s", strerror(errno));
     t->vm = ioctl(t->kvm, KVM_CREATE_VM, 0);
