@@ -88,7 +88,7 @@ struct machine {
     /* "pc" only */
     struct i440fx i440fx;
     u64 mmio64, mmio64_size; /* window above RAM */
-    bool built; /* the following are initialised */
+    u32 nchips; /* of pc.c's list, how many of the following are initialised */
     struct mc146818 rtc;
     struct i8042 i8042;
     struct port92 port92;

@@ -27,7 +27,7 @@ static void writable(void *dev)
 }
 
 /* What the guest finds in CMOS: the drives' types, how many there are. */
-static int build_drives(struct machine *m, struct error *err)
+int isa_build_drives(struct machine *m, struct error *err)
 {
     struct isa *s = &m->isa;
     u8 types = 0;
@@ -54,39 +54,30 @@ static int build_drives(struct machine *m, struct error *err)
     return 0;
 }
 
-int isa_build(struct machine *m, struct error *err)
+int isa_init_dma(struct machine *m, struct error *err)
 {
-    static const struct chardev_user user = { no_input, writable };
-    struct isa *s = &m->isa;
-    struct fdc_config fc = { .loop = m->c.loop, .dma = &s->dma, .irq = machine_line(m, 6) };
-    struct lpt_config lc = { .irq = machine_line(m, 7), .print = m->c.parallel ? print : NULL, .ctx = m };
-    int rc;
-
-    i8237_init(&s->dma, m->memory);
-    fdc_init(&s->fdc, &fc);
-    lpt_init(&s->lpt, &lc);
-    s->built = true;
-    if (m->c.parallel)
-        chardev_attach(m->c.parallel, &user, m);
-    if ((rc = build_drives(m, err)) ||
-        (rc = machine_ports(m, 0x00, I8237_PORTS, &i8237_ops, &s->dma.controller[0], "dma")) ||
-        (rc = machine_ports(m, 0xc0, I8237_PORTS2, &i8237_ops2, &s->dma.controller[1], "dma")) ||
-        (rc = machine_ports(m, 0x80, I8237_PAGE_PORTS, &i8237_page_ops, &s->dma, "dma-page")) ||
-        (rc = machine_ports(m, 0x3f2, FDC_PORTS, &fdc_ops, &s->fdc, "fdc")) ||
-        (rc = machine_ports(m, 0x3f7, 1, &fdc_dir_ops, &s->fdc, "fdc")) ||
-        (rc = machine_ports(m, 0x378, LPT_PORTS, &lpt_ops, &s->lpt, "lpt1")) ||
-        (rc = state_add(m->state, &i8237_state, 0, &s->dma)) || (rc = state_add(m->state, &fdc_state, 0, &s->fdc)))
-        return rc;
-    return state_add(m->state, &lpt_state, 0, &s->lpt);
+    i8237_init(&m->isa.dma, m->memory);
+    return 0;
 }
 
-void isa_destroy(struct machine *m)
+int isa_init_fdc(struct machine *m, struct error *err)
 {
-    if (!m->isa.built)
-        return;
-    lpt_destroy(&m->isa.lpt);
-    fdc_destroy(&m->isa.fdc);
-    i8237_destroy(&m->isa.dma);
+    const struct fdc_config c = { .loop = m->c.loop, .dma = &m->isa.dma, .irq = machine_line(m, 6) };
+
+    fdc_init(&m->isa.fdc, &c);
+    m->isa.has_drives = true;
+    return 0;
+}
+
+int isa_init_lpt(struct machine *m, struct error *err)
+{
+    static const struct chardev_user user = { no_input, writable };
+    const struct lpt_config c = { .irq = machine_line(m, 7), .print = m->c.parallel ? print : NULL, .ctx = m };
+
+    lpt_init(&m->isa.lpt, &c);
+    if (m->c.parallel)
+        chardev_attach(m->c.parallel, &user, m);
+    return 0;
 }
 
 /* After a BIOS's power-on test the floppy controller is out of reset, its interrupts are taken, SPECIFY is as in IBM's disk
@@ -107,11 +98,8 @@ static void firmware_fdc(struct machine *m)
     bus_write(m->ports, CCR, 1, rate[m->isa.fdc.drive[0].type]);
 }
 
-void isa_reset(struct machine *m)
+void isa_ready(struct machine *m)
 {
-    i8237_reset(&m->isa.dma);
-    fdc_reset(&m->isa.fdc);
-    lpt_reset(&m->isa.lpt);
     if (!m->c.firmware)
         firmware_fdc(m);
 }
@@ -123,12 +111,12 @@ void isa_settle(struct machine *m)
 
 int machine_floppy_insert(struct machine *m, u32 drive, struct block *disk, struct error *err)
 {
-    if (drive >= MACHINE_FLOPPIES || !m->isa.built || !m->c.floppy[drive].drive)
+    if (drive >= MACHINE_FLOPPIES || !m->isa.has_drives || !m->c.floppy[drive].drive)
         return error_set(err, ENODEV, "the machine has no floppy drive %u", drive);
     return fdc_insert(&m->isa.fdc, drive, disk, err);
 }
 
 struct block *machine_floppy_eject(struct machine *m, u32 drive)
 {
-    return drive < MACHINE_FLOPPIES && m->isa.built ? fdc_eject(&m->isa.fdc, drive) : NULL;
+    return drive < MACHINE_FLOPPIES && m->isa.has_drives ? fdc_eject(&m->isa.fdc, drive) : NULL;
 }

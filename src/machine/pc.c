@@ -68,7 +68,7 @@ static void rtc_line(void *p, u32 pin, bool level)
     struct machine *m = p;
     const struct irq_line irq8 = machine_line(m, 8);
 
-    if (level && m->built)
+    if (level && m->nchips)
         acpi_pm_rtc(&m->pm);
     if (m->c.kernel_irqchip)
         irq_set(&irq8, level);
@@ -76,77 +76,152 @@ static void rtc_line(void *p, u32 pin, bool level)
         hpet_input(&m->hpet, 1, level);
 }
 
-static int build(struct machine *m, struct error *err)
+/* ---- chips ---- */
+
+static int init_rtc(struct machine *m, struct error *err)
 {
     struct irq_line irq8 = { rtc_line, m, 0 };
-    struct i8042_config kc = {
-        .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1),
-        .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
-    };
-    struct acpi_pm_config pc = {
-        .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m
-    };
-    int rc;
 
     mc146818_init(&m->rtc, m->c.loop, &irq8);
     m->rtc.nmi = (struct irq_line){ machine_nmi_line, m, 0 };
     mc146818_set_memory(&m->rtc, m->low_ram, m->c.ram - m->low_ram);
     mc146818_set(&m->rtc, 0x5f, (u8)(m->cpus - 1)); /* where SeaBIOS and its guests look for the number of CPUs */
-    i8042_init(&m->i8042, &kc);
+    return 0;
+}
+
+static int init_i8042(struct machine *m, struct error *err)
+{
+    const struct i8042_config c = {
+        .loop = m->c.loop, .input = m->c.input, .irq_keyboard = machine_line(m, 1),
+        .irq_mouse = machine_line(m, 12), .a20 = keyboard_a20, .reset = machine_request_reset, .ctx = m
+    };
+
+    i8042_init(&m->i8042, &c);
+    return 0;
+}
+
+static int init_port92(struct machine *m, struct error *err)
+{
     port92_init(&m->port92, a20, machine_request_reset, m);
-    acpi_pm_init(&m->pm, &pc);
+    return 0;
+}
+
+static int init_pm(struct machine *m, struct error *err)
+{
+    const struct acpi_pm_config c = {
+        .loop = m->c.loop, .sci = machine_line(m, ACPI_SCI_IRQ), .power_off = machine_power_off, .reset = machine_request_reset, .ctx = m
+    };
+
+    acpi_pm_init(&m->pm, &c);
+    return machine_ports(m, machine_pm_base(m), ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm");
+}
+
+/* It was initialised before the 8254 was, whose output goes through it. */
+static int init_hpet(struct machine *m, struct error *err)
+{
+    return bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" });
+}
+
+static int init_fw_cfg(struct machine *m, struct error *err)
+{
+    int rc;
+
     fw_cfg_init(&m->fw_cfg, m->c.firmware ? m->memory : NULL);
-    m->built = true;
-    if ((rc = machine_ports(m, 0x70, MC146818_PORTS, &mc146818_ops, &m->rtc, "rtc")) ||
-        (rc = machine_ports(m, 0x60, 1, &i8042_data_ops, &m->i8042, "i8042")) ||
-        (rc = machine_ports(m, 0x64, 1, &i8042_command_ops, &m->i8042, "i8042")) ||
-        (rc = machine_ports(m, 0x92, 1, &port92_ops, &m->port92, "port92")) ||
-        (rc = machine_ports(m, machine_pm_base(m), ACPI_PM_SIZE, &acpi_pm_ops, &m->pm, "pm")) ||
-        (rc = machine_ports(m, ACPI_SMI_CMD, 2, &acpi_smi_ops, &m->pm, "smi")) ||
-        (rc = bus_add(m->mmio, &(struct bus_range){ HPET_BASE, HPET_SIZE, &hpet_ops, &m->hpet, NULL, "hpet" })) ||
-        (rc = build_pci(m, err)) || (rc = isa_build(m, err)) || (rc = pc_vga_build(m, err)) ||
-        (rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg,
-                                                     &m->fw_cfg_lock, "fw_cfg" })) ||
+    if ((rc = bus_add(m->ports, &(struct bus_range){ FW_CFG_PORT, FW_CFG_PORTS, &fw_cfg_ops, &m->fw_cfg, &m->fw_cfg_lock, "fw_cfg" })) ||
         (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_RAM_SIZE, m->c.ram, 8)) ||
-        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)) ||
-        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2)))
+        (rc = fw_cfg_add_int(&m->fw_cfg, FW_CFG_NB_CPUS, m->cpus, 2)))
         return rc;
-    if ((rc = bus_add(m->mmio, &(struct bus_range){ PAM_BASE, MiB(1) - PAM_BASE, &shadow_ops, m, NULL, "shadow" })) ||
-        (m->c.firmware && (rc = firmware_build(m, err))))
+    return fw_cfg_add_int(&m->fw_cfg, FW_CFG_MAX_CPUS, m->cpus, 2);
+}
+
+/* Their operations, for the list. */
+#define CHIP_OPERATIONS(chip)                                      \
+    static void chip##_on_reset(void *c) { chip##_reset(c); }      \
+    static void chip##_on_destroy(void *c) { chip##_destroy(c); }
+CHIP_OPERATIONS(mc146818)
+CHIP_OPERATIONS(i8042)
+CHIP_OPERATIONS(port92)
+CHIP_OPERATIONS(acpi_pm)
+CHIP_OPERATIONS(hpet)
+CHIP_OPERATIONS(i8237)
+CHIP_OPERATIONS(fdc)
+CHIP_OPERATIONS(lpt)
+CHIP_OPERATIONS(fw_cfg)
+
+#define CHIP(member, chip) offsetof(struct machine, member), &chip##_state, chip##_on_reset, chip##_on_destroy
+#define PORTS(port, n, ops, member) { port, n, &ops, offsetof(struct machine, member) }
+
+/* What every "pc" has, in the order in which it is reset. */
+static const struct chip {
+    const char *name;
+    size_t at; /* in struct machine */
+    const struct state_desc *state;
+    void (*reset)(void *chip), (*destroy)(void *chip);
+    int (*init)(struct machine *m, struct error *err); /* -errno, err may be left empty */
+    struct {
+        u16 port, n;
+        const struct bus_ops *ops;
+        size_t at; /* what they are given, in struct machine */
+    } ports[3];
+} chips[] = {
+    { "rtc", CHIP(rtc, mc146818), init_rtc, { PORTS(0x70, MC146818_PORTS, mc146818_ops, rtc) } },
+    { "i8042", CHIP(i8042, i8042), init_i8042, { PORTS(0x60, 1, i8042_data_ops, i8042), PORTS(0x64, 1, i8042_command_ops, i8042) } },
+    { "port92", CHIP(port92, port92), init_port92, { PORTS(0x92, 1, port92_ops, port92) } },
+    { "pm", CHIP(pm, acpi_pm), init_pm, { PORTS(ACPI_SMI_CMD, 2, acpi_smi_ops, pm) } },
+    { "hpet", CHIP(hpet, hpet), init_hpet, {} },
+    { "dma", CHIP(isa.dma, i8237), isa_init_dma,
+      { PORTS(0x00, I8237_PORTS, i8237_ops, isa.dma.controller[0]), PORTS(0xc0, I8237_PORTS2, i8237_ops2, isa.dma.controller[1]),
+        PORTS(0x80, I8237_PAGE_PORTS, i8237_page_ops, isa.dma) } },
+    { "fdc", CHIP(isa.fdc, fdc), isa_init_fdc, { PORTS(0x3f2, FDC_PORTS, fdc_ops, isa.fdc), PORTS(0x3f7, 1, fdc_dir_ops, isa.fdc) } },
+    { "lpt1", CHIP(isa.lpt, lpt), isa_init_lpt, { PORTS(0x378, LPT_PORTS, lpt_ops, isa.lpt) } },
+    { "fw_cfg", CHIP(fw_cfg, fw_cfg), init_fw_cfg, {} },
+};
+
+static void *part(struct machine *m, size_t at) { return (u8 *)m + at; }
+
+static int build_chips(struct machine *m, struct error *err)
+{
+    int rc = 0;
+
+    for (u32 i = 0; i < ARRAY_SIZE(chips) && !rc; i++) {
+        const struct chip *c = &chips[i];
+        m->nchips = i + 1; /* destroy takes one that was only begun, too */
+        rc = c->init(m, err);
+        for (u32 k = 0; k < ARRAY_SIZE(c->ports) && c->ports[k].ops && !rc; k++)
+            rc = machine_ports(m, c->ports[k].port, c->ports[k].n, c->ports[k].ops, part(m, c->ports[k].at), c->name);
+        if (!rc)
+            rc = state_add(m->state, c->state, 0, part(m, c->at));
+    }
+    return rc;
+}
+
+static int build(struct machine *m, struct error *err)
+{
+    int rc;
+
+    if ((rc = build_chips(m, err)) || (rc = build_pci(m, err)) || (rc = isa_build_drives(m, err)) || (rc = pc_vga_build(m, err)) ||
+        (rc = bus_add(m->mmio, &(struct bus_range){ PAM_BASE, MiB(1) - PAM_BASE, &shadow_ops, m, NULL, "shadow" })))
         return rc;
-    if ((rc = state_add(m->state, &mc146818_state, 0, &m->rtc)) ||
-        (rc = state_add(m->state, &i8042_state, 0, &m->i8042)) ||
-        (rc = state_add(m->state, &port92_state, 0, &m->port92)) ||
-        (rc = state_add(m->state, &acpi_pm_state, 0, &m->pm)) || (rc = state_add(m->state, &hpet_state, 0, &m->hpet)))
-        return rc;
-    return state_add(m->state, &fw_cfg_state, 0, &m->fw_cfg);
+    return m->c.firmware ? firmware_build(m, err) : 0;
 }
 
 void pc_destroy(struct machine *m)
 {
-    isa_destroy(m);
     i440fx_destroy(&m->i440fx);
     pc_vga_destroy(m);
-    if (!m->built)
-        return;
-    firmware_destroy(m);
-    fw_cfg_destroy(&m->fw_cfg);
-    hpet_destroy(&m->hpet);
-    acpi_pm_destroy(&m->pm);
-    port92_destroy(&m->port92);
-    i8042_destroy(&m->i8042);
-    mc146818_destroy(&m->rtc);
+    if (m->nchips)
+        firmware_destroy(m);
+    while (m->nchips) {
+        const struct chip *c = &chips[--m->nchips];
+        c->destroy(part(m, c->at));
+    }
 }
 
 static void reset(struct machine *m)
 {
-    mc146818_reset(&m->rtc);
-    i8042_reset(&m->i8042);
-    port92_reset(&m->port92);
-    acpi_pm_reset(&m->pm);
-    hpet_reset(&m->hpet);
-    isa_reset(m);
-    fw_cfg_reset(&m->fw_cfg);
+    for (u32 i = 0; i < ARRAY_SIZE(chips); i++)
+        chips[i].reset(part(m, chips[i].at));
+    isa_ready(m);
     i440fx_reset(&m->i440fx, m->c.firmware);
     pc_ide_ready(m);
     pc_vga_reset(m);
