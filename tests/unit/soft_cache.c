@@ -235,7 +235,7 @@ TEST(code_and_what_guests_reach_have_no_neighbours)
         CHECK(alone(j->rw, j->size));
         CHECK(alone(j->rx, j->size));
         CHECK(alone(j->data, j->data_size));
-        CHECK(alone(s->jit_stack + GUEST_PAGE_SIZE, JIT_STACK));
+        CHECK(alone(s->tr.stack + GUEST_PAGE_SIZE, JIT_STACK));
         far[k][2] = j->rw;
         far[k][3] = j->rx;
     }
@@ -313,7 +313,7 @@ TEST(a_fault_of_ours_is_not_taken_for_the_guests)
     CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, nowhere));
     CHECK(ends_as_ours(IN_TRANSLATION, store, sizeof store, nowhere));
     CHECK(ends_as_ours(IN_TRANSLATION, store, sizeof store, (u64)vm.jit->rx)); /* what cannot be written */
-    CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, (u64)cpu[0]->jit_stack + 64)); /* no CALL that finds no room */
+    CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, (u64)cpu[0]->tr.stack + 64)); /* no CALL that finds no room */
     CHECK(ends_as_ours(IN_TRANSLATION, load, sizeof load, wild));
     CHECK(ends_as_ours(IN_TRANSLATION, far_load, sizeof far_load, wild));
     CHECK(ends_as_ours(IN_NO_TRANSLATION, load, sizeof load, nowhere));

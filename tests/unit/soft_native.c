@@ -338,7 +338,7 @@ TEST(x87_pointers)
         memcpy(b + d.len, (u8[]){ 0xd9, 0x73, 0x40 }, 3);
         /* Pointers of before: those of an fninit, as XRSTOR does not say which it keeps. */
         memset(cpu->s.xsave + XS_FOP, 0, XS_MXCSR - XS_FOP);
-        cpu->x87_fcs = cpu->x87_fds = 0;
+        cpu->x87.fcs = cpu->x87.fds = 0;
         /* Whoever interrupts the host before the FNSTENV loses what it is to store, where FXSAVE stores pointers only with
            an exception pending: none means once more. */
         int vector = -1;

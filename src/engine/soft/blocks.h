@@ -27,7 +27,7 @@ struct block {
     u16 hits;       /* times run by the interpreter, up to where it is translated */
     bool untranslatable;
     struct block *next; /* hash chain */
-    /* Its translation when that was last looked for, NULL: none; the memory is another's once v->jit_epoch has changed. */
+    /* Its translation when that was last looked for, NULL: none; the memory is another's once v->tr.epoch has changed. */
     struct trans *trans;
     u64 trans_epoch;
     struct insn insn[]; /* n, then op_end unless the last leaves by itself */

@@ -145,17 +145,17 @@ _Noreturn static void internal_error(const struct soft_vcpu *v, const char *wher
 
 static void in_translation(struct soft_vcpu *v, int sig, const siginfo_t *info, greg_t *g)
 {
-    const u64 pc = (u64)g[REG_RIP], end = v->jit_code + v->jit_code_size, pushed = (u64)info->si_addr;
-    if (sig == SIGSEGV && pushed - (u64)v->jit_stack < GUEST_PAGE_SIZE && pushed == (u64)g[REG_RSP] - 8) {
+    const u64 pc = (u64)g[REG_RIP], end = v->tr.code + v->tr.code_size, pushed = (u64)info->si_addr;
+    if (sig == SIGSEGV && pushed - (u64)v->tr.stack < GUEST_PAGE_SIZE && pushed == (u64)g[REG_RSP] - 8) {
         /* A CALL, and no room for another: nobody will be returned to. */
-        g[REG_RSP] = (greg_t)v->jit_base;
+        g[REG_RSP] = (greg_t)v->tr.base;
         return;
     }
     /* Its own stub finds out which instruction it is (translate.c); there is none for what is no translation. */
-    const u64 on = is_guests(v, sig, info, g, pc, end) ? v->jit_fault(v, pc) : 0;
+    const u64 on = is_guests(v, sig, info, g, pc, end) ? v->tr.fault(v, pc) : 0;
     if (!on)
-        internal_error(v, "translated code", info, g, v->jit_code, end);
-    v->jit_fault_pc = pc;
+        internal_error(v, "translated code", info, g, v->tr.code, end);
+    v->tr.fault_pc = pc;
     g[REG_RIP] = (greg_t)on;
 }
 
@@ -180,7 +180,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     struct soft_vcpu *v = soft_fault_vcpu;
     if (info->si_code <= 0) { /* sent, by kill() and the like */
         not_ours(sig, info, context);
-    } else if (v && (u64)g[REG_RIP] - v->jit_code < v->jit_code_size) {
+    } else if (v && (u64)g[REG_RIP] - v->tr.code < v->tr.code_size) {
         in_translation(v, sig, info, g);
     } else if ((v = stub_owner((u64)g[REG_RIP]))) {
         in_native_stub(v, sig, info, g);

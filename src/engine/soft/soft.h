@@ -147,6 +147,49 @@ enum { /* soft_vcpu.fpu_deny: why an instruction class faults; recomputed by sof
     DENY_WAIT = 1 << 5, /* FWAIT: MP and TS */
 };
 
+/* What the translator (translate/translate.h) keeps for a processor. Up to `slot` translated code names it, off GS. */
+struct soft_translator {
+    struct soft_vcpu *self;
+    u64 tmp, tmp2, flags;         /* a moment's use */
+    u64 under;                    /* what the last indirect CALL wrote its return address over, should its target be none */
+    u64 back;                     /* where to go on after an instruction's handler */
+    u64 site;                     /* the way out that was taken and can be linked; 0: none */
+    u64 check_at, check_save[12]; /* instrument.c */
+    u32 check_size, check_write;
+    u64 watch[3];                 /* registers, while a watched page is looked at: stubs.c */
+    u32 span;                     /* bytes that it is about */
+    u32 from;                     /* where in the code the last jump by register or memory is described; 0: none */
+    u64 delta;                    /* of the relocatable code that runs: its RIPs less those it was written for */
+    u64 c_sp, base;               /* the stacks of C and, empty, of translated calls */
+    u64 on;                       /* the latter, for who goes on elsewhere after an instruction's handler */
+    u64 slot[8];                  /* JIT_SLOTS: what to add to guest addresses that were probed for */
+    u64 code, code_size, fault_pc;/* for the signal handler: translated code, the place of the fault */
+    u64 (*fault)(struct soft_vcpu *v, u64 pc);/* and where it goes on */
+    bool next;                    /* the handler fell through */
+    bool stayed;                  /* translated code was left where it was entered */
+    u8 splits[1 << 10];           /* by hash of the place: how often a probe failed there (jit_careful) */
+    struct link *pending;         /* of the way out taken last */
+    u64 quiet;                    /* of jit.quiet, when last outside translated code; atomic */
+    u64 pending_epoch, epoch;     /* epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */
+    u8 *stack;
+    struct lowered *lowered;
+    u32 filled[1 << 15];          /* entries of jct in use, to clear them cheaply: context, index */
+    u32 nfilled, nmapped;
+    u32 mode[TLB_EMPTY];          /* bits of jit_key() that all of a context's jct is for; TLB_KERNEL: of both supervisor's */
+    u64 cs[TLB_EMPTY];            /* and jit_cs() */
+    u16 mapped_log[1 << 14];      /* likewise of mapped */
+    u64 mapped[JIT_PAGE_IDS];     /* by page number of cache.c: 1 - delta if the code page is mapped as it was when it got the
+                                     number, delta further up; else 0 */
+    struct { u64 lo, hi, delta; } module[8];/* where relocatable code was found last, and how far from where it was written for */
+    u32 modules;                  /* counts those that were noted */
+};
+
+/* Guest values behind the last x87 instruction (native.c). */
+struct soft_x87 {
+    u64 fip, fdp;
+    u16 fop, fcs, fds;
+};
+
 struct soft_vcpu {
     u64 gpr[18]; /* 0-15, REG_ZERO, REG_BLOCK (= RIP of the block's first instruction) */
     u64 rip;     /* current at block boundaries */
@@ -196,48 +239,14 @@ struct soft_vcpu {
     u64 isa[4];                 /* features the guest may use, a bit per enum isa */
     struct tlb_entry tlbs[TLB_CTX_COUNT][TLB_SIZE];
     struct jc_entry jc[JC_SIZE];
-    /* The translator's (translate/translate.h). Up to jit_slot: named by translated code, off GS. */
-    struct jit *jit; /* NULL: interpret only */
-    struct soft_vcpu *jit_self;
-    u64 jit_tmp, jit_tmp2, jit_flags; /* a moment's use */
-    u64 jit_under; /* what the last indirect CALL wrote its return address over, should its target be none */
-    u64 jit_back;                     /* where to go on after an instruction's handler */
-    u64 jit_site;                     /* the way out that was taken and can be linked; 0: none */
-    u64 jit_check_at, jit_check_save[12]; /* instrument.c */
-    u32 jit_check_size, jit_check_write;
-    u64 jit_watch[3];                 /* registers, while a watched page is looked at: stubs.c */
-    u32 jit_span;                     /* bytes that it is about */
-    u32 jit_from;                     /* where in the code the last jump by register or memory is described; 0: none */
-    u64 jit_delta;                    /* of the relocatable code that runs: its RIPs less those it was written for */
-    u64 jit_c_sp, jit_base;           /* the stacks of C and, empty, of translated calls */
-    u64 jit_on;                       /* the latter, for who goes on elsewhere after an instruction's handler */
-    u64 jit_slot[8];                  /* JIT_SLOTS: what to add to guest addresses that were probed for */
-    u64 jit_code, jit_code_size, jit_fault_pc; /* for the signal handler: translated code, the place of the fault */
-    u64 (*jit_fault)(struct soft_vcpu *v, u64 pc); /* and where it goes on */
-    bool jit_next;              /* the handler fell through */
-    bool jit_stayed;            /* translated code was left where it was entered */
-    u8 jit_splits[1 << 10];     /* by hash of the place: how often a probe failed there (jit_careful) */
-    struct link *jit_pending;   /* of the way out taken last */
-    u64 jit_quiet;              /* of jit.quiet, when last outside translated code; atomic */
-    u64 jit_pending_epoch, jit_epoch; /* jit_epoch: atomic; of jit.epoch, when last outside translated code; ~0: is outside */
-    u8 *jit_stack;
-    struct lowered *jit_lowered;
-    u32 jit_filled[1 << 15];      /* entries of jct in use, to clear them cheaply: context, index */
-    u32 jit_nfilled, jit_nmapped;
-    u32 jit_mode[TLB_EMPTY];    /* bits of jit_key() that all of a context's jct is for; TLB_KERNEL: of both supervisor's */
-    u64 jit_cs[TLB_EMPTY];      /* and jit_cs() */
-    u16 jit_mapped_log[1 << 14];  /* likewise of jit_mapped */
-    u64 jit_mapped[JIT_PAGE_IDS]; /* by page number of cache.c: 1 - delta if the code page is mapped as it was when it got the
-                                     number, delta further up; else 0 */
+    struct jit *jit;            /* the translator; NULL: interpret only */
+    struct soft_translator tr;
     struct soft_stat stat;
     bool in_string;             /* a string instruction runs: it may overwrite itself and goes on (op_string.c) */
     struct jct_entry jct[TLB_EMPTY][JCT_SIZE];
-    struct { u64 lo, hi, delta; } jit_module[8]; /* where relocatable code was found last, and how far from where it was written for */
-    u32 jit_modules;            /* counts those that were noted */
     struct soft_code *code;     /* blocks.c's own */
     struct soft_native *native; /* native.c's own */
-    u64 x87_fip, x87_fdp;       /* guest values behind the last x87 instruction (native.c) */
-    u16 x87_fop, x87_fcs, x87_fds;
+    struct soft_x87 x87;
     u32 pauses;                 /* PAUSE executed */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set by soft_fail */

@@ -87,17 +87,17 @@ static void note_x87(struct emit *e, const struct decoded *d)
     put(e, 3, 0x0fb746), put1(e, offsetof(struct insn, off));                    /* movzx eax, [rsi+off] */
     put(e, 3, 0x480387), put32(e, 8 * REG_BLOCK);                                /* add rax, [rdi+block] */
     put(e, 3, 0x482387), put32(e, (u32)offsetof(struct soft_vcpu, ipmask));      /* and rax, [rdi+ipmask] */
-    put(e, 3, 0x488987), put32(e, (u32)offsetof(struct soft_vcpu, x87_fip));     /* mov [rdi+fip], rax */
-    put(e, 3, 0x66c787), put32(e, (u32)offsetof(struct soft_vcpu, x87_fop));     /* mov word [rdi+fop], opcode */
+    put(e, 3, 0x488987), put32(e, (u32)offsetof(struct soft_vcpu, x87.fip));     /* mov [rdi+fip], rax */
+    put(e, 3, 0x66c787), put32(e, (u32)offsetof(struct soft_vcpu, x87.fop));     /* mov word [rdi+fop], opcode */
     put1(e, d->modrm), put1(e, d->opcode & 7);
     put(e, 3, 0x0fb787), put32(e, (u32)offsetof(struct soft_vcpu, s.seg[CS].selector));
-    put(e, 3, 0x668987), put32(e, (u32)offsetof(struct soft_vcpu, x87_fcs));
+    put(e, 3, 0x668987), put32(e, (u32)offsetof(struct soft_vcpu, x87.fcs));
     if (!d->has_mem)
         return;
-    put(e, 3, 0x48898f), put32(e, (u32)offsetof(struct soft_vcpu, x87_fdp));     /* mov [rdi+fdp], rcx */
+    put(e, 3, 0x48898f), put32(e, (u32)offsetof(struct soft_vcpu, x87.fdp));     /* mov [rdi+fdp], rcx */
     u64 seg = offsetof(struct soft_vcpu, s.seg) + (d->seg % SEG_COUNT) * sizeof(struct cpu_seg);
     put(e, 3, 0x0fb787), put32(e, (u32)(seg + offsetof(struct cpu_seg, selector)));
-    put(e, 3, 0x668987), put32(e, (u32)offsetof(struct soft_vcpu, x87_fds));
+    put(e, 3, 0x668987), put32(e, (u32)offsetof(struct soft_vcpu, x87.fds));
 }
 
 /* ---- which instructions -------------------------------------------------- */

@@ -21,9 +21,9 @@ void soft_vec_load(struct soft_vcpu *v)
         return;
     const struct soft_native *n = v->native;
     u8 *image = v->s.xsave;
-    v->x87_fip = IMAGE64(v, XS_FIP);
-    v->x87_fdp = IMAGE64(v, XS_FDP);
-    v->x87_fop = IMAGE16(v, XS_FOP);
+    v->x87.fip = IMAGE64(v, XS_FIP);
+    v->x87.fdp = IMAGE64(v, XS_FDP);
+    v->x87.fop = IMAGE16(v, XS_FOP);
     /* A reserved bit would fault here, in the host. */
     IMAGE32(v, XS_MXCSR) &= n->mxcsr_mask;
     if (n->xsave) {
@@ -55,9 +55,9 @@ void soft_vec_save(struct soft_vcpu *v)
         __asm__ volatile("fxsave64 %0" : "+m"(*(u8(*)[512])image)::"memory");
         IMAGE64(v, XS_BV) |= XCOMP_X87 | XCOMP_SSE;
     }
-    IMAGE64(v, XS_FIP) = v->x87_fip;
-    IMAGE64(v, XS_FDP) = v->x87_fdp;
-    IMAGE16(v, XS_FOP) = v->x87_fop;
+    IMAGE64(v, XS_FIP) = v->x87.fip;
+    IMAGE64(v, XS_FDP) = v->x87.fdp;
+    IMAGE16(v, XS_FOP) = v->x87.fop;
     IMAGE32(v, XS_MXCSR_MASK) = n->mxcsr_mask;
     v->vec_live = false;
     /* The C code that follows expects the unit as its ABI has it: exceptions masked, round to nearest, x87 stack

@@ -35,7 +35,7 @@ static void build_env(struct soft_vcpu *v, const struct insn *i, u8 *to)
     const u8 *image = v->s.xsave;
     const u16 fcw = *(const u16 *)(image + XS_FCW), fsw = *(const u16 *)(image + XS_FSW), ftw = full_tags(v);
     u32 fip = (u32)IMAGE64(v, XS_FIP), fdp = (u32)IMAGE64(v, XS_FDP), fop = IMAGE16(v, XS_FOP) & 0x7ff;
-    u32 fcs = v->x87_fcs, fds = v->x87_fds;
+    u32 fcs = v->x87.fcs, fds = v->x87.fds;
     const bool real = !v->protected_mode;
     if (real) {
         fip += fcs << 4;
@@ -76,7 +76,7 @@ static void init_x87(struct soft_vcpu *v)
     set_fsw(v, 0);
     zero_bytes(v->s.xsave, XS_MXCSR);
     IMAGE16(v, XS_FCW) = 0x37f;
-    v->x87_fcs = v->x87_fds = 0;
+    v->x87.fcs = v->x87.fds = 0;
     IMAGE64(v, XS_BV) |= XCOMP_X87;
 }
 
@@ -112,8 +112,8 @@ static void take_env(struct soft_vcpu *v, const struct insn *i, const u8 *from)
     IMAGE16(v, XS_FOP) = fop & 0x7ff;
     IMAGE64(v, XS_FIP) = fip;
     IMAGE64(v, XS_FDP) = fdp;
-    v->x87_fcs = (u16)fcs;
-    v->x87_fds = (u16)fds;
+    v->x87.fcs = (u16)fcs;
+    v->x87.fds = (u16)fds;
     IMAGE64(v, XS_BV) |= XCOMP_X87;
 }
 

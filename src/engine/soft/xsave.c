@@ -62,8 +62,8 @@ static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
     }
     if (wide)
         return;
-    *(u32 *)(to + XS_FIP + 4) = v->x87_fcs;
-    *(u32 *)(to + XS_FDP + 4) = v->x87_fds;
+    *(u32 *)(to + XS_FIP + 4) = v->x87.fcs;
+    *(u32 *)(to + XS_FDP + 4) = v->x87.fds;
 }
 
 /* What the unit makes of a control and a status word: bit 6 of the one reads as 1 and its other reserved bits as 0; ES
@@ -87,8 +87,8 @@ static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
     IMAGE16(v, XS_FOP) &= 0x7ff;
     image[XS_FTW + 1] = 0;
     if (!wide) {
-        v->x87_fcs = IMAGE16(v, XS_FIP + 4);
-        v->x87_fds = IMAGE16(v, XS_FDP + 4);
+        v->x87.fcs = IMAGE16(v, XS_FIP + 4);
+        v->x87.fds = IMAGE16(v, XS_FDP + 4);
         IMAGE32(v, XS_FIP + 4) = 0;
         IMAGE32(v, XS_FDP + 4) = 0;
     } else if (v->native->fip_if_pending) { /* such processors hold 48 or 57 bits of the pointers, sign-extended */
@@ -233,9 +233,9 @@ static void save_native(struct soft_vcpu *v, u8 *p, u64 mask, u64 xcomp_bv)
     u64 bv = *(const u64 *)(p + XS_BV);
     if (xcomp_bv ? bv & XCOMP_X87 : mask & XCOMP_X87) {
         const bool none = n->fip_if_pending && !(p[XS_FSW] & 0x80);
-        *(u16 *)(p + XS_FOP) = none ? 0 : v->x87_fop;
-        *(u64 *)(p + XS_FIP) = none ? 0 : v->x87_fip;
-        *(u64 *)(p + XS_FDP) = none ? 0 : v->x87_fdp;
+        *(u16 *)(p + XS_FOP) = none ? 0 : v->x87.fop;
+        *(u64 *)(p + XS_FIP) = none ? 0 : v->x87.fip;
+        *(u64 *)(p + XS_FDP) = none ? 0 : v->x87.fdp;
     }
     if (!(mask & XCOMP_PKRU))
         return;

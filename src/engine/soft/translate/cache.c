@@ -69,7 +69,7 @@ static bool all_passed(struct soft_vcpu *v, u64 epoch)
 {
     for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
         const struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
-        if (o && __atomic_load_n(&o->jit_epoch, __ATOMIC_SEQ_CST) < epoch)
+        if (o && __atomic_load_n(&o->tr.epoch, __ATOMIC_SEQ_CST) < epoch)
             return false;
     }
     return true;
@@ -152,7 +152,7 @@ void jit_unlink(struct jit *j, struct link *l)
     if (l->check)
         l->quiet = __atomic_add_fetch(&j->quiet, 1, __ATOMIC_SEQ_CST);
     if (l->check)
-        store32(j, l->check, OFF(jit_mapped));
+        store32(j, l->check, OFF(tr.mapped));
     else
         store32(j, l->jump, l->unlinked - (l->jump + 4));
 }
@@ -162,7 +162,7 @@ static bool quiet_since(struct soft_vcpu *v, u64 when)
 {
     for (u32 k = 0; when && k < v->vm->cfg.cpus; k++) {
         const struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
-        if (o && o != v && __atomic_load_n(&o->jit_quiet, __ATOMIC_SEQ_CST) < when)
+        if (o && o != v && __atomic_load_n(&o->tr.quiet, __ATOMIC_SEQ_CST) < when)
             return false;
     }
     return true;
@@ -190,7 +190,7 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     to->in = l;
     store32(j, l->jump, (u32)(to->entry - j->rw) - (l->jump + 4));
     if (l->check)
-        store32(j, l->check, OFF(jit_mapped) + 8 * to->page_id);
+        store32(j, l->check, OFF(tr.mapped) + 8 * to->page_id);
     j->links++;
 }
 

@@ -22,7 +22,7 @@ static void emit_keep_under(struct tr *t, struct operand *o)
 {
     settle_operand(t, o);
     e_rm(&t->e, 0x8b, o->free, o->base, o->index, o->scale, o->disp, t->slot);
-    e_gs(&t->e, 0x89, o->free, OFF(jit_under), 8);
+    e_gs(&t->e, 0x89, o->free, OFF(tr.under), 8);
 }
 
 /* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and jit_delta).
@@ -74,7 +74,7 @@ void emit_landing(struct tr *t, u64 rip)
         e_mov(e, RCX, T1);
         e1(e, 0x49), e1(e, 0xf7), e1(e, 0xd2);
         e_lea(e, T0, T0, NONE, 0, -(s32)rip);
-        e_gs(e, 0x89, T0, OFF(jit_delta), 8);
+        e_gs(e, 0x89, T0, OFF(tr.delta), 8);
     } else {
         e_mov_imm(e, RCX, 0 - rip);
         e_lea(e, RCX, RCX, T0, 0, 0);
@@ -91,7 +91,7 @@ static void emit_leave_delta(struct tr *t)
 {
     struct emit *e = &t->e;
     if (t->r->reloc)
-        e1(e, 0x65), e1(e, 0xff), e1(e, 0x34), e1(e, 0x25), e4(e, OFF(jit_delta)); /* push gs:[..] */
+        e1(e, 0x65), e1(e, 0xff), e1(e, 0x34), e1(e, 0x25), e4(e, OFF(tr.delta)); /* push gs:[..] */
 }
 
 static void emit_call(struct tr *t, u64 to, u64 next)
@@ -152,12 +152,12 @@ void translate_push_mem(struct tr *t, const struct rinsn *i)
     struct slow *s = emit_probe(t, &a, t->slot, false, saved, &o);
     check(t, &o, t->slot, false);
     emit_load_zx(t, &o, t->slot);
-    e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
+    e_gs(e, 0x89, T0, OFF(tr.tmp2), 8);
     a = stack_at(t, -t->slot);
     struct slow *s2 = emit_probe(t, &a, t->slot, true, saved, &o);
     check(t, &o, t->slot, true);
     settle_operand(t, &o);
-    e_gs(e, 0x8b, o.free, OFF(jit_tmp2), 8);
+    e_gs(e, 0x8b, o.free, OFF(tr.tmp2), 8);
     e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, t->slot);
     if (saved)
         emit_restore_flags(e);
@@ -233,7 +233,7 @@ static void emit_call_known(struct tr *t)
     emit_give(t);
     emit_from(t);
     emit_leave_delta(t);
-    e_gs(e, 0x8b, T0, OFF(jit_tmp2), 8);
+    e_gs(e, 0x8b, T0, OFF(tr.tmp2), 8);
     e_call_rel(e, t->j->lookup[t->s.ctx]);
 }
 
@@ -249,7 +249,7 @@ static void emit_call_memory(struct tr *t, const struct address *a, u64 next)
     check(t, &o, t->slot, false);
     s->back = t->j->exit; /* the handler has set RIP; it does not fall through */
     emit_load_zx(t, &o, t->slot);
-    e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
+    e_gs(e, 0x89, T0, OFF(tr.tmp2), 8);
     const struct address below = stack_at(t, -t->slot);
     s = emit_probe(t, &below, t->slot, true, saved, &o);
     check(t, &o, t->slot, true);
@@ -280,7 +280,7 @@ void translate_call_indirect(struct tr *t, const struct rinsn *i)
         return;
     }
     emit_target(t, i->d.rm); /* which may be RSP itself: before it moves */
-    e_gs(&t->e, 0x89, T0, OFF(jit_tmp2), 8);
+    e_gs(&t->e, 0x89, T0, OFF(tr.tmp2), 8);
     emit_push(t, NONE, NONE, next, t->r->reloc, true);
     have_flags(t, T0);
     emit_call_known(t);

@@ -45,15 +45,15 @@ static const u8 check_saved[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11, RBX
 
 static void check_access(struct soft_vcpu *v)
 {
-    const u64 at = v->jit_check_at, size = v->jit_check_size;
+    const u64 at = v->tr.check_at, size = v->tr.check_size;
     const struct memory *m = v->vm->cfg.memory;
     for (u32 k = 0; k < m->npieces; k++) {
         const struct memory_piece *p = &m->piece[k];
         const u64 off = at - (u64)p->host;
-        if (off < p->size && size <= p->size - off && !(p->rom && v->jit_check_write))
+        if (off < p->size && size <= p->size - off && !(p->rom && v->tr.check_write))
             return;
     }
-    soft_jit_check_failed(v, at, size, v->jit_check_write);
+    soft_jit_check_failed(v, at, size, v->tr.check_write);
 }
 
 void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned index, unsigned scale, s32 disp, unsigned size,
@@ -61,20 +61,20 @@ void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned ind
 {
     if (!JIT_CHECK)
         return;
-    e_gs(e, 0x89, RAX, OFF(jit_check_save), 8);
+    e_gs(e, 0x89, RAX, OFF(tr.check_save), 8);
     e_lea(e, RAX, base, index, scale, disp);
-    e_gs(e, 0x89, RAX, OFF(jit_check_at), 8);
-    e_gs(e, 0x8b, RAX, OFF(jit_check_save), 8);
-    e_gs_imm(e, OFF(jit_check_size), size);
-    e_gs_imm(e, OFF(jit_check_write), write);
+    e_gs(e, 0x89, RAX, OFF(tr.check_at), 8);
+    e_gs(e, 0x8b, RAX, OFF(tr.check_save), 8);
+    e_gs_imm(e, OFF(tr.check_size), size);
+    e_gs_imm(e, OFF(tr.check_write), write);
     e_call_rel(e, j->check);
 }
 
 /* Nothing is pushed on the stack of translated calls: where it ends it begins anew (fault_gate.c). */
 void emit_check_stub(struct emit *e)
 {
-    const u32 save = OFF(jit_check_save), flags = save + 8 * (u32)ARRAY_SIZE(check_saved);
-    _Static_assert(ARRAY_SIZE(check_saved) < ARRAY_SIZE(((struct soft_vcpu *)0)->jit_check_save), "room for the flags");
+    const u32 save = OFF(tr.check_save), flags = save + 8 * (u32)ARRAY_SIZE(check_saved);
+    _Static_assert(ARRAY_SIZE(check_saved) < ARRAY_SIZE(((struct soft_vcpu *)0)->tr.check_save), "room for the flags");
     if (!JIT_CHECK)
         return;
     for (unsigned k = 0; k < ARRAY_SIZE(check_saved); k++)
@@ -83,8 +83,8 @@ void emit_check_stub(struct emit *e)
     e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0); /* seto al */
     e_gs(e, 0x89, RAX, flags, 4);
     e_mov(e, RBX, RSP);
-    e_gs(e, 0x8b, RDI, OFF(jit_self), 8);
-    e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
+    e_gs(e, 0x8b, RDI, OFF(tr.self), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.c_sp), 8);
     e_call(e, (u64)check_access);
     e_mov(e, RSP, RBX);
     e_gs(e, 0x8b, RAX, flags, 4);

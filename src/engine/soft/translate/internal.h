@@ -95,7 +95,7 @@ struct tr {
     u8 map[16];       /* host register of a guest register, in the region; IN_MEMORY */
     struct { u8 guest, victim; } swap[3]; /* guest lives where victim does elsewhere, and victim in memory */
     unsigned nswaps;
-    bool flags_away;  /* the guest's flags are in gs:[jit_flags], the host's mean nothing */
+    bool flags_away;  /* the guest's flags are in gs:[tr.flags], the host's mean nothing */
     s8 t1_slot;       /* T1 holds this slot, -1: no */
     u8 next_slot;
     bool failed, loops;

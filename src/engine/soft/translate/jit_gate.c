@@ -90,7 +90,7 @@ static u64 signal_stack_size(void)
 
 static u8 *signal_stack(struct soft_vcpu *v)
 {
-    return v->jit_stack + JIT_STACK + 2 * GUEST_PAGE_SIZE;
+    return v->tr.stack + JIT_STACK + 2 * GUEST_PAGE_SIZE;
 }
 
 /* The stack of translated calls lies between pages that fault: a guest that only ever calls runs into the lower one,
@@ -104,30 +104,30 @@ int soft_jit_attach(struct soft_vcpu *v)
     u8 *stack = apart_reserve(calls + signal_stack_size(), 0);
     if (!stack)
         return -errno;
-    v->jit_stack = stack;
+    v->tr.stack = stack;
     if (mprotect(stack + GUEST_PAGE_SIZE, JIT_STACK, PROT_READ | PROT_WRITE) < 0 ||
         mprotect(stack + calls, signal_stack_size(), PROT_READ | PROT_WRITE) < 0)
         return -errno;
-    if (!(v->jit_lowered = apart_alloc(soft_jit_lowered_size())))
+    if (!(v->tr.lowered = apart_alloc(soft_jit_lowered_size())))
         return -ENOMEM;
-    v->jit_base = (u64)stack + GUEST_PAGE_SIZE + JIT_STACK - 64;
-    v->jit_self = v;
-    v->jit_code = (u64)j->rx;
-    v->jit_code_size = j->size;
-    v->jit_fault = soft_jit_fault_entry;
+    v->tr.base = (u64)stack + GUEST_PAGE_SIZE + JIT_STACK - 64;
+    v->tr.self = v;
+    v->tr.code = (u64)j->rx;
+    v->tr.code_size = j->size;
+    v->tr.fault = soft_jit_fault_entry;
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         v->jct[c][0].minus_rip = JCT_NONE(0);
-    v->jit_epoch = ~0ull;
+    v->tr.epoch = ~0ull;
     v->jit = j;
     return 0;
 }
 
 void soft_jit_detach(struct soft_vcpu *v)
 {
-    apart_free(v->jit_lowered, soft_jit_lowered_size());
-    apart_free(v->jit_stack, JIT_STACK + 2 * GUEST_PAGE_SIZE + signal_stack_size());
-    v->jit_lowered = NULL;
-    v->jit_stack = NULL;
+    apart_free(v->tr.lowered, soft_jit_lowered_size());
+    apart_free(v->tr.stack, JIT_STACK + 2 * GUEST_PAGE_SIZE + signal_stack_size());
+    v->tr.lowered = NULL;
+    v->tr.stack = NULL;
     v->jit = NULL;
 }
 

@@ -9,13 +9,13 @@
 
 void soft_jit_quiesce(struct soft_vcpu *v)
 {
-    __atomic_store_n(&v->jit_quiet, __atomic_load_n(&v->jit->quiet, __ATOMIC_SEQ_CST), __ATOMIC_RELEASE);
+    __atomic_store_n(&v->tr.quiet, __atomic_load_n(&v->jit->quiet, __ATOMIC_SEQ_CST), __ATOMIC_RELEASE);
     const u64 now = __atomic_load_n(&v->jit->epoch, __ATOMIC_SEQ_CST);
-    if (likely(v->jit_epoch == now))
+    if (likely(v->tr.epoch == now))
         return;
     soft_jit_clear_lookup(v, ~0u);
-    v->jit_pending = NULL;
-    __atomic_store_n(&v->jit_epoch, now, __ATOMIC_SEQ_CST);
+    v->tr.pending = NULL;
+    __atomic_store_n(&v->tr.epoch, now, __ATOMIC_SEQ_CST);
 }
 
 void soft_jit_idle(struct soft_vcpu *v)
@@ -23,49 +23,49 @@ void soft_jit_idle(struct soft_vcpu *v)
     if (!v->jit)
         return;
     soft_jit_clear_lookup(v, ~0u);
-    v->jit_pending = NULL;
-    __atomic_store_n(&v->jit_quiet, ~0ull, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&v->jit_epoch, ~0ull, __ATOMIC_SEQ_CST);
+    v->tr.pending = NULL;
+    __atomic_store_n(&v->tr.quiet, ~0ull, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->tr.epoch, ~0ull, __ATOMIC_SEQ_CST);
 }
 
 static void clear_jct(struct soft_vcpu *v, u32 contexts)
 {
     u32 left = 0;
-    for (u32 k = 0; k < v->jit_nfilled; k++) {
-        const u32 f = v->jit_filled[k];
+    for (u32 k = 0; k < v->tr.nfilled; k++) {
+        const u32 f = v->tr.filled[k];
         if (contexts >> f / JCT_SIZE & 1)
             v->jct[0][f] = (struct jct_entry){ .minus_rip = JCT_NONE(f % JCT_SIZE) };
         else
-            v->jit_filled[left++] = f;
+            v->tr.filled[left++] = f;
     }
-    v->jit_nfilled = left;
+    v->tr.nfilled = left;
 }
 
 void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts)
 {
     u32 left = 0;
     clear_jct(v, contexts);
-    for (u32 k = 0; k < v->jit_nmapped; k++) {
-        const u32 id = v->jit_mapped_log[k];
+    for (u32 k = 0; k < v->tr.nmapped; k++) {
+        const u32 id = v->tr.mapped_log[k];
         const u32 of = v->jit->page_id[id].place >> 1 & 1 ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
         if (contexts & of)
-            v->jit_mapped[id] = 0;
+            v->tr.mapped[id] = 0;
         else
-            v->jit_mapped_log[left++] = (u16)id;
+            v->tr.mapped_log[left++] = (u16)id;
     }
-    v->jit_nmapped = left;
+    v->tr.nmapped = left;
 }
 
 static void note_page(struct soft_vcpu *v, u32 id, u64 delta)
 {
-    if (!id || v->jit_mapped[id] == 1 - delta)
+    if (!id || v->tr.mapped[id] == 1 - delta)
         return;
-    if (!v->jit_mapped[id]) {
-        if (v->jit_nmapped == ARRAY_SIZE(v->jit_mapped_log))
+    if (!v->tr.mapped[id]) {
+        if (v->tr.nmapped == ARRAY_SIZE(v->tr.mapped_log))
             soft_jit_clear_lookup(v, ~0u);
-        v->jit_mapped_log[v->jit_nmapped++] = (u16)id;
+        v->tr.mapped_log[v->tr.nmapped++] = (u16)id;
     }
-    v->jit_mapped[id] = 1 - delta;
+    v->tr.mapped[id] = 1 - delta;
 }
 
 /* v is about to enter t: who leads here from now on finds it without the run loop. */
@@ -73,14 +73,14 @@ static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
 {
     const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (v->rip & (JCT_SIZE - 1));
     if (!v->jct[0][f].trans) {
-        if (v->jit_nfilled == ARRAY_SIZE(v->jit_filled))
+        if (v->tr.nfilled == ARRAY_SIZE(v->tr.filled))
             soft_jit_clear_lookup(v, ~0u);
-        v->jit_filled[v->jit_nfilled++] = f;
+        v->tr.filled[v->tr.nfilled++] = f;
     }
     v->jct[0][f] = (struct jct_entry){ 0 - v->rip, t->code, delta, t };
     note_page(v, t->page_id, delta);
     note_page(v, t->page_id2, delta);
-    v->jit_delta = delta;
+    v->tr.delta = delta;
 }
 
 /* ---- code that lies elsewhere in each process -------------------------------------- */
@@ -110,16 +110,16 @@ static bool home_of(const struct soft_vcpu *v, u64 place, u64 *delta)
 
 static void note_module(struct soft_vcpu *v, u64 delta)
 {
-    const u32 n = MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module));
+    const u32 n = MIN(v->tr.modules, (u32)ARRAY_SIZE(v->tr.module));
     for (u32 k = 0; k < n; k++)
-        if (v->jit_module[k].delta == delta) {
-            v->jit_module[k].lo = MIN(v->jit_module[k].lo, v->rip);
-            v->jit_module[k].hi = MAX(v->jit_module[k].hi, v->rip);
+        if (v->tr.module[k].delta == delta) {
+            v->tr.module[k].lo = MIN(v->tr.module[k].lo, v->rip);
+            v->tr.module[k].hi = MAX(v->tr.module[k].hi, v->rip);
             return;
         }
-    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].delta = delta;
-    v->jit_module[v->jit_modules % ARRAY_SIZE(v->jit_module)].lo = v->rip;
-    v->jit_module[v->jit_modules++ % ARRAY_SIZE(v->jit_module)].hi = v->rip;
+    v->tr.module[v->tr.modules % ARRAY_SIZE(v->tr.module)].delta = delta;
+    v->tr.module[v->tr.modules % ARRAY_SIZE(v->tr.module)].lo = v->rip;
+    v->tr.module[v->tr.modules++ % ARRAY_SIZE(v->tr.module)].hi = v->rip;
 }
 
 /* A home for the page of v->rip: beside that of the code that leads here, or else of what lies nearest. */
@@ -127,19 +127,19 @@ static u64 find_home(struct soft_vcpu *v, u64 place)
 {
     struct jit *j = v->jit;
     const u64 page = v->rip & ~0xfffull;
-    const struct link *l = v->jit_pending;
+    const struct link *l = v->tr.pending;
     u64 delta = 0, least = MODULE_REACH;
     bool have = false;
-    if (l && v->jit_pending_epoch == v->jit_epoch && l->from->reloc && l->rip + v->jit_delta == v->rip) {
-        delta = v->jit_delta;
+    if (l && v->tr.pending_epoch == v->tr.epoch && l->from->reloc && l->rip + v->tr.delta == v->rip) {
+        delta = v->tr.delta;
         have = true;
     } else {
-        for (u32 k = 0; k < MIN(v->jit_modules, (u32)ARRAY_SIZE(v->jit_module)); k++) {
-            const u64 lo = v->jit_module[k].lo, hi = v->jit_module[k].hi;
+        for (u32 k = 0; k < MIN(v->tr.modules, (u32)ARRAY_SIZE(v->tr.module)); k++) {
+            const u64 lo = v->tr.module[k].lo, hi = v->tr.module[k].hi;
             const u64 far = v->rip < lo ? lo - v->rip : v->rip > hi ? v->rip - hi : 0;
             if (far < least) {
                 least = far;
-                delta = v->jit_module[k].delta;
+                delta = v->tr.module[k].delta;
                 have = true;
             }
         }
@@ -169,11 +169,11 @@ static struct trans *find_of(struct soft_vcpu *v, struct block *b, u32 key, u64 
     struct trans *t = b->trans;
     const bool reloc = jit_relocatable(v);
     *delta = 0;
-    if (t && b->trans_epoch == v->jit_epoch && !t->retired && t->key == (reloc ? key | JIT_RELOC : key) && t->cs == cs &&
+    if (t && b->trans_epoch == v->tr.epoch && !t->retired && t->key == (reloc ? key | JIT_RELOC : key) && t->cs == cs &&
         t->place == b->place && t->place2 == b->place2 && (!reloc || home_of(v, b->place, delta)) && t->rip + *delta == v->rip)
         return t;
     b->trans = t = find_here(v, b->place, b->place2, key, cs, delta);
-    b->trans_epoch = v->jit_epoch;
+    b->trans_epoch = v->tr.epoch;
     return t;
 }
 
@@ -187,13 +187,13 @@ static inline void for_mode(struct soft_vcpu *v, u32 key, u64 cs)
 {
     const unsigned k = mode_of(v);
     const u32 contexts = k == TLB_USER ? BIT(TLB_USER) : BIT(TLB_KERNEL) | BIT(TLB_KERNEL_AC);
-    if (unlikely((key & JIT_MODE) != v->jit_mode[k])) {
+    if (unlikely((key & JIT_MODE) != v->tr.mode[k])) {
         soft_jit_clear_lookup(v, contexts);
-        v->jit_mode[k] = key & JIT_MODE;
+        v->tr.mode[k] = key & JIT_MODE;
     }
-    if (unlikely(cs != v->jit_cs[k])) {
+    if (unlikely(cs != v->tr.cs[k])) {
         clear_jct(v, contexts);
-        v->jit_cs[k] = cs;
+        v->tr.cs[k] = cs;
     }
 }
 
@@ -212,8 +212,8 @@ struct trans *jit_known(struct soft_vcpu *v)
     const u32 key = jit_key(v);
     const u64 cs = jit_cs(v);
     const struct jct_entry *x = &v->jct[ctx][k];
-    if ((key & JIT_MODE) == v->jit_mode[of] && cs == v->jit_cs[of] && x->minus_rip + v->rip == 0) {
-        v->jit_delta = x->delta;
+    if ((key & JIT_MODE) == v->tr.mode[of] && cs == v->tr.cs[of] && x->minus_rip + v->rip == 0) {
+        v->tr.delta = x->delta;
         return x->trans;
     }
     struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
@@ -263,7 +263,7 @@ struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
     struct trans *x = jit_find(j, v->rip - delta, place, ~0ull, key, cs);
     if (likely(x) || t->place2 != ~0ull)
         return x;
-    u8 *splits = &v->jit_splits[(place * 0x9e3779b97f4a7c15ull) >> 54];
+    u8 *splits = &v->tr.splits[(place * 0x9e3779b97f4a7c15ull) >> 54];
     if (++*splits < MIN(j->hot, 0xff))
         return NULL;
     *splits = 0;
@@ -319,29 +319,29 @@ static inline void run(struct soft_vcpu *v, const struct trans *t)
 {
     struct jit *j = v->jit;
     const u64 rip = v->rip;
-    v->jit_site = 0;
-    *(u64 *)v->jit_base = j->sentinel[v->tlb_ctx];
+    v->tr.site = 0;
+    *(u64 *)v->tr.base = j->sentinel[v->tlb_ctx];
     jit_vec_load(v);
-    v->jit_from = 0;
+    v->tr.from = 0;
     ((void (*)(u64))j->enter)(t->code);
-    if (unlikely(v->jit_from && !v->jit_site && ((u64)((s64)(v->rip << 16) >> 16) != v->rip || v->rip > v->jc_limit)))
+    if (unlikely(v->tr.from && !v->tr.site && ((u64)((s64)(v->rip << 16) >> 16) != v->rip || v->rip > v->jc_limit)))
         jit_bad_target(v);
-    if (v->jit_site) {
-        const struct jit_site *s = jit_site_at(v->jit_site);
-        v->jit_pending = &jit_trans_of(j, s)->link[s->insn];
-        v->jit_pending_epoch = v->jit_epoch;
+    if (v->tr.site) {
+        const struct jit_site *s = jit_site_at(v->tr.site);
+        v->tr.pending = &jit_trans_of(j, s)->link[s->insn];
+        v->tr.pending_epoch = v->tr.epoch;
     } else {
         /* It may have been left before its first instruction, for a poll or because it was retired. Whatever asks for
            that, even if it does so each time: the interpreter gets on. */
-        v->jit_stayed = v->rip == rip;
+        v->tr.stayed = v->rip == rip;
     }
 }
 
 bool soft_jit_run(struct soft_vcpu *v, struct block *b)
 {
     struct jit *j = v->jit;
-    if (unlikely(v->jit_stayed)) {
-        v->jit_stayed = false;
+    if (unlikely(v->tr.stayed)) {
+        v->tr.stayed = false;
         return false;
     }
     if ((b->key & KEY_SINGLE) || v->tlb_ctx == TLB_EMPTY)
@@ -366,11 +366,11 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
         if (b->untranslatable || !(t = make(v, b, key, cs, &delta)))
             return false;
     }
-    struct link *l = v->jit_pending;
-    v->jit_pending = NULL;
+    struct link *l = v->tr.pending;
+    v->tr.pending = NULL;
     /* Relocatable code leads on to such with the same delta. */
-    if (l && v->jit_pending_epoch == v->jit_epoch && l->to != t && l->rip == t->rip && l->key == t->key && l->from->cs == cs &&
-        (l->from->reloc ? v->jit_delta : 0) == delta)
+    if (l && v->tr.pending_epoch == v->tr.epoch && l->to != t && l->rip == t->rip && l->key == t->key && l->from->cs == cs &&
+        (l->from->reloc ? v->tr.delta : 0) == delta)
         t = join(v, b, l, t, delta);
     note(v, t, delta);
     if (t->reloc)

@@ -35,7 +35,7 @@ void emit_place(struct tr *t, unsigned reg, u64 x, bool reloc)
         e_mov_imm(e, reg, x);
         return;
     }
-    e_gs(e, 0x8b, reg, OFF(jit_delta), 8);
+    e_gs(e, 0x8b, reg, OFF(tr.delta), 8);
     const s64 near = MAX(MIN((s64)x, 0x7fffffffll), -0x80000000ll); /* and what is left fits as well */
     e_lea(e, reg, reg, NONE, 0, (s32)near);
     if ((s64)x != near)

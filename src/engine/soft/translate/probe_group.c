@@ -231,7 +231,7 @@ static void emit_load_slot(struct tr *t, unsigned slot)
 {
     if (t->t1_slot == (s8)slot)
         return;
-    e_gs(&t->e, 0x8b, T1, OFF(jit_slot) + 8 * slot, 8);
+    e_gs(&t->e, 0x8b, T1, OFF(tr.slot) + 8 * slot, 8);
     t->t1_slot = (s8)slot;
 }
 
@@ -273,7 +273,7 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
             e_lea(e, T1, T1, T0, 0, 0);
         }
     }
-    e_gs(e, 0x89, T1, OFF(jit_slot) + 8 * g.slot, 8);
+    e_gs(e, 0x89, T1, OFF(tr.slot) + 8 * g.slot, 8);
     t->t1_slot = (s8)g.slot;
     s->g[s->n++] = g;
     return w;

@@ -41,11 +41,11 @@ void translate_string(struct tr *t, const struct rinsn *i)
     unsigned reg = RAX;
     if (both) {
         emit_sized(e, 0x8b, T0, &o, size);
-        e_gs(e, 0x89, T0, OFF(jit_tmp2), 8);
+        e_gs(e, 0x89, T0, OFF(tr.tmp2), 8);
         a.base = RDI;
         a.seg = ES;
         s2 = begin_access(t, &a, size, op == 0xa4, &o, &restore);
-        e_gs(e, 0x8b, reg = o.free, OFF(jit_tmp2), 8);
+        e_gs(e, 0x8b, reg = o.free, OFF(tr.tmp2), 8);
     }
     emit_sized(e, op == 0xac ? 0x8b : op == 0xa4 || op == 0xaa ? 0x89 : 0x3b, reg, &o, size);
     if (source)
@@ -79,17 +79,17 @@ void emit_note_x87(struct tr *t, const struct rinsn *i)
     const u64 rip = region_rip(t->r, i->off);
     struct address a;
     emit_rip(t, T0, rip);
-    e_gs(e, 0x89, T0, OFF(x87_fip), 8);
-    e1(e, 0x65), e1(e, 0x66), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(x87_fop)); /* mov word gs:[], imm */
+    e_gs(e, 0x89, T0, OFF(x87.fip), 8);
+    e1(e, 0x65), e1(e, 0x66), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(x87.fop)); /* mov word gs:[], imm */
     e1(e, d->modrm), e1(e, d->opcode & 7);
     emit_selector(e, T0, CS);
-    e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87_fcs));
+    e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87.fcs));
     if (!d->has_mem || !address_of(t->r, i, &a))
         return;
     emit_ea(t, &a);
-    e_gs(e, 0x89, T0, OFF(x87_fdp), 8);
+    e_gs(e, 0x89, T0, OFF(x87.fdp), 8);
     emit_selector(e, T0, d->seg % SEG_COUNT);
-    e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87_fds));
+    e1(e, 0x65), e1(e, 0x66), e1(e, 0x44), e1(e, 0x89), e1(e, 0x14), e1(e, 0x25), e4(e, OFF(x87.fds));
 }
 
 void translate_lea(struct tr *t, const struct rinsn *i)

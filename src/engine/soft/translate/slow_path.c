@@ -70,7 +70,7 @@ void write_slow(struct tr *t, const struct slow *s)
             e_mov_imm(e, T0, s->lin);
             e_gs_r11(e, 0x33, T0, OFF(tlbs) + s->ctx * (u32)sizeof t->v->tlbs[0] + (u32)offsetof(struct tlb_entry, write));
         }
-        e_gs_imm(e, OFF(jit_span), s->watched);
+        e_gs_imm(e, OFF(tr.span), s->watched);
         e_call_rel(e, t->j->watched[s->ctx]);
         e_fix(e, e_jcc(e, CC_AE), s->found);
     }

@@ -50,33 +50,33 @@ void emit_save_flags_by(struct emit *e, unsigned scratch)
     e_mov(e, scratch, RAX);
     e1(e, 0x9f);
     e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);
-    e_gs(e, 0x89, RAX, OFF(jit_flags), 4);
+    e_gs(e, 0x89, RAX, OFF(tr.flags), 4);
     e_mov(e, RAX, scratch);
 }
 void emit_restore_flags_by(struct emit *e, unsigned scratch)
 {
     e_mov(e, scratch, RAX);
-    e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
+    e_gs(e, 0x8b, RAX, OFF(tr.flags), 4);
     e1(e, 0x04), e1(e, 0x7f);
     e1(e, 0x9e);
     e_mov(e, RAX, scratch);
 }
-/* Into and out of gs:[jit_flags]; no register changes. */
+/* Into and out of gs:[tr.flags]; no register changes. */
 void emit_save_flags(struct emit *e)
 {
-    e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x89, RAX, OFF(tr.tmp), 8);
     e1(e, 0x9f);
     e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);
-    e_gs(e, 0x89, RAX, OFF(jit_flags), 4);
-    e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x89, RAX, OFF(tr.flags), 4);
+    e_gs(e, 0x8b, RAX, OFF(tr.tmp), 8);
 }
 void emit_restore_flags(struct emit *e)
 {
-    e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
-    e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
+    e_gs(e, 0x89, RAX, OFF(tr.tmp), 8);
+    e_gs(e, 0x8b, RAX, OFF(tr.flags), 4);
     e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh: OF */
     e1(e, 0x9e);              /* sahf */
-    e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x8b, RAX, OFF(tr.tmp), 8);
 }
 
 /* ---- one instruction by its handler --------------------------------------- */
@@ -97,18 +97,18 @@ u64 soft_jit_lowered_size(void)
 void soft_jit_forget_lowered(struct soft_vcpu *v)
 {
     for (unsigned k = 0; v->jit && k < LOWERED; k++)
-        v->jit_lowered[k].serial = 0;
+        v->tr.lowered[k].serial = 0;
 }
 
 static void op_fell_through(struct soft_vcpu *v, const struct insn *i)
 {
-    v->jit_next = true;
+    v->tr.next = true;
 }
 
 static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigned k)
 {
     const u64 name = ((u64)t->serial << 16 | k) + 1;
-    struct lowered *l = &v->jit_lowered[(name * 0x9e3779b97f4a7c15ull) >> 52];
+    struct lowered *l = &v->tr.lowered[(name * 0x9e3779b97f4a7c15ull) >> 52];
     if (likely(l->serial == name))
         return l;
     const unsigned len = t->tinsn[k].len;
@@ -153,8 +153,8 @@ static u64 chain(struct soft_vcpu *v)
     if (!t)
         return 0;
     jit_vec_load(v);
-    *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
-    v->jit_on = v->jit_base;
+    *(u64 *)v->tr.base = v->jit->sentinel[v->tlb_ctx];
+    v->tr.on = v->tr.base;
     return t->code;
 }
 
@@ -169,10 +169,10 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     v->stat.handled[why][l->mnemonic]++;
     v->block = &l->block;
     v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off) + jit_delta_of(v, t);
-    v->jit_next = false;
-    v->jit_from = 0; /* where the last jump led has been reached */
+    v->tr.next = false;
+    v->tr.from = 0; /* where the last jump led has been reached */
     l->pair[0].fn(v, &l->pair[0]);
-    if (!v->jit_next)
+    if (!v->tr.next)
         return chain(v);
     /* The handler may have let interrupts in (POPF), changed the mode, or the code. */
     if (unlikely(v->slow || v->jc_key != key || jit_key(v) != mode || v->poll || deliverable(v))) {
@@ -224,7 +224,7 @@ static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
     u64 first = (s->base == 0xff ? 0 : v->gpr[s->base]) + (s->index == 0xff ? 0 : v->gpr[s->index] << s->scale) +
                 (u64)(s64)s->lo;
     if (s->base == 0xff && s->index == 0xff)
-        first = s->constant + (s->reloc ? v->jit_delta : 0);
+        first = s->constant + (s->reloc ? v->tr.delta : 0);
     if (s->seg)
         first += v->segbase[s->seg];
     if (v->bits != 64)
@@ -246,10 +246,10 @@ static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
         return run_insns_alone(v, t, s->insn, HANDLED_SPLIT);
     v->stat.careful++;
     jit_vec_load(v);
-    v->jit_on = sp;
+    v->tr.on = sp;
     if (unlikely((t->key >> 5 & 3) != v->tlb_ctx)) { /* those who called wait in the other (emit_stac) */
-        v->jit_on = v->jit_base;
-        *(u64 *)v->jit_base = v->jit->sentinel[v->tlb_ctx];
+        v->tr.on = v->tr.base;
+        *(u64 *)v->tr.base = v->jit->sentinel[v->tlb_ctx];
     }
     return careful->code;
 }
@@ -264,13 +264,13 @@ static u64 run_fault(struct soft_vcpu *v, u64 pc)
     while (k + 1 < t->ntinsns && pc - t->code >= t->tinsn[k + 1].host)
         k++;
     if (t->tinsn[k].flags_away) /* as emit_save_flags() left them: AH from LAHF, AL is OF */
-        v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | ((v->jit_flags >> 8 & 0xff) & RFLAGS_ARITH) | (v->jit_flags & 1) << 11;
+        v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | ((v->tr.flags >> 8 & 0xff) & RFLAGS_ARITH) | (v->tr.flags & 1) << 11;
     return run_insn_alone(v, t, k, HANDLED_FAULT);
 }
 
 void jit_bad_target(struct soft_vcpu *v)
 {
-    const struct jit_site *s = (const struct jit_site *)(v->jit->rx + v->jit_from);
+    const struct jit_site *s = (const struct jit_site *)(v->jit->rx + v->tr.from);
     const struct trans *t = jit_trans_of(v->jit, s);
     struct decoded d;
     if (decode(&d, jit_bytes(t, s->insn), t->tinsn[s->insn].len, v->bits, v->protected_mode) != DECODE_OK)
@@ -284,7 +284,7 @@ void jit_bad_target(struct soft_vcpu *v)
     v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off) + jit_delta_of(v, t);
     if (d.desc->mnemonic == M_CALL) { /* it looks at its target before it writes (SDM vol. 2, CALL) */
         const u64 to = sp - d.osize;
-        soft_store(v, NULL, v->bits == 64 ? to : (u32)(v->s.seg[SS].base + (v->ss32 ? (u32)to : (u16)to)), d.osize, v->jit_under);
+        soft_store(v, NULL, v->bits == 64 ? to : (u32)(v->s.seg[SS].base + (v->ss32 ? (u32)to : (u16)to)), d.osize, v->tr.under);
     }
     soft_raise_err(v, NULL, VEC_GP, 0);
 }
@@ -304,8 +304,8 @@ static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
     e_mov(e, RSI, T0);
     e_mov(e, RBX, RSP);
     e_mov(e, RDX, RSP);
-    e_gs(e, 0x8b, RDI, OFF(jit_self), 8);
-    e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
+    e_gs(e, 0x8b, RDI, OFF(tr.self), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.c_sp), 8);
     e_call(e, fn);
     e1(e, 0x48), e1(e, 0x83), e1(e, 0xf8), e1(e, 1); /* cmp rax, 1 */
     e_fix(e, e_jcc(e, CC_B), out);
@@ -315,12 +315,12 @@ static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
     e1(e, 0x65), e1(e, 0xff), e1(e, 0x24), e1(e, 0x25), e4(e, (u32)back); /* jmp gs:[back] */
     e_fix(e, elsewhere, here(e));
     e_mov(e, T1, RAX);
-    e_gs(e, 0x8b, RSP, OFF(jit_on), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.on), 8);
     emit_reload(e);
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe3); /* jmp r11 */
 }
 
-/* A probe of gs:[jit_span] bytes for stores failed: T0 is the address xor the tag, T1 where the entry is. Carry clear: the
+/* A probe of gs:[tr.span] bytes for stores failed: T0 is the address xor the tag, T1 where the entry is. Carry clear: the
    page may be written, holds decoded code, and none in the lines in question, so that nothing needs to be told; the probe
    counts as passed. Changes no register. For a VM of one processor: nobody decodes between this and the store. */
 static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 *code_lines)
@@ -332,12 +332,12 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
 
     j->watched[ctx] = here(e);
     for (unsigned k = 0; k < ARRAY_SIZE(used); k++)
-        e_gs(e, 0x89, used[k], OFF(jit_watch[0]) + 8 * k, 8);
+        e_gs(e, 0x89, used[k], OFF(tr.watch[0]) + 8 * k, 8);
     e_gs_r11(e, 0x33, T0, write); /* the address */
     e_mov(e, RCX, T0);
     e_gs_r11(e, 0x33, RCX, read);
     e_mov_imm(e, RAX, 4096);
-    e_gs(e, 0x2b, RAX, OFF(jit_span), 4);
+    e_gs(e, 0x2b, RAX, OFF(tr.span), 4);
     e1(e, 0x48), e1(e, 0x39), e1(e, 0xc1); /* cmp rcx, rax: the offset in the page */
     no[0] = e_jcc(e, CC_A);
     e_gs_r11(e, 0x8b, RDX, entry + (u32)offsetof(struct tlb_entry, place));
@@ -348,7 +348,7 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e_rm(e, 0x8b, RDX, RAX, RDX, 3, 0, 8);
     e1(e, 0x48), e1(e, 0x85), e1(e, 0xd2); /* test rdx, rdx */
     no[2] = e_jcc(e, CC_E);                /* the code is gone: the page is to be opened */
-    e_gs(e, 0x8b, RAX, OFF(jit_span), 4);
+    e_gs(e, 0x8b, RAX, OFF(tr.span), 4);
     e_lea(e, RAX, RAX, RCX, 0, -1);
     e1(e, 0xc1), e1(e, 0xe8), e1(e, 6);                  /* shr eax, 6: the last line */
     e1(e, 0xc1), e1(e, 0xe9), e1(e, 6);                  /* shr ecx, 6: the first */
@@ -368,7 +368,7 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e1(e, 0xf8); /* clc */
     e_fix(e, no[3], here(e));
     for (unsigned k = 0; k < ARRAY_SIZE(used); k++)
-        e_gs(e, 0x8b, used[k], OFF(jit_watch[0]) + 8 * k, 8);
+        e_gs(e, 0x8b, used[k], OFF(tr.watch[0]) + 8 * k, 8);
     e1(e, 0xc3);
 }
 
@@ -385,23 +385,23 @@ static void emit_enter(struct jit *j, struct emit *e)
         e1(e, 0x50 | (saved[k] & 7));
     }
     e1(e, 0x48), e1(e, 0x83), e1(e, 0xec), e1(e, 8); /* sub rsp, 8 */
-    e_gs(e, 0x89, RSP, OFF(jit_c_sp), 8);
-    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    e_gs(e, 0x89, RSP, OFF(tr.c_sp), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.base), 8);
     e_mov(e, T0, RDI);
     emit_reload(e);
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe2); /* jmp r10 */
 }
 
-/* Leaves with RIP in r10 and the place after the call in gs:[jit_site]. Returns where enter() goes back to its caller. */
+/* Leaves with RIP in r10 and the place after the call in gs:[tr.site]. Returns where enter() goes back to its caller. */
 static u64 emit_leave(struct jit *j, struct emit *e)
 {
     j->exit_link = here(e);
-    e1(e, 0x65), e1(e, 0x8f), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_site)); /* pop gs:[site] */
+    e1(e, 0x65), e1(e, 0x8f), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(tr.site)); /* pop gs:[site] */
     j->miss = here(e);
     e_gs(e, 0x89, T0, OFF(rip), 8);
     j->exit = here(e);
     emit_spill(e);
-    e_gs(e, 0x8b, RSP, OFF(jit_c_sp), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.c_sp), 8);
     const u64 out = here(e);
     e1(e, 0x48), e1(e, 0x83), e1(e, 0xc4), e1(e, 8);
     for (unsigned k = 6; k-- > 0;) {
@@ -419,18 +419,18 @@ static void emit_handlers(struct jit *j, struct emit *e, u64 out)
     /* called from translated code whose registers are at home; goes on after the call */
     j->fallback = here(e);
     e1(e, 0x41), e1(e, 0x5a); /* pop r10 */
-    e_gs(e, 0x89, T0, OFF(jit_back), 8);
-    emit_c(j, e, (u64)run_fallback, out, OFF(jit_back));
+    e_gs(e, 0x89, T0, OFF(tr.back), 8);
+    emit_c(j, e, (u64)run_fallback, out, OFF(tr.back));
 
     j->refill = here(e);
     e1(e, 0x41), e1(e, 0x5a);
-    e_gs(e, 0x89, T0, OFF(jit_back), 8);
-    emit_c(j, e, (u64)run_refill, out, OFF(jit_back));
+    e_gs(e, 0x89, T0, OFF(tr.back), 8);
+    emit_c(j, e, (u64)run_refill, out, OFF(tr.back));
 
-    /* fault: pc in gs:[jit_fault_pc] (set by the signal handler; everything else as the instruction found it) */
+    /* fault: pc in gs:[tr.fault_pc] (set by the signal handler; everything else as the instruction found it) */
     j->fault = here(e);
-    e_gs(e, 0x8b, T0, OFF(jit_fault_pc), 8);
-    emit_c(j, e, (u64)run_fault, out, OFF(jit_back));
+    e_gs(e, 0x8b, T0, OFF(tr.fault_pc), 8);
+    emit_c(j, e, (u64)run_fault, out, OFF(tr.back));
 }
 
 /* The lookup of context c: RIP in r10; flags are kept. */
@@ -439,7 +439,7 @@ static void emit_lookup(struct jit *j, struct emit *e, unsigned c)
     const u32 table = OFF(jct) + c * (u32)sizeof((struct soft_vcpu *)0)->jct[0];
     /* from code that ran in another context than it was entered in: whoever called it waits in that one */
     j->lookup_reset[c] = here(e);
-    e_gs(e, 0x8b, RSP, OFF(jit_base), 8);
+    e_gs(e, 0x8b, RSP, OFF(tr.base), 8);
     e1(e, 0x4c), e1(e, 0x8d), e1(e, 0x1d); /* lea r11, [rip + sentinel] */
     u8 *own = e->p;
     e4(e, 0);
@@ -456,19 +456,19 @@ static void emit_lookup(struct jit *j, struct emit *e, unsigned c)
         e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe3), e1(e, 5);            /* shl r11d, 5 */
         emit_restore_flags(e);
     }
-    e_gs(e, 0x89, RCX, OFF(jit_tmp), 8);
+    e_gs(e, 0x89, RCX, OFF(tr.tmp), 8);
     e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, minus_rip));
     e_lea(e, RCX, RCX, T0, 0, 0);
     e1(e, 0xe3), e1(e, 0); /* jrcxz */
     u8 *found = e->p;
-    e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+    e_gs(e, 0x8b, RCX, OFF(tr.tmp), 8);
     e_jmp(e, j->miss);
     found[-1] = (u8)(e->p - found);
     if (c == TLB_USER) {
         e_gs_r11(e, 0x8b, RCX, table + (u32)offsetof(struct jct_entry, delta));
-        e_gs(e, 0x89, RCX, OFF(jit_delta), 8);
+        e_gs(e, 0x89, RCX, OFF(tr.delta), 8);
     }
-    e_gs(e, 0x8b, RCX, OFF(jit_tmp), 8);
+    e_gs(e, 0x8b, RCX, OFF(tr.tmp), 8);
     /* jmp gs:[r11 + table + code] */
     e1(e, 0x65), e1(e, 0x41), e1(e, 0xff), e1(e, 0xa3), e4(e, table + (u32)offsetof(struct jct_entry, code));
 

@@ -65,7 +65,7 @@ static void translate_ac(struct tr *t, const struct rinsn *i, bool flags)
     e1(e, 0x65), e1(e, 0xc6), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(tlb_ctx)), e1(e, ctx); /* mov byte gs:[], ctx */
     e1(e, 0x65), e1(e, 0xc6), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jc_key));
     e1(e, (t->t->key & ~0x60u & 0xff) | ctx << 5);
-    e_gs(e, 0x8b, T0, OFF(jit_self), 8);
+    e_gs(e, 0x8b, T0, OFF(tr.self), 8);
     e_lea(e, T0, T0, NONE, 0, (s32)(OFF(tlbs) + ctx * sizeof t->v->tlbs[0]));
     e_gs(e, 0x89, T0, OFF(tlb), 8);
     t->s.ctx = (u8)ctx;
@@ -114,10 +114,10 @@ static void translate_pushf(struct tr *t)
     const unsigned x = o.free & 7;
     if (o.free == T1)
         t->t1_slot = -1;
-    e_gs(e, 0x89, RAX, OFF(jit_tmp2), 8);
+    e_gs(e, 0x89, RAX, OFF(tr.tmp2), 8);
     e1(e, 0x9f);                                              /* lahf */
     e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);                    /* seto al */
-    e_gs(e, 0x89, RAX, OFF(jit_flags), 4);                    /* to have them back below */
+    e_gs(e, 0x89, RAX, OFF(tr.flags), 4);                    /* to have them back below */
     e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc0 | x << 3); /* movzx free, al */
     e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe0 | x), e1(e, 11);     /* shl free, 11 */
     e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc4);                    /* movzx eax, ah */
@@ -126,10 +126,10 @@ static void translate_pushf(struct tr *t)
     e_gs(e, 0x8b, RAX, OFF(rflags), 4);
     e1(e, 0x25), e4(e, ~(u32)(RFLAGS_ARITH | RFLAGS_RF | RFLAGS_VM)); /* and eax, .. */
     e1(e, 0x41), e1(e, 0x09), e1(e, 0xc0 | x);                /* or free, eax */
-    e_gs(e, 0x8b, RAX, OFF(jit_flags), 4);
+    e_gs(e, 0x8b, RAX, OFF(tr.flags), 4);
     e1(e, 0x04), e1(e, 0x7f);
     e1(e, 0x9e);
-    e_gs(e, 0x8b, RAX, OFF(jit_tmp2), 8);
+    e_gs(e, 0x8b, RAX, OFF(tr.tmp2), 8);
     e_rm(e, 0x89, o.free, o.base, o.index, o.scale, o.disp, t->w);
     emit_move_stack(t, -t->w);
     end_access(t, s);
@@ -157,10 +157,10 @@ static void translate_popf(struct tr *t)
     if (t->w == 2)
         e1(e, 0x66);
     e_gs(e, 0x89, T0, OFF(rflags), 4);
-    e_gs(e, 0x89, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x89, RAX, OFF(tr.tmp), 8);
     e1(e, 0x44), e1(e, 0x89), e1(e, 0xd0); /* mov eax, r10d */
     emit_flags_from_eax(e);
-    e_gs(e, 0x8b, RAX, OFF(jit_tmp), 8);
+    e_gs(e, 0x8b, RAX, OFF(tr.tmp), 8);
     emit_move_stack(t, t->w);
     end_access(t, s);
     end_access(t, w);

@@ -14,7 +14,7 @@
  *   guest  rax rcx rdx rbx rbp rsi rdi r8 r12-r15   the same host register
  *          rsp                                      r9
  *          r9 r10 r11                               in memory, gs:[gpr]
- *   host   r10 r11  scratch      gs  struct soft_vcpu      rsp  the stack of translated calls (soft_vcpu.jit_base)
+ *   host   r10 r11  scratch      gs  struct soft_vcpu      rsp  the stack of translated calls (soft_vcpu.tr.base)
  *
  * That is so between regions; inside one, registers it uses much may trade places with such it does not.
  *
@@ -69,7 +69,7 @@ struct tinsn {
     u16 host; /* its host code, from the entry */
     u16 off;  /* in the guest page */
     u8 len;
-    bool flags_away; /* where it accesses memory the guest's flags are in gs:[jit_flags] */
+    bool flags_away; /* where it accesses memory the guest's flags are in gs:[tr.flags] */
 };
 
 struct trans {
@@ -201,7 +201,7 @@ static inline struct trans *jit_trans_of(const struct jit *j, const struct jit_s
 /* What to add to a translation's RIPs while it runs. */
 static inline u64 jit_delta_of(const struct soft_vcpu *v, const struct trans *t)
 {
-    return t->reloc ? v->jit_delta : 0;
+    return t->reloc ? v->tr.delta : 0;
 }
 /* The guest's bytes of instruction k. */
 static inline const u8 *jit_bytes(const struct trans *t, unsigned k)

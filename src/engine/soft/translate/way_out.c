@@ -34,10 +34,10 @@ static u8 *emit_mapped(struct tr *t, u32 id)
 {
     struct emit *e = &t->e;
     e_align(e, 5); /* the displacement is patched */
-    e_gs(e, 0x8b, RCX, OFF(jit_mapped) + 8 * id, 8); /* mov rcx, gs:[..]; entry 0 is never set */
+    e_gs(e, 0x8b, RCX, OFF(tr.mapped) + 8 * id, 8); /* mov rcx, gs:[..]; entry 0 is never set */
     u8 *at = e->p - 4;
     if (t->r->reloc) {
-        e_gs(e, 0x8b, T1, OFF(jit_delta), 8);
+        e_gs(e, 0x8b, T1, OFF(tr.delta), 8);
         e_lea(e, RCX, RCX, T1, 0, -1);
     } else {
         e_lea(e, RCX, RCX, NONE, 0, -1);
@@ -183,7 +183,7 @@ void emit_from(struct tr *t)
     struct emit *e = &t->e;
     struct way_out *c = new_way_out(t, OUT_FROM, 0);
     c->insn = (u16)tinsn_now(t);
-    e1(e, 0x65), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(jit_from)); /* mov dword gs:[], place */
+    e1(e, 0x65), e1(e, 0xc7), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(tr.from)); /* mov dword gs:[], place */
     c->at = e->p;
     e4(e, 0);
 }
