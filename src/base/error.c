@@ -52,3 +52,15 @@ int error_about(struct error *err, const char *fmt, ...)
     va_end(ap);
     return error_set(err, err->code, "%s: %s", about, sentence);
 }
+
+int error_add(struct error *err, int code, const char *fmt, ...)
+{
+    char more[sizeof err->text], sentence[sizeof err->text];
+    va_list ap;
+
+    memcpy(sentence, err->text, sizeof sentence);
+    va_start(ap, fmt);
+    vsnprintf(more, sizeof more, fmt, ap);
+    va_end(ap);
+    return error_set(err, code, "%s%s", sentence, more);
+}

@@ -160,6 +160,8 @@ static int import(const struct image_options *o, const char *file)
     meter_end(&p.meter);
     if (r == -EINTR)
         error_set(&err, EINTR, "interrupted; nothing is left of it");
+    if (r == -EMEDIUMTYPE) /* a guess, which the user may know better */
+        return cli_failed(error_add(&err, EINVAL, "; if it is one, say --format raw"), &err);
     if (r)
         return cli_failed(r, &err);
     printf("The image %s is ready: %llu MiB%s.\n", image.name, (unsigned long long)(image.allocated >> 20),
@@ -310,6 +312,8 @@ int cli_image(int argc, char **argv)
         return ls(&o);
     default: {
         int r = o.kept ? image_machine_remove(argv[1], &err) : image_remove(argv[1], o.force, &err);
+        if (r == -ENOTEMPTY)
+            error_add(&err, ENOTEMPTY, " (\"lodge image rm --kept\")");
         return r ? cli_failed(r, &err) : STATUS_OK;
     }
     }

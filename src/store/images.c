@@ -115,7 +115,7 @@ int image_find(const char *name, struct image *image, struct error *err)
         return !strcmp(name, "debian")
                    ? error_set(err, ENOENT, "there is no image debian yet; \"lodge image build debian\" makes it")
                    : error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them, \"lodge image "
-                                            "import FILE --name %s\" adds one", name, name);
+                                            "import\" adds one", name);
     return load(images, name, image, err);
 }
 
@@ -374,8 +374,7 @@ int image_unused(const char *name, struct error *err)
     int r = image_machine_each(uses, &u, err);
 
     return r <= 0 ? r
-                  : error_set(err, EBUSY, "the machine %s needs the image %s; \"lodge image rm --kept %s\" removes it",
-                              u.by, name, u.by);
+                  : error_set(err, ENOTEMPTY, "the machine %s needs the image %s: remove the machine first", u.by, name);
 }
 
 int image_remove(const char *name, bool force, struct error *err)

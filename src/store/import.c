@@ -62,7 +62,7 @@ static const struct mark others[] = {
     { 0, 8, "conectix", "a VHD image; \"qemu-img convert -O qcow2\" makes one that lodge reads" },
     { 64, 4, "\x7f\x10\xda\xbe", "a VDI image; \"qemu-img convert -O qcow2\" makes one that lodge reads" },
     { 0, 4, "QED", "a QED image; \"qemu-img convert -O qcow2\" makes one that lodge reads" },
-    { 514, 4, "HdrS", "a Linux kernel, which is for --kernel" },
+    { 514, 4, "HdrS", "a Linux kernel, which a machine starts without a disk" },
     { 0, 6, "\xfd" "7zXZ", "packed; unpack it with xz -d" },
     { 0, 3, "\x1f\x8b\x08", "packed; unpack it with gzip -d" },
     { 0, 4, "\x28\xb5\x2f\xfd", "packed; unpack it with zstd -d" },
@@ -95,11 +95,10 @@ static int must_be_disk(struct block *b, const char *file, struct error *err)
     if (other)
         r = error_set(err, EINVAL, "%.200s is %s", file, other->what);
     else if (!r && !stat(file, &st) && S_ISREG(st.st_mode) && st.st_size % BLOCK_SECTOR)
-        r = error_set(err, EINVAL, "%.200s is no image of a disk: it is no multiple of 512 bytes long; if it is one all the "
-                      "same, say --format raw", file);
+        r = error_set(err, EMEDIUMTYPE, "%.200s is no image of a disk: it is no multiple of 512 bytes long", file);
     else if (!r && !find(disks, ARRAY_SIZE(disks), data, len))
-        r = error_set(err, EINVAL, "%.200s does not look like a disk: it has no partitions, no boot sector and no file system "
-                      "that is known here; if it is one, say --format raw", file);
+        r = error_set(err, EMEDIUMTYPE, "%.200s does not look like a disk: it has no partitions, no boot sector and no file "
+                      "system that is known here", file);
     free(data);
     return r;
 }
