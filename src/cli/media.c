@@ -23,7 +23,7 @@ int cli_media(int argc, char **argv)
 {
     const char *word[3] = { NULL };
     bool force = false, readonly = false;
-    struct api_answer a;
+    struct http_answer a;
     struct error err;
     int n = 0;
 
@@ -50,9 +50,10 @@ int cli_media(int argc, char **argv)
     free(path);
     if (!in)
         return usage_error("media: %s is no UTF-8", word[2]);
-    if (api_call(word[0], "PUT", "vm.change-media", in, API_PATIENCE_S, &a, &err)) {
+    const int r = api_call(word[0], "PUT", "vm.change-media", in, API_PATIENCE_S, &a, &err);
+    if (r) {
         log_error("%s", err.text);
-        return a.status == 400 ? STATUS_USAGE : STATUS_FAILED;
+        return api_exit(r, &a);
     }
     free(a.body);
     return STATUS_OK;

@@ -17,17 +17,17 @@ void help_nmi(void)
 
 int cli_nmi(int argc, char **argv)
 {
-    enum { ACCEPTED = 202 };
-    struct api_answer a;
+    struct http_answer a;
     struct error err;
 
     if (argc != 2 || argv[1][0] == '-')
         return usage_error("it is \"lodge nmi NAME|SOCKET\"");
-    if (api_call(argv[1], "PUT", "vm.nmi", NULL, API_PATIENCE_S, &a, &err)) {
+    const int r = api_call(argv[1], "PUT", "vm.nmi", NULL, API_PATIENCE_S, &a, &err);
+    if (r) {
         log_error("%s", err.text);
-        return STATUS_FAILED;
+        return api_exit(r, &a);
     }
-    if (a.status == ACCEPTED)
+    if (a.status == HTTP_ACCEPTED)
         log_warn("the guest masks NMIs (port 70h, bit 7): it gets this one when it lifts that");
     free(a.body);
     return STATUS_OK;

@@ -69,7 +69,7 @@ void help_screen(void)
     puts("\n  lodge screen vm --wait 'login:' --timeout 120 && lodge type vm --enter root");
 }
 
-static void print(const struct screen_options *o, const struct api_answer *a, json_t *screen)
+static void print(const struct screen_options *o, const struct http_answer *a, json_t *screen)
 {
     if (o->json)
         puts(a->body);
@@ -82,14 +82,14 @@ static int look(const struct screen_options *o, const regex_t *pattern, bool *th
 {
     const u64 now = clock_ns();
     const u32 left = now < end ? (u32)((end - now) / 1000000000) : 0;
-    struct api_answer a;
+    struct http_answer a;
 
     err->text[0] = 0;
     const int r = api_call(o->machine, "GET", "vm.screen-text", NULL, MIN(left + 1, (u32)API_PATIENCE_S), &a, err);
     if (r && *there && !a.status && r != -EAGAIN)
         return error_set(err, EPIPE, "the machine has ended");
     if (r) /* about to start; or graphics, perhaps text later */
-        return o->pattern && (a.status == 409 || api_nobody(r)) ? 0 : r;
+        return o->pattern && (a.status == HTTP_CONFLICT || api_nobody(r, &a)) ? 0 : r;
     *there = true;
     json_t *screen = json_loads(a.body, 0, NULL);
     const char *text = json_string_value(json_object_get(screen, "text"));

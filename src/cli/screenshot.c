@@ -20,14 +20,15 @@ void help_screenshot(void)
 
 int cli_screenshot(int argc, char **argv)
 {
-    struct api_answer a;
+    struct http_answer a;
     struct error err;
 
     if (argc != 3 || (argv[1][0] == '-' && argv[1][1]) || (argv[2][0] == '-' && argv[2][1]))
         return usage_error("it is \"lodge screenshot NAME|SOCKET FILE.png\"");
-    if (api_call(argv[1], "GET", "vm.screenshot", NULL, API_PATIENCE_S, &a, &err)) {
+    const int r = api_call(argv[1], "GET", "vm.screenshot", NULL, API_PATIENCE_S, &a, &err);
+    if (r) {
         log_error("%s", err.text);
-        return STATUS_FAILED;
+        return api_exit(r, &a);
     }
     const bool out = !strcmp(argv[2], "-");
     FILE *f = out ? stdout : fopen(argv[2], "we");

@@ -22,7 +22,7 @@ void help_sendkey(void)
 
 int cli_sendkey(int argc, char **argv)
 {
-    struct api_answer a;
+    struct http_answer a;
     struct error err;
 
     if (argc < 3 || argv[1][0] == '-')
@@ -32,9 +32,10 @@ int cli_sendkey(int argc, char **argv)
     for (int i = 2; i < argc; i++)
         if (json_array_append_new(keys, json_string(argv[i])))
             return usage_error("sendkey: a key's name is no UTF-8");
-    if (api_call(argv[1], "PUT", "vm.send-key", json_pack("{s:o}", "keys", keys), 0, &a, &err)) {
+    const int r = api_call(argv[1], "PUT", "vm.send-key", json_pack("{s:o}", "keys", keys), 0, &a, &err);
+    if (r) {
         log_error("%s", err.text);
-        return a.status == 400 ? STATUS_USAGE : STATUS_FAILED;
+        return api_exit(r, &a);
     }
     free(a.body);
     return STATUS_OK;

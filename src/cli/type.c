@@ -40,7 +40,7 @@ static char *gather(char **word, int n, bool enter)
 
 int cli_type(int argc, char **argv)
 {
-    struct api_answer a;
+    struct http_answer a = { 0 };
     struct error err;
     bool enter = false;
     int i = 2;
@@ -68,7 +68,7 @@ int cli_type(int argc, char **argv)
     free(text);
     if (r) {
         log_error("%s", err.text);
-        return text && a.status == 400 ? STATUS_USAGE : STATUS_FAILED;
+        return api_exit(r, &a);
     }
     free(a.body);
     return STATUS_OK;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * api.h - a machine's control socket: HTTP and JSON on a unix socket (libmicrohttpd, jansson), under /api/v1/.
+ * api.h - a machine's control socket: HTTP and JSON on a unix socket (http/server.h), under /api/v1/.
  * What Cloud Hypervisor has (vmm.*, vm.info, vm.pause ...) has its paths, methods and status codes; what it has not
  * (vm.screenshot, vm.screen-text, vm.send-key, vm.type, vm.change-media) is Lodge's own.  docs/screen.md.
  *
@@ -13,9 +13,6 @@
 
 struct vm;
 struct api;
-
-enum { API_MAX_BODY = 65536, API_MAX_CONNECTIONS = 32, API_TIMEOUT_S = 30 /* of silence */, API_REQUEST_S = 60,
-       API_FULL_S = 2 /* for a request, while others wait for a place */ };
 
 /* path: the socket's. NULL with err set. */
 struct api *api_open(struct vm *v, const char *path, struct error *err);

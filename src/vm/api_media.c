@@ -6,7 +6,6 @@
  * A later request for the same drive takes the place of one whose disc is still being opened.
  */
 #include <errno.h>
-#include <microhttpd.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -22,7 +21,7 @@ enum { MOST = 16 };
 
 struct media {
     struct media *next; /* vm->media; the loop's thread */
-    struct api_call *call;
+    struct http_call *call;
     struct vm *vm;
     struct devices_drive drive;
     bool readonly, force, closing, ended;
@@ -43,14 +42,14 @@ static void finish(struct media *m)
         p = &(*p)->next;
     *p = m->next;
     if (m->ended && m->result)
-        api_fail(m->call, MHD_HTTP_SERVICE_UNAVAILABLE, "the machine has ended");
+        http_fail(m->call, HTTP_UNAVAILABLE, "the machine has ended");
     else if (__atomic_load_n(&m->given_up, __ATOMIC_RELAXED) && m->result)
-        api_fail(m->call, MHD_HTTP_CONFLICT, "another disc, or none, was put there meanwhile");
+        http_fail(m->call, HTTP_CONFLICT, "another disc, or none, was put there meanwhile");
     else if (m->result)
-        api_fail(m->call, m->result == -EBUSY ? MHD_HTTP_CONFLICT : MHD_HTTP_BAD_REQUEST, "%s",
-                 m->err.text[0] ? m->err.text : strerror(-m->result));
+        http_fail_errno(m->call, m->result == -EBUSY ? -EBUSY : -EINVAL, "%s",
+                        m->err.text[0] ? m->err.text : strerror(-m->result));
     else
-        api_done(m->call, MHD_HTTP_NO_CONTENT);
+        http_done(m->call, HTTP_NO_CONTENT);
     loop_kick_remove(&m->done);
     free(m->path);
     free(m);
@@ -166,40 +165,40 @@ static void begin(struct media *m)
     }
 }
 
-void api_change_media(struct api_call *c)
+void api_change_media(struct http_call *c)
 {
     const char *device = json_string_value(json_object_get(c->in, "device")), *path = NULL;
     const json_t *p = json_object_get(c->in, "path");
     const bool readonly = json_is_true(json_object_get(c->in, "readonly")),
                force = json_is_true(json_object_get(c->in, "force"));
-    const struct vm_config *k = c->vm->config;
+    const struct vm_config *k = vm_of(c)->config;
     const bool cdrom = device && !strncmp(device, "cdrom", 5), floppy = device && !strncmp(device, "floppy", 6);
     const char *number = cdrom ? device + 5 : floppy ? device + 6 : "";
     const u32 n = *number ? (u32)(*number - '0') : 0;
 
     if (!device || (!json_is_null(p) && !(path = json_string_value(p)))) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST,
-                 "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out");
+        http_fail(c, HTTP_BAD_REQUEST,
+                  "it is { \"device\": \"cdrom0\", \"path\": FILE }, with null to take the disc out");
         return;
     }
     if ((!cdrom && !floppy) || n > 9 || (*number && number[1])) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST, "%.40s is no drive for discs: those are cdrom0 to cdrom3, floppy0 and floppy1",
-                 device);
+        http_fail(c, HTTP_BAD_REQUEST, "%.40s is no drive for discs: those are cdrom0 to cdrom3, floppy0 and floppy1",
+                  device);
         return;
     }
     if (n >= (cdrom ? k->ncdroms : k->nfloppies)) {
-        api_fail(c, MHD_HTTP_NOT_FOUND, "the machine has no %s%u; a drive must be there from the start, if only an empty one",
-                 cdrom ? "cdrom" : "floppy", n);
+        http_fail(c, HTTP_NOT_FOUND, "the machine has no %s%u; a drive must be there from the start, if only an empty one",
+                  cdrom ? "cdrom" : "floppy", n);
         return;
     }
     struct media *m = calloc(1, sizeof *m);
     if (!m || (path && !(m->path = strdup(path)))) {
         free(m);
-        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+        http_fail(c, HTTP_INTERNAL_ERROR, "out of memory");
         return;
     }
     m->call = c;
-    m->vm = c->vm;
+    m->vm = vm_of(c);
     loop_kick_init(&m->done, m->vm->loop, on_thread_end);
     m->drive = (struct devices_drive){ cdrom, n };
     m->readonly = readonly;

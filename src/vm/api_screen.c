@@ -3,7 +3,6 @@
  * api_screen.c - Lodge's own calls: what a script needs to drive an installer by its screen, keyboard and discs.
  */
 #include <errno.h>
-#include <microhttpd.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,12 +12,12 @@
 #include "vm/api_internal.h"
 #include "vm/devices.h"
 
-static bool has_screen(struct api_call *c)
+static bool has_screen(struct http_call *c)
 {
-    if (c->vm->display && display_plugged(c->vm->display))
+    if (vm_of(c)->display && display_plugged(vm_of(c)->display))
         return true;
-    api_fail(c, MHD_HTTP_NOT_FOUND,
-             "this machine has no screen; it is made with a graphics adapter or without one");
+    http_fail(c, HTTP_NOT_FOUND,
+              "this machine has no screen; it is made with a graphics adapter or without one");
     return false;
 }
 
@@ -27,7 +26,7 @@ static bool has_screen(struct api_call *c)
 /* Compressing takes long enough for the guest's devices to notice: a thread does it. */
 struct shot {
     struct shot *next;
-    struct api_call *call;
+    struct http_call *call;
     pthread_t thread;
     struct loop_kick done; /* from the thread: needs no memory */
     u32 *pixels;
@@ -41,16 +40,16 @@ enum { SHOTS = 4 };
 
 static void shot_end(struct shot *s)
 {
-    struct shot **p = &s->call->vm->shots;
+    struct shot **p = &vm_of(s->call)->shots;
     while (*p != s)
         p = &(*p)->next;
     *p = s->next;
     pthread_join(s->thread, NULL);
     loop_kick_remove(&s->done);
     if (s->result)
-        api_fail(s->call, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the picture");
+        http_fail(s->call, HTTP_INTERNAL_ERROR, "no memory for the picture");
     else
-        api_bytes(s->call, "image/png", s->png, s->size);
+        http_bytes(s->call, "image/png", s->png, s->size);
     free(s->pixels);
     free(s);
 }
@@ -65,9 +64,9 @@ static void *shot_run(void *arg)
     return NULL;
 }
 
-static void screenshot(struct api_call *c)
+static void screenshot(struct http_call *c)
 {
-    struct vm *v = c->vm;
+    struct vm *v = vm_of(c);
     u32 n = 0;
 
     if (!has_screen(c))
@@ -76,7 +75,7 @@ static void screenshot(struct api_call *c)
         n++;
     struct shot *s = n < SHOTS ? calloc(1, sizeof *s) : NULL;
     if (!s) {
-        api_fail(c, MHD_HTTP_SERVICE_UNAVAILABLE, "too many pictures at once");
+        http_fail(c, HTTP_UNAVAILABLE, "too many pictures at once");
         return;
     }
     display_refresh(v->display);
@@ -85,7 +84,7 @@ static void screenshot(struct api_call *c)
     s->call = c;
     if (!(s->pixels = malloc(bytes))) {
         free(s);
-        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "no memory for the picture");
+        http_fail(c, HTTP_INTERNAL_ERROR, "no memory for the picture");
         return;
     }
     memcpy(s->pixels, display_pixels(v->display), bytes);
@@ -96,7 +95,7 @@ static void screenshot(struct api_call *c)
         v->shots = s->next;
         free(s->pixels);
         free(s);
-        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "no thread for the picture");
+        http_fail(c, HTTP_INTERNAL_ERROR, "no thread for the picture");
     }
 }
 
@@ -108,7 +107,7 @@ void api_screen_close(struct vm *v)
 
 /* ---- vm.screen-text ----------------------------------------------------- */
 
-static void screen_text(struct api_call *c)
+static void screen_text(struct http_call *c)
 {
     struct display_text *t;
     char *text = NULL;
@@ -116,15 +115,15 @@ static void screen_text(struct api_call *c)
     if (!has_screen(c))
         return;
     t = calloc(1, sizeof *t);
-    if (t && !display_text(c->vm->display, t)) {
+    if (t && !display_text(vm_of(c)->display, t)) {
         free(t);
-        api_fail(c, MHD_HTTP_CONFLICT, "the screen shows graphics, in which there are no characters to read; "
-                 "\"lodge screenshot\" (vm.screenshot) has the picture");
+        http_fail(c, HTTP_CONFLICT, "the screen shows graphics, in which there are no characters to read; "
+                  "\"lodge screenshot\" (vm.screenshot) has the picture");
         return;
     }
     if (!t || !(text = picture_text(t))) {
         free(t);
-        api_fail(c, MHD_HTTP_INTERNAL_SERVER_ERROR, "out of memory");
+        http_fail(c, HTTP_INTERNAL_ERROR, "out of memory");
         return;
     }
     json_t *o = json_pack("{s:i, s:i, s:s}", "columns", (int)t->columns, "rows", (int)t->rows, "text", text);
@@ -133,7 +132,7 @@ static void screen_text(struct api_call *c)
                             json_pack("{s:i, s:i}", "column", (int)t->cursor_column, "row", (int)t->cursor_row));
     free(text);
     free(t);
-    api_json(c, o);
+    http_json(c, o);
 }
 
 /* ---- vm.send-key, vm.type ----------------------------------------------- */
@@ -158,34 +157,34 @@ u32 api_bios_keys(void *ctx, u32 *where)
 
 static void typed(void *ctx, int result)
 {
-    struct api_call *c = ctx;
+    struct http_call *c = ctx;
     if (!result)
-        api_done(c, MHD_HTTP_NO_CONTENT);
+        http_done(c, HTTP_NO_CONTENT);
     else if (result == -ETIMEDOUT)
-        api_fail(c, MHD_HTTP_GATEWAY_TIMEOUT, "the guest takes no keys; those not taken were not sent");
+        http_fail_errno(c, result, "the guest takes no keys; those not taken were not sent");
     else
-        api_fail(c, MHD_HTTP_SERVICE_UNAVAILABLE, "the machine has ended");
+        http_fail_errno(c, result, "the machine has ended");
 }
 
-static bool can_type(struct api_call *c)
+static bool can_type(struct http_call *c)
 {
-    if (c->typer && vm_state(c->vm) == VM_RUNNING)
+    if (api_of(c)->typer && vm_state(vm_of(c)) == VM_RUNNING)
         return true;
-    if (c->typer)
-        api_fail(c, MHD_HTTP_CONFLICT, "the machine is paused; vm.resume lets it go on");
+    if (api_of(c)->typer)
+        http_fail(c, HTTP_CONFLICT, "the machine is paused; vm.resume lets it go on");
     else
-        api_fail(c, MHD_HTTP_NOT_FOUND, "this machine has no keyboard: the board micro has none");
+        http_fail(c, HTTP_NOT_FOUND, "this machine has no keyboard: the board micro has none");
     return false;
 }
 
-static void send_key(struct api_call *c)
+static void send_key(struct http_call *c)
 {
     const json_t *keys = json_object_get(c->in, "keys");
     const size_t n = json_array_size(keys);
     struct error err;
 
     if (!n || n > TYPER_MAX) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST, "it is { \"keys\": [ \"ctrl-alt-delete\", ... ] }");
+        http_fail(c, HTTP_BAD_REQUEST, "it is { \"keys\": [ \"ctrl-alt-delete\", ... ] }");
         return;
     }
     if (!can_type(c))
@@ -194,37 +193,37 @@ static void send_key(struct api_call *c)
     for (size_t i = 0; i < n && chord; i++)
         if (!(chord[i] = json_string_value(json_array_get(keys, i)))) {
             free(chord);
-            api_fail(c, MHD_HTTP_BAD_REQUEST, "keys are strings");
+            http_fail(c, HTTP_BAD_REQUEST, "keys are strings");
             return;
         }
     const int r =
-        chord ? typer_chords(c->typer, chord, (u32)n, typed, c, &err) : error_set(&err, ENOMEM, "out of memory");
+        chord ? typer_chords(api_of(c)->typer, chord, (u32)n, typed, c, &err) : error_set(&err, ENOMEM, "out of memory");
     free(chord);
     if (r)
-        api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
+        http_fail_errno(c, r, "%s", err.text);
 }
 
-static void type(struct api_call *c)
+static void type(struct http_call *c)
 {
     const char *text = json_string_value(json_object_get(c->in, "text"));
     struct error err;
 
     if (!text) {
-        api_fail(c, MHD_HTTP_BAD_REQUEST, "it is { \"text\": \"...\" }");
+        http_fail(c, HTTP_BAD_REQUEST, "it is { \"text\": \"...\" }");
         return;
     }
     if (!can_type(c))
         return;
-    const int r = typer_text(c->typer, text, typed, c, &err);
+    const int r = typer_text(api_of(c)->typer, text, typed, c, &err);
     if (r)
-        api_fail(c, r == -EINVAL ? MHD_HTTP_BAD_REQUEST : MHD_HTTP_INTERNAL_SERVER_ERROR, "%s", err.text);
+        http_fail_errno(c, r, "%s", err.text);
 }
 
-const struct api_route api_screen_routes[] = {
-    { "GET", "vm.screenshot", false, screenshot },
-    { "GET", "vm.screen-text", false, screen_text },
-    { "PUT", "vm.send-key", true, send_key },
-    { "PUT", "vm.type", true, type },
-    { "PUT", "vm.change-media", true, api_change_media },
-    { NULL, NULL, false, NULL },
+const struct http_route api_screen_routes[] = {
+    { "GET", "vm.screenshot", HTTP_NO_BODY, screenshot },
+    { "GET", "vm.screen-text", HTTP_NO_BODY, screen_text },
+    { "PUT", "vm.send-key", HTTP_JSON, send_key },
+    { "PUT", "vm.type", HTTP_JSON, type },
+    { "PUT", "vm.change-media", HTTP_JSON, api_change_media },
+    { NULL, NULL, HTTP_NO_BODY, NULL },
 };

@@ -12,6 +12,7 @@
 #include "display/vnc.h"
 #include "display/vnc_message.h"
 #include "fuzz.h"
+#include "http/internal.h"
 #include "vm/api_internal.h"
 
 static void refresh(void *dev) { display_resize(dev, 800, 600); }
@@ -62,21 +63,23 @@ static void call(struct loop *l, struct display *d, struct input *in, const uint
     };
     const struct vm_config config = { .ncdroms = 0 };
     struct vm vm = { .config = &config, .state = VM_RUNNING, .display = d, .input = in, .loop = l };
-    struct api_call c = { .vm = &vm, .typer = typer_new(l, in, NULL, NULL), .body = malloc(size + 1), .size = size };
+    struct api api = { .vm = &vm, .typer = typer_new(l, in, NULL, NULL) };
+    const struct http_routes routes[] = {
+        { API_PREFIX, api_vm_routes, &api }, { API_PREFIX, api_screen_routes, &api }, { NULL }
+    };
+    struct call c = { .body = malloc(size + 1) };
     char path[64];
 
-    if (!size || !c.body || !c.typer)
+    if (!size || !c.body || !api.typer)
         abort();
     memcpy(c.body, data + 1, size - 1);
-    c.size = size - 1;
-    snprintf(path, sizeof path, "/api/v1/%s", url[data[0] % ARRAY_SIZE(url)]);
-    api_handle(&c, path, data[0] % ARRAY_SIZE(url) == 3 ? "GET" : "PUT");
-    typer_free(c.typer);
+    c.public.size = size - 1;
+    snprintf(path, sizeof path, API_PREFIX "%s", url[data[0] % ARRAY_SIZE(url)]);
+    call_dispatch(&c, routes, HTTP_MAX_BODY, data[0] % ARRAY_SIZE(url) == 3 ? "GET" : "PUT", path);
+    typer_free(api.typer);
     if (!c.answered || c.status < 200)
         abort();
-    json_decref(c.in);
-    free(c.body);
-    free(c.out);
+    call_clear(&c);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

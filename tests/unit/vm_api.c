@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/unix_socket.h"
+#include "http/server.h"
 #include "vm/api.h"
 #include "vm/internal.h"
 
@@ -93,7 +94,7 @@ TEST(company)
 {
     struct stat st;
     struct error err;
-    int idle[API_MAX_CONNECTIONS + 8];
+    int idle[HTTP_MAX_CONNECTIONS + 8];
     u32 seed = 7;
 
     REQUIRE(start());
@@ -133,7 +134,7 @@ TEST(company)
    silence may last. */
 TEST(half_open)
 {
-    int idle[API_MAX_CONNECTIONS];
+    int idle[HTTP_MAX_CONNECTIONS];
 
     REQUIRE(start());
     const u64 since = clock_ns();
@@ -175,4 +176,31 @@ TEST(ends_while_one_waits)
         n += (size_t)r;
     CHECK(strstr(answer, " 503 "));
     close(fd);
+}
+
+/* A request that comes when the loop has ended finds nobody who could do it: it is refused, and does not reach what has been
+   taken away. */
+TEST(comes_too_late)
+{
+    char answer[512];
+    size_t n = 0;
+    ssize_t r;
+    REQUIRE(start());
+    keys = 0;
+    const int fd = dial(); /* it has a connection already */
+    send_text(fd, "GET /api/v1/vmm.ping HTTP/1.1\r\nHost: x\r\n\r\n");
+    CHECK(recv(fd, answer, sizeof answer, 0) > 0);
+    loop_stop(vm.loop);
+    pthread_join(thread, NULL);
+    send_text(fd, "PUT /api/v1/vm.type HTTP/1.1\r\nHost: x\r\nContent-Length: 14\r\n\r\n{\"text\":\"abc\"}");
+    api_close(api);
+    CHECK_EQ(keys, 0);
+    while (n < sizeof answer - 1 && (r = recv(fd, answer + n, sizeof answer - 1 - n, 0)) > 0)
+        n += (size_t)r;
+    answer[n] = 0;
+    CHECK(strstr(answer, " 503 "));
+    close(fd);
+    input_unplug(vm.input, &deaf);
+    input_free(vm.input);
+    loop_free(vm.loop);
 }
