@@ -121,7 +121,7 @@ static u64 pm_read(void *dev, u64 offset, unsigned size)
     struct acpi_pm *p = dev;
     u64 now, v = 0;
 
-    /* What clock sources read all the time: no lock, timer_start changes only while no vCPU runs. */
+    /* Guests read the timer all the time as their clock. No lock is needed: timer_start changes only while no vCPU runs. */
     if (offset == ACPI_PM_TMR && size == 4)
         return (u32)timer_clocks(p, clock_ns());
     pthread_mutex_lock(&p->lock);

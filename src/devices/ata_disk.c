@@ -416,7 +416,7 @@ bool ata_disk_command(struct ata_drive *d, u8 command)
     return true;
 }
 
-/* What word 1, 3 and 6 say: what a BIOS, or the system that made the partitions, would take. */
+/* The geometry in words 1, 3 and 6: the one that a BIOS, or the system that made the partitions, would take. */
 void ata_disk_init(struct ata_drive *d)
 {
     const u64 total = d->size / ATA_SECTOR;

@@ -230,7 +230,7 @@ static void retry(struct timer *t)
     pthread_mutex_unlock(d->lock);
 }
 
-/* What waits for the host, or is to be begun, is given up. */
+/* Gives up the requests that wait for the host, and those that have not begun. */
 void ata_io_forget(struct ata_drive *d)
 {
     for (u32 i = 0; i < ATA_TAGS; i++) {

@@ -69,7 +69,7 @@ static bool on_medium(const struct ata_drive *d)
     return d->sector <= sectors && d->left <= sectors - d->sector;
 }
 
-/* What this code relies on; that the registers mean nothing harms nobody but the guest. */
+/* Checks only what this code relies on: registers without meaning harm nobody but the guest. */
 static bool consistent(const struct ata_drive *d)
 {
     const bool blocks = d->phase >= ATA_PACKET && d->phase <= ATA_PIO_OUT;

@@ -308,7 +308,7 @@ static void header(struct ata_drive *d)
 
 /* ---- all packets ---- */
 
-/* What does without a disc. */
+/* Commands that need no disc. */
 static bool needs_disc(u8 op)
 {
     switch (op) {
@@ -320,7 +320,7 @@ static bool needs_disc(u8 op)
     }
 }
 
-/* What goes by even if there is something to tell (MMC-5 4.1.6.1). */
+/* Commands that are carried out even while a unit attention is pending (MMC-5 4.1.6.1). */
 static bool past_attention(u8 op)
 {
     return op == REQUEST_SENSE || op == INQUIRY || op == GET_CONFIGURATION || op == GET_EVENT_STATUS;

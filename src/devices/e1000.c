@@ -10,7 +10,7 @@
 enum { MMIO_SIZE = 0x20000, IO_SIZE = 8, IOADDR = 0, IODATA = 4, MMIO_BAR = 0, IO_BAR = 2 };
 #define RAH_WRITABLE 0x8003ffffu
 
-/* What software can write, of registers that do nothing at once; others read as zero. */
+/* Which bits software can write in the registers whose writing does nothing at once; others read as zero. */
 static const struct {
     u16 first, last;
     u32 mask;
@@ -379,7 +379,7 @@ static int loaded(void *obj, struct error *err)
     struct e1000 *e = obj;
 
     pthread_mutex_lock(&e->lock);
-    /* What no write could have left there. */
+    /* Bits that no write could have left there. */
     for (u32 i = 0; i < ARRAY_SIZE(writable); i++)
         for (u32 at = writable[i].first; at <= writable[i].last; at += 4)
             if (at != PBA)

@@ -3,7 +3,7 @@
  * e1000_nvm.c - the 82540EM's EEPROM, by its microwire lines in EECD and by EERD (5.2 to 5.6), and the PHY behind MDIC: an
  * M88E1011 that has found a partner of 1000 Mbit/s, full duplex, if the cable leads anywhere.
  *
- * What a driver writes to the EEPROM stays until the machine is switched off.
+ * Words that a driver writes to the EEPROM stay until the machine is switched off.
  */
 #include <string.h>
 

@@ -26,7 +26,7 @@ struct descriptor {
     u32 lower, upper;
 };
 
-/* What the descriptors of a packet say. */
+/* The offloads that the descriptors of one packet ask for. */
 struct packet {
     u32 len, first, last; /* bytes; lower of the first data descriptor and of the last one */
     u32 popts, upper;     /* of the first; of the last */

@@ -139,7 +139,7 @@ static void io(struct fdc *f)
 
 /* ---- a sector ---- */
 
-/* What is wrong with the sector asked for: nothing, or the result is out. */
+/* Checks the sector that was asked for. False: something is wrong with it, and the result says so already. */
 static bool found(struct fdc *f, struct fdc_drive *d)
 {
     u8 cylinder = fdc_drive_cylinder(d);

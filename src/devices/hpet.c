@@ -324,7 +324,7 @@ void hpet_destroy(struct hpet *h)
     pthread_mutex_destroy(&h->lock);
 }
 
-/* What has matched since the last look is acted on later, here or after loading: the interrupt controllers may be saved
+/* Comparators that have matched since the last look are served later, here or after loading: the interrupt controllers may be saved
    already, and would not know of it. */
 static int saving(void *obj)
 {

@@ -127,7 +127,7 @@ static u64 read_register(void *dev, u64 offset, unsigned size)
     return v >> (offset & 3) * 8;
 }
 
-/* What follows the two values that unlock is taken; after it the registers are locked again. */
+/* The write after the two unlocking values takes effect; then the registers are locked again. */
 static void write_unlocked(struct i6300esb *w, u64 offset, u32 value)
 {
     if (offset == PRELOAD1 || offset == PRELOAD2)

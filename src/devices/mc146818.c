@@ -26,7 +26,7 @@ enum { ALARM_ANY = 0xc0, HOUR_PM = 0x80 };
 #define S_PER_DAY 86400ll
 #define UIP_NS 244000ll /* UIP rises this long before the update */
 #define NEVER INT64_MAX
-/* What 64 bits of ns hold, with room for sums: a guest's clock stands between 1900 and 2255. */
+/* A guest's clock stands between the years 1900 and 2255, so that 64 bits of ns hold it, with room for sums. */
 #define TIME_MIN (-2208988800ll)
 #define TIME_MAX 9000000000ll
 

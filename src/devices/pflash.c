@@ -217,7 +217,7 @@ void pflash_destroy(struct pflash *p)
     pthread_mutex_destroy(&p->lock);
 }
 
-/* What the file has is the snapshot's from now on. */
+/* From now on the file holds what the snapshot held. */
 static int loaded(void *obj, struct error *err)
 {
     struct pflash *p = obj;

@@ -194,7 +194,7 @@ void ps2_mouse_move(struct ps2_mouse *m, s32 dx, s32 dy, s32 dz, u8 buttons)
     const s32 most = 1 << 20;
     bool pressed = (m->buttons ^ buttons) & 0x1f;
 
-    /* What happened before a change of buttons is told before it. */
+    /* Movement that came before a change of buttons is reported before that change. */
     if (pressed && m->reporting && !m->remote && !m->wrap && pending(m) && ps2_room(&m->out) >= 16)
         mouse_packet(m, m->scale_2_1);
     m->buttons = buttons & 0x1f;

@@ -31,7 +31,7 @@ struct usb_ops {
     /* A request that is not a standard one, or a descriptor that is not known here. IN: fills data, at most s->length
        counts; returns its length or USB_STALL. OUT: data has s->length bytes; 0 or USB_STALL. */
     int (*control)(struct usb_device *d, const struct usb_setup *s, u8 *data);
-    /* What there is for an IN endpoint: a length, at most max, USB_NAK or USB_STALL. */
+    /* Fetches data for an IN endpoint. Returns a length of at most max, USB_NAK or USB_STALL. */
     int (*in)(struct usb_device *d, u32 endpoint, u8 *data, u32 max);
 };
 
@@ -51,7 +51,7 @@ void usb_init(struct usb_device *d, const struct usb_ops *ops);
 void usb_reset(struct usb_device *d);
 /* One transaction; the address is this device's. SETUP, OUT: takes data, returns len; IN: gives at most len bytes. */
 int usb_transaction(struct usb_device *d, enum usb_pid pid, u32 endpoint, u8 *data, u32 len);
-/* What a loaded state cannot hold becomes something it can. */
+/* After loading: values that the tablet could never have are replaced by ones that it could. */
 void usb_sanitize(struct usb_device *d);
 
 extern const struct state_field usb_fields[]; /* of struct usb_device */

@@ -94,7 +94,7 @@ static u8 read_byte(struct vga *v, u32 a)
 
 /* ---- writing ---- */
 
-/* What the graphics controller makes of a byte for all four planes. */
+/* Makes of a written byte the values for all four planes, as the graphics controller does. */
 static u32 data(const struct vga *v, u8 b)
 {
     const struct vga_registers *r = &v->r;

@@ -36,7 +36,8 @@
 #define PC_ECAM 0xe0000000ull
 #define PC_MMIO64_SIZE GiB(32)
 
-/* What the host bridge's PAM registers rule: segments of 16 KiB, the last of 64 KiB, each a region of memory of its own. */
+/* The host bridge's PAM registers rule the memory from here on, in segments of 16 KiB (the last has 64 KiB). Each is a region
+   of memory of its own. */
 #define PAM_START 0xc0000ull
 static inline u64 machine_pam_size(u64 gpa) { return gpa < 0xf0000 ? KiB(16) : KiB(64); }
 

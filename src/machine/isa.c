@@ -26,7 +26,7 @@ static void writable(void *dev)
     lpt_writable(&m->isa.lpt);
 }
 
-/* What the guest finds in CMOS: the drives' types, how many there are. */
+/* Puts the floppy disks in, and tells the guest by CMOS how many drives there are and of which type. */
 int isa_build_drives(struct machine *m, struct error *err)
 {
     struct isa *s = &m->isa;

@@ -45,7 +45,7 @@ enum machine_event {
     MACHINE_DEBUG_EXIT, /* status: (value << 1) | 1 */
 };
 
-/* What goes to the buses, for --trace. Called on vCPU threads. */
+/* Calls for each access to the buses, for traces. They come on vCPU threads. */
 struct machine_trace {
     void *ctx;
     void (*port)(void *ctx, bool write, u16 port, unsigned size, u64 value, const char *name);          /* or NULL */
@@ -53,7 +53,7 @@ struct machine_trace {
     void (*firmware)(void *ctx, u8 byte); /* what it writes to its debug port; or NULL */
 };
 
-/* What a firmware tries, in this order. */
+/* The kinds of device that a firmware tries to boot from, in its order. */
 enum machine_boot { MACHINE_BOOT_DISK, MACHINE_BOOT_CDROM, MACHINE_BOOT_FLOPPY, MACHINE_BOOT_NET };
 enum { MACHINE_BOOT_KINDS = 4, MACHINE_MAX_BOOT = 32, MACHINE_BOOT_PATH = 96 };
 struct machine_boot_order {

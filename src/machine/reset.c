@@ -137,7 +137,7 @@ static int reset_irqchip(struct machine *m)
     return 0;
 }
 
-/* What they have under way, such as a disk's reading into memory, ends here. */
+/* Whatever a device has under way, such as a disk's reading into memory, ends here. */
 static void reset_devices(struct machine *m)
 {
     for (u32 i = 0; i < m->nvirtio; i++)

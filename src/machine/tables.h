@@ -19,7 +19,7 @@ static inline void put(u8 *p, u64 v, unsigned n) /* little-endian, as the host i
     memcpy(p, &v, n);
 }
 
-/* What makes the bytes' sum zero. */
+/* The byte that makes the sum of all of them zero. */
 static inline u8 checksum(const u8 *p, u32 len)
 {
     u8 sum = 0;
@@ -28,7 +28,7 @@ static inline u8 checksum(const u8 *p, u32 len)
     return (u8)-sum;
 }
 
-/* What of the board is not the same each time. */
+/* The parts of the ACPI tables that differ from machine to machine. */
 struct acpi_config {
     u32 cpus;
     bool reduced;            /* hardware-reduced ACPI, the board "micro": no fixed hardware, no 8259As */
@@ -77,7 +77,7 @@ void smbios_build(struct smbios *s, const struct smbios_config *c);
 void smbios_anchor(u8 a[SMBIOS_ANCHOR_SIZE], const struct smbios *s, u32 address);
 /* At SMBIOS_BASE, for a direct kernel boot. */
 int must_check smbios_write(struct memory *m, const struct smbios_config *c, struct error *err);
-/* What a jump to the BIOS's entry, FFFF:0, finds: code that resets the machine by this port. */
+/* Writes code to the BIOS's entry, FFFF:0, that resets the machine by this port. */
 int must_check entry_write(struct memory *m, u16 port, u8 value, struct error *err);
 /* BIOS data area: addresses of the first nserial COM ports, memory size, where the EBDA is. */
 int must_check bda_write(struct memory *m, u32 nserial, struct error *err);

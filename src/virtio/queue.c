@@ -106,7 +106,7 @@ const char *virtio_queue_map(struct virtio_queue *q)
     return NULL;
 }
 
-/* What we write to, whole: the next look at it is the driver's. */
+/* Marks the parts of the rings that the device writes as dirty, all of each: the driver is the next to look at them. */
 static void rings_written(const struct virtio_queue *q)
 {
     if (packed(q)) {
@@ -179,7 +179,7 @@ static bool wants_interrupt(struct virtio_queue *q)
     return !valid || passed(event, new, old);
 }
 
-/* What was pushed; the stores pair with the driver's reads of idx, of flags. */
+/* Shows the driver the buffers that were pushed. The stores pair with its reads of idx, or of flags. */
 static void publish(struct virtio_queue *q)
 {
     if (packed(q))

@@ -119,7 +119,7 @@ struct virtio_ops {
     const struct state_desc *state;
 };
 
-/* What the transport does for the device. */
+/* The transport's services to the device. */
 struct virtio_transport_ops {
     void (*queue_interrupt)(void *transport, struct virtio_queue *q);
     void (*config_interrupt)(void *transport);

@@ -168,7 +168,7 @@ static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
     return true;
 }
 
-/* What we hold is not in the state: it goes back, and the driver gives it anew. */
+/* The pages that we hold are not in the state: they go back to the guest, and the driver gives them anew. */
 static void settle(struct virtio_device *d)
 {
     struct virtio_balloon *b = balloon_of(d);

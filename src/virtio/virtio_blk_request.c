@@ -205,7 +205,7 @@ static void advance(struct request *r, int result)
     next_range(r);
 }
 
-/* What was being waited for: nothing of the device, or of one queue, is under way. */
+/* Ends a reset that waited until nothing of the device, or of one queue, was under way. */
 static void check_reset(struct virtio_blk *b)
 {
     if (b->device.resetting && !b->busy)

@@ -139,7 +139,7 @@ void vsock_serve(struct virtio_vsock *s)
 
 /* ---- from the guest ----------------------------------------------------- */
 
-/* What waits goes into the unix socket. */
+/* Writes the guest's data that waits into the unix socket. */
 void vsock_flush(struct connection *c)
 {
     while (c->held) {

@@ -94,7 +94,7 @@ static int start(struct media *m)
     return -r;
 }
 
-/* What is left over, which may have to be written to its server: its own thread does it, if there can be one. */
+/* Closes the old medium, which may first have to be written to its server: in a thread of its own, if one can be made. */
 static void close_block(struct media *m)
 {
     m->closing = true;

@@ -43,7 +43,8 @@ struct devices_drive {
     bool cdrom;
     u32 n;
 };
-/* What is to be put there while the machine runs. Any thread, since it may take long; NULL with err set. readonly: floppies. */
+/* Opens a disc or floppy that is to be put into the drive while the machine runs. It may take long, so any thread may do it.
+   readonly is for floppies. NULL with err set. */
 struct block *devices_open_medium(struct devices_drive drive, const char *file, bool readonly, struct error *err);
 /* Puts it there (NULL: nothing), on the loop's thread; *was, or NULL, is the one from there, for any thread to close. If it
    fails, all stays as it was: -EBUSY if the guest has locked the tray, and not `force`. */

@@ -159,7 +159,7 @@ static int save_ram(const struct memory *m, const char *dir, struct error *err)
     for (u32 i = 0; i < m->npieces && !rc; i++) {
         const struct memory_piece *p = &m->piece[i];
         off_t at = (off_t)p->place, end = (off_t)(p->place + p->size), hole;
-        /* What the guest never touched is a hole of the memfd and not even looked at. */
+        /* Memory that the guest never touched is a hole of the memfd, and is not even looked at. */
         while (at < end && !rc && (at = lseek(m->fd, at, SEEK_DATA)) >= 0 && at < end) {
             hole = lseek(m->fd, at, SEEK_HOLE);
             if (hole < 0 || hole > end)
