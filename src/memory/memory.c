@@ -39,7 +39,12 @@ struct memory *memory_new(struct error *err)
         return NULL;
     }
     m->most = host_ram();
-    m->fd = memfd_create("guest-ram", MFD_CLOEXEC);
+    m->fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    /* Whoever else gets the descriptor cannot take memory away that is mapped here. */
+    if (m->fd >= 0 && fcntl(m->fd, F_ADD_SEALS, F_SEAL_SHRINK)) {
+        close(m->fd);
+        m->fd = -1;
+    }
     if (m->fd < 0) {
         error_set(err, errno, "cannot create guest memory (memfd_create): %s", strerror(errno));
         free(m);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "memory/memory.h"
 #include "test.h"
@@ -30,6 +31,16 @@ TEST(regions_are_disjoint)
     CHECK_EQ(memory_add(m, "x", 0x30000, 0, false, NULL), -EINVAL);
     CHECK_EQ(memory_add(m, "x", ~0xfffull, 0x2000, false, NULL), -EINVAL);
     CHECK_EQ(memory_add(m, "x", 0x14000, 0xc000, false, NULL), 0);
+    memory_free(m);
+}
+
+/* A helper process that has the descriptor cannot take memory away under us. */
+TEST(its_file_cannot_shrink)
+{
+    struct memory *m = two_regions();
+    CHECK_EQ(ftruncate(m->fd, 0), -1);
+    CHECK_EQ(errno, EPERM);
+    CHECK_EQ(memory_add(m, "more", 0x100000, 0x10000, false, NULL), 0);
     memory_free(m);
 }
 
