@@ -183,6 +183,19 @@ struct gen_insn *gen_append(struct build *b, const u8 *bytes, unsigned len)
     return i;
 }
 
+u32 gen_undefined_step(const u8 *bytes, unsigned len, unsigned bits, u32 undefined, bool *reads)
+{
+    struct decoded d;
+    u8 all[32] = {0};
+
+    memcpy(all, bytes, MIN(len, 15u));
+    *reads = false;
+    if (decode(&d, all, 15, bits, true) != DECODE_OK)
+        return undefined;
+    *reads = flags_needed(d.desc) & undefined;
+    return undefined_after(&d, undefined, true);
+}
+
 bool gen_reads_undefined(const struct build *b, const u8 *bytes, unsigned len)
 {
     struct decoded d;

@@ -419,7 +419,7 @@ static void start_rusher(struct guest *g)
 
 /* ---- life ------------------------------------------------------------------------- */
 
-struct guest *guest_new(int translate_after, const char *model)
+struct guest *guest_new(int translate_after, const char *model, const struct engine_trace *trace)
 {
     struct error err = {""};
     struct guest *g = aligned_alloc(64, align_up(sizeof(*g), 64));
@@ -441,6 +441,7 @@ struct guest *guest_new(int translate_after, const char *model)
     struct engine_config cfg = {.memory = g->memory, .cpuid = &g->cpuid, .ops = &machine, .machine = g, .cpus = 1};
     if (engine_soft.vm_create(&g->vm[1], &cfg, &err) || engine_soft.vcpu_create(g->vm[1], 0, &g->vcpu[1], &err))
         goto failed;
+    cfg.trace = trace;
     if (translate_after != INTERPRET) {
         cfg.code_cache = MiB(8);
         cfg.translate_after = (u32)translate_after;

@@ -141,6 +141,8 @@ void gen_read_only(u8 *page);
 u32 gen_undefined_flags(const struct sequence *q, unsigned k);
 /* False: flags are read while undefined; only a program from which something was left out can be so. */
 bool gen_flags_defined(const struct sequence *q);
+/* The flags without a value after an instruction, of those before it; *reads: it has read one of them. */
+u32 gen_undefined_step(const u8 *bytes, unsigned len, unsigned bits, u32 undefined, bool *reads);
 /* Arithmetic flags that something may read, or the end shows, before they are written, at the instruction at offset. */
 u32 gen_live_flags(const struct sequence *q, unsigned offset);
 
@@ -168,8 +170,10 @@ static inline void host_name_other(struct outcome *o)
 
 /* ---- guest.c ---- */
 enum { INTERPRET = -1 };
-/* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's. */
-struct guest *guest_new(int translate_after, const char *model);
+struct engine_trace;
+/* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's.
+   trace: or NULL; with INTERPRET. */
+struct guest *guest_new(int translate_after, const char *model, const struct engine_trace *trace);
 bool guest_has(const struct guest *g, unsigned isa);
 void guest_free(struct guest *g);
 enum guest_how {
