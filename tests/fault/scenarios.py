@@ -135,7 +135,8 @@ def machines():
     kept = sound("over.qcow2", False)
     screen = ["--display", "vnc:unix:vnc"]
     devices = ["--share", "folder:tag", "--console", "file:console", "--vsock", "vsock", "--rng", "--balloon", "--input", "keyboard",
-               "--input", "tablet:unix:tablet", "--usb", "tablet", "--parallel", "file:printed"]
+               "--input", "tablet:unix:tablet", "--usb", "tablet", "--parallel", "file:printed", "--device", "pvpanic",
+               "--device", "pvpanic-pci", "--device", "i6300esb"]
     files = ("console", "printed", "serial", "io", "stats", "packets")
     refused = dict(good_statuses=(2,))
     return [
