@@ -262,7 +262,7 @@ TEST(machines)
     CHECK(away.ssh_port != second.ssh_port && away.ssh_port != kept.ssh_port);
     CHECK_EQ(image_machine_end(&second, NULL), 0);
     CHECK(!there("%s/lodge/vms/%s", "debian-2"));
-    CHECK_EQ(image_remove("debian", false, &err), -EBUSY);
+    CHECK_EQ(image_remove("debian", false, &err), -ENOTEMPTY);
     CHECK(!make_image("debian", true, &err));
 
     /* One whose process was killed is no machine any more, and is gone when the next one starts. */
@@ -301,7 +301,7 @@ TEST(machines)
     o = (struct image_machine_options){ .keep = "nope" };
     CHECK_EQ(image_machine_start(&o, &kept, &err), -ENOENT);
 
-    CHECK_EQ(image_remove("debian", false, &err), -EBUSY);
+    CHECK_EQ(image_remove("debian", false, &err), -ENOTEMPTY);
     CHECK_EQ(image_machine_remove("web", &err), 0);
     CHECK(!there("%s/lodge/vms/%s", "web"));
     CHECK_EQ(image_remove("debian", false, &err), 0);
