@@ -13,6 +13,8 @@
 #ifndef LODGE_CONFIG_CONFIG_H
 #define LODGE_CONFIG_CONFIG_H
 
+#include <errno.h>
+
 #include "base/base.h"
 #include "base/error.h"
 
@@ -166,6 +168,14 @@ int must_check config_rebase(struct vm_config *c, const char *folder);
 static inline enum config_disk_errors config_read_errors(const struct config_disk *d)
 {
     return d->errors == DISK_ERRORS_STOP ? DISK_ERRORS_STOP : DISK_ERRORS_REPORT;
+}
+
+/* May a request that failed so wait for the host to mend it? An error that no time mends is always the guest's. */
+static inline bool config_may_wait(enum config_disk_errors policy, int error)
+{
+    if (error == EINVAL || error == EROFS || error == EOPNOTSUPP)
+        return false;
+    return policy == DISK_ERRORS_STOP || (policy == DISK_ERRORS_ENOSPC && (error == ENOSPC || error == EDQUOT));
 }
 
 /* What the guest mounts a share by. */

@@ -191,11 +191,7 @@ static void tell(struct timer *t)
 
 static bool may_stop(const struct ata_drive *d, const struct ata_io *io, int error)
 {
-    const enum config_disk_errors p = io->op == ATA_IO_READ ? d->c.rerror : d->c.werror;
-
-    if (error == EINVAL || error == EROFS || error == EOPNOTSUPP) /* no time will mend these */
-        return false;
-    return p == DISK_ERRORS_STOP || (p == DISK_ERRORS_ENOSPC && (error == ENOSPC || error == EDQUOT));
+    return config_may_wait(io->op == ATA_IO_READ ? d->c.rerror : d->c.werror, error);
 }
 
 static void park(struct ata_io *io, int error)

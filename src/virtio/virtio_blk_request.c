@@ -174,11 +174,7 @@ static void park(struct request *r, int error)
 
 static bool may_stop(const struct virtio_blk *b, const struct request *r, int error)
 {
-    enum config_disk_errors p = r->rq.op == BLOCK_READ ? b->c.rerror : b->c.werror;
-
-    if (error == EINVAL || error == EROFS || error == EOPNOTSUPP) /* no time will mend these */
-        return false;
-    return p == DISK_ERRORS_STOP || (p == DISK_ERRORS_ENOSPC && (error == ENOSPC || error == EDQUOT));
+    return config_may_wait(r->rq.op == BLOCK_READ ? b->c.rerror : b->c.werror, error);
 }
 
 static void advance(struct request *r, int result)
