@@ -322,7 +322,7 @@ const struct config_field config_fields[] = {
     { .name = "devices", .option = "device", LIST_OF(ndevices, device, device_fields, struct config_device, CONFIG_MAX_DEVICES),
       .help = "a device by its name, such as pvpanic or i6300esb; help\nlists them with their options",
       .text = "A device by its name, with options of its own: pvpanic by which a guest's kernel says that it has crashed, the "
-              "watchdog i6300esb, and more; --device help lists them all." },
+              "watchdog i6300esb, and more; the word help in its place lists them all." },
     { .name = "no_reboot", .option = "no-reboot", .type = CONFIG_BOOL, AT(no_reboot),
       .help = "a reboot of the guest ends the run", .text = "A reboot of the guest ends the run, with status 0." },
     END,

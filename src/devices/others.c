@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* others.c - the devices that are plugged in by their name, "--device NAME". A new one is one line here. */
+/* others.c - the devices that are plugged in by their name. A new one is one line here. */
 #include "devices/i6300esb.h"
 #include "devices/pvpanic.h"
 #include "devices/testdev.h"
