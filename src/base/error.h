@@ -22,7 +22,7 @@ int error_set(struct error *err, int code, const char *fmt, ...) printf_like(3, 
 /* Puts what the sentence is about before it, "nets[1]: "; returns -err->code. */
 int error_about(struct error *err, const char *fmt, ...) printf_like(2, 3);
 
-/* Puts what a front end knows to do about it after it, "; say --format raw"; returns -code, the sentence's new one. */
+/* Puts what a front end knows to do about it after it, "; say that it is raw"; returns -code, the sentence's new one. */
 int error_add(struct error *err, int code, const char *fmt, ...) printf_like(3, 4);
 
 /* The bytes (1 to 4) of the UTF-8 character at s if a terminal may get it as it is; 0: control characters (C0, DEL, C1)

@@ -41,7 +41,7 @@ const char *suggest(const char *word, const char *const *candidates)
 
     for (; *candidates; candidates++) {
         unsigned d = distance(word, *candidates);
-        /* "--mem" for --memory: the beginning of one candidate */
+        /* "mem" for "memory": the beginning of one candidate */
         if (strlen(word) >= 2 && !strncmp(word, *candidates, strlen(word)))
             d = MIN(d, 1);
         if (d <= least && (!best || d < least)) {

@@ -104,7 +104,7 @@ void block_drain(struct block *b);
 /* Carries one request out before it returns; done is ignored. */
 int must_check block_sync(struct block *b, enum block_op op, u64 offset, void *data, u64 len);
 
-/* Figures for --stats and the benchmarks: requests, bytes and system calls so far. */
+/* Figures for reports and benchmarks: requests, bytes and system calls so far. */
 struct block_stats {
     u64 requests[5], bytes[5], syscalls;
 };

@@ -100,7 +100,7 @@ struct device_hints {
 struct device_class {
     enum device_kind kind;
     const char *name;    /* its `type`, `model` or `bus` there; NULL: the only one of its kind */
-    const char *summary; /* a line for --device help; of DEVICE_OTHER */
+    const char *summary; /* a line for lists of them; of DEVICE_OTHER */
     const struct device_option *options; /* ends with a name of NULL; or NULL: it has none */
     const struct state_desc *state;      /* of what `dev` points to; NULL: none, or it joins the list by itself */
     const struct device_hints *hints;    /* or NULL */

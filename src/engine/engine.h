@@ -86,7 +86,7 @@ struct engine_trace {
     void (*translation)(void *ctx, u32 vcpu, const struct engine_translation *t);
 };
 
-/* One of the figures of --stats. */
+/* One of the figures of a report. */
 enum engine_unit { ENGINE_COUNT, ENGINE_BYTES, ENGINE_NS, ENGINE_RATE /* value / of */ };
 struct engine_figure {
     const char *group, *name;

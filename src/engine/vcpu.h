@@ -2,7 +2,7 @@
 /*
  * vcpu.h - the threads that run the virtual processors of a VM, one each, and how they are all stopped.
  *
- *   created (paused) --resume--> running --pause--> paused --resume--> ...
+ *   created (paused) -resume-> running -pause-> paused -resume-> ...
  *
  * A vCPU whose run() ends in a shutdown or an error tells on_stop() and stays parked until the next resume.
  *

@@ -137,7 +137,7 @@ int image_import(const struct image_import *i, struct image *image, struct error
     if (!r)
         r = block_convert(src, &(struct block_create){ .path = disk, .format = "raw" }, i->progress, err);
     if (!r && i->finder && run_program((const char *const[]){ "sh", i->finder, disk, d.dir, NULL }, NULL))
-        unlink(found); /* it boots by firmware, or with --kernel */
+        unlink(found); /* it boots by firmware, or with a kernel of the user's */
     snprintf(text, sizeof(text), "system=imported from %.128s\nformat=raw\n",
              strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
     for (char *c = text; *c; c++)

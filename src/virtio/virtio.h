@@ -138,7 +138,7 @@ struct virtio_device {
     u64 agreed;  /* the same from FEATURES_OK on, before that 0 */
     u8 status;
     bool resetting;
-    u64 driver_ok_at;     /* clock_ns() of the first DRIVER_OK, for --timing; 0: none yet */
+    u64 driver_ok_at;     /* clock_ns() of the first DRIVER_OK, for reports; 0: none yet */
     bool quiet;         /* no reset of the device or a queue is under way; for loop_wait */
     bool dma;           /* it may reach guest memory (PCI bus mastering) */
     bool settled;       /* nothing is popped until resume */

@@ -50,7 +50,7 @@ struct vm {
     struct firmware *firmware; /* or NULL */
     struct loop *loop; /* this and all below are the machine's: NULL if there is none */
     struct devices *devices;
-    struct vm_phase { /* --timing */
+    struct vm_phase { /* of the start, for a report */
         const char *name;
         u64 at; /* clock_ns() when it was over */
     } phase[16];
@@ -83,7 +83,7 @@ struct vm {
     bool left;  /* the user has ended it */
 };
 
-/* A phase of the start is over, for --timing. */
+/* A phase of the start is over. */
 void timing_phase(struct vm *v, const char *name);
 
 /* vm_build.c: all that a machine is made of, up to its first reset; on failure vm_take_down still has to be called. */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * stats.h - --stats: at the end of a run, what it consisted of: the engine's figures of each CPU, its VM's, and the
+ * stats.h - the report at the end of a run, what it consisted of: the engine's figures of each CPU, its VM's, and the
  * accesses each device got. As a table, or as one JSON object:
  *
  *   {"engine": "soft", "seconds": 1.5,

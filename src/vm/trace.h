@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * trace.h - the sinks of --trace: instructions, exceptions, port and MMIO accesses, translations as lines of text, to
- * standard error or files; and --perf-map's.  Called on vCPU threads; a line is written whole.
+ * trace.h - the sinks of traces: instructions, exceptions, port and MMIO accesses, translations as lines of text, to
+ * standard error or files; and of perf's map.  Called on vCPU threads; a line is written whole.
  */
 #ifndef LODGE_VM_TRACE_H
 #define LODGE_VM_TRACE_H

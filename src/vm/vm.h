@@ -15,7 +15,7 @@
 struct loop;
 
 enum { /* exit statuses besides the guest's own; what could not be started is the command line's to say */
-       VM_EXIT_OK = 0,     /* power-off, quit from the terminal, a reboot with --no-reboot */
+       VM_EXIT_OK = 0,     /* power-off, quit from the terminal, a reboot with no_reboot */
        VM_EXIT_FAILED = 1, /* triple fault, or a failure of ours while it ran */
 };
 

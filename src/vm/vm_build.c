@@ -197,7 +197,7 @@ int vm_build(struct vm *v, struct error *err)
 {
     static const struct {
         int (*step)(struct vm *v, struct error *err);
-        const char *then; /* the phase that is over with it, for --timing; or NULL */
+        const char *then; /* the phase that is over with it; or NULL */
     } steps[] = {
         { choose_engine, NULL }, { open_kernel, NULL }, { open_loop, NULL }, { open_serial, "engine, CPU, kernel found" },
         { open_devices, "disks and networks opened" }, { open_screen, NULL }, { build_machine, "machine built" },

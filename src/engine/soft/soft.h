@@ -110,7 +110,7 @@ enum soft_handled {
 };
 enum soft_flush { FLUSH_CR3, FLUSH_CR3_KEPT, FLUSH_INVLPG, FLUSH_INVPCID, FLUSH_RIGHTS, FLUSH_ALL, FLUSH_COUNT };
 
-struct soft_stat { /* what --stats tells (report_gate.c); of one processor */
+struct soft_stat { /* the figures of one processor (report_gate.c) */
     u64 blocks, insns, steps;      /* the interpreter's; steps: looked at one by one */
     u64 enter, refill;             /* translated code: entered from the run loop; probes for several accesses that failed */
     u64 careful;                   /* of those: gone round in careful code */

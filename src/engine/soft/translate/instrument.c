@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* instrument.c - what translated code does besides, where that is asked for: counting (--stats), and checking its own
+/* instrument.c - what translated code does besides, where that is asked for: counting (engine_config.count), and checking its own
    accesses (meson -Djit_check=true). Neither changes a register or a flag that anybody uses. */
 #include "engine/soft/translate/translate.h"
 

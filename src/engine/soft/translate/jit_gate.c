@@ -55,7 +55,7 @@ int soft_jit_new(struct soft_vm *vm)
     j->data_size = align_up(MAX(share / 3, KiB(512)), GUEST_PAGE_SIZE);
     j->nseg = j->size < MiB(8) ? 4 : JIT_SEGMENTS;
     j->bmi2 = host_bmi2();
-    /* Shared anonymous memory, twice: perf takes "/dev/zero" for a place of generated code (--perf-map), a memfd not. */
+    /* Shared anonymous memory, twice: perf takes "/dev/zero" for a place of generated code, a memfd not. */
     if (!(j->rw = apart_reserve(j->size, 0)) || !(j->rx = apart_reserve(j->size, 0)))
         goto fail;
     if (mmap(j->rw, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != j->rw ||

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report_gate.c - what is told of the translator's work: its translations (--trace jit, --perf-map), figures (--stats). */
+/* report_gate.c - what is told of the translator's work: its translations (to a trace, to perf's map) and figures. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -281,7 +281,7 @@ void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned ind
 void emit_check_stub(struct emit *e);
 
 /* ---- report_gate.c ---- */
-void soft_jit_report(struct soft_vcpu *v, const struct trans *t); /* to --trace jit and the like; under jit.lock */
+void soft_jit_report(struct soft_vcpu *v, const struct trans *t); /* to whoever traces translations; under jit.lock */
 void soft_jit_report_stubs(struct soft_vm *vm);
 _Noreturn void soft_jit_check_failed(struct soft_vcpu *v, u64 host, u64 size, bool write);
 void soft_report_vcpu(const struct soft_vcpu *v, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
