@@ -15,6 +15,7 @@ struct virtio_device;
 
 struct board {
     u32 serial_ports;
+    bool screen;      /* it can have a graphics adapter, and with it keyboard and mouse */
     bool legacy_irqs; /* 8259As and an 8254, which a BIOS sets up */
     u64 reserved;     /* a MiB of the address space that is no memory, for the map that a kernel gets; 0: none */
     u16 reset_port;   /* what is written where for a reset */

@@ -398,9 +398,15 @@ static void debug_console(void *p, const u8 *data, size_t len)
         (void)chardev_write(m->c.serial[0], data, len);
 }
 
+static const struct board *const boards[] = { [MACHINE_PC] = &board_pc, [MACHINE_MICRO] = &board_micro };
+
+bool machine_has_screen(enum machine_kind kind)
+{
+    return boards[kind]->screen;
+}
+
 struct machine *machine_new(const struct machine_config *c, struct error *err)
 {
-    static const struct board *const boards[] = { [MACHINE_PC] = &board_pc, [MACHINE_MICRO] = &board_micro };
     struct machine *m = calloc(1, sizeof *m);
     int rc = -ENOMEM;
 

@@ -38,6 +38,9 @@ enum machine_kind {
     MACHINE_MICRO, /* no PCI, no legacy parts: a serial port, virtio by MMIO, hardware-reduced ACPI */
 };
 
+/* May a machine of this kind have a graphics adapter, keyboard and mouse? */
+bool machine_has_screen(enum machine_kind kind);
+
 enum machine_event {
     MACHINE_POWER_OFF,
     MACHINE_RESET,

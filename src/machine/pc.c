@@ -271,7 +271,7 @@ static int tables(struct machine *m, struct error *err)
 }
 
 const struct board board_pc = {
-    .serial_ports = MACHINE_SERIAL_PORTS, .legacy_irqs = true, .reserved = PC_ECAM, .reset_port = ACPI_RESET_PORT,
+    .serial_ports = MACHINE_SERIAL_PORTS, .screen = true, .legacy_irqs = true, .reserved = PC_ECAM, .reset_port = ACPI_RESET_PORT,
     .reset_value = ACPI_RESET_VALUE, .begin = begin, .build = build, .reset = reset, .settle = isa_settle, .after_load = after_load,
     .plug_virtio = plug_virtio, .describe = describe, .tables = tables, .power_button = power_button, .nmi = nmi,
 };

@@ -57,9 +57,15 @@ static int open_serial(struct vm *v, struct error *err)
 
 #define VGA_BIOS "/usr/share/seabios/vgabios-stdvga.bin" /* for SeaBIOS to run */
 
+static enum machine_kind kind_of(const struct vm_config *c)
+{
+    static const enum machine_kind kinds[] = { [CONFIG_MACHINE_PC] = MACHINE_PC, [CONFIG_MACHINE_MICRO] = MACHINE_MICRO };
+    return kinds[c->machine];
+}
+
 static bool has_vga(const struct vm_config *c)
 {
-    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && (c->display || !c->kernel) && c->machine == CONFIG_MACHINE_PC);
+    return c->vga == CONFIG_VGA_STD || (c->vga == CONFIG_VGA_AUTO && (c->display || !c->kernel) && machine_has_screen(kind_of(c)));
 }
 
 static const char *engine_name(const struct vm_config *c)
@@ -122,7 +128,7 @@ static int open_screen(struct vm *v, struct error *err)
     const struct vm_config *c = v->config;
     const struct vnc_params vp = { c->display ? c->display + strlen("vnc:") : NULL, c->display_password, c->display_tls_creds };
 
-    if (c->machine != CONFIG_MACHINE_PC)
+    if (!machine_has_screen(kind_of(c)))
         return 0;
     if (!(v->display = display_new(v->loop, err)) || !(v->input = input_new()))
         return err->text[0] ? -ENOMEM : error_set(err, ENOMEM, "no memory for the screen");
@@ -135,10 +141,9 @@ static int open_screen(struct vm *v, struct error *err)
 
 static int build_machine(struct vm *v, struct error *err)
 {
-    static const enum machine_kind kinds[] = { [CONFIG_MACHINE_PC] = MACHINE_PC, [CONFIG_MACHINE_MICRO] = MACHINE_MICRO };
     const struct vm_config *c = v->config;
     struct machine_config mc = {
-        .kind = kinds[c->machine],
+        .kind = kind_of(c),
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip,
         .firmware = v->firmware, .boot = boot_order(c),
         .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
