@@ -92,7 +92,7 @@ enum { JIT_PAGE_IDS = 1 << 16 };
 struct trans;
 struct jct_entry {
     u64 minus_rip;   /* what added to the RIP is 0; JCT_NONE(index): unused */
-    u64 code, delta; /* where that executes, and with what jit_delta */
+    u64 code, delta; /* where that executes, and with what tr.delta */
     struct trans *trans; /* whose it is; NULL: unused */
 };
 _Static_assert(sizeof(struct jct_entry) == 32, "the lookup shifts by 5");

@@ -25,7 +25,7 @@ static void emit_keep_under(struct tr *t, struct operand *o)
     e_gs(&t->e, 0x89, o->free, OFF(tr.under), 8);
 }
 
-/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and jit_delta).
+/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and tr.delta).
    keep: emit_keep_under. */
 static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool reloc, bool keep)
 {

@@ -32,7 +32,7 @@ enum {
 
 enum { SEG_FLAT = 0xff };
 
-/* A probe that holds: lo..hi about the registers (or the constant) lie in one page, and gs:[jit_slot + slot] is what
+/* A probe that holds: lo..hi about the registers (or the constant) lie in one page, and gs:[tr.slot + slot] is what
    to add to reach them in the host. */
 struct group {
     u8 base, index, scale; /* guest registers, FF none */
@@ -40,7 +40,7 @@ struct group {
     u8 slot;
     bool write;
     s32 lo, hi;  /* from the value of the registers; hi exclusive */
-    bool reloc;  /* constant, and jit_delta is to be added */
+    bool reloc;  /* constant, and tr.delta is to be added */
     u64 page;    /* of constant addresses: both registers FF */
 };
 struct state {
@@ -131,7 +131,7 @@ struct address { /* guest terms; 0xff none */
     s64 disp;
     bool constant; /* value is the effective address */
     u64 value;
-    bool reloc;    /* with jit_delta */
+    bool reloc;    /* with tr.delta */
 };
 
 /* Where an operand is, once probed: [base + index + disp], and the scratch register that is free (NONE: none). */

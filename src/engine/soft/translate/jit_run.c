@@ -88,7 +88,7 @@ static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
 /*
  * Libraries and programs lie elsewhere in each process. Their translations are not made anew for each: they are made for
  * a home, an address of ours below 2 GiB, and run with what is to be added to it, a multiple of the page's size, in
- * jit_delta. What leads from one translation to the next without a look-up is for one delta: so what is mapped in one
+ * tr.delta. What leads from one translation to the next without a look-up is for one delta: so what is mapped in one
  * piece gets homes in one piece, as far as that can be guessed; where the guess is wrong, links are not made.
  */
 enum { MODULE_REACH = 16 << 20 };

@@ -27,7 +27,7 @@ bool address_of(const struct region *r, const struct rinsn *i, struct address *a
     return true;
 }
 
-/* An address known now, but for jit_delta, into a register. */
+/* An address known now, but for tr.delta, into a register. */
 void emit_place(struct tr *t, unsigned reg, u64 x, bool reloc)
 {
     struct emit *e = &t->e;

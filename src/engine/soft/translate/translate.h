@@ -20,7 +20,7 @@
  *
  * A guest CALL is a host CALL, and a guest RET a host RET with the guest's return address in r10: where it lands it is
  * compared with the address that belongs there. Whatever leaves translated code empties that stack. Relocatable code
- * (cache.c), whose RIPs are jit_delta away from those it is written for, leaves that on the stack before its CALL.
+ * (cache.c), whose RIPs are tr.delta away from those it is written for, leaves that on the stack before its CALL.
  *
  * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as its page's
  * generation is (blocks.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
@@ -91,7 +91,7 @@ struct trans {
     u8 *bytes;           /* of the guest's instructions, in the order of tinsn */
     struct link *link;
     struct link *in;     /* links that lead here */
-    bool reloc;          /* rip and all that is made of it are jit_delta away from the guest's */
+    bool reloc;          /* rip and all that is made of it are tr.delta away from the guest's */
     bool retired, merged;
     struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
 };
@@ -106,7 +106,7 @@ struct jit_site {
     u16 span;
     s32 lo;
     u64 constant;
-    bool reloc; /* jit_delta is to be added to it */
+    bool reloc; /* tr.delta is to be added to it */
 } __attribute__((packed));
 
 struct jit_segment {
