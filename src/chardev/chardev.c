@@ -64,11 +64,6 @@ static bool parse(const char *spec, enum kind *kind, const char **path)
     return true;
 }
 
-void chardev_begin(void)
-{
-    terminal_begin();
-}
-
 bool chardev_spec_valid(const char *spec)
 {
     enum kind kind;
@@ -199,9 +194,6 @@ static void read_input(struct loop_fd *w, u32 events)
     }
     if (n <= 0) {
         input_ended(c);
-        /* The terminal was closed, which only its foreground is told by SIGHUP: whoever ignores that goes on without. */
-        if (c->tty && (events & EPOLLHUP))
-            kill(getpid(), SIGHUP);
         return;
     }
     take(c, buf, (size_t)n);
@@ -282,7 +274,7 @@ static int open_kind(struct chardev *c, struct error *err)
         return open_unix(c, err);
     default:
         output_set_fd(c->out, STDOUT_FILENO);
-        c->tty = terminal_claim(STDIN_FILENO);
+        c->tty = terminal_typed_at();
         c->input = (struct loop_fd){ STDIN_FILENO, 0, read_input };
         return 0; /* read from when a device is there, or the escape key can be used */
     }
@@ -348,7 +340,5 @@ void chardev_close(struct chardev *c)
     if (c->own_fd >= 0)
         close(c->own_fd);
     unix_socket_close(&c->sock);
-    if (c->kind == KIND_STDIO)
-        terminal_restore();
     free(c);
 }

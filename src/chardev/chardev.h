@@ -3,7 +3,7 @@
  * chardev.h - where the bytes of a serial port go to and come from: the terminal, a file, a socket, nowhere.
  * Knows no guest.
  *
- *   stdio      standard input and output; a terminal is put into raw mode by chardev_begin() and has an escape key, Ctrl-]
+ *   stdio      standard input and output; where a person types (terminal.h) there is an escape key, Ctrl-]
  *   null       swallows output, has no input
  *   file:PATH  output to a file, emptied first; no input
  *   unix:PATH  a listening socket, one client at a time; without a client output is lost
@@ -35,9 +35,6 @@ struct chardev_user {
  */
 struct chardev *chardev_open(const char *spec, struct loop *loop, struct error *err);
 
-/* The machine begins to run: from now on a terminal's keys are the guest's. Until then Ctrl-C is a signal that ends the start. */
-void chardev_begin(void);
-
 /* True if spec has one of the forms above; nothing is opened. */
 bool chardev_spec_valid(const char *spec);
 
@@ -54,8 +51,8 @@ size_t chardev_write(struct chardev *c, const u8 *buf, size_t len);
 void chardev_resume(struct chardev *c);
 
 /*
- * Writes out what is buffered (giving up on a reader that takes nothing for two seconds), restores the
- * terminal, frees.  When no vCPU runs and loop_run has returned.
+ * Writes out what is buffered (giving up on a reader that takes nothing for two seconds), frees.  When no vCPU
+ * runs and loop_run has returned.
  */
 void chardev_close(struct chardev *c);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * terminal.h - the raw mode of the process's terminal, undone on every way out.
+ * terminal.h - the process's terminal: its raw mode, undone on every way out.
  */
 #ifndef LODGE_CHARDEV_TERMINAL_H
 #define LODGE_CHARDEV_TERMINAL_H
@@ -15,5 +15,12 @@ bool terminal_claim(int fd);
  */
 void terminal_begin(void);
 void terminal_restore(void);
+/* Called when a stop (SIGTSTP) is about to happen, and after it; async-signal-safe. With or without a terminal. */
+void terminal_on_stop(void (*fn)(bool stop));
+
+/* Standard input is what a person types: a terminal, or a socket that another process copies one to, which it says with
+   terminal_is_elsewhere() before there are threads. */
+bool terminal_typed_at(void);
+void terminal_is_elsewhere(void);
 
 #endif
