@@ -131,36 +131,67 @@ static int watch(struct watch *w)
     return 1;
 }
 
-/* Moves these to 3, 4 ..., and closes all others: what the user names by descriptor is the machine's. */
-static int keep_only(const int *fd, u32 n)
-{
-    int high[FDS];
+/* All descriptors of both sides, made before there are two: -1 for none. */
+struct ends {
+    int front[FDS]; /* from SIGNALS on, and not yet where they belong, so that none is in another's place */
+    int sock, keys; /* the other side's */
+};
 
-    for (u32 i = 0; i < n; i++)
-        if (fd[i] >= 0 && (high[i] = fcntl(fd[i], F_DUPFD_CLOEXEC, FDS)) < 0)
-            return -errno;
-    for (u32 i = 0; i < n; i++)
-        if (fd[i] >= 0 && dup3(high[i], STDERR_FILENO + 1 + (int)i, O_CLOEXEC) < 0)
-            return -errno;
-        else if (fd[i] < 0)
-            close(STDERR_FILENO + 1 + (int)i);
-    closefrom(FDS);
+static int out_of_the_way(int *fd)
+{
+    const int high = fcntl(*fd, F_DUPFD_CLOEXEC, FDS);
+
+    if (high < 0)
+        return -errno;
+    close(*fd);
+    *fd = high;
     return 0;
 }
 
-static int be_front(struct watch *w, int sock, int keys)
+static int open_ends(struct ends *e, bool terminal)
+{
+    sigset_t set;
+    int pair[2], r = 0;
+
+    *e = (struct ends){ .front = { [SIGNALS] = -1, -1, -1 }, .sock = -1, .keys = -1 };
+    signals_of_end(&set);
+    sigaddset(&set, SIGCHLD);
+    if ((e->front[SIGNALS] = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
+        return -errno;
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        return -errno;
+    e->front[SOCK] = pair[0], e->sock = pair[1];
+    if (terminal && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
+        return -errno;
+    if (terminal)
+        e->front[KEYS] = pair[0], e->keys = pair[1];
+    for (int i = SIGNALS; i < FDS && !r; i++)
+        if (e->front[i] >= 0)
+            r = out_of_the_way(&e->front[i]);
+    return r;
+}
+
+static void close_ends(const int *fd, int n)
+{
+    for (int i = 0; i < n; i++)
+        if (fd[i] >= 0)
+            close(fd[i]);
+}
+
+/* Nothing here can fail: the other process is there already. What the user names by descriptor is the machine's. */
+static int be_front(struct watch *w, const struct ends *e)
 {
     sigset_t set;
 
-    signals_of_end(&set);
+    sigemptyset(&set);
     sigaddset(&set, SIGCHLD);
     sigprocmask(SIG_BLOCK, &set, NULL);
-    const int fd[] = { signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), sock, keys };
-    int r = fd[0] < 0 ? -errno : keep_only(fd, ARRAY_SIZE(fd));
-    if (r) {
-        log_error("cannot watch over the machine: %s", strerror(-r));
-        kill(w->pid, SIGKILL);
-    }
+    for (int i = SIGNALS; i < FDS; i++)
+        if (e->front[i] >= 0)
+            dup3(e->front[i], i, O_CLOEXEC);
+        else
+            close(i);
+    closefrom(FDS);
     behind = w->pid;
     terminal_on_stop(on_stop);
     if (w->terminal)
@@ -171,35 +202,27 @@ static int be_front(struct watch *w, int sock, int keys)
 int front_split(bool terminal, struct front *f, int *status, struct error *err)
 {
     struct watch w = { .terminal = terminal && isatty(STDIN_FILENO) };
-    int sock[2] = { -1, -1 }, keys[2] = { -1, -1 }, r = 0;
+    struct ends e;
 
     signal(SIGCHLD, SIG_DFL); /* whoever started us may ignore it, and then there would be nobody to wait for */
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) ||
-        (w.terminal && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, keys)))
-        r = -errno;
+    int r = open_ends(&e, w.terminal);
     fflush(NULL);
     w.pid = r ? -1 : fork();
-    if (w.pid < 0) {
-        r = r ? r : -errno;
-        for (int i = 0; i < 2; i++) {
-            if (sock[i] >= 0)
-                close(sock[i]);
-            if (keys[i] >= 0)
-                close(keys[i]);
-        }
-        return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
-    }
-    if (w.pid) {
-        *status = be_front(&w, sock[0], keys[0]);
+    if (w.pid > 0) {
+        *status = be_front(&w, &e);
         return 1;
     }
+    r = r ? r : w.pid < 0 ? -errno : 0;
+    close_ends(e.front + SIGNALS, FDS - SIGNALS);
+    if (r) {
+        close_ends((int[]){ e.sock, e.keys }, 2);
+        return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
+    }
     setsid(); /* the terminal's signals are the front's */
-    close(sock[0]);
-    *f = (struct front){ sock[1], w.terminal };
+    *f = (struct front){ e.sock, w.terminal };
     if (w.terminal) {
-        close(keys[0]);
-        dup2(keys[1], STDIN_FILENO);
-        close(keys[1]);
+        dup2(e.keys, STDIN_FILENO);
+        close(e.keys);
     }
     return 0;
 }

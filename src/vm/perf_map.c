@@ -9,6 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "base/opener.h"
 #include "base/patience.h"
 
@@ -99,11 +100,13 @@ int perf_map_open(struct perf_map **out, const char *system_map, struct error *e
                 close(fd);
         }
     }
-    if (rc)
+    if (rc) {
         perf_map_close(p);
-    else
-        *out = p;
-    return rc;
+        return rc;
+    }
+    log_info("perf finds the names of translated code in %s", path);
+    *out = p;
+    return 0;
 }
 
 void perf_map_close(struct perf_map *p)

@@ -9,12 +9,14 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/signals.h"
+#include "worker/broker.h"
 
 enum { END_MS = 30000 }; /* a machine that nobody wants any more has as long to write out its disks */
 
@@ -56,9 +58,9 @@ static int end_of(pid_t worker, int status)
 }
 
 /* Until the worker has ended. */
-static int keep(pid_t worker, int signals, int front)
+static int keep(pid_t worker, int signals, int front, struct broker *b, int requests)
 {
-    struct pollfd p[2] = { { signals, POLLIN, 0 }, { front, 0, 0 } };
+    struct pollfd p[3] = { { signals, POLLIN, 0 }, { front, 0, 0 }, { requests, POLLIN, 0 } };
     u64 end = 0; /* clock_ns() at which it is no longer waited for; 0: ever */
     int status;
     pid_t got;
@@ -77,35 +79,53 @@ static int keep(pid_t worker, int signals, int front)
             kill(worker, SIGCONT);
             kill(worker, SIGTERM);
         }
+        if (p[2].revents && !broker_serve(b))
+            p[2].fd = -1;
     }
     return got == worker ? end_of(worker, status) : 1;
+}
+
+static int failed(int r, struct error *err)
+{
+    return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
+}
+
+/* In the new process. */
+static void be_worker(pid_t broker, int requests, const sigset_t *before)
+{
+    sigprocmask(SIG_SETMASK, before, NULL);
+    prctl(PR_SET_NAME, "lodge-vm");
+    prctl(PR_SET_PDEATHSIG, SIGTERM);
+    if (getppid() != broker) /* it died before that */
+        raise(SIGTERM);
+    broker_use(requests);
 }
 
 int worker_start(int front, int *status, struct error *err)
 {
     const pid_t broker = getpid();
     sigset_t before;
-    const int signals = watch_signals(&before);
+    int pair[2];
 
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return failed(-errno, err);
+    struct broker *b = broker_new(pair[0]); /* pair[0] is its */
+    const int signals = b ? watch_signals(&before) : -ENOMEM;
     fflush(NULL);
     const pid_t pid = signals < 0 ? -1 : fork();
-    if (pid < 0) {
-        const int r = signals < 0 ? signals : -errno;
-        if (signals >= 0)
-            close(signals);
-        return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
-    }
-    if (pid) {
+    const int r = signals < 0 ? signals : pid < 0 ? -errno : pid ? 1 : 0;
+    if (r) /* or the end of the worker's would not be seen */
+        close(pair[1]);
+    if (r > 0) {
         prctl(PR_SET_NAME, "lodge-broker");
-        *status = keep(pid, signals, front);
-        close(signals);
-        return 1;
+        *status = keep(pid, signals, front, b, pair[0]);
     }
-    close(signals);
-    sigprocmask(SIG_SETMASK, &before, NULL);
-    prctl(PR_SET_NAME, "lodge-vm");
-    prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != broker) /* it died before that */
-        raise(SIGTERM);
-    return 0;
+    if (signals >= 0)
+        close(signals);
+    if (!b)
+        close(pair[0]);
+    broker_free(b); /* in the worker, too, where it has nothing to remove yet */
+    if (!r)
+        be_worker(broker, pair[1], &before);
+    return r < 0 ? failed(r, err) : r;
 }
