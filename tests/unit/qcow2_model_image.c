@@ -34,7 +34,8 @@ static const struct block_driver base_driver = { .name = "raw", .read = base_rea
 
 int block_open_backing(struct block *b, const char *name, const char *format, struct error *err)
 {
-    base = (struct block){ .driver = &base_driver, .size = base_size, .overlay = b, .readonly = true, .path = base_name };
+    base = (struct block){ .driver = &base_driver, .size = base_size, .overlay = b, .readonly = true };
+    base.path = base_name;
     if (!strstr(name, "base.raw"))
         die("the backing file's name is \"%s\"", name);
     b->backing = &base;
@@ -43,7 +44,8 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
 
 int open_top(struct error *err)
 {
-    top = (struct block){ .driver = &block_qcow2, .file = disk, .discard = true, .path = (char *)(uintptr_t)"simulated" };
+    top = (struct block){ .driver = &block_qcow2, .file = disk, .discard = true };
+    top.path = (char *)(uintptr_t)"simulated";
     snprintf(err->text, sizeof(err->text), "?");
     return block_qcow2.open(&top, err);
 }

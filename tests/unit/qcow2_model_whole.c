@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* qcow2_model_whole.c - operations on the image as a whole: snapshots, resizes, another backing file, and what each does. */
+/* qcow2_model_whole.c - operations on the whole image (snapshots, resizes, another backing file), and what each does. */
 #include "qcow2_model.h"
 
 #include <errno.h>
