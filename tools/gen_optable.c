@@ -13,7 +13,6 @@
  * Instructions Lodge does not implement are left out, so that they are #UD, or the NOP that they are on a processor
  * without the extension (MPX, CET, CLDEMOTE). Where vendors differ, Intel's decoding is taken.
  */
-#include <stdarg.h>
 #include "gen_optable.h"
 
 #include <stdarg.h>
