@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* block_chain - overlays over raw images, devices' worth of names, NBD; a base stays as it was; a ring that is refused. */
+/*
+ * block_chain.c - overlays over raw images and NBD, whose base stays as it was; which backing files are followed; a ring
+ * that is refused.
+ */
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
@@ -125,7 +128,7 @@ TEST(overlay_over_nbd)
         pid_t pid = fork();
         if (!pid) {
             prctl(PR_SET_PDEATHSIG, SIGKILL);
-        execlp("qemu-nbd", "qemu-nbd", "-k", sock, "-t", "-r", "-f", "raw", base, NULL);
+            execlp("qemu-nbd", "qemu-nbd", "-k", sock, "-t", "-r", "-f", "raw", base, NULL);
             _exit(127);
         }
         for (int i = 0; i < 20000 && access(sock, F_OK); i++)
@@ -197,17 +200,16 @@ static void touch(const char *name)
     close(fd);
 }
 
-TEST(followed)
-{
-    static const char *const outside = "which is not in its own folder", *const irregular = "which is no regular file";
-    char home[96], other[96];
-    struct error err = { "" };
+static const char outside[] = "which is not in its own folder", irregular[] = "which is no regular file";
+static char home[96], foreign[96]; /* the image's folder, and a foreign one */
 
+static void make_folders(void)
+{
     fresh(MiB(1));
     snprintf(home, sizeof(home), "%s/home", dir);
-    snprintf(other, sizeof(other), "%s/other", dir);
+    snprintf(foreign, sizeof(foreign), "%s/other", dir);
     mkdir(home, 0700);
-    mkdir(other, 0700);
+    mkdir(foreign, 0700);
     mkdir(in_dir("home/sub"), 0700);
     mkdir(in_dir("home/.ssh"), 0700);
     touch("other/secret");
@@ -217,8 +219,18 @@ TEST(followed)
     touch("home/.netrc");
     CHECK(!symlink("../other/secret", in_dir("home/bent")) && !symlink("sub/base.raw", in_dir("home/straight")));
     CHECK(!symlink("../other", in_dir("home/bentdir")) && !mkfifo(in_dir("home/fifo"), 0600));
+}
 
-    /* In its folder and below, by whatever name, but for what is hidden. */
+static void remove_folders(void)
+{
+    char command[128];
+    snprintf(command, sizeof(command), "rm -rf %s", dir);
+    CHECK(!system(command));
+}
+
+/* In its folder and below, by whatever name, but for what is hidden. */
+static void check_inside(void)
+{
     make_over("home/o.qcow2", "base.raw", "raw");
     OPENS("home/o.qcow2", NULL, NULL, "");
     make_over("home/o.qcow2", in_dir("home/sub/base.raw"), "raw");
@@ -232,26 +244,33 @@ TEST(followed)
     OPENS("home/o.qcow2", NULL, NULL, outside);
     make_over("home/o.qcow2", ".netrc", "raw");
     OPENS("home/o.qcow2", NULL, NULL, outside);
+}
 
-    /* Outside, by all ways there. */
+/* Outside, by all ways there. */
+static void check_outside(void)
+{
+    static const char *const ways[] = { "../other/secret", "bent", "bentdir/secret", "sub/../../other/secret", NULL };
+
     make_over("home/o.qcow2", "/etc/passwd", "raw");
     OPENS("home/o.qcow2", NULL, NULL, outside);
     OPENS("home/o.qcow2", NULL, NULL, "say so with backing");
-    static const char *const ways[] = { "../other/secret", "bent", "bentdir/secret", "sub/../../other/secret", NULL };
     for (u32 i = 0; i < ARRAY_SIZE(ways); i++) {
         make_over("home/o.qcow2", ways[i] ? ways[i] : in_dir("other/secret"), "raw");
         OPENS("home/o.qcow2", NULL, NULL, outside);
         OPENS("home/o.qcow2", home, NULL, outside);
-        OPENS("home/o.qcow2", other, NULL, "");
-        OPENS("home/o.qcow2", NULL, other, "");
+        OPENS("home/o.qcow2", foreign, NULL, "");
+        OPENS("home/o.qcow2", NULL, foreign, "");
         OPENS("home/o.qcow2", "any", NULL, "");
-        OPENS("home/o.qcow2", "none", other, "none is to be followed");
+        OPENS("home/o.qcow2", "none", foreign, "none is to be followed");
     }
     /* A folder whose name is only the beginning of the file's. */
     mkdir(in_dir("oth"), 0700);
     OPENS("home/o.qcow2", in_dir("oth"), NULL, outside);
+}
 
-    /* What is no file: not opened, let alone waited for. */
+/* What is no file: not opened, let alone waited for. */
+static void check_no_files(void)
+{
     make_over("home/o.qcow2", "fifo", "raw");
     OPENS("home/o.qcow2", NULL, NULL, irregular);
     make_over("home/o.qcow2", "/dev/zero", "raw");
@@ -263,8 +282,11 @@ TEST(followed)
     OPENS("home/o.qcow2", "/", NULL, "which is on a server");
     make_over("home/o.qcow2", "gone.raw", "raw");
     OPENS("home/o.qcow2", NULL, NULL, "there is no such file");
+}
 
-    /* Each link by the folder of the one that names it; how long the chain is does not cut the option off. */
+/* Each link by the folder of the one that names it; how long the chain is does not cut the option off. */
+static void check_chain(void)
+{
     make_over("home/o.qcow2", "sub/middle.qcow2", "qcow2");
     make_over("home/sub/middle.qcow2", "base.raw", "raw");
     OPENS("home/o.qcow2", NULL, NULL, "");
@@ -272,33 +294,51 @@ TEST(followed)
     OPENS("home/o.qcow2", NULL, NULL, outside);
     OPENS("home/o.qcow2", NULL, NULL, "say so with backing");
     OPENS("home/o.qcow2", home, NULL, "");
+}
 
-    /* Overlays that we make are over what the user named; what that names is judged. */
+/* Overlays that we make are over what the user named; what that names is judged. */
+static void check_overlay(void)
+{
     struct block_options o = { .path = in_dir("other/secret"), .overlay = in_dir("home/made.qcow2") };
+    struct error err = { "" };
     struct block *b = block_open(&o, NULL, &err);
+
     CHECK(b);
     if (b)
         block_close(b, NULL);
     OPENS("home/made.qcow2", NULL, NULL, outside);
     o = (struct block_options){ .path = in_dir("home/made.qcow2"), .overlay = "" };
     CHECK(!block_open(&o, NULL, &err) && strstr(err.text, outside));
+}
 
-    /* Into the store of images nothing is written, unless the user says so. */
+/* Into the store of images nothing is written, unless the user says so. */
+static void check_store(void)
+{
     make_over("home/o.qcow2", in_dir("other/secret"), "raw");
-    o = (struct block_options){ .path = in_dir("home/o.qcow2"), .follow.store = other };
-    b = block_open(&o, NULL, &err);
+    struct block_options o = { .path = in_dir("home/o.qcow2"), .follow.store = foreign };
+    struct error err = { "" };
+    struct block *b = block_open(&o, NULL, &err);
+
     CHECK(b && block_commit(b, NULL, &err) && strstr(err.text, outside));
     if (b)
         block_close(b, NULL);
-    o.follow.more = other;
+    o.follow.more = foreign;
     b = block_open(&o, NULL, &err);
     CHECK(b && !block_commit(b, NULL, &err));
     if (b)
         block_close(b, NULL);
+}
 
-    char command[128];
-    snprintf(command, sizeof(command), "rm -rf %s", dir);
-    CHECK(!system(command));
+TEST(followed)
+{
+    make_folders();
+    check_inside();
+    check_outside();
+    check_no_files();
+    check_chain();
+    check_overlay();
+    check_store();
+    remove_folders();
 }
 
 /* done() may do anything with the disk, also wait for what else is under way. */
