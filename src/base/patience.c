@@ -19,7 +19,7 @@
 enum { MOMENT_MS = 100 };
 #define SILENT_NS 1000000000ull
 
-const bool patience_signals = false; /* by its address only */
+const bool patience_signals = false; /* only its address is used */
 static _Thread_local const bool *until;
 
 void patience_until(const bool *flag)
@@ -68,7 +68,7 @@ static int given_up(const char *option, const char *path, struct error *err)
     return error_set(err, EINTR, "%s%s: a signal ended the wait for the FIFO's other end", option, path);
 }
 
-/* Bytes, or their end: a FIFO that nobody has opened yet has neither. */
+/* Waits for bytes or for their end. A FIFO that nobody has opened yet has neither. */
 static int wait_readable(int fd, struct patience *p, const char *option, const char *path, struct error *err)
 {
     while (!patience_sleep(fd, POLLIN))
