@@ -362,7 +362,7 @@ struct block_stats block_stats(const struct block *b)
     return s;
 }
 
-/* ---- below another image ---- */
+/* ---- reads of a backing file ---- */
 
 struct padded {
     struct block_request rq, *whole;
@@ -380,7 +380,7 @@ static void padded_done(struct block_request *rq, int result)
     block_done(whole, result);
 }
 
-/* The rest of a read that reaches past the end. */
+/* Reads the part before the end of b, for a read that reaches past the end. */
 static void submit_part(struct block *b, struct block_request *rq, u64 len)
 {
     struct padded *p = malloc(sizeof(*p) + rq->niov * sizeof(p->iov[0]));
