@@ -2,8 +2,8 @@
 /*
  * terminal.c - raw mode and the way back.
  *
- * The state is at file scope because it belongs to the process: it has one terminal, and a signal handler can
- * reach nothing else.  tcsetattr, tcgetpgrp, sigaction and raise are async-signal-safe (POSIX 2.4.3).
+ * The state is at file scope because it belongs to the process. A process has one terminal, and a signal handler can
+ * reach no other state. tcsetattr, tcgetpgrp, sigaction and raise are async-signal-safe (POSIX 2.4.3).
  */
 #include "chardev/terminal.h"
 
@@ -23,10 +23,11 @@ static struct {
     struct termios before, during;
 } terminal;
 
-/* Crashes, and the polite ways to end a process; one that has a handler already keeps it. */
+/* Crashes, and the usual signals that ask a process to end. A signal that already has a handler keeps it. */
 static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
 
-/* In the background the terminal is another's: neither take it nor "restore" it under him. */
+/* In the background the terminal belongs to another process: we must neither take it nor "restore" it while that
+   process uses it. */
 static bool foreground(void)
 {
     return tcgetpgrp(terminal.fd) == getpgrp();
@@ -53,7 +54,7 @@ static void on_deadly(int sig)
 
     set_cooked();
     sigaction(sig, &sa, NULL);
-    raise(sig); /* delivered on return; a fault would come again anyway */
+    raise(sig); /* it is delivered on return; a fault would come again anyway */
 }
 
 static void on_stop(int sig)
@@ -115,7 +116,7 @@ void terminal_begin(void)
         return;
     terminal.wanted = 1;
     log_set_raw(true);
-    /* Started in the background this stops the process (SIGTTOU) until the user brings it to the front. */
+    /* If the process was started in the background, this stops it (SIGTTOU) until the user brings it to the front. */
     if (!tcsetattr(terminal.fd, TCSANOW, &terminal.during))
         terminal.raw = 1;
 }
