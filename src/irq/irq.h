@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * irq.h - an interrupt line as a device sees it.
+ * irq.h - an interrupt line as a device sees it, and where lines and messages go.
  */
 #ifndef LODGE_IRQ_IRQ_H
 #define LODGE_IRQ_IRQ_H

@@ -27,7 +27,8 @@
 #include "memory/memory.h"
 #include "state/state.h"
 
-enum { PCI_SLOTS = 32, PCI_BARS = 6, PCI_ROM = PCI_BARS /* the expansion ROM */, PCI_CONFIG_SIZE = 4096, PCI_MSIX_MAX = 128, PCI_INTX_LINES = 4 };
+enum { PCI_SLOTS = 32, PCI_BARS = 6, PCI_ROM = PCI_BARS /* the expansion ROM */, PCI_CONFIG_SIZE = 4096, PCI_MSIX_MAX = 128,
+       PCI_INTX_LINES = 4 };
 
 struct pci_bus;
 
