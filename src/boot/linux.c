@@ -69,7 +69,8 @@ static int place_kernel(struct load *l, u64 size, u64 *addr, u64 *need)
         if (!align || (align & (align - 1)))
             return error_set(l->err, EINVAL, "%s is damaged: kernel_alignment 0x%llx is no power of two",
                              l->boot->kernel.path, (unsigned long long)align);
-        const u64 start = pref < GiB(4) ? align_up(MAX(pref, MiB(1)), align) : align_up(MiB(1), align); /* pref makes no sense: load it anywhere */
+        /* If pref makes no sense, load it anywhere. */
+        const u64 start = pref < GiB(4) ? align_up(MAX(pref, MiB(1)), align) : align_up(MiB(1), align);
         return load_find(l, *need, align, start, GiB(4), false, "kernel", addr) ? too_little(l, start, *need) : 0;
     }
     *addr = h[HDR_LOADFLAGS] & LOADED_HIGH ? 0x100000 : 0x10000;
