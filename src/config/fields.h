@@ -51,7 +51,8 @@ struct config_field {
                            last colon that has no / after it */
     const char *tail;
     bool rest;          /* TEXT: takes all keys of the option that are not in this table */
-    enum config_path { PATH_NONE, PATH_FILE, PATH_FIRMWARE, PATH_URL, PATH_CHARDEV, PATH_SCREEN } path; /* which part of a text is a path */
+    /* which part of a text is a path */
+    enum config_path { PATH_NONE, PATH_FILE, PATH_FIRMWARE, PATH_URL, PATH_CHARDEV, PATH_SCREEN } path;
     bool live;          /* it can change while the machine runs */
     const char *unit;
 
