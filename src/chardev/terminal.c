@@ -19,7 +19,8 @@ static struct {
     int fd;
     volatile sig_atomic_t raw; /* the terminal is in raw mode now */
     volatile sig_atomic_t wanted;
-    bool claimed, at_exit;
+    bool claimed, at_exit, elsewhere;
+    void (*stop)(bool stop); /* or NULL */
     struct termios before, during;
 } terminal;
 
@@ -64,6 +65,8 @@ static void on_stop(int sig)
     int saved = errno;
 
     set_cooked();
+    if (terminal.stop)
+        terminal.stop(true);
     sigaction(sig, &sa, &old);
     sigemptyset(&set);
     sigaddset(&set, sig);
@@ -72,6 +75,8 @@ static void on_stop(int sig)
     sigaction(sig, &old, NULL);
     if (terminal.wanted)
         set_raw();
+    if (terminal.stop) /* nothing has stopped us where nobody could continue us: an orphaned process group */
+        terminal.stop(false);
     errno = saved;
 }
 
@@ -82,6 +87,8 @@ static void on_continue(int sig)
     (void)sig;
     if (terminal.wanted)
         set_raw();
+    if (terminal.stop)
+        terminal.stop(false);
     errno = saved;
 }
 
@@ -93,6 +100,23 @@ static void handle(int sig, void (*handler)(int))
         sigaction(sig, &sa, NULL);
 }
 
+void terminal_on_stop(void (*fn)(bool stop))
+{
+    terminal.stop = fn;
+    handle(SIGTSTP, on_stop);
+    handle(SIGCONT, on_continue);
+}
+
+bool terminal_typed_at(void)
+{
+    return terminal.elsewhere || isatty(STDIN_FILENO);
+}
+
+void terminal_is_elsewhere(void)
+{
+    terminal.elsewhere = true;
+}
+
 bool terminal_claim(int fd)
 {
     if (!isatty(fd) || tcgetattr(fd, &terminal.before))
@@ -102,8 +126,7 @@ bool terminal_claim(int fd)
     cfmakeraw(&terminal.during);
     for (size_t i = 0; i < ARRAY_SIZE(deadly); i++)
         handle(deadly[i], on_deadly);
-    handle(SIGTSTP, on_stop);
-    handle(SIGCONT, on_continue);
+    terminal_on_stop(terminal.stop);
     if (!terminal.at_exit)
         terminal.at_exit = !atexit(terminal_restore);
     terminal.claimed = true;

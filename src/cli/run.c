@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * run.c - "lodge run": what an image brings and what the user asks for become one configuration; the machine runs in the
- * foreground, with our signals and our terminal.
+ * run.c - "lodge run": what an image brings and what the user asks for become one configuration. The command itself keeps the
+ * terminal (front.h), a second process watches over the machine and puts away what it leaves, and a third runs it (worker/).
  */
 #include <errno.h>
 #include <signal.h>
@@ -19,13 +19,15 @@
 #include "base/loop.h"
 #include "base/patience.h"
 #include "base/signals.h"
-#include "chardev/chardev.h"
+#include "chardev/terminal.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
+#include "cli/front.h"
 #include "cli/run_options.h"
 #include "config/json.h"
 #include "store/store.h"
 #include "vm/vm.h"
+#include "worker/worker.h"
 
 void help_run(void)
 {
@@ -60,9 +62,8 @@ static void terminal_size(const struct vm_config *c, char text[32])
 }
 
 /* What the image starts by: a kernel of its own, or a firmware. */
-static int configure_start(struct vm_config *c, const struct image *image, const struct image_machine *m)
+static int configure_start(struct vm_config *c, const char *size, const struct image *image, const struct image_machine *m)
 {
-    char size[32];
     int r = 0;
 
     if (!c->kernel && !c->firmware && !image->kernel[0])
@@ -74,7 +75,6 @@ static int configure_start(struct vm_config *c, const struct image *image, const
     r = config_text(&c->kernel, "%s", image->kernel);
     if (!r && !c->initrd && image->initrd[0])
         r = config_text(&c->initrd, "%s", image->initrd);
-    terminal_size(c, size);
     return r ? r : config_text(&c->append, "%s console=ttyS0%s %s", image->cmdline, size, c->append);
 }
 
@@ -115,7 +115,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         r = image_find(m->image, image, err);
     if (r)
         return r;
-    if (configure_start(c, image, m))
+    if (configure_start(c, o->terminal_size, image, m))
         return error_set(err, ENOMEM, "out of memory");
     if ((r = configure_devices(c, m, err)))
         return r;
@@ -244,8 +244,8 @@ static int watch_signals(struct signal_watch *s, struct vm *vm, struct error *er
     return loop_fd_add(vm_loop(vm), &s->fd);
 }
 
-/* The machine in the foreground: with our signals and our terminal. Returns as vm_run. */
-static int run_machine(const struct run_options *o, struct error *err)
+/* The machine, in the worker. Returns as vm_run. */
+static int run_machine(const struct run_options *o, struct front *front, struct error *err)
 {
     const struct vm_config *c = &o->config;
     struct signal_watch signals = { .fd.fd = -1 };
@@ -264,7 +264,7 @@ static int run_machine(const struct run_options *o, struct error *err)
         const char *engine = vm_engine(vm, &why);
         if (c->engine == CONFIG_ENGINE_AUTO)
             log_info("engine %s: %s", engine, why);
-        chardev_begin();
+        front_begin(front);
         rc = vm_run(vm, err);
     }
     vm_free(vm);
@@ -281,14 +281,49 @@ static bool wants_device_list(const struct vm_config *c)
     return false;
 }
 
-static int run(int argc, char **argv, struct run_options *o)
+/* Somebody types at the machine, if standard input is a terminal. */
+static bool has_terminal(const struct vm_config *c)
 {
-    struct error err = { "" }, left = { "" };
+    for (u32 i = 0; i < c->nserial; i++)
+        if (!strcmp(c->serial[i], "stdio"))
+            return true;
+    for (u32 i = 0; i < c->nconsoles; i++)
+        if (!strcmp(c->console[i], "stdio"))
+            return true;
+    return c->parallel && !strcmp(c->parallel, "stdio");
+}
+
+/* What watches over the machine: prepares it, has a worker run it, puts away what that leaves. In the worker, too, this returns:
+   its exit status, or -errno with err set. */
+static int watch_over(struct run_options *o, struct front *front, struct error *err)
+{
+    struct error left = { "" };
     struct image image = { "" };
     struct image_machine machine = { .lock_fd = -1 };
+    int r = 0, status = VM_EXIT_FAILED;
+
+    if (front->terminal)
+        terminal_is_elsewhere();
+    if (o->image || o->keep)
+        if (!(r = configure_image(o, &image, &machine, err)))
+            r = config_check(&o->config, err);
+    if (!r)
+        r = worker_start(front->sock, &status, err);
+    if (!r)
+        return run_machine(o, front, err);
+    log_set_raw(front->terminal);
+    if (image_machine_end(&machine, &left))
+        log_error("%s; the next machine that starts removes it", left.text);
+    return r < 0 ? r : status;
+}
+
+static int run(int argc, char **argv, struct run_options *o)
+{
+    struct error err = { "" };
     char store[PATH_MAX];
+    struct front front;
     sigset_t before;
-    int r = 0;
+    int r = 0, status;
 
     if (config_init(&o->config))
         return cli_failed(error_set(&err, ENOMEM, "out of memory"), &err);
@@ -311,14 +346,13 @@ static int run(int argc, char **argv, struct run_options *o)
         log_set_level(LOG_ERROR);
 
     signals_as_error(SIGPIPE); /* whoever reads what the guest prints may go; the machine stays */
+    terminal_size(&o->config, o->terminal_size);
     hold_signals(&before);
-    if (o->image || o->keep)
-        if (!(r = configure_image(o, &image, &machine, &err)))
-            r = config_check(&o->config, &err);
+    r = front_split(has_terminal(&o->config), &front, &status, &err);
+    if (r > 0)
+        return status;
     if (!r)
-        r = run_machine(o, &err);
-    if (image_machine_end(&machine, &left))
-        log_error("%s; the next machine that starts removes it", left.text);
+        r = watch_over(o, &front, &err);
     const int signal = r < 0 ? held_signal() : 0;
     if (signal)
         return 128 + signal;

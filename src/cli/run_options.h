@@ -18,6 +18,7 @@ struct run_options {
     const char *keep;        /* or NULL: a throw-away */
     u16 ssh_port;            /* 0: any */
     u64 disk_size;           /* 0: as it is */
+    char terminal_size[32];  /* for the kernel's command line; "": none */
     bool print_config;
     /* How the user wrote what is in the configuration, for what is said of it. */
     u32 norigins;

@@ -4,6 +4,8 @@
 #   lodge           the program under test
 #   skip TEXT       ends the test as skipped
 #   check NAME COMMAND...    a failed command is a failed check; the test goes on
+#   child PID       the process that this one has started; nothing if there is none
+#   gone PID        true if there is no such process, or nothing of it but its status
 #   finish          ends the test
 set -eu
 build=$1
@@ -28,6 +30,14 @@ check() {
         failures=$((failures + 1))
         echo "FAILED: $check_name"
     fi
+}
+
+child() {
+    awk -v parent="$1" '{ pid = $1; sub(/.*\) /, ""); if ($2 == parent) { print pid; exit } }' /proc/[0-9]*/stat 2>/dev/null || :
+}
+
+gone() {
+    ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
 }
 
 finish() {

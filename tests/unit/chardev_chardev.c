@@ -19,6 +19,7 @@
 #include <utmp.h>
 
 #include "chardev/chardev.h"
+#include "chardev/terminal.h"
 
 static struct loop *loop;
 static char dir[] = "/tmp/lodge-chardev-XXXXXX", path[64], spec[80];
@@ -324,9 +325,9 @@ static void child(int how)
 
     reset();
     dev = chardev_open("stdio", loop, &err);
-    chardev_begin();
-    if (!dev)
+    if (!dev || !terminal_claim(STDIN_FILENO))
         _exit(9);
+    terminal_begin();
     chardev_attach(dev, &echoing, NULL);
     chardev_on_quit(dev, quit, NULL);
     chardev_write(dev, (const u8 *)"ready\r\n", 7);
@@ -339,6 +340,7 @@ static void child(int how)
     if (how == 3)
         raise(SIGSEGV);
     chardev_close(dev);
+    terminal_restore();
     _exit(0);
 }
 

@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * front.c - see front.h. The front copies what is typed to the machine, hands signals on, and waits. It opens nothing, runs
+ * nothing of the guest's, and gives the terminal back however the other processes end.
+ */
+#include "cli/front.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "base/signals.h"
+#include "chardev/terminal.h"
+
+/* The front's descriptors beyond the standard ones. */
+enum { SIGNALS = 3, SOCK, KEYS, FDS };
+
+struct watch {
+    pid_t pid;
+    bool terminal, raw, typed_all;
+    char typed[4096]; /* not yet taken from us */
+    size_t n;
+};
+
+static pid_t behind; /* for the handler below, which can reach nothing else; 0: none yet */
+
+/* Ctrl-Z, or SIGTSTP from elsewhere: the machine stops with us, and goes on with us. Async-signal-safe. */
+static void on_stop(bool stop)
+{
+    if (behind > 0)
+        kill(behind, stop ? SIGTSTP : SIGCONT);
+}
+
+static void hand_on(struct watch *w)
+{
+    struct signalfd_siginfo si;
+
+    while (read(SIGNALS, &si, sizeof si) == sizeof si)
+        if (si.ssi_signo != SIGCHLD)
+            kill(w->pid, (int)si.ssi_signo);
+}
+
+/* The other side begins to run the machine. */
+static void begin(struct watch *w, struct pollfd *p)
+{
+    char c;
+    const ssize_t n = read(SOCK, &c, 1);
+
+    if (n > 0) {
+        terminal_begin();
+        w->raw = w->terminal;
+        if (send(SOCK, &c, 1, MSG_NOSIGNAL) == 1)
+            return;
+    } else if (n < 0 && errno == EINTR) {
+        return;
+    }
+    p->fd = -1; /* they have ended, or are about to */
+}
+
+/* The terminal was closed, of which only its foreground is told by SIGHUP. Whoever ignores that goes on without. */
+static void closed(struct watch *w)
+{
+    struct sigaction sa;
+
+    w->typed_all = true;
+    shutdown(KEYS, SHUT_WR);
+    if (!sigaction(SIGHUP, NULL, &sa) && sa.sa_handler != SIG_IGN)
+        kill(w->pid, SIGHUP);
+}
+
+static void take_keys(struct watch *w)
+{
+    const ssize_t n = read(STDIN_FILENO, w->typed, sizeof w->typed);
+
+    if (n > 0)
+        w->n = (size_t)n;
+    else if (!n || (errno != EINTR && errno != EAGAIN))
+        closed(w);
+}
+
+static void give_keys(struct watch *w)
+{
+    const ssize_t n = send(KEYS, w->typed, w->n, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+    if (n < 0 && (errno == EAGAIN || errno == EINTR))
+        return;
+    if (n < 0)
+        w->typed_all = true; /* nobody reads it any more */
+    w->n = n < 0 ? 0 : w->n - (size_t)n;
+    memmove(w->typed, w->typed + MAX(n, 0), w->n);
+}
+
+/* Until the other side has ended: its status. */
+static int watch(struct watch *w)
+{
+    struct pollfd p[FDS] = { [SIGNALS] = { SIGNALS, POLLIN, 0 }, [SOCK] = { SOCK, POLLIN, 0 } };
+    int status;
+    pid_t got;
+
+    while ((got = waitpid(w->pid, &status, WNOHANG)) == 0) {
+        p[STDIN_FILENO] = (struct pollfd){ w->raw && !w->typed_all && !w->n ? STDIN_FILENO : -1, POLLIN, 0 };
+        p[STDOUT_FILENO].fd = p[STDERR_FILENO].fd = -1;
+        p[KEYS] = (struct pollfd){ w->n ? KEYS : -1, POLLOUT, 0 };
+        if (poll(p, FDS, -1) < 0)
+            continue;
+        if (p[SIGNALS].revents)
+            hand_on(w);
+        if (p[SOCK].revents)
+            begin(w, &p[SOCK]);
+        if (p[STDIN_FILENO].revents)
+            take_keys(w);
+        if (p[KEYS].revents)
+            give_keys(w);
+    }
+    terminal_restore();
+    if (got == w->pid && WIFEXITED(status))
+        return WEXITSTATUS(status);
+    if (got == w->pid && WIFSIGNALED(status))
+        log_error("the process that watches over the machine was ended by signal %d (%s); the machine ends, too", WTERMSIG(status),
+                  strsignal(WTERMSIG(status)));
+    else
+        log_error("the machine's process cannot be waited for: %s", strerror(errno));
+    return 1;
+}
+
+/* Moves these to 3, 4 ..., and closes all others: what the user names by descriptor is the machine's. */
+static int keep_only(const int *fd, u32 n)
+{
+    int high[FDS];
+
+    for (u32 i = 0; i < n; i++)
+        if (fd[i] >= 0 && (high[i] = fcntl(fd[i], F_DUPFD_CLOEXEC, FDS)) < 0)
+            return -errno;
+    for (u32 i = 0; i < n; i++)
+        if (fd[i] >= 0 && dup3(high[i], STDERR_FILENO + 1 + (int)i, O_CLOEXEC) < 0)
+            return -errno;
+        else if (fd[i] < 0)
+            close(STDERR_FILENO + 1 + (int)i);
+    closefrom(FDS);
+    return 0;
+}
+
+static int be_front(struct watch *w, int sock, int keys)
+{
+    sigset_t set;
+
+    signals_of_end(&set);
+    sigaddset(&set, SIGCHLD);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    const int fd[] = { signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), sock, keys };
+    int r = fd[0] < 0 ? -errno : keep_only(fd, ARRAY_SIZE(fd));
+    if (r) {
+        log_error("cannot watch over the machine: %s", strerror(-r));
+        kill(w->pid, SIGKILL);
+    }
+    behind = w->pid;
+    terminal_on_stop(on_stop);
+    if (w->terminal)
+        w->terminal = terminal_claim(STDIN_FILENO);
+    return watch(w);
+}
+
+int front_split(bool terminal, struct front *f, int *status, struct error *err)
+{
+    struct watch w = { .terminal = terminal && isatty(STDIN_FILENO) };
+    int sock[2] = { -1, -1 }, keys[2] = { -1, -1 }, r = 0;
+
+    signal(SIGCHLD, SIG_DFL); /* whoever started us may ignore it, and then there would be nobody to wait for */
+    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, sock) ||
+        (w.terminal && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, keys)))
+        r = -errno;
+    fflush(NULL);
+    w.pid = r ? -1 : fork();
+    if (w.pid < 0) {
+        r = r ? r : -errno;
+        for (int i = 0; i < 2; i++) {
+            if (sock[i] >= 0)
+                close(sock[i]);
+            if (keys[i] >= 0)
+                close(keys[i]);
+        }
+        return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
+    }
+    if (w.pid) {
+        *status = be_front(&w, sock[0], keys[0]);
+        return 1;
+    }
+    setsid(); /* the terminal's signals are the front's */
+    close(sock[0]);
+    *f = (struct front){ sock[1], w.terminal };
+    if (w.terminal) {
+        close(keys[0]);
+        dup2(keys[1], STDIN_FILENO);
+        close(keys[1]);
+    }
+    return 0;
+}
+
+void front_begin(struct front *f)
+{
+    char c = 0;
+
+    if (send(f->sock, &c, 1, MSG_NOSIGNAL) == 1)
+        while (read(f->sock, &c, 1) < 0 && errno == EINTR)
+            ;
+    log_set_raw(f->terminal);
+}
