@@ -215,7 +215,8 @@ int fuse_op_readdir(struct op *o)
             *e = (struct fuse_dirent){ .ino = d->d_ino, .off = (u64)d->d_off, .namelen = len, .type = d->d_type };
             memcpy(e->name, d->d_name, len);
             if (nodes && strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
-                (void)!fuse_entry(o->s, o->node, d->d_name, &((struct fuse_direntplus *)to)->entry_out); /* node 0: the guest must look the name up */
+                /* node 0: the guest must look the name up */
+                (void)!fuse_entry(o->s, o->node, d->d_name, &((struct fuse_direntplus *)to)->entry_out);
             o->body += size;
             at += d->d_reclen;
         }
