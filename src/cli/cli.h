@@ -69,16 +69,15 @@ struct config_field;
 struct option_def {
     const char *name; /* without the dashes */
     const char *arg;
-    const char *help; /* if set is NULL, options_parse calls set_field with this field */
+    const char *help; /* may contain newlines */
     int (*set)(void *to, const char *value, struct error *err);
-    const struct config_field *field; /* set is NULL: options_parse calls set_field with this one */
+    const struct config_field *field; /* if set is NULL, options_parse calls set_field with this field */
 };
 
+/* For an option that is a field of the configuration (config/fields.h). */
+typedef int option_field_set(void *to, const struct config_field *field, const char *value, struct error *err);
 /* Reads "--name value" and "--name=value". 0, or -EINVAL with the one line for the user. The table ends with a NULL
    name. set_field: NULL if no option of the table is a field. */
-typedef int option_field_set(void *to, const struct config_field *field, const char *value, struct error *err);
-/* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name.
-   set_field: NULL if no option of the table is a field. */
 int must_check options_parse(const struct option_def *table, option_field_set *set_field, int argc, char **argv, void *to,
                              struct error *err);
 void options_help(const struct option_def *table);

@@ -18,13 +18,13 @@ struct image_options {
 
 /* ---- image_build.c ---- */
 
-int image_build(const struct image_options *o); /* Finds a script of tools/image. For the lodge of a build folder it
-                                                   is beside the sources, else where it was installed. */
-/* Shows progress: on a terminal one line that changes, else a new line whenever the text changes. It begins as { "",
-   -1, false }. */
+int image_build(const struct image_options *o); /* the exit status */
+/* Finds a script of tools/image. For the lodge of a build folder it is beside the sources, else where it was
+   installed. */
 int must_check image_script(const char *script, char path[PATH_MAX], struct error *err) __attribute__((nonnull(2)));
 
-/* Progress: one line that changes on a terminal, else a line whenever the text does. Begins as { "", -1, false }. */
+/* Shows progress: on a terminal one line that changes, else a new line whenever the text changes. It begins as { "",
+   -1, false }. */
 struct meter {
     char text[80];
     int percent;
