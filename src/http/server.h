@@ -35,7 +35,7 @@ struct http_call {
 /* The value of `name` in ?name=value, or NULL; "" for ?name. %XX is replaced. */
 const char *http_query(const struct http_call *c, const char *name);
 /* The part of the path at the route's {name}, never empty: "a" for "vms/{name}/info" and .../vms/a/info. It comes
-   from a stranger: it has no slash, and it may not be valid UTF-8. NULL: the route has no such name. */
+   from a stranger: it has no slash, and it is not always valid UTF-8. NULL: the route has no such name. */
 const char *http_argument(const struct http_call *c, const char *name);
 
 void http_done(struct http_call *c, unsigned status);                             /* no body */

@@ -6,11 +6,11 @@
  *
  * A node is a file that the guest has looked up and not forgotten. An O_PATH descriptor holds it. If the same file is
  * found twice, there is only one node. A guest may invent node and handle numbers: they are looked up in the tables
- * like all others. Only regular files and folders are ever opened. For other things in the folder (devices, FIFOs,
- * sockets), the guest's kernel uses its own.
+ * like all others. Only regular files and folders are ever opened. The guest's kernel treats other things in the folder
+ * (devices, FIFOs, sockets) as its own.
  *
  * A file made here belongs to the user who runs Lodge. So no such file gets a setuid or setgid bit. With such a bit,
- * others on the host would run what the guest wrote as this user. Devices cannot be made.
+ * others on the host could become this user by running what the guest wrote. Devices cannot be made.
  */
 #ifndef LODGE_SHARE_INTERNAL_H
 #define LODGE_SHARE_INTERNAL_H
