@@ -16,7 +16,7 @@ struct listener {
     bool paused;
 };
 
-/* fd is a listening socket. It stays the caller's, who closes it after listener_remove. knock() is to call
+/* fd is a listening socket. The caller owns it and closes it after listener_remove. knock() is to call
    listener_accept. */
 int must_check listener_add(struct listener *s, struct loop *l, int fd, void (*knock)(struct loop_fd *watch, u32 events));
 /* As accept4(): a descriptor, close on exec, or -1: nobody is there, or the listener rests. */

@@ -45,7 +45,7 @@ struct loop {
     struct epoll_event events[MAX_EVENTS];
     int nevents;
     struct loop_kick *kicked;  /* atomic: newest first */
-    struct loop_kick *running; /* taken from there, still to be called */
+    struct loop_kick *running; /* taken from kicked, still to be called */
     bool asleep;               /* atomic; set under the lock */
     struct loop_poller *pollers;
     struct spin spin;

@@ -221,7 +221,7 @@ int must_check refcount_get(struct qcow2 *q, u64 cluster, u64 *count); /* op hel
 u64 refcount_read(const struct qcow2 *q, const u8 *block, u64 i);
 void refcount_write(const struct qcow2 *q, u8 *block, u64 i, u64 count);
 int must_check refcount_set(struct qcow2 *q, u64 cluster, u64 count); /* its refcount block exists */
-/* Takes up to `want` clusters in a row, at least one. *blank: they read as zeroes. */
+/* Takes up to `want` clusters in a row, at least one. *blank: says whether they read as zeroes. */
 int must_check clusters_take(struct qcow2 *q, u64 want, u64 *cluster, u64 *got, bool *blank);
 /* Gives back clusters that clusters_take gave and that nothing ever referred to. */
 void clusters_untake(struct qcow2 *q, u64 cluster, u64 n);

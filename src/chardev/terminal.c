@@ -75,7 +75,7 @@ static void on_stop(int sig)
     sigaction(sig, &old, NULL);
     if (terminal.wanted)
         set_raw();
-    if (terminal.stop) /* nothing has stopped us where nobody could continue us: an orphaned process group */
+    if (terminal.stop) /* the process was not stopped, because nobody could continue it: an orphaned process group */
         terminal.stop(false);
     errno = saved;
 }

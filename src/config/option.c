@@ -99,7 +99,7 @@ static int set_word(const struct config_field *fields, void *at, char *word, con
     const struct config_field *k = config_find_option(fields + 1, word, strcspn(word, "=")), *head = fields;
     char *value = strchr(word, '=');
 
-    if (!k && head->type == CONFIG_LIST && !value) /* "disk,cdrom": the head is a list itself */
+    if (!k && head->type == CONFIG_LIST && !value) /* "disk,cdrom": the head itself is a list */
         return set_with_tail(fields, head, at, word, path, err);
     for (const struct config_field *f = fields; f->type && !k; f++)
         if (f->rest)

@@ -80,7 +80,7 @@ void display_size(const struct display *d, u32 *width, u32 *height);
 int display_memfd(const struct display *d);
 /* Brings the picture up to date now. */
 void display_refresh(struct display *d);
-/* False: not in a text mode, or no device. */
+/* False: the device is not in a text mode, or there is no device. */
 bool display_text(struct display *d, struct display_text *t);
 
 /* A viewer that wants to be kept up to date, embedded by its owner. */

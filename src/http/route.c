@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* route.c - from a method, a path and a body to the handler in the tables. */
+/* route.c - finds the handler in the tables for a method, a path and a body. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -65,7 +65,7 @@ void lapic_update(struct lapic *l)
     u32 tpr = reg[R_TPR] & 0xff, isrv = isr < 0 ? 0 : (u32)isr;
     bool intr;
 
-    /* SDM 11.8.3.1: PPR is TPR if its class is at least ISRV's, else ISRV's class. */
+    /* SDM 11.8.3.1: PPR is TPR if TPR's class is at least that of ISRV, else it is ISRV's class. */
     reg[R_PPR] = tpr >> 4 >= isrv >> 4 ? tpr : isrv & 0xf0;
     intr = extint_requested(l);
     if (!intr && l->mode != MODE_OFF) {

@@ -82,7 +82,7 @@ void lapic_tsc_changed(struct lapic_set *set, u32 vcpu);
 
 /* The level of the INTR pin; lock-free. */
 bool lapic_pending(const struct lapic_set *set, u32 vcpu);
-/* Takes the interrupt: its vector, or -1 if the request went away. Runs the INTA cycle for an ExtINT. */
+/* Takes the interrupt and returns its vector, or -1 if the request has gone away. Runs the INTA cycle for an ExtINT. */
 int lapic_ack(struct lapic_set *set, u32 vcpu);
 
 /* Returns how many processors accepted the message. */

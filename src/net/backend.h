@@ -16,7 +16,7 @@ enum { NET_MAX_FORWARDS = CONFIG_MAX_FORWARDS, NET_MAX_NAME = 256 };
 /* The description of one network, made from the configuration. */
 struct net_spec {
     const struct config_net *config;
-    const char *kind, *name; /* "tap", "tap0"; name NULL: it has none */
+    const char *kind, *name; /* "tap", "tap0"; name NULL: the network has no name */
     bool has_mac; /* mac shall be the card's address; it comes from the caller or from the configuration */
     u8 mac[6];
     char text[NET_MAX_NAME]; /* kind and name point into this */
