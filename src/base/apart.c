@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* apart.c - address space that has no neighbours. */
+/* apart.c - address space without neighbours. */
 #include "base/apart.h"
 
 #include <errno.h>
@@ -8,8 +8,8 @@
 
 enum { PAGE = 4096, TRIES = 64 };
 
-/* Where the kernel puts nothing unasked (it fills the 128 TiB of a process from the top, programs are at 85 TiB), nor an
-   address sanitizer its shadow: 64 TiB from 17 TiB on. */
+/* The kernel puts nothing into this range unless asked: it fills the 128 TiB of a process from the top, and programs
+   are at 85 TiB. An address sanitizer does not put its shadow there either. The range is 64 TiB, from 17 TiB on. */
 static const u64 first = 0x110000000000, span = 0x400000000000;
 
 static u64 whole(u64 size)
@@ -34,7 +34,7 @@ void *apart_reserve(u64 size, u64 offset)
                        -1, 0);
         if (p == (void *)at)
             return (u8 *)p + APART_GUARD;
-        if (p != MAP_FAILED) { /* a kernel before 4.17 takes the address for a hint */
+        if (p != MAP_FAILED) { /* a kernel before 4.17 treats the address as a hint */
             munmap(p, whole(size));
             errno = EEXIST;
         }
@@ -55,7 +55,7 @@ void *apart_alloc(u64 size)
         errno = e;
         return NULL;
     }
-    /* Tables of this size are looked up at random. */
+    /* Lookups in tables of this size are at random places. */
     if (p && size >= MiB(2))
         (void)madvise(p, size, MADV_HUGEPAGE);
     return p;

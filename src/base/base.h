@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * base.h - the few words every file uses: integer names, checked arithmetic,
- * compiler attributes.  Nothing here allocates or has state.
+ * base.h - the few words that every file uses: integer names, checked arithmetic, compiler attributes. Nothing here
+ * allocates memory or has state.
  */
 #ifndef LODGE_BASE_BASE_H
 #define LODGE_BASE_BASE_H

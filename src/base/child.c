@@ -16,7 +16,7 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum { END_MS = 10000 }; /* a process that was told to end and has not by then is ended */
+enum { END_MS = 10000 }; /* we kill a process that was told to end and has not ended by then */
 
 static int spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
 {
@@ -26,7 +26,7 @@ static int spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
     extern char **environ;
     int copy[CHILD_MAX_FDS], r = 0, made = 0;
 
-    /* Out of the way of the numbers they are to get. */
+    /* The copies keep out of the way of the numbers that the child is to get. */
     for (; made < n && !r; made++) {
         copy[made] = fcntl(fd[made], F_DUPFD_CLOEXEC, CHILD_FIRST_FD + CHILD_MAX_FDS);
         if (copy[made] < 0) {
@@ -43,7 +43,8 @@ static int spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
     posix_spawn_file_actions_adddup2(&actions, STDIN_FILENO, STDOUT_FILENO);
     for (int i = 0; i < made; i++)
         posix_spawn_file_actions_adddup2(&actions, copy[i], CHILD_FIRST_FD + i);
-    posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_FIRST_FD + made); /* what we were started with is not its */
+    /* the child does not get what we were started with */
+    posix_spawn_file_actions_addclosefrom_np(&actions, CHILD_FIRST_FD + made);
     posix_spawnattr_setsigmask(&attr, &none);
     posix_spawnattr_setsigdefault(&attr, &all);
     posix_spawnattr_setflags(&attr, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETSID);
@@ -63,7 +64,8 @@ int child_start(struct child *c, char *const argv[], const int *fd, int n)
     *c = (struct child){ .says = -1 };
     if (pipe2(ends, O_CLOEXEC))
         return -errno;
-    /* Above what is replaced in the child, should we have been started without a standard error. */
+    /* The copies are above the numbers that are replaced in the child, in case we were started without a standard
+       error. */
     int r = spawn(argv, fd, n, ends[1], &c->pid);
     close(ends[1]);
     if (!r && fcntl(ends[0], F_SETFL, O_NONBLOCK))
@@ -93,13 +95,13 @@ static void say(struct child *c)
 
     c->line[c->len] = 0;
     if (c->lines++ < CHILD_MAX_LINES && c->len) { /* empty ones count, too: they are work */
-        error_set(&e, 0, "%s", c->line); /* what it says may be a stranger's words: one plain line */
+        error_set(&e, 0, "%s", c->line); /* the words may come from a stranger: we print one plain line */
         log_warn("%s: its process says: %s", c->name, e.text);
     }
     c->len = 0;
 }
 
-/* What is there. False when there will be no more. */
+/* Reads what is there. False when no more will come. */
 static bool hear(struct child *c)
 {
     char buf[1024];
@@ -147,7 +149,7 @@ void child_end(struct child *c)
         return;
     if (!c->name)
         c->name = "lodge";
-    /* The pipe ends when its process does. */
+    /* The pipe ends when the process ends. */
     while (c->says >= 0) {
         const u64 now = clock_ns();
         struct pollfd p = { c->says, POLLIN, 0 };
@@ -159,7 +161,8 @@ void child_end(struct child *c)
     if (c->len)
         say(c);
     hear_no_more(c);
-    /* It has closed the pipe, or is a zombie in a moment, or does not want to end: it makes no difference. */
+    /* The process has closed the pipe, or will be a zombie in a moment, or does not want to end. We do the same in
+       each case. */
     while ((r = waitpid(c->pid, NULL, WNOHANG)) == 0 && clock_ns() < end)
         poll(NULL, 0, 1);
     if (!r)

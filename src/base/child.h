@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * child.h - a process of our own program.  It has none of our descriptors but those it is given: not our terminal either,
- * since it parses what strangers send and a terminal can be read and typed at.  What it writes to standard error (the
- * libraries that it is made of do, when they give up) comes by a pipe and is logged.  Loop thread.
+ * child.h - a process that runs our own program. It gets none of our descriptors but those that the caller gives it. It
+ * does not get our terminal either, because it parses what strangers send, and a process that has a terminal can read
+ * it and type at it. What the process writes to standard error comes through a pipe and is logged; the libraries in it
+ * write there when they give up. Loop thread.
  */
 #ifndef LODGE_BASE_CHILD_H
 #define LODGE_BASE_CHILD_H
@@ -16,23 +17,25 @@ enum { CHILD_FIRST_FD = 3, CHILD_MAX_FDS = 4, CHILD_LINE = 400, CHILD_MAX_LINES 
 
 struct child {
     pid_t pid;  /* 0: none */
-    int says;   /* the pipe from its standard error; -1: no more is heard of it */
-    bool heard; /* by a loop */
+    int says;   /* the pipe from its standard error; -1: we hear no more of it */
+    bool heard; /* a loop reads `says` */
     struct loop *loop;
     struct loop_fd watch;
-    const char *name; /* before what it says */
+    const char *name; /* the log prints it before what the process says */
     u32 lines, len;
     char line[CHILD_LINE + 1];
 };
 
-/* Runs "lodge ..." with fd[0] as its descriptor 3, fd[1] as 4 ..., away from our terminal's signals. -errno; then child_end
-   may be called or not. */
+/* Runs "lodge ..." with fd[0] as its descriptor 3, fd[1] as 4 and so on, away from our terminal's signals. On -errno
+   the caller may call child_end or not. */
 int must_check child_start(struct child *c, char *const argv[], const int *fd, int n);
-/* From now on the loop logs what it says, CHILD_MAX_LINES lines at most: a guest may be the reason for them. */
+/* From now on the loop logs what the process says, CHILD_MAX_LINES lines at most, since a guest may be the cause of
+   them. */
 int must_check child_listen(struct child *c, struct loop *l, const char *name);
-/* Instead: waits until it has ended, without a limit. 0, or -EIO with its last line in err if its status was not 0. */
+/* Use this instead of child_listen: it waits without a limit until the process has ended. 0, or -EIO with the last
+   line of the process in err if its status was not 0. */
 int must_check child_last_words(struct child *c, struct error *err);
-/* Waits for its end, which it has been told of, logs what it still says, and does not wait for ever. */
+/* The process has been told to end. This waits for its end, logs what it still says, and does not wait for ever. */
 void child_end(struct child *c);
 
 #endif

@@ -18,7 +18,7 @@ u32 plain_bytes(const char *s)
             return 0;
     if ((b[0] == 0xe0 && b[1] < 0xa0) || (b[0] == 0xed && b[1] >= 0xa0) || (b[0] == 0xf0 && b[1] < 0x90) ||
         (b[0] == 0xf4 && b[1] >= 0x90))
-        return 0; /* longer than it need be, surrogates, above 10FFFFh */
+        return 0; /* longer than necessary, surrogates, above 10FFFFh */
     return b[0] < ' ' || b[0] == 0x7f || (b[0] == 0xc2 && b[1] < 0xa0) ? 0 : n;
 }
 
@@ -30,7 +30,8 @@ int error_set(struct error *err, int code, const char *fmt, ...)
         err->code = code;
         vsnprintf(err->text, sizeof(err->text), fmt, ap);
         va_end(ap);
-        /* The text may quote file names and guest data: whatever they hold, it stays one line of the terminal. */
+        /* The text may quote file names and guest data. Whatever these contain, the text stays one line of the
+           terminal. */
         for (char *p = err->text; *p;) {
             const u32 n = plain_bytes(p);
             if (!n)

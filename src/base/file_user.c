@@ -13,12 +13,12 @@
 
 static bool same(const struct stat *a, const struct stat *b)
 {
-    if (S_ISBLK(a->st_mode)) /* a device is the same by whatever name */
+    if (S_ISBLK(a->st_mode)) /* a device is the same under every name */
         return S_ISBLK(b->st_mode) && a->st_rdev == b->st_rdev;
     return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
 }
 
-/* Has process pid it open? Not by our own descriptor `own` (-1: it is another process). */
+/* Does process pid have the file open? Our own descriptor `own` does not count (-1: pid is another process). */
 static bool has_open(const char *pid, const struct stat *file, int own)
 {
     char name[64];
@@ -37,8 +37,8 @@ static bool has_open(const char *pid, const struct stat *file, int own)
     return found;
 }
 
-/* It has been killed, or is ending otherwise (proc_pid_stat(5), flags; proc_pid_status(5), pending signals): what it has open
-   goes soon, after its memory. */
+/* The process has been killed, or is ending otherwise (proc_pid_stat(5), flags; proc_pid_status(5), pending
+   signals). It will soon close the files that it has open, after it has freed its memory. */
 static bool dying(const char *pid)
 {
     enum { PF_EXITING = 4 };
@@ -49,7 +49,7 @@ static bool dying(const char *pid)
     snprintf(name, sizeof(name), "/proc/%.20s/stat", pid);
     FILE *f = fopen(name, "re");
     if (f && fgets(line, sizeof(line), f)) {
-        const char *p = strrchr(line, ')'); /* the name before it may hold anything */
+        const char *p = strrchr(line, ')'); /* the name before it may contain anything */
         yes = p && sscanf(p, ") %c %*d %*d %*d %*d %*d %u", &state, &flags) == 2 &&
               (state == 'Z' || state == 'X' || (flags & PF_EXITING));
     }
@@ -87,7 +87,7 @@ void file_user(int fd, char who[FILE_USER])
             continue;
         if (self) {
             snprintf(who, FILE_USER, "this machine itself: it is named twice");
-            continue; /* another process says more */
+            continue; /* another process is the better answer */
         }
         snprintf(name, sizeof(name), "/proc/%.20s/comm", p->d_name);
         FILE *c = fopen(name, "re");

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* file_user.h - whose file is it: for the sentence that says why it cannot be had. */
+/* file_user.h - finds out who uses a file, for the sentence that says why we cannot have the file. */
 #ifndef LODGE_BASE_FILE_USER_H
 #define LODGE_BASE_FILE_USER_H
 
@@ -8,9 +8,10 @@
 enum { FILE_USER = 128 };
 
 /*
- * A process that has the file of descriptor fd open, too: "name (process 12)", "this machine itself: ..." if it is this
- * one, by another descriptor, or "" if there is none but such as are just ending.  Locks of open file descriptions have no owner to ask for, so it is
- * what /proc shows, which is only this user's processes (all of them for root).
+ * Names a process that also has the file of descriptor fd open: "name (process 12)". If it is this process, by another
+ * descriptor, the text is "this machine itself: ...". The text is "" if there is no such process, or if all such
+ * processes are just ending. Locks of open file descriptions have no owner that we could ask for, so the answer comes
+ * from /proc. /proc shows only this user's processes (all of them for root).
  */
 void file_user(int fd, char who[FILE_USER]);
 

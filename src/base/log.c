@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log.c - one write(2) a line to standard error, so that lines of several threads do not mix.
+ * log.c - writes each line to standard error with one write(2), so that lines of several threads do not mix.
  *
- * The level and the line ending belong to the process's terminal, not to a VM: they are the one mutable
- * state at file scope here, both atomic.
+ * The level and the line ending belong to the process's terminal, not to a VM. They are the only mutable state at file
+ * scope here, and both are atomic.
  */
 #include "base/log.h"
 

@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * log.h - lines for the person who runs the VM, on standard error.  Any thread.
+ * log.h - lines for the person who runs the VM, on standard error. Any thread.
  *
- * Terminal in raw mode: lines end in CR LF when log_set_raw(true).
- * What a guest can provoke goes through log_guest(), which is rate-limited so
- * that a guest cannot fill a disk.
+ * If the terminal is in raw mode, log_set_raw(true) makes lines end in CR LF. Messages that a guest can provoke go
+ * through log_guest(), which limits their rate so that a guest cannot fill a disk.
  */
 #ifndef LODGE_BASE_LOG_H
 #define LODGE_BASE_LOG_H
@@ -22,7 +21,8 @@ void log_at(enum log_level level, const char *fmt, ...) printf_like(2, 3);
 #define log_info(...) log_at(LOG_INFO, __VA_ARGS__)
 #define log_debug(...) log_at(LOG_DEBUG, __VA_ARGS__)
 
-/* At most 5 lines, then one a second with the count of those left out; one limiter per call site. */
+/* Prints at most 5 lines, then one a second with the count of the lines left out; each call site has its own
+   limiter. */
 struct log_limit {
     u64 next_ns;
     u32 said, dropped;

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * loop.c - epoll for descriptors, one timerfd for the earliest of a binary heap of timers, an eventfd to wake
- * the thread.
+ * loop.c - epoll for descriptors, a binary heap of timers with one timerfd for the earliest of them, and an eventfd
+ * that wakes the thread.
  *
- * One lock guards the heap, the posted calls and the flag `asleep`.  While the loop is awake nobody has to
- * wake it or program the timerfd: it looks at everything again before it sleeps.  While it sleeps, arming a
- * timer costs a system call only if the new deadline is earlier than the one the timerfd is set to: guests
- * re-arm their timers far more often than these fire.
+ * One lock guards the heap, the posted calls and the flag `asleep`. While the loop is awake, nobody has to wake it or
+ * program the timerfd, because it looks at everything again before it sleeps. While it sleeps, arming a timer costs a
+ * system call only if the new deadline is earlier than the one that the timerfd is set to. This matters because guests
+ * re-arm their timers far more often than the timers fire.
  *
- * Kicks do without the lock: they are pushed on a list the loop takes whole.  Whoever finds `asleep` set, and is the
- * one to clear it, wakes the loop; the loop sets it before it looks at the list for the last time.
+ * Kicks need no lock: each is pushed on a list that the loop takes as a whole. The thread that finds `asleep` set, and
+ * is the one that clears it, wakes the loop. The loop sets the flag before it looks at the list for the last time.
  */
 #include "base/loop.h"
 
@@ -38,14 +38,14 @@ struct post {
 
 struct loop {
     int epoll, wake, timerfd;
-    /* Descriptors epoll cannot watch because they never block (files, /dev/null): always ready. Loop thread. */
+    /* Descriptors that epoll cannot watch because they never block (files, /dev/null): always ready. Loop thread. */
     struct loop_fd *always[MAX_ALWAYS];
     u32 nalways;
-    /* What epoll returned and is not yet dispatched; an entry is cleared when its descriptor is removed. */
+    /* What epoll returned and the loop has not dispatched yet. An entry is cleared when its descriptor is removed. */
     struct epoll_event events[MAX_EVENTS];
     int nevents;
     struct loop_kick *kicked;  /* atomic: newest first */
-    struct loop_kick *running; /* taken from there, still to be called */
+    struct loop_kick *running; /* taken from kicked, still to be called */
     bool asleep;               /* atomic; set under the lock */
     struct loop_poller *pollers;
     struct spin spin;
@@ -57,7 +57,7 @@ struct loop {
     u64 programmed; /* what the timerfd is set to, or NEVER */
     struct post *first, **last;
     bool stop;
-    pthread_cond_t done; /* loop_wait */
+    pthread_cond_t done; /* wakes threads in loop_wait */
     bool let_go;
 };
 
@@ -134,7 +134,7 @@ void timer_arm(struct timer *t, u64 deadline_ns)
 {
     struct loop *l = t->loop;
 
-    deadline_ns = MIN(deadline_ns, (u64)INT64_MAX); /* centuries; what a timerfd can hold */
+    deadline_ns = MIN(deadline_ns, (u64)INT64_MAX); /* centuries, and the most that a timerfd can hold */
     pthread_mutex_lock(&l->lock);
     t->deadline = deadline_ns;
     if (!t->armed) {
@@ -142,7 +142,7 @@ void timer_arm(struct timer *t, u64 deadline_ns)
             u32 cap = l->cap * 2;
             struct timer **heap = realloc(l->heap, cap * sizeof(struct timer *));
             if (!heap)
-                abort(); /* more timers than any machine has, and a machine without its timers cannot go on */
+                abort(); /* no machine has this many timers, and a machine without its timers cannot go on */
             l->heap = heap;
             l->cap = cap;
         }
@@ -189,7 +189,7 @@ static void wake(struct loop *l)
     if (!__atomic_load_n(&l->asleep, __ATOMIC_SEQ_CST) || !__atomic_exchange_n(&l->asleep, false, __ATOMIC_SEQ_CST))
         return;
     ssize_t n = write(l->wake, &one, sizeof(one));
-    (void)n; /* full: it is not read, but 2^64 times is enough */
+    (void)n; /* nobody reads the count, but 2^64 wake-ups fit before it is full */
 }
 
 int loop_post(struct loop *l, void (*fn)(void *arg), void *arg)
@@ -240,7 +240,7 @@ static void push_kick(struct loop *l, struct loop_kick *k)
 void loop_kick(struct loop_kick *k)
 {
     if (__atomic_exchange_n(&k->pending, true, __ATOMIC_SEQ_CST))
-        return; /* fn is still to begin: it will see what the kick is about */
+        return; /* fn has not begun yet: it will see what the kick is about */
     push_kick(k->loop, k);
     wake(k->loop);
 }
@@ -251,7 +251,7 @@ static void run_kicks(struct loop *l)
     while (l->running) {
         struct loop_kick *k = l->running;
         l->running = k->next;
-        __atomic_store_n(&k->pending, false, __ATOMIC_SEQ_CST); /* before fn looks, pairs with loop_kick */
+        __atomic_store_n(&k->pending, false, __ATOMIC_SEQ_CST); /* before fn looks; this pairs with loop_kick */
         k->fn(k);
     }
 }
@@ -274,7 +274,7 @@ void loop_kick_remove(struct loop_kick *k)
     k->pending = false;
 }
 
-/* ---- those who wait for the loop's thread ---- */
+/* ---- threads that wait for the loop's thread ---- */
 
 static _Thread_local const bool *owed; /* what this thread still has to wait for */
 
@@ -378,11 +378,11 @@ static void run_descriptors(struct loop *l)
     for (u32 i = 0; i < l->nalways; i++) {
         struct loop_fd *w = l->always[i];
         if (w->events)
-            w->ready(w, w->events); /* may remove itself: the one that takes its place waits a round */
+            w->ready(w, w->events); /* it may remove itself: the one that takes its place then waits a round */
     }
 }
 
-/* Watched by edge: there is no need to read it. */
+/* epoll reports this one by edge, so nobody needs to read it. */
 static void woken(struct loop_fd *w, u32 events)
 {
     (void)w;
@@ -427,12 +427,12 @@ static bool something(struct loop *l)
         return true;
     for (struct loop_poller *p = l->pollers; p; p = p->next)
         if (p->poll(p))
-            return true; /* it may have changed the list */
+            return true; /* poll may have changed the list */
     return false;
 }
 
-/* Until something comes, at most as long as waiting awake pays and up to the first deadline. Who else wants this
-   processor has it: it may be the thread that is waited for. */
+/* Looks until something comes, at most as long as waiting awake pays and not past the first deadline. If another
+   thread wants this processor, it gets it: it may be the thread that we wait for. */
 static bool look(struct loop *l, u64 since)
 {
     u64 end;
@@ -457,13 +457,13 @@ int loop_run(struct loop *l)
 {
     struct loop_fd waker = { l->wake, EPOLLIN | EPOLLET, woken }, clock = { l->timerfd, EPOLLIN, drain };
     int r = loop_fd_add(l, &waker);
-    u64 since = 0; /* when what was expected began to be waited for */
+    u64 since = 0; /* the time when the wait for the expected event began */
 
     if (!r)
         r = loop_fd_add(l, &clock);
     while (!r) {
         run_posts(l);
-        run_kicks(l); /* and then what they want at once */
+        run_kicks(l); /* after that, what the kicks made due at once */
         run_timers(l);
 
         bool ready = false;
@@ -479,7 +479,8 @@ int loop_run(struct loop *l)
         if (l->first || (l->ntimers && l->heap[0]->deadline <= clock_ns()))
             ready = true;
         if (!ready) {
-            /* A timerfd set too early only wakes us once for nothing; set too late it would lose a deadline. */
+            /* A timerfd that is set too early only wakes us once for nothing. One that is set too late would lose a
+               deadline. */
             u64 next = l->ntimers ? l->heap[0]->deadline : NEVER;
             if (next < l->programmed || l->programmed <= clock_ns())
                 program(l, next);
@@ -491,9 +492,9 @@ int loop_run(struct loop *l)
                     spin_learn(&l->spin, clock_ns() - since);
                     since = 0;
                 }
-                continue; /* all that may have come without waking us */
+                continue; /* look at everything that may have come without waking us */
             }
-            __atomic_store_n(&l->asleep, true, __ATOMIC_SEQ_CST); /* before kicked is read, pairs with loop_kick */
+            __atomic_store_n(&l->asleep, true, __ATOMIC_SEQ_CST); /* before kicked is read; this pairs with loop_kick */
             ready = __atomic_load_n(&l->kicked, __ATOMIC_SEQ_CST);
         }
         pthread_mutex_unlock(&l->lock);
@@ -528,7 +529,7 @@ struct loop *loop_new(void)
 
     if (!l)
         return NULL;
-    /* Room for them all: arming one cannot fail. */
+    /* Room for all timers, so that arming one cannot fail. */
     l->cap = 1024;
     if (!(l->heap = calloc(l->cap, sizeof(*l->heap)))) {
         free(l);

@@ -11,7 +11,7 @@
 
 enum { BACKLOG = 64 };
 
-static const struct opener *chosen; /* set before there are threads */
+static const struct opener *chosen; /* it is set before there are threads */
 
 static int file(const struct opener_request *r)
 {
@@ -20,7 +20,8 @@ static int file(const struct opener_request *r)
     if (r->no_links) {
         const struct open_how how = { .flags = (u64)flags, .mode = flags & O_CREAT ? r->mode : 0, .resolve = RESOLVE_NO_SYMLINKS };
         const int fd = (int)syscall(SYS_openat2, AT_FDCWD, r->path, &how, sizeof how);
-        /* Kernels before 5.6, and containers that forbid what they do not know: the last part at least. */
+        /* Kernels before 5.6, and containers that forbid calls which they do not know, have no openat2: at least the
+           last part of the path must be no link. */
         if (fd >= 0 || (errno != ENOSYS && errno != EPERM))
             return fd;
         return open(r->path, flags | O_NOFOLLOW, r->mode);
@@ -33,7 +34,7 @@ static int listening(const struct opener_request *r, int fd)
     const int one = 1;
 
     if (r->address->sa_family == AF_UNIX)
-        fchmod(fd, 0600); /* bind() makes the name with the mode that the socket has */
+        fchmod(fd, 0600); /* bind() gives the name the mode that the socket has */
     else if (setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one))
         return -1;
     return bind(fd, r->address, r->length) || listen(fd, BACKLOG) ? -1 : 0;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * opener.h - the one place where what a machine uses is opened: files, devices, folders, sockets. Rooms say what they want
- * and what for; this process opens it itself, unless opener_use gave it another who does, and who may refuse.
+ * opener.h - the one place that opens what a machine uses: files, devices, folders, sockets. Rooms say what they want
+ * and for which purpose. This process opens it itself, unless opener_use gave it another opener. That opener may
+ * refuse.
  *
- * tests/source_rules knows the few files that may call open(2), socket(2) and the like beside this one, and why.
+ * tests/source_rules lists the few other files that may call open(2), socket(2) and similar functions, and says why.
  *
- * Any thread. Descriptors are close-on-exec and the caller's.
+ * Any thread. Descriptors are close-on-exec and belong to the caller.
  */
 #ifndef LODGE_BASE_OPENER_H
 #define LODGE_BASE_OPENER_H
@@ -22,8 +23,8 @@ enum opener_purpose {
 };
 
 enum opener_kind {
-    OPENER_FILE,    /* path, flags, mode: as open(2); no_links: openat2's RESOLVE_NO_SYMLINKS where the kernel has it */
-    OPENER_LISTEN,  /* address, type: a listening socket; a path's is made for the user alone (mode 0600) */
+    OPENER_FILE,    /* path, flags, mode: as open(2); no_links: openat2's RESOLVE_NO_SYMLINKS if the kernel has it */
+    OPENER_LISTEN,  /* address, type: a listening socket; a socket with a path is for this user only (mode 0600) */
     OPENER_CONNECT, /* address, type: a connected socket */
     OPENER_REMOVE,  /* path: as unlink(2); 0 */
     OPENER_FOLDER,  /* path, mode: as mkdir(2); 0 */
@@ -41,14 +42,14 @@ struct opener_request {
     int type; /* SOCK_STREAM or SOCK_SEQPACKET, | SOCK_NONBLOCK */
 };
 
-/* Returns a descriptor, 0 where there is none, or -errno. */
+/* open returns a descriptor, 0 if there is none to return, or -errno. */
 struct opener {
     int (*open)(void *ctx, const struct opener_request *r);
     void *ctx;
 };
 
-/* From now on o opens, NULL: this process itself. Before it has other threads; o stays the caller's. What a process may open
-   is the process's, so this is one for all machines in it. */
+/* From now on o opens; NULL: this process opens itself. Call it before the process has other threads. o stays the
+   caller's. What a process may open is a property of the process, so all machines in it share one opener. */
 void opener_use(const struct opener *o);
 /* A descriptor, or -errno. */
 int must_check opener_request(const struct opener_request *r);

@@ -37,7 +37,7 @@ static unsigned distance(const char *a, const char *b)
 const char *suggest(const char *word, const char *const *candidates)
 {
     const char *best = NULL;
-    unsigned least = (unsigned)strlen(word) / 3 + 1; /* one slip in three letters, and one for short words */
+    unsigned least = (unsigned)strlen(word) / 3 + 1; /* one slip in three letters, and one in a short word */
 
     for (; *candidates; candidates++) {
         unsigned d = distance(word, *candidates);

@@ -19,7 +19,7 @@
 enum { MOMENT_MS = 100 };
 #define SILENT_NS 1000000000ull
 
-const bool patience_signals = false; /* by its address only */
+const bool patience_signals = false; /* only its address is used */
 static _Thread_local const bool *until;
 
 void patience_until(const bool *flag)
@@ -68,7 +68,7 @@ static int given_up(const char *option, const char *path, struct error *err)
     return error_set(err, EINTR, "%s%s: a signal ended the wait for the FIFO's other end", option, path);
 }
 
-/* Bytes, or their end: a FIFO that nobody has opened yet has neither. */
+/* Waits for bytes or for their end. A FIFO that nobody has opened yet has neither. */
 static int wait_readable(int fd, struct patience *p, const char *option, const char *path, struct error *err)
 {
     while (!patience_sleep(fd, POLLIN))
@@ -87,7 +87,7 @@ int patience_open(enum opener_purpose purpose, const char *path, int flags, mode
         r = errno;
         if (r == EINTR)
             continue;
-        /* Nobody has it open for reading yet (open(2)). */
+        /* Nobody has opened it for reading yet (open(2)). */
         if (r != ENXIO || stat(path, &st) || !S_ISFIFO(st.st_mode))
             return error_set(err, r, "%s%s: %s", option, path, strerror(r));
         if (patience_ask(&p, "waiting for a reader of the FIFO %s", path))

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sandbox.c - four steps: no privileges and no resources that are not needed, no files (Landlock), no system calls but a
- * few (seccomp), which have no way to open a file, to reach another process or to make one.  The last holds without the
- * one before it, too.  A call that is not on the list fails with EPERM; it does not end the process, since what the C
- * library tries and can do without differs between versions.  tools/gen_sandbox.c has the list.
+ * sandbox.c - the sandbox has four steps. The process gives up the privileges that it does not need, and then the
+ * resources that it does not need. Then it gives up files (Landlock). At last it keeps only a few system calls
+ * (seccomp), which give it no way to open a file, to reach another process or to make one. This last step also holds
+ * without the one before it. A call that is not on the list fails with EPERM. It does not end the process, because
+ * versions of the C library differ in which calls they try and can do without. tools/gen_sandbox.c has the list.
  */
 #include "base/sandbox.h"
 
@@ -26,10 +27,10 @@
 
 enum {
     MAX_FILES = 1024,
-    MAX_FILE_SIZE = MiB(64), /* the switch's memory for a machine: a file, to the kernel */
+    MAX_FILE_SIZE = MiB(64), /* the memory that the switch has for a machine: the kernel treats it as a file */
 };
 
-/* Where resolv.conf is or leads to. */
+/* The places where resolv.conf is, and where it leads to. */
 static const char *const resolver[] = { "/etc/resolv.conf", "/run/systemd/resolve", "/run/resolvconf",
                                         "/run/NetworkManager" };
 
@@ -44,8 +45,8 @@ static int limit(int what, rlim_t most)
     return setrlimit((__rlimit_resource_t)what, &r) ? -errno : 0;
 }
 
-/* A guest can make libslirp keep what it sends (fragments without an end, segments with gaps). It ends the process, and
-   with it the guest's network, before it hurts the host. */
+/* A guest can make libslirp keep what it sends (fragments without an end, segments with gaps). This limit ends the
+   process, and with it the guest's network, before it harms the host. */
 static int limit_memory(void)
 {
     unsigned long data = 0; /* pages: /proc/self/statm, proc(5) */
@@ -66,16 +67,16 @@ static int allow_beneath(int set, const char *path, u64 access)
 
     rule.parent_fd = open(path, O_PATH | O_CLOEXEC);
     if (rule.parent_fd < 0)
-        return 0; /* not there: nothing to allow */
+        return 0; /* the path does not exist: nothing to allow */
     r = syscall(SYS_landlock_add_rule, set, LANDLOCK_RULE_PATH_BENEATH, &rule, 0) ? -errno : 0;
     close(rule.parent_fd);
     return r;
 }
 
-/* A descriptor of the rules, or -1 with *r 0 where the kernel has no Landlock. */
+/* Returns a descriptor of the rules, or -1. If it is -1 and *r is 0, the kernel has no Landlock. */
 static int file_rules(bool by_itself, const char *dir, int *r)
 {
-    /* All that the first version of Landlock knows of. */
+    /* All rights that the first version of Landlock knows. */
     const struct landlock_ruleset_attr all = { .handled_access_fs = (LANDLOCK_ACCESS_FS_MAKE_SYM << 1) - 1 };
     const int set = (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
 
@@ -101,8 +102,8 @@ static int restrict_files(int set)
     return r;
 }
 
-/* For good: -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor. Nothing here asks for memory of this process:
-   what fails has no filter on. */
+/* The filter is for good. -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor. Nothing here allocates
+   memory of this process, and a process in which this fails has no filter. */
 static int filter_load(const struct filter *f, u32 flags)
 {
     struct sock_filter code[FILTER_MOST];
@@ -112,13 +113,14 @@ static int filter_load(const struct filter *f, u32 flags)
     assert(code[f->pid].k == FILTER_PID);
     code[f->pid].k = (u32)getpid();
     long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
-    if (r < 0 && (errno == ENOSYS || errno == EPERM) && !flags) /* an old kernel, or a container that knows it not */
+    /* an old kernel, or a container that does not know the call */
+    if (r < 0 && (errno == ENOSYS || errno == EPERM) && !flags)
         r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
     return r < 0 ? -errno : (int)r;
 }
 
-/* All calls but to open a file, which whoever has the descriptor that this returns decides (seccomp_unotify(2)).
-   -errno: an old kernel, or another program has such a descriptor for us already. */
+/* Allows all calls except those that open a file. For these, the holder of the returned descriptor decides
+   (seccomp_unotify(2)). -errno: an old kernel, or another program already has such a descriptor for us. */
 static int restrict_calls_asking(void)
 {
     return filter_load(&filter_user_asking, SECCOMP_FILTER_FLAG_NEW_LISTENER);
@@ -139,8 +141,8 @@ int sandbox_drop(void)
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return -errno;
-    /* Root keeps its files, by their owner, and nothing else of root's. Who cannot shrink the bounding set has nothing
-       in it that could be got back without new privileges. */
+    /* Root keeps access to the files that it owns, and nothing else of root's rights. A process that cannot shrink
+       the bounding set has nothing in it that it could get back without new privileges. */
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
         prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
@@ -158,10 +160,10 @@ static int limits(enum sandbox kind)
         r = limit(RLIMIT_NPROC, 0);
     if (!r)
         r = limit(RLIMIT_FSIZE, kind == SANDBOX_SWITCH ? MAX_FILE_SIZE : 0);
-    return r || kind == SANDBOX_VIEWER ? r : limit_memory(); /* a viewer's has the screen's */
+    return r || kind == SANDBOX_VIEWER ? r : limit_memory(); /* a viewer's process has the screen's limit */
 }
 
-/* What a kernel without one of these leaves open. */
+/* Says what stays open on a kernel that lacks one of these. */
 static void say_missing(enum sandbox kind, struct sandbox_report *r)
 {
     r->missing.text[0] = 0;
@@ -178,7 +180,7 @@ static void say_missing(enum sandbox kind, struct sandbox_report *r)
 static int enter(enum sandbox kind, const char *dir, int *requests, struct sandbox_report *report)
 {
     int set = -1, files;
-    /* A viewer's process has passed SANDBOX_SCREEN. */
+    /* A viewer's process has already passed SANDBOX_SCREEN. */
     int r = kind == SANDBOX_VIEWER ? 0 : sandbox_drop();
 
     *report = (struct sandbox_report){ .seccomp = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL, .landlock = true };

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * sandbox_keep.c - the other side of a sandboxed process's openat(): the kernel holds it there (seccomp_unotify(2)) while
- * this one reads which file it wants, decides, and puts the descriptor into it.
+ * sandbox_keep.c - answers the openat() of a sandboxed process. The kernel holds that process in the call
+ * (seccomp_unotify(2)). Meanwhile this process reads which file it wants, decides, and puts the descriptor into it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -15,11 +15,11 @@
 
 #include "base/sandbox.h"
 
-/* The string at `at` of a process that waits for us. It has one thread and shares no memory that holds names, so that
-   nobody changes it; and what counts is this copy. */
+/* Reads the string at `at` of a process that waits for us. That process has one thread and shares no memory that
+   holds names, so nobody changes the string. Only this copy counts. */
 static int read_path(int mem, u64 at, char path[PATH_MAX])
 {
-    const ssize_t n = at > INT64_MAX ? -1 : pread(mem, path, PATH_MAX, (off_t)at); /* as far as there is memory */
+    const ssize_t n = at > INT64_MAX ? -1 : pread(mem, path, PATH_MAX, (off_t)at); /* reads as far as there is memory */
 
     return n > 0 && memchr(path, 0, (size_t)n) ? 0 : -EFAULT;
 }
@@ -33,7 +33,7 @@ int sandbox_memory(pid_t pid)
     return fd < 0 ? -errno : fd;
 }
 
-/* The kernel's may be longer than those we know. */
+/* The kernel's structures may be longer than those that we know. */
 union request {
     struct seccomp_notif it;
     u8 room[1024];
@@ -62,7 +62,7 @@ static void answer(int requests, int mem, const struct seccomp_notif *q, int (*o
             a.it.val = r;
         close(fd);
     }
-    r = ioctl(requests, SECCOMP_IOCTL_NOTIF_SEND, &a); /* it may have been killed meanwhile */
+    r = ioctl(requests, SECCOMP_IOCTL_NOTIF_SEND, &a); /* the process may have been killed meanwhile */
     (void)r;
 }
 

@@ -6,7 +6,7 @@
 
 static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS };
 
-/* Those of the terminal may have a handler of chardev/terminal.c, which ends the process, too. */
+/* The signals of the terminal may have a handler of chardev/terminal.c. That handler ends the process, too. */
 static bool ends(int sig)
 {
     static const int polite[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM };
@@ -17,7 +17,7 @@ static bool ends(int sig)
     for (size_t i = 0; i < ARRAY_SIZE(polite); i++)
         if (sig == polite[i])
             return true;
-    return !(sa.sa_flags & SA_SIGINFO) && sa.sa_handler == SIG_DFL; /* a profiler's SIGPROF is its own */
+    return !(sa.sa_flags & SA_SIGINFO) && sa.sa_handler == SIG_DFL; /* a profiler's SIGPROF belongs to the profiler */
 }
 
 void signals_of_end(sigset_t *set)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * spin.h - how long a thread that waits should look before it sleeps, learnt from how long its waits are: a wake-up costs
- * tens of microseconds, and what is asked of a disk or a network in memory is often there sooner.  The rule is that of
- * KVM's halt polling (Linux, Documentation/virt/kvm/halt-polling.rst): waits that could have been looked through double
- * the time, long ones set it to nothing.  So who is idle sleeps.
+ * spin.h - how long a waiting thread should look before it sleeps. A wake-up costs tens of microseconds, and the answer
+ * of a disk or a network in memory often comes sooner. So the time is learnt from how long the thread's waits are. The
+ * rule is that of KVM's halt polling (Linux, Documentation/virt/kvm/halt-polling.rst). A wait that could have been
+ * spent looking doubles the time; a long wait sets it to nothing. So an idle thread sleeps.
  */
 #ifndef LODGE_BASE_SPIN_H
 #define LODGE_BASE_SPIN_H
@@ -15,11 +15,12 @@
 enum { SPIN_FIRST = 10000, SPIN_MOST = 200000 }; /* ns */
 
 struct spin {
-    u32 ns;    /* to look for now */
+    u32 ns;    /* the time to look for now */
     bool never;
 };
 
-/* threads: how many there are that may look or work at once; with fewer processors than that to run on, nobody looks. */
+/* threads: how many threads may look or work at once. If fewer processors than that are there to run on, nobody
+   looks. */
 static inline struct spin spin_for(u32 threads)
 {
     cpu_set_t set;
@@ -27,7 +28,7 @@ static inline struct spin spin_for(u32 threads)
     return (struct spin){ .never = sched_getaffinity(0, sizeof set, &set) || (u32)CPU_COUNT(&set) < threads };
 }
 
-/* After a wait of that many ns, looking included. */
+/* Call it after a wait of that many ns, which includes the time spent looking. */
 static inline void spin_learn(struct spin *s, u64 waited)
 {
     if (s->never)

@@ -21,7 +21,8 @@ int unix_socket_connect(enum opener_purpose purpose, const char *path)
     return opener_connect(purpose, (const struct sockaddr *)&sa, sizeof sa, SOCK_STREAM);
 }
 
-/* What has the name already: a socket that nobody listens on goes. Returns why it cannot be had, or NULL. */
+/* Looks at what has the name already, and removes a socket that nobody listens on. Returns why the name cannot be
+   had, or NULL. */
 static const char *make_way(enum opener_purpose purpose, const struct sockaddr_un *sa)
 {
     struct stat st;
@@ -47,7 +48,7 @@ int unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const
 
     s->fd = -1;
     s->purpose = purpose;
-    if (!*path) /* Linux would take a name that is no file's, and whose socket is everybody's */
+    if (!*path) /* Linux would take a name that is not in the file system, and such a socket is open to everybody */
         return error_set(err, EINVAL, "%s: a path is needed", what);
     if (strlen(path) >= sizeof sa.sun_path)
         return error_set(err, ENAMETOOLONG, "%s%s: a socket's path has at most %zu characters", what, path,

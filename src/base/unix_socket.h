@@ -18,15 +18,16 @@ struct unix_socket {
     ino_t ino;
 };
 
-/* Takes the place of one that nobody listens on (left by a process that was killed). what: for err, before the path: "unix:". */
+/* Replaces a socket that nobody listens on (left by a process that was killed). what: the text before the path in
+   err: "unix:". */
 int must_check unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const char *what, const char *path, struct error *err);
-/* Closes it and removes its name, if it still is this socket's. */
+/* Closes the socket and removes its name, if the name still is this socket's. */
 void unix_socket_close(struct unix_socket *s);
 /* A connected socket, close on exec, or -errno. */
 int must_check unix_socket_connect(enum opener_purpose purpose, const char *path);
 
-/* $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else /tmp/lodge-UID; made if missing: a directory that only this
-   user can get into. what: for err, "the switch". */
+/* Makes the directory if it is missing: $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else /tmp/lodge-UID. Only
+   this user can get into it. what: the text for err, for example "the switch". */
 enum { RUNTIME_DIR = 96 };
 int must_check runtime_dir(const char *what, char dir[RUNTIME_DIR], struct error *err);
 

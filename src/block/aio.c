@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * aio.c - how I/O of a chain ends: completions of the ring, work of the threads, connections; and waiting for them.
+ * aio.c - how I/O of a chain ends: completions of the ring, work of the threads, connections. It also waits for them.
  */
 #include "block/aio.h"
 
@@ -30,11 +30,11 @@ void aio_signal(struct aio *aio)
     u64 one = 1;
     ssize_t n = write(aio->watch.fd, &one, sizeof(one));
 
-    (void)n; /* cannot be full */
+    (void)n; /* it cannot be full */
     aio_count(aio, 1);
 }
 
-/* For what was made ready on this thread: while an end is handled, it is seen anyway. */
+/* For something that this thread made ready. While an end is handled, the loop sees it without a signal. */
 static void signal_ready(struct aio *aio)
 {
     if (aio->reaping || aio->signalled)
@@ -123,7 +123,7 @@ static bool answer(struct aio *aio)
     __atomic_store_n(&aio->any_asked, false, __ATOMIC_RELAXED);
     pthread_mutex_unlock(&aio->lock);
     for (struct aio_ask *next; a; a = next) {
-        next = a->next; /* a may end within */
+        next = a->next; /* a may end within block_submit */
         block_submit(a->block, &a->rq);
     }
     return true;
@@ -131,7 +131,7 @@ static bool answer(struct aio *aio)
 
 /* ---- the ends ---- */
 
-/* One by one off the lists: a done() may come back here through block_drain. */
+/* Takes one at a time off the lists, because a done() may come back here through block_drain. */
 static bool reap_one(struct aio *aio)
 {
     struct aio_work *w = aio->ready;
@@ -169,7 +169,7 @@ static bool reap_one(struct aio *aio)
 
 bool aio_reap(struct aio *aio)
 {
-    enum { AT_ONCE = 1024 }; /* then others on the loop have their turn */
+    enum { AT_ONCE = 1024 }; /* after this many, others on the loop have their turn */
     u32 n = 0;
 
     __atomic_store_n(&aio->owner, pthread_self(), __ATOMIC_RELAXED);
@@ -181,7 +181,7 @@ bool aio_reap(struct aio *aio)
     if (n && aio->loop)
         loop_expect(aio->loop);
     if (n)
-        aio_kick(aio); /* what the done()s submitted */
+        aio_kick(aio); /* for the requests that the done()s submitted */
     if (n == AT_ONCE)
         aio_signal(aio);
     return n;
@@ -232,7 +232,7 @@ void aio_wait(struct aio *aio)
     const bool over = n && patience_over();
     for (u32 i = 0; i < n; i++) {
         bool there = false;
-        for (struct aio_source *s = aio->sources; s; s = s->next) /* one may have gone meanwhile */
+        for (struct aio_source *s = aio->sources; s; s = s->next) /* one may have been removed meanwhile */
             there |= s == sources[i];
         if (there && r > 0 && p[1 + i].revents)
             sources[i]->watch.ready(&sources[i]->watch, (u32)p[1 + i].revents);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * backing.c - which file an image means by its backing file's name, and whether that is followed.
+ * backing.c - which file an image means by the name of its backing file, and whether we follow that name.
  *
- * The name is the image's, and the image may be anybody's: followed anywhere, it has any file that the user may read as the
- * guest's disk, or connects to any server. So a file is followed unasked only where whoever gave the image away would have
- * put it: in the image's own folder or below, but for hidden files (an image in the home folder knows .ssh), and in the
- * user's store of images. Each link of a chain is judged by the folder of the one that names it. More than that is the
- * user's to say (struct block_follow), and names that the user or we gave are not judged.
+ * The name comes from the image, and the image may come from anybody. If every name were followed, an image could show
+ * the guest any file that the user may read as its disk, or could connect to any server. So a file is followed unasked
+ * only in two places where somebody who gave the image away would have put it. One place is the image's own folder and
+ * the folders below. Hidden files are excluded there, because an image in the home folder could otherwise name .ssh.
+ * The other place is the user's store of images. Each link of a chain is judged by the folder of the image that names
+ * it. The user may allow more (struct block_follow). Names that the user or we gave are not judged.
  */
 #include <errno.h>
 #include <limits.h>
@@ -27,7 +28,7 @@ bool block_is_nbd(const char *path)
     return false;
 }
 
-/* "proto:rest", as qemu sees it: a colon before any slash. */
+/* "proto:rest", as qemu reads it: a colon before any slash. */
 static bool has_protocol(const char *name)
 {
     return name[strcspn(name, ":/")] == ':';
@@ -54,7 +55,7 @@ int block_resolve(const struct block *b, const char *name, char *path, struct er
 
 /* ---- the judgement ---- */
 
-/* What of the real path `file` lies below the real path `folder`; NULL: it does not. */
+/* The part of the real path `file` that lies below the real path `folder`; NULL: `file` is not below it. */
 static const char *below(const char *file, const char *folder)
 {
     size_t n = strlen(folder);
@@ -71,7 +72,7 @@ static bool is_in(const char *file, const char *folder)
     return folder && realpath(folder, real) && below(file, real);
 }
 
-/* In the folder of b's name, or in that where the file lies to which the name leads. */
+/* True if `file` is in the folder of b's name, or in the folder of the file that this name leads to. */
 static bool is_beside(const struct block *b, const char *file)
 {
     char folder[PATH_MAX], real[PATH_MAX];

@@ -51,8 +51,8 @@ static int probe(struct block *b, enum block_format format, struct error *err)
     return 0;
 }
 
-/* Of one image and those below it. b is filled in but for what this finds out; file: already open, or NULL. real: where the
-   file is, without links, or NULL: b0.path. */
+/* Opens one image and those below it. b0 is filled in except for what this function finds out. file: already open,
+   or NULL. real: the place of the file, without links, or NULL: b0.path. */
 static struct block *open_one(struct block b0, const char *real, enum block_format format, struct file *file,
                               struct error *err)
 {
@@ -119,7 +119,8 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
     struct block below = { .aio = b->aio, .overlay = b, .path = path, .readonly = true, .cache = b->cache,
                            .no_lock = b->no_lock, .check_only = b->check_only, .follow = b->follow };
     b->backing = open_one(below, real[0] ? real : NULL, f, NULL, &why);
-    /* What names the image in question already is handed on as it is: with one more name a link the reason would be cut off. */
+    /* A message that already names the image in question is handed on unchanged. If each link added one more name,
+       the reason would be cut off. */
     if (!b->backing && (errno == EXDEV || !strncmp(why.text, "the backing file of ", 20)))
         return error_set(err, errno, "%s", why.text);
     if (!b->backing)
@@ -146,7 +147,7 @@ int block_backing_writable(struct block *b, struct error *err)
     return b->backing ? 0 : -errno;
 }
 
-/* A new qcow2 over o->path, opened. */
+/* Makes a new qcow2 over o->path and opens it. */
 static struct block *open_overlay(struct block b0, const struct block_options *o, struct error *err)
 {
     struct block base = b0, *b;
@@ -177,11 +178,11 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
         file_close(f);
         return NULL;
     }
-    b0.path = (char *)(uintptr_t)fo.path; /* copied */
+    b0.path = (char *)(uintptr_t)fo.path; /* it is copied */
     b0.readonly = false;
     b0.own_name = true;
     b = open_one(b0, NULL, BLOCK_QCOW2, f, err);
-    if (!b && !unnamed) { /* or the next try would find it there */
+    if (!b && !unnamed) { /* or the next attempt would find the file there */
         r = errno;
         opener_remove(OPENER_OVERLAY, o->overlay);
         errno = r;
@@ -196,7 +197,7 @@ static struct block *open_chain(const struct block_options *o, u32 how, struct l
                         .no_lock = o->no_lock, .cache = o->cache, .check_only = how & BLOCK_DAMAGED,
                         .alone = how & BLOCK_ALONE, .follow = o->follow }, *b;
 
-    signals_as_error(SIGXFSZ); /* RLIMIT_FSIZE: an error of the request, not the end of the process */
+    signals_as_error(SIGXFSZ); /* RLIMIT_FSIZE then causes an error of the request, not the end of the process */
     b0.aio = aio_new(loop, hook, getenv("LODGE_BLOCK_IO"), err);
     if (!b0.aio)
         return NULL;
@@ -264,7 +265,7 @@ struct block *block_backing(struct block *b) { return b->backing; }
 
 /* ---- requests ---- */
 
-/* 1: for the driver. 0, -errno: over already. */
+/* 1: the driver shall handle it. 0, -errno: it has ended already. */
 static int check(const struct block *b, const struct block_request *rq)
 {
     if (rq->op == BLOCK_FLUSH)
@@ -342,7 +343,8 @@ int block_sync(struct block *b, enum block_op op, u64 offset, void *data, u64 le
     struct iovec v = { data, len };
     struct sync s = { .rq = { .op = op, .offset = offset, .len = len, .iov = &v, .niov = 1, .done = sync_done } };
 
-    if (op == BLOCK_READ && b->driver->read && !b->aio->under_way) { /* shorter; nobody this thread would have to serve */
+    /* this way is shorter; this thread would have to serve nobody */
+    if (op == BLOCK_READ && b->driver->read && !b->aio->under_way) {
         int r = check(b, &s.rq);
         return r > 0 ? b->driver->read(b, offset, data, len) : r;
     }
@@ -360,7 +362,7 @@ struct block_stats block_stats(const struct block *b)
     return s;
 }
 
-/* ---- below another image ---- */
+/* ---- reads of a backing file ---- */
 
 struct padded {
     struct block_request rq, *whole;
@@ -378,7 +380,7 @@ static void padded_done(struct block_request *rq, int result)
     block_done(whole, result);
 }
 
-/* The rest of a read that reaches past the end. */
+/* Reads the part before the end of b, for a read that reaches past the end. */
 static void submit_part(struct block *b, struct block_request *rq, u64 len)
 {
     struct padded *p = malloc(sizeof(*p) + rq->niov * sizeof(p->iov[0]));

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * copy.c - from image to image: convert, commit, rebase. What is zero is not copied but said.
+ * copy.c - from image to image: convert, commit, rebase. Zeroes are not copied: the target is told that they are
+ * zeroes.
  *
- * Reading is synchronous (the host reads ahead), writing is not: up to SLOTS pieces are under way.
+ * Reading is synchronous (the host reads ahead). Writing is not: up to SLOTS pieces are under way.
  */
 #include <errno.h>
 #include <limits.h>
@@ -28,7 +29,7 @@ struct slot {
 struct copy {
     struct block *to;
     struct slot slots[SLOTS];
-    u32 unit;  /* what is zero is looked for in pieces of this size */
+    u32 unit;  /* zeroes are looked for in pieces of this size */
     int result;
     struct error *err;
     struct block_progress *progress;
@@ -71,7 +72,7 @@ static int write_failed(struct copy *c)
     return error_set(c->err, -c->result, "%s cannot be written: %s", c->to->path, strerror(-c->result));
 }
 
-/* A slot that is free; waits for one. */
+/* Returns a free slot, and waits for one if necessary. */
 static struct slot *take(struct copy *c)
 {
     for (;;) {
@@ -98,7 +99,8 @@ static int copy_zero(struct copy *c, u64 offset, u64 len)
     return send_off(c, take(c), BLOCK_WRITE_ZEROES, offset, NULL, len);
 }
 
-/* r: what the copying said so far, which had its sentence if it failed; a write may have failed unheard since. */
+/* r: the result of the copying so far; if it failed, err has its sentence already. A write may have failed since
+   then without notice. */
 static int copy_end(struct copy *c, int r)
 {
     while (c->to->under_way)
@@ -113,7 +115,7 @@ static bool is_zero(const u8 *p, u64 len)
     return len == 0 || (!p[0] && !memcmp(p, p + 1, len - 1));
 }
 
-/* Sends what a slot's buffer holds: `keep` says of each unit whether to write it. */
+/* Sends what a slot's buffer holds. `keep` says for each unit whether to write it. */
 static int copy_units(struct copy *c, struct slot *s, u64 offset, u64 len, bool zeroes_too,
                       bool (*keep)(const u8 *old, const u8 *new, u64 len), const u8 *other)
 {
@@ -131,7 +133,8 @@ static int copy_units(struct copy *c, struct slot *s, u64 offset, u64 len, bool 
                 r = copy_zero(c, offset + at, end - at);
         } else if (at == 0 && end == len) {
             r = send_off(c, s, BLOCK_WRITE, offset, buf, len);
-        } else { /* the slot's buffer holds several pieces: one after the other, so that it is free after */
+        } else { /* the slot's buffer holds several pieces: they are written one after the other, so that the buffer
+                    is free afterwards */
             struct slot part = { .copy = c };
             r = send_off(c, &part, BLOCK_WRITE, offset + at, buf + at, end - at);
             while (part.under_way)
@@ -165,7 +168,8 @@ static int read_failed(struct block *b, int r, struct error *err)
     return error_set(err, -r, "%s cannot be read: %s", b->path, strerror(-r));
 }
 
-/* A raw image is what its guest wrote, and a guess of its format is what the guest wants it to be: see raw.c. */
+/* The guest decides what a raw image contains. So, if the format of the image is guessed, the guest decides the
+   result of the guess: see raw.c. */
 static void warn_of_guess(struct block *from, const struct block_driver *to, const char *path)
 {
     u8 sector[BLOCK_SECTOR];
@@ -191,7 +195,7 @@ static int copy_all(struct block *from, struct copy *c, bool reads_as_zero)
             if (!reads_as_zero)
                 r = copy_zero(c, at, len);
         } else {
-            /* Pieces lie on multiples of their size, so that clusters of the target are written whole. */
+            /* Pieces begin at multiples of their size, so that clusters of the target are written as a whole. */
             len = MIN(len, PIECE - at % PIECE);
             struct slot *s = take(c);
             r = block_sync(from, BLOCK_READ, at, s->buf, len);
@@ -289,7 +293,7 @@ int block_commit(struct block *b, struct block_progress *p, struct error *err)
     if (!r)
         r = commit_all(b, &c);
     r = copy_end(&c, r);
-    /* Only when the backing file has it for good may it go from here. */
+    /* The data may be removed here only when the backing file has it for good. */
     if (!r && (r = block_sync(b->backing, BLOCK_FLUSH, 0, NULL, 0)))
         error_set(err, -r, "%s: %s", b->backing->path, strerror(-r));
     if (!r)

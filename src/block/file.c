@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file.c - an image's file or block device.
+ * file.c - the file or block device of an image.
  *
- * With cache=none there are two descriptors: O_DIRECT for what is aligned, and the page cache for the rest (metadata, odd
- * buffers of tools). Linux keeps the two coherent page by page as long as no page is written by both at once. So a
- * misaligned asynchronous write (sectors of 512 bytes on a disk of 4096) waits until no direct write is under way, and
- * those that come after wait for it. Memory that is not aligned is copied.
+ * With cache=none there are two descriptors: one with O_DIRECT for aligned requests, and one through the page cache for
+ * the rest (metadata, odd buffers of tools). Linux keeps the two coherent page by page, as long as they do not both
+ * write one page at once. So a misaligned asynchronous write (sectors of 512 bytes on a disk of 4096) waits until no
+ * direct write is under way. Writes that come after it wait for it. Memory that is not aligned is copied.
  */
 #include "block/file.h"
 
@@ -23,13 +23,14 @@
 
 enum { ZEROES = 1 << 20 };
 
-/* What a guest sees of them is the same: no room. EFBIG: RLIMIT_FSIZE, or the file system's largest file. */
+/* The guest sees all these errors as the same: no room. EFBIG: RLIMIT_FSIZE, or the largest file that the file
+   system can have. */
 static int room_error(int e)
 {
     return e == EDQUOT || e == EFBIG ? -ENOSPC : -e;
 }
 
-/* ---- synchronous, as far as it goes ---- */
+/* ---- synchronous part ---- */
 
 static bool aligned(const struct file *f, u64 offset, const struct iovec *iov, u32 niov, u64 len)
 {
@@ -40,7 +41,7 @@ static bool aligned(const struct file *f, u64 offset, const struct iovec *iov, u
     return !((offset | len) & (f->offset_align - 1)) && !(bits & (f->memory_align - 1));
 }
 
-/* Moves all of len bytes; `moved` of them are there already. */
+/* Moves all of len bytes; `moved` of them have been moved already. */
 static int transfer(struct file *f, int fd, bool write, u64 offset, const struct iovec *iov, u32 niov, u64 len, u64 moved)
 {
     struct iovec part[64];
@@ -55,7 +56,7 @@ static int transfer(struct file *f, int fd, bool write, u64 offset, const struct
         if (r < 0) {
             if (errno == EINTR || errno == EAGAIN)
                 continue;
-            /* O_DIRECT behind the end of a short transfer may be misaligned. */
+            /* After a short transfer the rest may be misaligned for O_DIRECT. */
             if (errno == EINVAL && fd == f->direct) {
                 fd = f->fd;
                 continue;
@@ -109,7 +110,7 @@ static int discard(struct file *f, u64 offset, u64 len)
 {
     u64 from = align_up(offset, PAGE), to = align_down(offset + len, PAGE);
 
-    if (from >= to) /* less than the file system can give back */
+    if (from >= to) /* too small a piece for the file system to give back */
         return 0;
     if (f->device) {
         u64 range[2] = { from, to - from };
@@ -125,7 +126,8 @@ static int zero(struct file *f, bool unmap, u64 offset, u64 len)
 {
     int r = -EOPNOTSUPP;
 
-    /* A hole past the end of a file would leave it short: fine, since it reads as zeroes here. */
+    /* A hole past the end of a file leaves the file short. That is fine here, since bytes past the end read as
+       zeroes. */
     if (unmap)
         r = allocate(f, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, len);
     if (unsupported(r))
@@ -142,7 +144,7 @@ static int reserve(struct file *f, u64 offset, u64 len)
     int r = allocate(f, 0, offset, len);
     if (!unsupported(r))
         return r;
-    /* No such call on this file system: the length at least. */
+    /* This file system has no such call: we set at least the length. */
     return file_size(f) >= offset + len ? 0 : ftruncate(f->fd, (off_t)(offset + len)) ? room_error(errno) : 0;
 }
 
@@ -159,13 +161,13 @@ static int flush(struct file *f)
     return r ? -errno : 0;
 }
 
-/* After a failed fdatasync the kernel has marked the pages clean: the next would succeed, and lie. */
+/* After a failed fdatasync the kernel has marked the pages clean. The next fdatasync would report a false success. */
 static int flushed(struct file *f, int r)
 {
     if (r && r != -EINVAL && !__atomic_exchange_n(&f->lost, -EIO, __ATOMIC_RELAXED))
         log_error("%s: its host could not write it to disk: %s; what was written last may be lost, and every flush "
                   "fails from now on", f->path, strerror(-r));
-    return r == -EINVAL ? 0 : r; /* EINVAL: a special file that has nothing to flush */
+    return r == -EINVAL ? 0 : r; /* EINVAL: a special file, which has nothing to flush */
 }
 
 static int carry_out(struct file *f, int fd, enum file_op op, u64 offset, const struct iovec *iov, u32 niov, u64 len,
@@ -274,7 +276,8 @@ static bool by_ring(const struct file_io *io)
     case FILE_READ:
     case FILE_FLUSH:
         return true;
-    case FILE_WRITE: /* into the page cache it may wait (ext4): the ring would hand it to a thread too, one by one */
+    case FILE_WRITE: /* a write into the page cache may wait (ext4): the ring would also hand it to a thread, one by
+                        one */
         return !io->buffered;
     case FILE_DISCARD:
         return !f->device && !((io->offset | io->len) & (PAGE - 1));
@@ -297,7 +300,7 @@ static void launch(struct file_io *io)
         pool_add(f->aio->pool, &io->work);
 }
 
-/* Those that waited for a misaligned write, or it for them. */
+/* Starts the writes that waited for a misaligned write, or the misaligned write that waited for them. */
 static void launch_waiting(struct file *f)
 {
     while (f->waiting) {
@@ -331,7 +334,7 @@ static void finish(struct aio_work *w)
     io->done(io, io->result);
 }
 
-/* Refused by a hook, or there is nothing to do: none of finish()'s counts was made. */
+/* A hook refused the request, or there is nothing to do: it is in none of the counts that finish() lowers. */
 static void finish_early(struct aio_work *w)
 {
     struct file_io *io = container_of(w, struct file_io, work);
@@ -347,11 +350,11 @@ void file_io_completed(struct file_io *io, int result)
     if (io->op == FILE_READ || io->op == FILE_WRITE) {
         if (result > 0)
             io->moved += (u64)result;
-        again |= result >= 0 && io->moved < io->len; /* short, or the end of the file */
+        again |= result >= 0 && io->moved < io->len; /* a short transfer, or the end of the file */
     } else if (io->op != FILE_FLUSH) {
         again |= unsupported(result);
     }
-    if (again || result == -EINVAL) { /* EINVAL: what this kernel's ring cannot do */
+    if (again || result == -EINVAL) { /* EINVAL: this kernel's ring cannot do it */
         pool_add(f->aio->pool, &io->work);
         return;
     }

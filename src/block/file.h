@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file.h - an image's file, for file.c, file_open.c and lock.c.
+ * file.h - the file of an image, for file.c, file_open.c and lock.c.
  */
 #ifndef LODGE_BLOCK_FILE_H
 #define LODGE_BLOCK_FILE_H
@@ -14,20 +14,21 @@ enum { PAGE = 4096 };
 struct file {
     struct aio *aio;
     char *path;
-    int fd;     /* through the page cache; holds the lock */
+    int fd;     /* goes through the page cache; holds the lock */
     int direct; /* O_DIRECT, or -1 */
-    u32 memory_align, offset_align; /* what O_DIRECT wants: powers of two */
-    u32 best_align;                 /* physical sectors, or the file system's block */
+    u32 memory_align, offset_align; /* O_DIRECT wants these: powers of two */
+    u32 best_align;                 /* the size of a physical sector, or the file system's block */
     bool readonly, device, created, locked;
     dev_t dev;
     ino_t ino;
-    int lost; /* atomic. -errno: a flush failed; what was to be on disk may not be, and no flush succeeds any more */
-    u32 writes;                             /* by O_DIRECT, under way */
+    int lost; /* atomic. -errno: a flush failed; data that should be on disk may not be there, and no flush succeeds
+                 any more */
+    u32 writes;                             /* writes by O_DIRECT that are under way */
     bool alone;                             /* a misaligned write is under way */
-    struct aio_work *waiting, **waiting_last; /* file_io that wait for one or the other */
+    struct aio_work *waiting, **waiting_last; /* file_io that wait for one of these two to end */
 };
 
-/* lock.c: takes the locks of a writer, or of a reader. On failure says who has the image. */
+/* lock.c: takes the locks of a writer, or of a reader. If it fails, err says who has the image. */
 int must_check file_lock(struct file *f, bool writer, struct error *err);
 
 /* file_open.c */

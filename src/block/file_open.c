@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * file_open.c - an image's file is opened, asked about and closed; what is done with it is in file.c.
+ * file_open.c - opens the file of an image, answers questions about it and closes it. file.c does the I/O.
  */
 #include "block/file.h"
 
@@ -17,7 +17,7 @@
 
 #include "base/opener.h"
 
-/* ---- what is known about it ---- */
+/* ---- questions about the file ---- */
 
 u64 file_size(struct file *f)
 {
@@ -54,12 +54,12 @@ int file_map(struct file *f, u64 offset, u64 *len, bool *data)
     off_t at = lseek(f->fd, (off_t)offset, SEEK_DATA), end;
 
     *data = true;
-    if (at < 0 && errno == ENXIO) { /* a hole up to the end, or past it */
+    if (at < 0 && errno == ENXIO) { /* a hole up to the end of the file, or offset is past the end */
         *data = false;
         return 0;
     }
     if (at < 0)
-        return 0; /* cannot tell: data */
+        return 0; /* the file system cannot tell: we say data */
     if ((u64)at > offset) {
         *data = false;
         *len = MIN(*len, (u64)at - offset);
@@ -111,7 +111,7 @@ static int open_unnamed(void)
     return -1;
 }
 
-/* By the name where it was looked up, which nobody may have bent since. */
+/* Opens the path that was checked (o->real), in which nobody may have put a link since. */
 static int open_named(const struct file_options *o, int flags)
 {
     const struct opener_request r = {
@@ -125,7 +125,7 @@ static int open_named(const struct file_options *o, int flags)
     return fd < 0 ? -1 : fd;
 }
 
-/* The same file again, by the descriptor: the name may mean another by now. */
+/* Opens the same file again, by its descriptor, because the name may mean another file by now. */
 static int open_direct(struct file *f, bool readonly, struct error *err)
 {
     char name[40];
@@ -148,7 +148,7 @@ static int open_direct(struct file *f, bool readonly, struct error *err)
         if (f->device && !ioctl(f->direct, BLKSSZGET, &sector) && sector >= 512)
             f->offset_align = (u32)sector;
     (void)x;
-    /* Metadata goes through the page cache: what lies around it must not be read into there. */
+    /* Metadata goes through the page cache. The kernel must not read the data around it into the cache. */
     posix_fadvise(f->fd, 0, 0, POSIX_FADV_RANDOM);
     return 0;
 }
@@ -190,14 +190,14 @@ struct file *file_open(const struct file_options *o, struct aio *aio, struct err
     f->waiting_last = &f->waiting;
     if (o->create)
         flags |= O_CREAT | (o->overwrite ? 0 : O_EXCL);
-    if (!stat(o->path, &st) && S_ISBLK(st.st_mode)) /* O_EXCL: not while the host has it mounted */
+    if (!stat(o->path, &st) && S_ISBLK(st.st_mode)) /* O_EXCL: fails while the host has the device mounted */
         flags = (flags & ~O_CREAT) | (o->readonly || o->no_lock ? 0 : O_EXCL);
     f->fd = o->unnamed ? open_unnamed() : open_named(o, flags);
     if (f->fd < 0) {
         r = open_failed(o, errno, err);
         goto fail;
     }
-    fcntl(f->fd, F_SETFL, 0); /* O_NONBLOCK was for FIFOs, which would have kept us */
+    fcntl(f->fd, F_SETFL, 0); /* O_NONBLOCK was for FIFOs, which would have made us wait */
     r = identify(f, err);
     if (!r && !o->no_lock && !o->unnamed)
         r = file_lock(f, !o->readonly, err);

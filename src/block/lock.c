@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lock.c - one writer or many readers of an image, also across programs: the locks that qemu and qemu-img take
- * (docs/interop/ of qemu does not describe them; its block/file-posix.c does).
+ * lock.c - allows one writer or many readers of an image, also across programs, by the locks that qemu and qemu-img
+ * take (docs/interop/ of qemu does not describe them; its block/file-posix.c does).
  *
- * They are read locks on single bytes. Byte 100 + p says "I use permission p", byte 200 + p "I let nobody else use it";
- * everybody takes his own first and then looks whether another's contradict. Two that do so at the same moment would both
- * give up: so lodge does it one at a time, under a lock on a byte of its own.
+ * They are read locks on single bytes. Byte 100 + p says "I use permission p", byte 200 + p says "I let nobody else use
+ * it". Each program first takes its own locks and then looks whether those of another contradict them. Two programs
+ * that do so at the same moment would both give up. So lodge programs do it one at a time, under a lock on a byte of
+ * their own.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -56,7 +57,8 @@ static int refused(const struct file *f, bool writer, bool other_writes, const c
 static int lock_ours(struct file *f, bool writer)
 {
     for (int i = 0;; i++) {
-        /* A read-only descriptor can hold no write lock; readers need not wait for each other anyway. */
+        /* A read-only descriptor can hold no write lock. That is no problem, since readers need not wait for each
+           other. */
         int r = set(f->fd, writer ? F_WRLCK : F_RDLCK, OURS);
         if ((r != -EAGAIN && r != -EACCES) || i == TRIES)
             return r;
@@ -64,7 +66,7 @@ static int lock_ours(struct file *f, bool writer)
     }
 }
 
-/* 0, -EBUSY (*writes: by one who writes), or another -errno. */
+/* 0, -EBUSY (*writes: the other one writes), or another -errno. */
 static int try_lock(struct file *f, bool writer, bool *writes)
 {
     static const off_t writers[] = { USED + CONSISTENT_READ, USED + WRITE, USED + RESIZE, UNSHARED + WRITE,
@@ -89,9 +91,10 @@ static int try_lock(struct file *f, bool writer, bool *writes)
 }
 
 /*
- * A lock goes with the last reference to the open file, which outlives a process that is killed: its memory goes first, and
- * its io_uring, with what that had under way, a while after it (io_ring_exit_work()).  So a lock is waited for while nobody
- * who is to stay is seen to have the file open, twice: one may be caught in the middle of his end.
+ * A lock ends with the last reference to the open file. That reference lives longer than a process that is killed: the
+ * process's memory is freed first, and its io_uring, with the requests that were under way, ends some time after it
+ * (io_ring_exit_work()). So we wait for a lock as long as no process that will stay is seen to have the file open. Such
+ * a process must be seen twice, because the first look may have met one in the middle of its end.
  */
 int file_lock(struct file *f, bool writer, struct error *err)
 {

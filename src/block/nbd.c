@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * nbd.c - a disk that a server has, by the Network Block Device protocol; libnbd speaks it.
+ * nbd.c - a disk on a server, by the Network Block Device protocol; libnbd implements the protocol.
  *
- * A connection that is lost stays lost: what is under way and what comes after fails with EIO, after one line in the log.
- * A server that answers nothing for a minute counts as lost, so that neither a guest nor the end of a run waits for ever.
+ * A lost connection stays lost: requests that are under way and all later ones fail with EIO, after one line in the
+ * log. A server that answers nothing for a minute counts as lost, so that neither a guest nor the end of a run waits
+ * for ever.
  */
 #include <errno.h>
 #include <libnbd.h>
@@ -21,7 +22,7 @@ static const u64 SILENCE_NS = 60000000000ull, HURRY_NS = 1000000000ull;
 
 struct nbd {
     struct block *b;
-    struct nbd_handle *h; /* NULL: lost */
+    struct nbd_handle *h; /* NULL: the connection is lost */
     struct aio_source source;
     struct nbd_request *pending;
     u64 chunk;
@@ -32,7 +33,7 @@ struct nbd_request {
     struct nbd *n;
     struct block_request *rq;
     struct aio_work work;
-    u32 parts; /* commands under way, and one while they are issued */
+    u32 parts; /* commands under way, plus one while they are issued */
     int result;
     u8 *buf;   /* the data in one piece */
     bool own_buf;
@@ -63,12 +64,12 @@ static void part_done(struct nbd_request *r)
     aio_ready(r->n->b->aio, &r->work);
 }
 
-/* Under libnbd's lock: must not call it. */
+/* Runs under libnbd's lock, so it must not call libnbd. */
 static int answered(void *arg, int *error)
 {
     struct nbd_request *r = arg;
 
-    if (!r->n->h) /* being closed: lose() ends all */
+    if (!r->n->h) /* the connection is being closed: lose() ends all requests */
         return 1;
     if (*error)
         r->result = *error == ENOTCONN || *error == ESHUTDOWN ? -EIO : -*error;
@@ -91,7 +92,7 @@ static void lose(struct nbd *n, const char *why)
     }
 }
 
-/* What to wait for has changed; or the connection's end is noticed. */
+/* Sets what to wait for, after that has changed; or notices the end of the connection. */
 static void settle(struct nbd *n)
 {
     if (nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h)) {
@@ -111,7 +112,8 @@ static void nbd_hurry(struct block *b, bool on)
 {
     struct nbd *n = b->priv;
 
-    if (n->h && n->pending && on != n->hurry) /* as it would be had it been so since the last answer */
+    if (n->h && n->pending && on != n->hurry) /* the deadline that it would have if `on` had been set since the last
+                                                 answer */
         aio_source_deadline(b->aio, &n->source,
                             on ? n->source.deadline - SILENCE_NS + HURRY_NS : n->source.deadline + SILENCE_NS - HURRY_NS);
     n->hurry = on;
@@ -179,7 +181,7 @@ static int issue(struct nbd_request *r, u64 at, u64 len)
     return cookie < 0 ? -EIO : 0;
 }
 
-/* Nothing to send, or nobody to send it to; else a buffer if the data needs one. */
+/* 0, -errno: there is nothing to send, or no connection. 1: send it; r->buf is set if the data needs a buffer. */
 static int prepare(struct nbd_request *r)
 {
     const struct nbd *n = r->n;
@@ -253,7 +255,7 @@ static int open_failed(struct nbd *n, const char *what, struct error *err)
     return r;
 }
 
-/* As nbd_poll, for a moment. */
+/* As nbd_poll, but it waits only for a moment. */
 static int connect_on(struct nbd *n)
 {
     const unsigned dir = nbd_aio_get_direction(n->h);
@@ -267,7 +269,7 @@ static int connect_on(struct nbd *n)
     return out && (p.revents & (POLLOUT | POLLHUP | POLLERR)) ? nbd_aio_notify_write(n->h) : 0;
 }
 
-/* 0, -1 (libnbd says why), or what ended the wait. */
+/* 0, -1 (libnbd says why), or the errno that ended the wait. */
 static int connect_to(struct nbd *n)
 {
     u64 end = clock_ns() + CONNECT_MS * 1000000ull;
@@ -332,7 +334,7 @@ static int nbd_end(struct block *b, struct error *err)
         error_set(err, -r, "%s: what was written last may not be on the server's disk: %s", b->path, strerror(-r));
     if (n->h) {
         aio_source_remove(b->aio, &n->source);
-        nbd_aio_disconnect(n->h, 0); /* the farewell need not arrive */
+        nbd_aio_disconnect(n->h, 0); /* the server need not receive this message */
         nbd_close(n->h);
     }
     free(n);

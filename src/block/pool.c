@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pool.c - threads that may wait, where the loop may not.
+ * pool.c - threads for work that may wait, since the loop may not wait.
  */
 #include <errno.h>
 #include <signal.h>
@@ -20,7 +20,7 @@ struct pool {
     u32 nthreads, idle, nqueued;
     struct aio_work *queue, **queue_last;
     struct aio_work *ended, **ended_last;
-    bool any; /* atomic: something ended, so that no lock is taken to see that nothing has */
+    bool any; /* atomic: something ended; it saves taking the lock just to see that nothing has ended */
     bool quit;
 };
 
@@ -35,7 +35,7 @@ static struct aio_work *take(struct pool *p)
     return w;
 }
 
-/* True: the loop has to be told. */
+/* True: the caller has to tell the loop. */
 static bool put_ended(struct pool *p, struct aio_work *w)
 {
     bool first = !p->ended;
@@ -117,7 +117,7 @@ void pool_add(struct pool *p, struct aio_work *w)
 
 bool pool_any_ended(const struct pool *p)
 {
-    return __atomic_load_n(&p->any, __ATOMIC_RELAXED); /* who sets it signals after */
+    return __atomic_load_n(&p->any, __ATOMIC_RELAXED); /* the thread that sets it signals afterwards */
 }
 
 struct aio_work *pool_ended(struct pool *p)

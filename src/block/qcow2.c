@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2.c - the driver: opening, closing, and requests. One whose clusters are all known to tables in memory and need
- * no change goes straight to the file; any other goes to a worker thread. One that changes which clusters hold what has
- * its range to itself: it waits for all that overlap it, and they for it.
+ * qcow2.c - the driver: opening, closing, and requests. A request goes straight to the file if tables in memory know
+ * all its clusters and none needs a change. Any other request goes to a worker thread. A request that changes which
+ * clusters hold what has its range to itself: it waits for all requests that overlap it, and later ones that overlap
+ * wait for it.
  */
 #include "block/qcow2.h"
 
@@ -22,15 +23,15 @@ struct piece {
 };
 
 struct op {
-    struct op *prev, *next; /* of those under way, or of those that wait */
+    struct op *prev, *next; /* in the list of ops under way, or of those that wait */
     struct qcow2 *q;
     struct block_request *rq;
     u64 first, last; /* guest clusters */
     bool changes;
-    u64 seen; /* a flush: the last that had begun */
+    u64 seen; /* for a flush: the number of the last flush that had begun */
     int result;
     struct aio_work work;
-    u32 left; /* pieces and one */
+    u32 left; /* number of pieces not done yet, plus one */
     struct piece *pieces;
 };
 
@@ -62,7 +63,7 @@ static bool conflicts(const struct op *a, const struct op *b)
            a->first <= b->last && b->first <= a->last;
 }
 
-/* Looks the request up in what is in memory; the number of runs, or 0: a worker must. */
+/* Looks the request up in the tables in memory. Returns the number of runs, or 0: a worker must do it. */
 static u32 plan_runs(struct op *op, struct run *run)
 {
     struct block_request *rq = op->rq;
@@ -154,7 +155,7 @@ static void start_pieces(struct op *op, const struct run *run, u32 n)
 {
     struct block_request *rq = op->rq;
     struct block *b = op->q->b;
-    /* Each border of runs may cut one piece of memory in two. */
+    /* Each border between runs may cut one piece of memory in two. */
     struct piece *p = calloc(1, n * sizeof(*p) + (n > 1 ? (size_t)(rq->niov + n) * sizeof(struct iovec) : 0));
     struct iovec *iov = (struct iovec *)(void *)(p + n);
     u64 done = 0;
@@ -189,7 +190,7 @@ static void start_pieces(struct op *op, const struct run *run, u32 n)
     piece_done(op, op->pieces ? 0 : -ENOMEM);
 }
 
-/* Starts what nothing before it conflicts with; false: it must wait. */
+/* Starts the op if nothing before it conflicts with it. false: it must wait. */
 static bool start(struct op *op, struct op *before_end)
 {
     struct run run[RUNS_MAX];
@@ -203,7 +204,7 @@ static bool start(struct op *op, struct op *before_end)
     for (struct op *a = rs->waiting.next; a != before_end; a = a->next)
         if (conflicts(a, op))
             return false;
-    if (before_end == op) /* it is one of those that wait */
+    if (before_end == op) /* it is in the list of those that wait */
         list_remove(op);
     list_append(&rs->active, op);
     if (n) {
@@ -215,7 +216,7 @@ static bool start(struct op *op, struct op *before_end)
     return true;
 }
 
-/* What starts may end at once and come back here: the outer call then begins anew. */
+/* An op that starts may end at once and call this function again. The outer call then starts its scan again. */
 static void start_waiting(struct qcow2 *q)
 {
     struct qcow2_requests *rs = q->requests;
@@ -346,7 +347,7 @@ static int prepare_writing(struct qcow2 *q, struct error *err)
         return error_set(err, EIO, "%s is marked as damaged and can only be read; repair it with lodge disk check -r all",
                          q->b->path);
     if (q->autoclear) {
-        /* What these bits vouch for (dirty bitmaps and things unknown) is not kept up here. */
+        /* We do not maintain what these bits vouch for (dirty bitmaps, and things unknown to us). */
         q->autoclear = 0;
         r = qcow2_write_header(q);
         r = r ? r : file_flush(q->file);
@@ -399,7 +400,7 @@ static int close_image(struct block *b, struct error *err)
 
     if (!b->readonly && !q->broken) {
         r = qcow2_flush(q);
-        if (!r && q->reftable.dirty_tables) /* what the first flush gave back */
+        if (!r && q->reftable.dirty_tables) /* the clusters that the first flush gave back */
             r = qcow2_flush(q);
         if (r)
             error_set(err, -r, "cannot write the tables of %s back: %s; what was flushed before is there", b->path,

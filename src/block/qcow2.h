@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2.h - the inside of the qcow2 format (qemu docs/interop/qcow2.txt; its names are used here). docs/qcow2.md says
- * how consistency is kept.
+ * qcow2.h - the inside of the qcow2 format (qemu docs/interop/qcow2.txt; we use its names). docs/qcow2.md says how
+ * consistency is kept.
  *
- * Two locks. `op`: who maps, allocates or changes tables; may be held while a table is read from the file, so never
- * taken by the loop thread while requests run. `lock` (inside op): short, for what the loop thread looks at: a table in
- * the cache changes, comes or goes only with both held. `flushing` (outside op): one flush at a time.
+ * There are three locks. `op` is held by code that maps, allocates or changes tables. It may be held while a table is
+ * read from the file, so the loop thread never takes it while requests run. `lock` (inside op) is held for a short time
+ * only. It protects what the loop thread looks at: a table in the cache changes, comes or goes only while both are
+ * held. `flushing` (outside op) allows one flush at a time.
  */
 #ifndef LODGE_BLOCK_QCOW2_H
 #define LODGE_BLOCK_QCOW2_H
@@ -23,14 +24,14 @@ enum {
     QCOW2_V2_HEADER = 72,
     QCOW2_V3_HEADER = 104,
     QCOW2_MAX_L1 = 32 << 20,    /* bytes; the limits of qemu */
-    QCOW2_MAX_CHAIN_L1 = 4 * QCOW2_MAX_L1, /* of a chain of images: all are in memory */
+    QCOW2_MAX_CHAIN_L1 = 4 * QCOW2_MAX_L1, /* for a chain of images, since all are in memory */
     QCOW2_MAX_REFTABLE = 8 << 20,
     QCOW2_MAX_SNAPSHOTS = 65536,
     QCOW2_MAX_SNAPSHOT_TABLE = 64 << 20,
     QCOW2_MAX_BACKING = 1023,
 };
 
-/* Where the fields of the header are. */
+/* The offsets of the fields in the header. */
 enum qcow2_field {
     H_VERSION = 4,
     H_BACKING_OFFSET = 8,
@@ -82,30 +83,30 @@ static inline void put16(void *p, u32 v) { u16 w = htobe16((u16)v); memcpy(p, &w
 
 /* An L2 table or a refcount block, as it is in the file (big endian). */
 struct table {
-    struct table *prev, *next; /* by last use, of its kind */
+    struct table *prev, *next; /* ordered by last use, among tables of its kind */
     u64 offset;
     u32 index;    /* in the L1 table or in the refcount table */
-    bool fresh;   /* nothing in the file points here yet: may be written before what it refers to is stable */
-    bool writing; /* being written by a flush: stays */
-    u64 dirty;    /* pieces of 1 << q->piece_bits bytes */
+    bool fresh;   /* nothing in the file points here yet: it may be written before what it refers to is stable */
+    bool writing; /* a flush is writing it: it stays in the cache */
+    u64 dirty;    /* a bit for each piece of 1 << q->piece_bits bytes */
     u8 data[];
 };
 
-/* A top table, whole in memory (host endian), with the tables below it that are in the cache. */
+/* A top table, completely in memory (host endian), with those tables below it that are in the cache. */
 struct top {
     u64 offset;
     u32 n;
     u64 *entry;
     u64 *dirty; /* a bit for each 512 bytes */
     bool any_dirty;
-    bool fresh, unnamed; /* a refcount table that grew: not yet written, not yet in the header */
+    bool fresh, unnamed; /* a refcount table that grew: fresh: not yet written; unnamed: not yet in the header */
     struct table **sub;
     struct table lru;   /* head of the list */
     u64 cached, most;   /* tables */
     u64 dirty_tables;
 };
 
-/* References that were dropped: given back once the file no longer has them. */
+/* References that were dropped. Their clusters are given back when the file no longer has the references. */
 struct dropped {
     u64 cluster, n;
 };
@@ -116,11 +117,11 @@ struct qcow2_snapshot {
     u32 seconds, nanoseconds;
     u64 clock, state_size, size;
     u32 extra_size;
-    u8 *extra;   /* all of the extra data, as it was */
+    u8 *extra;   /* all of the extra data, unchanged */
     char *id, *name;
 };
 
-/* A set of clusters: metadata, which guests' data must not be written over. */
+/* A set of clusters that hold metadata. Guests' data must not be written over them. */
 struct cluster_set {
     u64 *slot; /* cluster + 1, or 0 */
     u64 slots, used;
@@ -133,12 +134,12 @@ struct qcow2 {
     struct block *b;
     struct file *file;
     u32 version, cluster_bits, cluster_size, l2_bits, refcount_order, block_bits, piece_bits;
-    u64 size; /* of the guest's disk, as the header says */
+    u64 size; /* size of the guest's disk, as the header says */
     u64 incompatible, compatible, autoclear;
     u32 compression, header_length;
     u8 *header; /* the first cluster (64 KiB of it at most), as the file has it */
     u32 header_size;
-    char *backing, *backing_format; /* as in the header, or NULL */
+    char *backing, *backing_format; /* as they are in the header, or NULL */
 
     pthread_mutex_t flushing, op, lock;
     struct top l1, reftable;
@@ -146,18 +147,18 @@ struct qcow2 {
     u64 snapshots_offset, snapshots_bytes;
     u32 nsnapshots;
 
-    u64 file_end; /* bytes: what begins here or later was never written and reads as zeroes. Only grows. */
-    u64 free_hint; /* cluster: none before it is free */
+    u64 file_end; /* bytes: what begins here or later was never written and reads as zeroes. It only grows. */
+    u64 free_hint; /* cluster: no cluster before it is free */
     struct dropped *dropped;
     u64 ndropped, dropped_room;
     struct cluster_set tables;
     struct range *fixed; /* sorted: header, L1, refcount table, snapshots */
     u32 nfixed;
-    bool broken; /* found corrupt: only reads from now on */
+    bool broken; /* the image was found corrupt: it can only be read from now on */
 
-    u64 flushes_begun, flushes_done; /* numbers of flushes; done: the last that succeeded */
+    u64 flushes_begun, flushes_done; /* numbers of flushes; done: the last one that succeeded */
 
-    u64 unpacked_at; /* file offset of the compressed cluster in unpacked, or 0; by `packed` */
+    u64 unpacked_at; /* file offset of the compressed cluster that is in `unpacked`, or 0; protected by `packed` */
     u8 *unpacked;
     pthread_mutex_t packed;
 
@@ -167,48 +168,49 @@ struct qcow2 {
 static inline u64 cluster_of(const struct qcow2 *q, u64 offset) { return offset >> q->cluster_bits; }
 static inline u64 in_cluster(const struct qcow2 *q, u64 offset) { return offset & (q->cluster_size - 1); }
 static inline u64 clusters_for(const struct qcow2 *q, u64 bytes) { return (bytes + q->cluster_size - 1) >> q->cluster_bits; }
-/* Bytes of the guest's disk under one L1 entry. */
+/* Bytes of the guest's disk that one L1 entry covers. */
 static inline u32 l1_shift(const struct qcow2 *q) { return q->cluster_bits + q->l2_bits; }
 static inline u64 l1_for(const struct qcow2 *q, u64 size) { return (size + BIT(l1_shift(q)) - 1) >> l1_shift(q); }
 static inline u64 max_refcount(const struct qcow2 *q) { return q->refcount_order == 6 ? ~0ull : BIT(1u << q->refcount_order) - 1; }
 
 /* ---- qcow2_header.c ---- */
 
-/* Reads header, extensions and snapshot table; checks them. */
+/* Reads and checks the header, the extensions and the snapshot table. */
 int must_check qcow2_read_header(struct qcow2 *q, struct error *err);
 void qcow2_free_header(struct qcow2 *q);
-/* Writes the first 512 bytes, where all fields are, so that it happens as a whole. */
+/* Writes the first 512 bytes as one unit; all fields are in them. */
 int must_check qcow2_write_header(struct qcow2 *q);
-/* A new first cluster with these names; the fields from q. */
+/* Writes a new first cluster with these names; the other fields come from q. */
 int must_check qcow2_rename_backing(struct qcow2 *q, const char *backing, const char *format, struct error *err);
 int must_check qcow2_read_snapshots(struct qcow2 *q, struct error *err);
-/* The snapshot table as it stands in the file: malloc'ed, *len bytes. */
+/* The snapshot table in the form that it has in the file: malloc'ed, *len bytes. */
 u8 *qcow2_format_snapshots(const struct qcow2_snapshot *s, u32 n, u64 *len);
-/* The bitmaps extension, or NULL. */
+/* The bitmaps extension, or NULL if there is none. */
 const u8 *qcow2_bitmaps(const struct qcow2 *q);
 void qcow2_free_snapshots(struct qcow2_snapshot *s, u32 n);
-/* The snapshots whose L1 table begins within that of another, which keeps it: *shared, the caller's to free. -ENOMEM. */
+/* Finds the snapshots whose L1 table begins within that of another snapshot, which keeps the table. The caller frees
+   *shared. -ENOMEM. */
 int must_check qcow2_shared_l1s(const struct qcow2 *q, struct qcow2_snapshot ***shared, u32 *n);
-/* A header for a new image in buf (a cluster): returns the length or -ENOSPC. */
+/* Writes the header for a new image into buf (a cluster); returns the length or -ENOSPC. */
 int qcow2_format_header(struct qcow2 *q, u8 *buf, u32 room);
 
 /* ---- qcow2_table.c: the cache and the order of writes ---- */
 
 int must_check top_load(struct qcow2 *q, struct top *t, u64 offset, u32 n, u64 most);
 void top_free(struct top *t);
-/* The table of entry i (which is not 0), read if need be; op held. */
+/* Gets the table of entry i (which is not 0), and reads it if necessary; op held. */
 int must_check table_get(struct qcow2 *q, struct top *t, u32 i, struct table **out);
-/* A new table of zeroes, or (from) a copy, at offset, for entry i; marks it dirty and fresh; op held. The entry is the
-   caller's to set. */
+/* Makes a new table of zeroes, or (from) a copy, at offset, for entry i. Marks it dirty and fresh; op held. The
+   caller sets the entry. */
 int must_check table_new(struct qcow2 *q, struct top *t, u32 i, u64 offset, const struct table *from);
-/* Before and after a change of [data + at, + len): op held; lock is taken here. */
+/* These change [data + at, + len), or an entry: op held; they take lock. */
 void table_change(struct qcow2 *q, struct top *t, struct table *tab, u32 at, const void *bytes, u32 len);
 void top_set(struct qcow2 *q, struct top *t, u32 i, u64 entry);
-/* t is freed, and is what was just loaded. */
+/* Frees t, which then becomes what was just loaded. */
 void top_replace(struct top *t, struct top *by);
-/* Makes what was done before stable, in order. Takes flushing and op. */
+/* Makes everything done so far stable, in order. Takes flushing and op. */
 int must_check qcow2_flush(struct qcow2 *q);
-/* As that, unless a flush that began after flush number `seen` did it already. */
+/* The same, unless a flush that began after flush number `seen` already did it. */
 int must_check qcow2_flush_since(struct qcow2 *q, u64 seen);
 /* Flushes if many tables are dirty. No lock held. */
 int must_check qcow2_relieve(struct qcow2 *q);
@@ -218,29 +220,30 @@ int must_check qcow2_relieve(struct qcow2 *q);
 int must_check refcount_get(struct qcow2 *q, u64 cluster, u64 *count); /* op held, as below */
 u64 refcount_read(const struct qcow2 *q, const u8 *block, u64 i);
 void refcount_write(const struct qcow2 *q, u8 *block, u64 i, u64 count);
-int must_check refcount_set(struct qcow2 *q, u64 cluster, u64 count); /* its block exists */
-/* Takes up to `want` clusters in a row, at least one. *blank: they read as zeroes. */
+int must_check refcount_set(struct qcow2 *q, u64 cluster, u64 count); /* its refcount block exists */
+/* Takes up to `want` clusters in a row, at least one. *blank: says whether they read as zeroes. */
 int must_check clusters_take(struct qcow2 *q, u64 want, u64 *cluster, u64 *got, bool *blank);
-/* Gives back what clusters_take gave and nothing ever referred to. */
+/* Gives back clusters that clusters_take gave and that nothing ever referred to. */
 void clusters_untake(struct qcow2 *q, u64 cluster, u64 n);
-/* A reference to these is dropped from a table: given back after the next flush. */
+/* A reference to these clusters is dropped from a table. They are given back after the next flush. */
 int must_check clusters_drop(struct qcow2 *q, u64 cluster, u64 n);
-/* By the flush, once the file has no such reference. */
+/* The flush calls it when the file has no such reference any more. */
 void clusters_release(struct qcow2 *q, const struct dropped *d, u64 n);
 
 bool is_metadata(struct qcow2 *q, u64 cluster, u64 n);
 int must_check metadata_add(struct qcow2 *q, u64 cluster);
 void metadata_remove(struct qcow2 *q, u64 cluster);
-/* All of it from L1, refcount table and snapshots. */
+/* Collects all metadata from L1, refcount table and snapshots. */
 int must_check metadata_collect(struct qcow2 *q);
 void metadata_free(struct qcow2 *q);
 
-/* The image is found corrupt: says so once, marks it in the header (v3), and writes fail from now on. -EIO. */
+/* Called when the image is found corrupt: says so once, marks the image in its header (v3), and makes writes fail
+   from now on. -EIO. */
 int qcow2_corrupt(struct qcow2 *q, const char *fmt, ...) printf_like(2, 3);
 
 /* ---- qcow2.c ---- */
 
-/* Reads the tables that the header names; again after a switch. */
+/* Reads the tables that the header names; it is called again after a switch. */
 int must_check qcow2_load_tables(struct qcow2 *q, struct error *err);
 
 /* ---- qcow2_data.c ---- */
@@ -249,67 +252,70 @@ enum run_kind { RUN_BACKING, RUN_ZERO, RUN_DATA, RUN_COMPRESSED };
 struct run {
     enum run_kind kind;
     u64 len;   /* bytes */
-    u64 host;  /* DATA: where in the file; COMPRESSED: the L2 entry */
-    bool own;  /* may be written in place */
+    u64 host;  /* DATA: the place in the file; COMPRESSED: the L2 entry */
+    bool own;  /* it may be written in place */
 };
-/* What begins at offset. cached: only from tables in memory, else -EAGAIN, and `lock` held; otherwise op held. */
+/* Finds what begins at offset. cached: it uses only tables in memory, else -EAGAIN, and `lock` is held; otherwise op
+   is held. */
 int must_check qcow2_lookup(struct qcow2 *q, u64 offset, u64 len, bool cached, struct run *run);
 
-/* Synchronous; a request that changes has the clusters to itself. */
+/* Synchronous. A request that changes clusters is the only one that uses them. */
 int must_check qcow2_read(struct qcow2 *q, u64 offset, const struct iovec *iov, u32 niov, u64 skip, u64 len);
 int must_check qcow2_write(struct qcow2 *q, u64 offset, const struct iovec *iov, u32 niov, u64 len);
 int must_check qcow2_zero(struct qcow2 *q, u64 offset, u64 len, bool unmap);
 int must_check qcow2_discard(struct qcow2 *q, u64 offset, u64 len);
-/* n clusters become unallocated: what the backing file has is seen again. */
+/* Makes n clusters unallocated, so that the content of the backing file is seen again. */
 int must_check qcow2_forget(struct qcow2 *q, u64 first, u64 n);
-/* Of a compressed cluster: the file's bytes it takes. */
+/* The bytes of the file that a compressed cluster takes. */
 void compressed_extent(const struct qcow2 *q, u64 entry, u64 *offset, u64 *len);
 
 /* ---- qcow2_compress.c ---- */
 
-/* All of the cluster of this L2 entry into out. */
+/* Unpacks the whole cluster of this L2 entry into out. */
 int must_check qcow2_unpack(struct qcow2 *q, u64 entry, u8 *out);
 
-/* ---- qcow2_scan.c: all references counted anew ---- */
+/* ---- qcow2_scan.c: counts all references anew ---- */
 
-struct counts; /* by cluster; takes memory only where something is */
-/* [offset, offset + len) of the file was never written: zeroes. */
+struct counts; /* by cluster; it takes memory only where clusters have a count */
+/* True if [offset, offset + len) of the file was never written and so reads as zeroes. */
 bool qcow2_in_hole(struct qcow2 *q, u64 offset, u64 len);
 struct counts *counts_new(void);
 void counts_free(struct counts *c);
 int must_check counts_add(struct counts *c, u64 cluster, u32 n); /* -ENOMEM; stops at UINT32_MAX */
 void counts_sub(struct counts *c, u64 cluster);
 u32 counts_get(const struct counts *c, u64 cluster);
-/* The first cluster from `from` on that has a count; false: none. In order, after counts_sort. */
+/* Finds the first cluster from `from` on that has a count; false: none. It goes in order after counts_sort. */
 int must_check counts_sort(struct counts *c);
 bool counts_next(const struct counts *c, u64 *cluster);
 
 struct scan {
     struct counts *counts;
-    struct block_check *check; /* or NULL: the first entry that cannot be ends the scan with -EIO */
-    bool fix;                  /* such entries are removed, in the file and in l1 */
+    struct block_check *check; /* or NULL: the first invalid entry ends the scan with -EIO */
+    bool fix;                  /* invalid entries are removed, in the file and in l1 */
     u64 bad;
 };
-/* Everything that these tables refer to: L2 tables, clusters, the snapshots' L1 tables; also bitmaps if they are valid. */
+/* Counts everything that these tables refer to: L2 tables, clusters, the snapshots' L1 tables; also bitmaps if they
+   are valid. */
 int must_check scan_tables(struct qcow2 *q, struct scan *s, u64 *l1, u32 l1_size, const struct qcow2_snapshot *snapshots,
                            u32 nsnapshots);
 void say_finding(struct block_check *c, const char *fmt, ...) printf_like(2, 3);
 
 /* ---- qcow2_switch.c: changes that take effect by one write of the header ---- */
 
-/* What the image shall be. All tables that change are written beside the old ones; then the header names them. */
+/* What the image shall become. All tables that change are written beside the old ones; then the header names the new
+   ones. */
 struct target {
-    u64 *l1; /* entries (host endian; the flag COPIED is ignored); used up */
+    u64 *l1; /* entries (host endian; the flag COPIED is ignored); qcow2_switch uses it up */
     u32 l1_size;
     u64 size;
-    struct qcow2_snapshot *snapshots; /* their L1 tables are in the file; q's after success */
+    struct qcow2_snapshot *snapshots; /* their L1 tables are in the file; q owns them after success */
     u32 nsnapshots;
     bool distrust; /* the refcounts in the file are wrong */
     bool fix;      /* see struct scan */
 };
-/* Nothing is under way. what: for the sentence, "take the snapshot". */
+/* Call it while nothing is under way. what: for the sentence in err, "take the snapshot". */
 int must_check qcow2_switch(struct qcow2 *q, struct target *t, const char *what, struct error *err);
-/* The same content with right refcounts: after the dirty bit, and check -r all. */
+/* Gives the same content right refcounts: after the dirty bit was found, and for check -r all. */
 int must_check qcow2_rebuild(struct qcow2 *q, bool fix, struct error *err);
 
 /* ---- the operations of tools, each in its file ---- */

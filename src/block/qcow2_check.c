@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_check.c - counts what refers to each cluster, compares with the refcounts in the file, and repairs.
- * An error is what can lose data: a count too low, a flag COPIED that lies, an entry that cannot be. A leak is space lost.
+ * qcow2_check.c - counts what refers to each cluster, compares the counts with the refcounts in the file, and repairs.
+ * An error can lose data: a count that is too low, a wrong flag COPIED, an invalid entry. A leak only loses space.
  */
 #include "block/qcow2.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-/* A count that is wrong. */
+/* Reports or fixes one wrong count. */
 static int judge(struct qcow2 *q, struct block_check *c, u64 cluster, u64 count, u32 references, bool fix)
 {
     bool leak = count > references;
@@ -22,7 +22,7 @@ static int judge(struct qcow2 *q, struct block_check *c, u64 cluster, u64 count,
     return 0;
 }
 
-/* All clusters whose count differs from the references; a refcount block that cannot be counts nothing. */
+/* Compares all counts with the references. A refcount block with an invalid place counts nothing. */
 static int compare(struct qcow2 *q, struct counts *counts, struct block_check *c, bool fix)
 {
     u64 per_block = BIT(q->block_bits), at = 0;
@@ -32,7 +32,7 @@ static int compare(struct qcow2 *q, struct counts *counts, struct block_check *c
     for (u64 i = 0; !r && i < q->reftable.n; i++) {
         u64 offset = q->reftable.entry[i] & ~511ull;
         if (q->broken && i * per_block >= clusters_for(q, q->file_end))
-            break; /* all entries may name one block: no work without end for that */
+            break; /* all entries may name one block: this bounds the work */
         if (!offset)
             continue;
         if (in_cluster(q, offset) || offset >= q->file_end) {
@@ -65,7 +65,7 @@ static int add_area(struct qcow2 *q, struct counts *counts, u64 offset, u64 byte
     return r;
 }
 
-/* The flags of the active image, and what it is made of. */
+/* Checks the flags of the active image, and counts its clusters by kind. */
 static int look_at_map(struct qcow2 *q, struct block_check *c)
 {
     u64 next = 0, count;
@@ -75,7 +75,7 @@ static int look_at_map(struct qcow2 *q, struct block_check *c)
     for (u32 i = 0; !r && i < q->l1.n; i++) {
         u64 l1e = q->l1.entry[i], l2 = l1e & ENTRY_OFFSET;
         if (!l2 || in_cluster(q, l2) || l2 >= q->file_end)
-            continue; /* said by the scan */
+            continue; /* the scan has reported it */
         r = refcount_get(q, cluster_of(q, l2), &count);
         if (!r && (count == 1) != !!(l1e & ENTRY_COPIED)) {
             c->errors++;
@@ -102,12 +102,12 @@ static int look_at_map(struct qcow2 *q, struct block_check *c)
             }
         }
         if (r == -EIO)
-            c->errors++, r = 0; /* a refcount block that cannot be: said below */
+            c->errors++, r = 0; /* a refcount block with an invalid place: reported below */
     }
     return r;
 }
 
-/* Snapshots that share their L1 table: each could change it below the other. */
+/* Finds snapshots that share their L1 table. A change to one of them could change the other. */
 static int look_at_snapshots(struct qcow2 *q, struct block_check *c)
 {
     struct qcow2_snapshot **shared;
@@ -122,7 +122,7 @@ static int look_at_snapshots(struct qcow2 *q, struct block_check *c)
     return r;
 }
 
-/* Finds (say: what is wrong goes into c) or, with fix, lowers counts that are too high. */
+/* Reports what is wrong in c, or, with fix, lowers counts that are too high. */
 static int look(struct qcow2 *q, struct block_check *c, bool fix)
 {
     struct scan s = { .check = c };
@@ -144,7 +144,7 @@ static int look(struct qcow2 *q, struct block_check *c, bool fix)
     if (!r && !fix) {
         c->errors += s.bad;
         r = look_at_snapshots(q, c);
-        r = r || q->broken ? r : look_at_map(q, c); /* where tables share a place there is no map */
+        r = r || q->broken ? r : look_at_map(q, c); /* if tables share a place, there is no valid map */
     }
     r = r ? r : compare(q, s.counts, c, fix);
     pthread_mutex_unlock(&q->op);
@@ -169,7 +169,7 @@ int qcow2_check(struct block *b, enum block_repair repair, struct block_check *c
     u64 errors = c->errors, leaks = c->leaks;
     bool all = repair == BLOCK_REPAIR_ALL && (errors || q->incompatible & (INCOMPATIBLE_DIRTY | INCOMPATIBLE_CORRUPT));
     if (!r && repair != BLOCK_REPAIR_NONE && (errors || leaks || all)) {
-        if (q->autoclear & ~AUTOCLEAR_BITMAPS) { /* what else they vouch for is not known here */
+        if (q->autoclear & ~AUTOCLEAR_BITMAPS) { /* we do not know what the other bits vouch for */
             q->autoclear &= AUTOCLEAR_BITMAPS;
             put64(q->header + H_AUTOCLEAR, q->autoclear);
             r = file_pwrite(q->file, 0, q->header, 512);
@@ -185,7 +185,7 @@ int qcow2_check(struct block *b, enum block_repair repair, struct block_check *c
         *c = (struct block_check){ .clusters = c->clusters, .say = say };
         c->say = NULL;
         r = r ? r : look(q, c, false);
-        if (!r && !errors && c->errors) { /* a count that went down to 1: now the flag COPIED is to be set */
+        if (!r && !errors && c->errors) { /* a count went down to 1: now the flag COPIED must be set */
             *c = (struct block_check){ .clusters = c->clusters };
             r = qcow2_rebuild(q, false, err);
             if (r)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_compress.c - compressed clusters are read; nothing here writes them.
+ * qcow2_compress.c - reads compressed clusters; nothing here writes them.
  */
 #include "block/qcow2.h"
 
@@ -18,7 +18,7 @@ void compressed_extent(const struct qcow2 *q, u64 entry, u64 *offset, u64 *len)
     *len = sectors * 512 - (at & 511);
 }
 
-/* A raw deflate stream with a window of 4 KiB; it may end before the input does. */
+/* The input is a raw deflate stream with a window of 4 KiB; the stream may end before the input does. */
 static int unpack_zlib(const u8 *in, u64 len, u8 *out, u32 size)
 {
     z_stream z = { .next_in = (Bytef *)(uintptr_t)in, .avail_in = (uInt)len, .next_out = out, .avail_out = size };

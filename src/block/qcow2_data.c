@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qcow2_data.c - from the guest's disk to the file: lookup, reading, writing with allocation and copy on write, zeroes,
- * discard. Nothing here waits for stability: new data and counts are in the file before the flush writes the L2 table.
+ * discard. Nothing here waits until data is stable: new data and counts are in the file before the flush writes the L2
+ * table.
  */
 #include "block/qcow2.h"
 
@@ -148,7 +149,7 @@ int qcow2_read(struct qcow2 *q, u64 offset, const struct iovec *iov, u32 niov, u
 
 /* ---- writing ---- */
 
-/* The L2 table for L1 entry i, the active image's own; op held. */
+/* Gets the L2 table for L1 entry i, as one that only the active image uses; op held. */
 static int l2_for_write(struct qcow2 *q, u32 i, struct table **out)
 {
     struct table *old = NULL;
@@ -174,11 +175,11 @@ static int l2_for_write(struct qcow2 *q, u32 i, struct table **out)
     }
     top_set(q, &q->l1, i, cluster << q->cluster_bits | ENTRY_COPIED);
     if (e & ENTRY_OFFSET && clusters_drop(q, cluster_of(q, e & ENTRY_OFFSET), 1))
-        r = 0; /* no memory to remember: it is leaked */
+        r = 0; /* no memory to remember the cluster: it is leaked */
     return table_get(q, &q->l1, i, out);
 }
 
-/* What the entry referred to is dropped; without memory for that, it is leaked. */
+/* Drops the clusters that the entry referred to. If there is no memory for that, they are leaked. */
 static void drop_entry(struct qcow2 *q, u64 e)
 {
     u64 offset = e & ENTRY_OFFSET, len = 1;
@@ -199,10 +200,10 @@ static int write_in_place(struct qcow2 *q, u64 host, const struct iovec *iov, u3
     return file_pwritev(q->file, host, part, iov_slice(part, BLOCK_MAX_IOV, iov, niov, skip, len), len);
 }
 
-/* Clusters about to be written: `n` from guest cluster `first`, all under one L2 table. */
+/* Clusters that are about to be written: `n` from guest cluster `first` on, all under one L2 table. */
 struct plan {
     u64 first, n, host;
-    bool taken; /* host was free before; else it belongs to these (zero) clusters already */
+    bool taken; /* host was free before; otherwise it already belongs to these (zero) clusters */
     bool blank; /* host reads as zeroes */
 };
 
@@ -239,7 +240,7 @@ static int make_plan(struct qcow2 *q, u64 offset, u64 len, struct plan *p)
     return r;
 }
 
-/* The part of a cluster that the request does not cover, as it was; *n = 0 if the file has it already. */
+/* Reads the old content of the part of a cluster that the request does not cover. *n = 0 if the file has it already. */
 static int old_part(struct qcow2 *q, const struct plan *p, u64 offset, u64 *n, u8 **buf)
 {
     struct run run;
@@ -259,7 +260,7 @@ static int old_part(struct qcow2 *q, const struct plan *p, u64 offset, u64 *n, u
     return qcow2_read(q, offset, &(struct iovec){ *buf, *n }, 1, 0, *n);
 }
 
-/* Data into clusters nothing names yet, with what was around it. */
+/* Writes data, with the old content around it, into clusters that no table names yet. */
 static int write_plan(struct qcow2 *q, const struct plan *p, u64 offset, const struct iovec *iov, u32 niov, u64 skip,
                       u64 len)
 {
@@ -288,7 +289,7 @@ static int write_plan(struct qcow2 *q, const struct plan *p, u64 offset, const s
     return r;
 }
 
-/* The L2 entries name the clusters; op held. */
+/* Makes the L2 entries name the clusters; op held. */
 static int link_plan(struct qcow2 *q, const struct plan *p)
 {
     u32 l2 = (u32)(p->first & (BIT(q->l2_bits) - 1));
@@ -307,7 +308,7 @@ static int link_plan(struct qcow2 *q, const struct plan *p)
     return r;
 }
 
-/* As much as is all in place or all new; *n bytes. */
+/* Writes as much as can all be written in place, or all to new clusters: *n bytes. */
 static int write_some(struct qcow2 *q, u64 offset, const struct iovec *iov, u32 niov, u64 skip, u64 len, u64 *n)
 {
     struct run run;
@@ -352,7 +353,7 @@ int qcow2_write(struct qcow2 *q, u64 offset, const struct iovec *iov, u32 niov, 
 
 /* ---- zeroes and discard ---- */
 
-/* Zeroes written as data where something else is. */
+/* Writes zeroes as data wherever the content is something else. */
 static int zero_by_writing(struct qcow2 *q, u64 offset, u64 len)
 {
     struct run run;
@@ -379,7 +380,7 @@ static int zero_by_writing(struct qcow2 *q, u64 offset, u64 len)
 
 enum clear { CLEAR_FORGET, CLEAR_DISCARD, CLEAR_ZERO, CLEAR_ZERO_UNMAP };
 
-/* The L2 entry after; the same if nothing needs to be done. */
+/* The L2 entry after the change; the same entry if nothing needs to be done. */
 static u64 cleared(const struct qcow2 *q, u64 e, enum clear how, bool backing)
 {
     bool zero = kind_of(q, e) == RUN_ZERO, own = e & ENTRY_COPIED && !(e & ENTRY_COMPRESSED);
@@ -395,7 +396,7 @@ static u64 cleared(const struct qcow2 *q, u64 e, enum clear how, bool backing)
     return zero && !(e & ENTRY_OFFSET) ? e : q->version > 2 && (backing || how == CLEAR_ZERO) ? ENTRY_ZERO : 0;
 }
 
-/* n whole clusters under one L2 table. */
+/* Clears n whole clusters under one L2 table. */
 static int clear_entries(struct qcow2 *q, u64 first, u64 n, enum clear how)
 {
     u32 l2 = (u32)(first & (BIT(q->l2_bits) - 1)), i = (u32)(first >> q->l2_bits);
@@ -404,7 +405,8 @@ static int clear_entries(struct qcow2 *q, u64 first, u64 n, enum clear how)
     int r = q->broken ? -EIO : 0;
 
     if (how == CLEAR_DISCARD)
-        backing = q->b->backing || q->backing; /* also where it ends earlier: it may be exchanged for another */
+        backing = q->b->backing || q->backing; /* also past the end of the backing file, which may be exchanged for
+                                                  another one */
     if (r || (!(q->l1.entry[i] & ENTRY_OFFSET) && (how <= CLEAR_DISCARD || !backing)))
         return r;
     u8 *entries = malloc(n * 8);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_header.c - the first cluster (header, extensions, backing file's name) and the snapshot table.
+ * qcow2_header.c - the first cluster (header, extensions, the name of the backing file) and the snapshot table.
  */
 #include "block/qcow2.h"
 
@@ -21,7 +21,7 @@ static const struct {
     { 0, 4, "extended L2 entries" },
 };
 
-/* The extension at *pos, which moves on; false at the end. What does not fit ends them too. */
+/* Gives the extension at *pos and moves *pos on. false at the end; an extension that does not fit is the end, too. */
 static bool next_extension(const u8 *h, u32 end, u32 *pos, u32 *type, const u8 **data, u32 *len)
 {
     if (*pos > end || end - *pos < 8)
@@ -100,7 +100,7 @@ static int read_names(struct qcow2 *q, struct error *err)
     return q->backing ? 0 : error_set(err, ENOMEM, "no memory");
 }
 
-/* A table of `bytes` at offset lies in the file (its last cluster perhaps cut short). */
+/* True if a table of `bytes` at offset lies in the file (its last cluster may be cut short). */
 static bool table_fits(const struct qcow2 *q, u64 offset, u64 bytes)
 {
     u64 end;
@@ -165,7 +165,7 @@ int qcow2_read_header(struct qcow2 *q, struct error *err)
                          path, q->cluster_bits);
     q->cluster_size = 1u << q->cluster_bits;
     q->l2_bits = q->cluster_bits - 3;
-    q->piece_bits = MAX(q->cluster_bits, 18) - 6; /* 64 pieces at most, of 4 KiB at least */
+    q->piece_bits = MAX(q->cluster_bits, 18) - 6; /* at most 64 pieces, of at least 4 KiB */
     q->piece_bits = MIN(q->piece_bits, q->cluster_bits);
     q->header_size = MIN(q->cluster_size, HEADER_AREA);
     q->header = malloc(q->header_size);
@@ -254,8 +254,9 @@ static bool put_feature_names(u8 *buf, u32 room, u32 *pos)
     return put_extension(buf, room, pos, EXT_FEATURE_NAMES, table, sizeof(table));
 }
 
-/* The backing file's format comes first, so that it shares the first 512 bytes with the fields; then what else the old
-   header had. The bitmaps go once their autoclear bit has: their clusters may have been given back. */
+/* The format of the backing file comes first, so that it shares the first 512 bytes with the fields. Then come the
+   other extensions of the old header. The bitmaps extension is left out when its autoclear bit is gone, because its
+   clusters may have been given back. */
 int qcow2_format_header(struct qcow2 *q, u8 *buf, u32 room)
 {
     u32 pos = extensions_begin(q), from = pos, type, len;
@@ -277,7 +278,7 @@ int qcow2_format_header(struct qcow2 *q, u8 *buf, u32 room)
     }
     if (!fits || room - pos < 8)
         return -ENOSPC;
-    pos += 8; /* the end: zeroes */
+    pos += 8; /* the end mark: zeroes */
     put64(buf + H_BACKING_OFFSET, 0);
     put32(buf + H_BACKING_SIZE, 0);
     if (q->backing) {
@@ -305,12 +306,14 @@ int qcow2_rename_backing(struct qcow2 *q, const char *backing, const char *forma
     if (!r)
         r = qcow2_format_header(q, buf, q->header_size);
     if (r > 0 && r > 512) {
-        /* The new name must be there before the fields say so, and must not be where the old one is. */
+        /* The new name must be in the file before the fields refer to it. It must not be in the place of the old
+           one. */
         u64 old = get64(q->header + H_BACKING_OFFSET), at = get64(buf + H_BACKING_OFFSET);
         u32 n = backing ? (u32)strlen(backing) : 0, old_n = get32(q->header + H_BACKING_SIZE);
         u64 behind = MAX(old + old_n, 512);
         if (n && old && old < at + n && at < old + old_n && behind + n <= q->header_size) {
-            u64 kept = MAX(MAX(old, at), 512); /* what is before goes with the fields, or is the new extensions' */
+            u64 kept = MAX(MAX(old, at), 512); /* the bytes before this are written with the fields, or belong to the
+                                                  new extensions */
             memmove(buf + behind, buf + at, n);
             put64(buf + H_BACKING_OFFSET, behind);
             if (kept < old + old_n)
@@ -420,8 +423,8 @@ int qcow2_shared_l1s(const struct qcow2 *q, struct qcow2_snapshot ***shared, u32
     return 0;
 }
 
-/* Each snapshot has an L1 table of its own. A hostile image could have 65536 of 32 MiB in one place, to be read one by one;
-   a check takes what it can repair. */
+/* Each snapshot has an L1 table of its own. A hostile image could claim 65536 tables of 32 MiB in one place, and we
+   would read them one by one. A check accepts as many as it can repair. */
 static int check_l1s(const struct qcow2 *q, struct error *err)
 {
     struct qcow2_snapshot **shared;
@@ -456,7 +459,7 @@ int qcow2_read_snapshots(struct qcow2 *q, struct error *err)
     for (u32 i = 0; i < n; i++) {
         q->nsnapshots = i + 1;
         int r = at > end ? -EINVAL : read_snapshot(q, &at, end, &q->snapshots[i]);
-        /* Each has an L1 table of its own: together they are no larger than the file. */
+        /* Each snapshot has an L1 table of its own, so together these are no larger than the file. */
         l1 += align_up((u64)q->snapshots[i].l1_size * 8, q->cluster_size);
         if (!r && l1 > align_up(q->file_end, q->cluster_size))
             r = -EINVAL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_image.c - making an image, and what changes it as a whole: size, backing file's name, emptying; information.
+ * qcow2_image.c - makes an image, changes an image as a whole (size, name of the backing file, emptying) and gives
+ * information.
  */
 #include "block/qcow2.h"
 
@@ -10,9 +11,9 @@
 
 /* ---- create ---- */
 
-/* Header, refcount table and blocks, L1 table: in this order from the beginning of the file. */
+/* The order from the beginning of the file: header, refcount table, refcount blocks, L1 table. */
 struct plan {
-    u64 reftable, blocks, l1; /* clusters each takes */
+    u64 reftable, blocks, l1; /* the clusters that each takes */
     u64 l1_size;
 };
 
@@ -22,7 +23,7 @@ static int plan_image(const struct qcow2 *q, struct plan *p, u64 room)
 
     p->l1_size = l1_for(q, q->size);
     p->l1 = MAX(clusters_for(q, p->l1_size * 8), 1);
-    /* The refcount table has room for all that the disk may take, if that is not absurd. */
+    /* The refcount table gets room for all clusters that the disk may take, if that is not absurd. */
     u64 data = clusters_for(q, q->size), all = data + data / per_cluster + data / per_block + p->l1 + 64;
     p->reftable = MIN(MAX(clusters_for(q, (all / per_block + 1) * 8), 1), 16);
     for (p->blocks = 1;; p->blocks++) {
@@ -51,7 +52,8 @@ static int write_image(struct qcow2 *q, struct file *f, const struct plan *p)
             refcount_write(q, buf, k, 1);
         r = file_pwrite(f, (1 + p->reftable + i) << q->cluster_bits, buf, q->cluster_size);
     }
-    r = r ? r : file_truncate(f, used << q->cluster_bits); /* the L1 table: zeroes, with the room it needs later */
+    r = r ? r : file_truncate(f, used << q->cluster_bits); /* the L1 table: zeroes, with the space that it needs
+                                                              later */
     r = r ? r : file_do(f, FILE_ALLOCATE, q->l1.offset, q->l1.n * 8ull);
     if (!r) {
         memset(buf, 0, q->cluster_size);
@@ -64,7 +66,7 @@ static int write_image(struct qcow2 *q, struct file *f, const struct plan *p)
     return r;
 }
 
-/* preallocation=metadata: every cluster has a place, which is a hole and so reads as zeroes. */
+/* preallocation=metadata: every cluster gets a place, which is a hole and so reads as zeroes. */
 static int write_places(struct qcow2 *q, struct file *f, const struct plan *p)
 {
     u64 data = clusters_for(q, q->size), per_l2 = BIT(q->l2_bits), first = 1 + p->reftable + p->blocks + p->l1;
@@ -129,8 +131,8 @@ int qcow2_create(struct file *f, const struct block_create *t, struct error *err
 
 /* ---- changes ---- */
 
-/* Between the old and the new end all is zero: what the backing file has there, what is left of the last cluster, and of a
-   shrinking that was cut short. */
+/* Makes everything between the old and the new end zero: what the backing file has there, the rest of the last
+   cluster, and what is left of a shrinking that was cut short. */
 static int cover(struct qcow2 *q, u64 from, u64 to)
 {
     u64 old = q->b->size, at = MIN(align_up(from, q->cluster_size), to);
@@ -169,7 +171,8 @@ int qcow2_resize(struct block *b, u64 size, struct error *err)
         if (!r && (r = cover(q, b->size, size)))
             error_set(err, -r, "cannot resize %s: %s", b->path, strerror(-r));
     } else if (size < b->size) {
-        /* The header forgets the L1 entries behind the end; then those of the last L2 table go, which nobody sees. */
+        /* First the header forgets the L1 entries behind the end. Then the entries of the last L2 table are removed,
+           which nobody sees any more. */
         u64 end = clusters_for(q, size), n = MIN(clusters_for(q, q->size), need * BIT(q->l2_bits)) - end;
         memcpy(l1, q->l1.entry, (size_t)need * 8);
         t.size = size;

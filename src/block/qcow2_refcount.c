@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_refcount.c - which clusters of the file are in use, taking and giving back; and which hold metadata, so that a
- * damaged image does not make us write a guest's data over it.
+ * qcow2_refcount.c - knows which clusters of the file are in use, takes clusters and gives them back. It also knows
+ * which clusters hold metadata, so that a damaged image cannot make us write a guest's data over it.
  */
 #include "block/qcow2.h"
 
@@ -107,7 +107,8 @@ int refcount_set(struct qcow2 *q, u64 cluster, u64 count)
         return r;
     u32 len = q->refcount_order > 3 ? 1u << (q->refcount_order - 3) : 1, at = (u32)(i << q->refcount_order >> 3);
     u8 bytes[16] = { 0 };
-    /* In a copy of the bytes that hold it: the loop thread does not look at counts, but a flush copies them. */
+    /* We change a copy of the bytes that hold the count, because a flush copies counts. The loop thread does not
+       look at them. */
     memcpy(bytes, block->data + at, len);
     refcount_write(q, bytes, q->refcount_order < 3 ? i & ((8u >> q->refcount_order) - 1) : 0, count);
     table_change(q, &q->reftable, block, at, bytes, len);
@@ -161,7 +162,7 @@ static void set_remove(struct cluster_set *s, u64 cluster)
         return;
     s->slot[i] = 0;
     s->used--;
-    /* Those behind it may have been put there because it was in their place. */
+    /* The clusters in the slots behind it may be there because their own slot was taken by it. */
     for (i = (i + 1) & (s->slots - 1); s->slot[i]; i = (i + 1) & (s->slots - 1)) {
         u64 moved = s->slot[i];
         s->slot[i] = 0;
@@ -180,7 +181,7 @@ bool is_metadata(struct qcow2 *q, u64 cluster, u64 n)
 {
     u32 low = 0, high = q->nfixed;
 
-    while (low < high) { /* the first that ends behind cluster */
+    while (low < high) { /* finds the first range that ends behind cluster */
         u32 mid = (low + high) / 2;
         if (q->fixed[mid].end <= cluster)
             low = mid + 1;
@@ -216,7 +217,7 @@ static int fixed_collect(struct qcow2 *q)
         f[n++] = (struct range){ cluster_of(q, q->snapshots[i].l1_offset),
                                  clusters_for(q, (u64)q->snapshots[i].l1_size * 8) };
     for (u32 i = 0; i < n; i++)
-        f[i].end += f[i].start; /* it was the number */
+        f[i].end += f[i].start; /* until here it was the number of clusters */
     qsort(f, n, sizeof(*f), by_start);
     for (u32 i = 0; i < n; i++)
         if (kept && f[i].start <= f[kept - 1].end)
@@ -230,7 +231,7 @@ static int fixed_collect(struct qcow2 *q)
     return 0;
 }
 
-/* Each table has a place of its own, which is not one of the fixed ones. */
+/* Checks that each table has a place of its own that is not one of the fixed ones. */
 static int tables_collect(struct qcow2 *q, const struct top *t, u64 mask, const char *what)
 {
     for (u32 i = 0; i < t->n; i++) {
@@ -271,7 +272,7 @@ static void file_reaches(struct qcow2 *q, u64 end)
     pthread_mutex_unlock(&q->lock);
 }
 
-/* A new refcount block i, at the first cluster that it counts: all it counts is free. */
+/* Makes a new refcount block i, at the first cluster that it counts. All the clusters that it counts are free. */
 static int block_new(struct qcow2 *q, u32 i, u64 cluster)
 {
     u64 offset = cluster << q->cluster_bits;
@@ -291,8 +292,8 @@ static int block_new(struct qcow2 *q, u32 i, u64 cluster)
     return 0;
 }
 
-/* A larger refcount table behind all that the present one covers: blocks for it, then itself. The flush writes it, and
-   then the header. */
+/* Makes a larger refcount table behind all clusters that the present one covers: first the refcount blocks for it,
+   then the table itself. The flush writes it, and then the header. */
 static int reftable_grow(struct qcow2 *q)
 {
     struct top *t = &q->reftable;
@@ -338,12 +339,13 @@ static int reftable_grow(struct qcow2 *q)
         r = refcount_set(q, c, 1);
     file_reaches(q, (start + blocks + wanted) << q->cluster_bits);
     r = r ? r : fixed_collect(q);
-    if (r) /* no memory in the middle: nothing in the file is wrong, and nothing of this may reach it */
+    if (r) /* no memory in the middle of it: nothing in the file is wrong, and none of these changes may reach the
+              file */
         q->broken = true;
     return r;
 }
 
-/* The refcount block that counts `cluster`; made if need be. */
+/* The refcount block that counts `cluster`; it is made if necessary. */
 static int block_for(struct qcow2 *q, u64 cluster, struct table **block)
 {
     u64 i = cluster >> q->block_bits;
@@ -408,7 +410,7 @@ void clusters_untake(struct qcow2 *q, u64 cluster, u64 n)
 {
     for (u64 i = 0; i < n; i++)
         if (refcount_set(q, cluster + i, 0))
-            break; /* a leak */
+            break; /* the rest is leaked */
     q->free_hint = MIN(q->free_hint, cluster);
 }
 
@@ -435,7 +437,7 @@ int clusters_drop(struct qcow2 *q, u64 cluster, u64 n)
 
 static void punch(struct qcow2 *q, struct range *run)
 {
-    /* What is free may hold anything: that it fails does not matter. */
+    /* A free cluster may hold anything, so a failure here does not matter. */
     if (run->end > run->start && q->b->discard &&
         file_do(q->file, FILE_DISCARD, run->start << q->cluster_bits, (run->end - run->start) << q->cluster_bits))
         log_debug("%s: no hole at cluster %llu", q->b->path, (unsigned long long)run->start);
@@ -450,7 +452,7 @@ void clusters_release(struct qcow2 *q, const struct dropped *d, u64 n)
         for (u64 c = d[i].cluster; c < d[i].cluster + d[i].n; c++) {
             u64 count;
             if (refcount_get(q, c, &count))
-                continue; /* a leak */
+                continue; /* the cluster is leaked */
             if (!count) {
                 qcow2_corrupt(q, "cluster %llu was in use but counted as free", (unsigned long long)c);
                 continue;

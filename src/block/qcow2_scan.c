@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * qcow2_scan.c - counts all references of an image anew. A table that several L1 entries share is read once, so that
- * the work is bounded by the size of the file, whatever a hostile image says; and since a file may be nearly all hole, what
- * lies in one is not read.
+ * the size of the file bounds the work, whatever a hostile image says. A file may be nearly all hole, so a table that
+ * lies in a hole is not read.
  */
 #include "block/qcow2.h"
 
@@ -21,7 +21,7 @@ struct page {
 struct counts {
     struct page **slot;
     u64 slots, used;
-    struct page **sorted; /* those there at counts_sort */
+    struct page **sorted; /* the pages that existed at counts_sort */
     u64 nsorted;
 };
 
@@ -122,7 +122,7 @@ bool counts_next(const struct counts *c, u64 *cluster)
 {
     u64 low = 0, high = c->nsorted;
 
-    while (low < high) { /* the first page that ends behind *cluster */
+    while (low < high) { /* finds the first page that ends behind *cluster */
         u64 mid = (low + high) / 2;
         if (c->sorted[mid]->key < *cluster / PAGE)
             low = mid + 1;
@@ -155,7 +155,7 @@ void say_finding(struct block_check *c, const char *fmt, ...)
 
 /* ---- */
 
-/* [offset, offset + len) is not all past the end of the file. */
+/* True if [offset, offset + len) begins and ends within the file, whose end is rounded up to a cluster. */
 static bool in_file(const struct qcow2 *q, u64 offset, u64 len)
 {
     return len <= align_up(q->file_end, q->cluster_size) && offset <= align_up(q->file_end, q->cluster_size) - len;
@@ -187,7 +187,7 @@ static int add_range(struct qcow2 *q, struct scan *s, u64 offset, u64 bytes, u32
     return r;
 }
 
-/* One L2 table that `weight` L1 entries name. */
+/* Scans one L2 table that `weight` L1 entries name. */
 static int scan_l2(struct qcow2 *q, struct scan *s, u64 offset, u32 weight, u8 *table)
 {
     int r = counts_add(s->counts, cluster_of(q, offset), weight);
@@ -216,7 +216,7 @@ static int scan_l2(struct qcow2 *q, struct scan *s, u64 offset, u32 weight, u8 *
     return r || !changed ? r : file_pwrite(q->file, offset, table, q->cluster_size);
 }
 
-/* How often each L2 table is named, into `tables`. */
+/* Counts in `tables` how often each L2 table is named. */
 static int scan_l1(struct qcow2 *q, struct scan *s, u64 *l1, u32 n, struct counts *tables, const char *what, bool *changed)
 {
     int r = 0;
@@ -264,7 +264,7 @@ static int scan_snapshot(struct qcow2 *q, struct scan *s, const struct qcow2_sna
     return r;
 }
 
-/* The clusters that one bitmap's table names. */
+/* Counts the clusters that the table of one bitmap names. */
 static int scan_bitmap(struct qcow2 *q, struct scan *s, u64 table, u64 bytes)
 {
     u8 *buf = malloc(CHUNK);

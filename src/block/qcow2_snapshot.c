@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_snapshot.c - internal snapshots: taken, gone back to, deleted; each by one switch (qcow2_switch.c).
+ * qcow2_snapshot.c - takes internal snapshots, goes back to them and deletes them; each by one switch (qcow2_switch.c).
  */
 #include "block/qcow2.h"
 
@@ -9,7 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* By ID, else by name, as qemu does; or -1. */
+/* Finds a snapshot by ID, else by name, as qemu does; or -1. */
 static s64 find(const struct qcow2 *q, const char *name)
 {
     for (u32 i = 0; i < q->nsnapshots; i++)
@@ -32,7 +32,7 @@ static bool copy_of(struct qcow2_snapshot *to, const struct qcow2_snapshot *from
     return to->extra && to->id && to->name;
 }
 
-/* The active image as it is: its L1 table becomes the snapshot's, the active one gets another. */
+/* Describes the active image as it is. Its L1 table becomes the snapshot's, and the active image gets another. */
 static bool describe(struct qcow2 *q, struct qcow2_snapshot *s, const char *name)
 {
     struct timespec now;
@@ -108,7 +108,7 @@ int qcow2_snapshot(struct block *b, enum block_snapshot_op op, const char *name,
             return error_set(err, EINVAL, "the name of a snapshot has 1 to 255 bytes");
         if (at >= 0)
             return error_set(err, EEXIST, "%s has a snapshot %s already", b->path, name);
-        /* What the snapshot will name must be in the file: its L1 table is the one there. */
+        /* Everything that the snapshot will name must be in the file, because its L1 table is the one in the file. */
         int r = q->broken ? -EIO : qcow2_flush(q);
         if (r)
             return error_set(err, -r, "cannot write to %s: %s", b->path, strerror(-r));

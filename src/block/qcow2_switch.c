@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_switch.c - large changes that happen as a whole: the new L1 table, L2 tables, refcounts and snapshot table are
- * written to clusters that are free before and after; once they are stable, one write of the header's 512 bytes names
- * them instead of the old ones. A power cut leaves the image before or the image after.
+ * qcow2_switch.c - large changes that happen as a whole. The new L1 table, L2 tables, refcounts and snapshot table are
+ * written to clusters that are free both before and after the change. When they are stable, one write of the header's
+ * 512 bytes names them instead of the old ones. A power cut leaves either the image before the change or the image
+ * after it.
  */
 #include "block/qcow2.h"
 
@@ -13,8 +14,8 @@ struct change {
     struct qcow2 *q;
     struct target *t;
     struct scan s;
-    u64 next; /* cluster: no single free one is before it */
-    u64 separable; /* tables that separate_l2 still copies */
+    u64 next; /* cluster: no free cluster for a single one is before it */
+    u64 separable; /* the number of tables that separate_l2 may still copy */
     u64 l1_offset, reftable_offset, snapshots_offset, snapshots_bytes;
     u32 reftable_n;
 };
@@ -28,7 +29,7 @@ static int is_free(struct change *c, u64 cluster, bool *free_)
     return r;
 }
 
-/* n clusters in a row that neither the old nor the new image uses. */
+/* Picks n clusters in a row that neither the old nor the new image uses. */
 static int pick(struct change *c, u64 n, u64 *offset)
 {
     struct qcow2 *q = c->q;
@@ -59,7 +60,7 @@ static int pick(struct change *c, u64 n, u64 *offset)
     return 0;
 }
 
-/* The flags of one L2 table made right; a table that changes is written elsewhere and *l2 names it. */
+/* Corrects the flags of one L2 table. A table that changes is written elsewhere, and *l2 then names the new place. */
 static int renew_l2(struct change *c, u64 *l2, u8 *table)
 {
     struct qcow2 *q = c->q;
@@ -82,8 +83,8 @@ static int renew_l2(struct change *c, u64 *l2, u8 *table)
     return r ? r : file_pwrite(q->file, *l2, table, q->cluster_size);
 }
 
-/* In a repair, an L2 table that shares its place with something else gets one of its own; but not one for each of the
-   million entries that a hostile image may have for it. */
+/* In a repair, an L2 table that shares its place with something else gets a place of its own. The number of copies
+   is limited, since a hostile image may have a million entries for one table. */
 static int separate_l2(struct change *c, u64 *l2, u8 *table)
 {
     struct qcow2 *q = c->q;
@@ -98,7 +99,7 @@ static int separate_l2(struct change *c, u64 *l2, u8 *table)
     return r ? r : file_pwrite(q->file, *l2, table, q->cluster_size);
 }
 
-/* The L1 table, with flags. */
+/* Writes the L1 table, with its flags. */
 static int write_l1(struct change *c)
 {
     struct qcow2 *q = c->q;
@@ -127,7 +128,7 @@ static int write_l1(struct change *c)
     return r;
 }
 
-/* In a repair, a snapshot whose L1 table lies over another's gets a copy. */
+/* In a repair, a snapshot whose L1 table overlaps another's gets a copy of its own. */
 static int separate_l1s(struct change *c)
 {
     struct qcow2 *q = c->q;
@@ -141,7 +142,7 @@ static int separate_l1s(struct change *c)
         r = l1 ? file_pread(q->file, old, l1, bytes) : -ENOMEM;
         for (u64 k = 0; k < room >> q->cluster_bits; k++)
             counts_sub(c->s.counts, cluster_of(q, old) + k);
-        q->broken = true; /* until the header names them: what is in memory is not what is in the file */
+        q->broken = true; /* until the header names them, the image in memory differs from the one in the file */
         r = r ? r : pick(c, room >> q->cluster_bits, &shared[i]->l1_offset);
         r = r ? r : file_pwrite(q->file, shared[i]->l1_offset, l1, room);
         free(l1);
@@ -165,7 +166,8 @@ static int write_snapshots(struct change *c)
     return r;
 }
 
-/* A block for each range that has a count; blocks may lie in ranges that then need one. */
+/* Picks a refcount block for each range that has a count. The blocks themselves may lie in ranges that then need
+   one. */
 static int pick_blocks(struct change *c, u64 **block, u64 *nblock)
 {
     struct qcow2 *q = c->q;
@@ -232,7 +234,7 @@ static int write_refcounts(struct change *c)
 
     int r = pick_blocks(c, &block, &nblock);
     while (!r && nblock > clusters << (q->cluster_bits - 3)) {
-        /* Too small, if there was one already: that stays free. */
+        /* If there was a table already, it is too small: its place stays free. */
         for (u64 i = 0; i < clusters; i++)
             counts_sub(c->s.counts, cluster_of(q, c->reftable_offset) + i);
         clusters = clusters_for(q, (nblock + nblock / 4 + 1) * 8);
@@ -245,7 +247,7 @@ static int write_refcounts(struct change *c)
     return r;
 }
 
-/* All is stable: the header names it. */
+/* Everything is stable: the header now names it. */
 static int name_them(struct change *c)
 {
     struct qcow2 *q = c->q;
@@ -267,7 +269,7 @@ static int name_them(struct change *c)
     int r = file_pwrite(q->file, 0, h, sizeof(h));
     r = r ? r : file_flush(q->file);
     if (r) {
-        q->broken = true; /* which of the two the file has is not known */
+        q->broken = true; /* we do not know which of the two images the file has */
         return r;
     }
     memcpy(q->header, h, sizeof(h));

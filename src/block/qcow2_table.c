@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * qcow2_table.c - L2 tables and refcount blocks in memory, and the flush that writes them back in an order that holds
- * at any power cut (docs/qcow2.md): counts and what nothing points to yet; then what points.
+ * qcow2_table.c - L2 tables and refcount blocks in memory, and the flush that writes them back. The flush writes in an
+ * order that is safe at any power cut (docs/qcow2.md): first the counts and everything that nothing points to yet, then
+ * what points to them.
  */
 #include "block/qcow2.h"
 
@@ -67,7 +68,8 @@ void top_replace(struct top *t, struct top *by)
     t->lru.next = t->lru.prev = &t->lru; /* nothing is cached yet */
 }
 
-/* Makes room for one more; what is dirty stays: qcow2_relieve sees to that. lock held. */
+/* Makes room for one more table. Dirty tables stay; qcow2_relieve makes sure that they do not become too many. lock
+   held. */
 static void evict(struct top *t)
 {
     for (struct table *tab = t->lru.prev, *prev; t->cached >= t->most && tab != &t->lru; tab = prev) {
@@ -124,8 +126,9 @@ int table_get(struct qcow2 *q, struct top *t, u32 i, struct table **out)
     return 0;
 }
 
-/* What it replaces is clean: a shared table is never changed. Its room in the file is taken at once: a host's disk that is
-   full refuses data then, and not the tables of data that it has. */
+/* The table that it replaces is clean, because a shared table is never changed. Its space in the file is taken at
+   once. So, when the host's disk is full, new data is refused then, and not the tables of data that the disk already
+   has. */
 int table_new(struct qcow2 *q, struct top *t, u32 i, u64 offset, const struct table *from)
 {
     int r = file_do(q->file, FILE_ALLOCATE, offset, q->cluster_size);
@@ -170,12 +173,12 @@ void top_set(struct qcow2 *q, struct top *t, u32 i, u64 entry)
 
 enum phase {
     UNREFERRED, /* refcount blocks, and L2 tables that no L1 entry in the file names yet */
-    REFTABLE,   /* names new refcount blocks; or the header, that names a new refcount table */
-    REFERRING,  /* L1 entries and L2 tables: name clusters */
+    REFTABLE,   /* it names new refcount blocks; or the header, which names a new refcount table */
+    REFERRING,  /* L1 entries and L2 tables: they name clusters */
     PHASES,
 };
 
-/* A copy of bytes as they were when the flush began; what changes meanwhile is the next flush's. */
+/* A copy of bytes as they were when the flush began. Later changes belong to the next flush. */
 struct piece {
     struct piece *next;
     u64 offset;
@@ -195,8 +198,8 @@ struct batch {
     u64 nkept, room;
     struct dropped *dropped;
     u64 ndropped;
-    bool new_reftable; /* it is in here whole */
-    u8 *header;        /* in its piece, if the header is to be written */
+    bool new_reftable; /* all of it is in this batch */
+    u8 *header;        /* the header's bytes in its piece, if the header is to be written */
 };
 
 static u8 *add_piece(struct batch *b, enum phase phase, u64 offset, u32 len)
@@ -286,7 +289,7 @@ static int collect_top(struct qcow2 *q, struct batch *b, struct top *t)
     return 0;
 }
 
-/* Takes what is dirty; op and lock held. */
+/* Takes everything that is dirty; op and lock held. */
 static int collect(struct qcow2 *q, struct batch *b)
 {
     int r = collect_tables(q, b, &q->reftable);
@@ -306,7 +309,7 @@ static int write_phase(struct qcow2 *q, struct batch *b, enum phase phase)
     return r ? r : file_flush(q->file);
 }
 
-/* op held. Failed: it is all dirty again. */
+/* op held. If the flush failed, everything is dirty again. */
 static void settle(struct qcow2 *q, struct batch *b, int result)
 {
     pthread_mutex_lock(&q->lock);
@@ -370,7 +373,7 @@ static int flush_now(struct qcow2 *q)
     if (!r && b.header) {
         pthread_mutex_lock(&q->op);
         memcpy(q->header, b.header, 512);
-        if (q->broken && q->version > 2) { /* since the copy was made: the mark stays */
+        if (q->broken && q->version > 2) { /* the image was found corrupt after the copy was made: the mark stays */
             put64(q->header + H_INCOMPATIBLE, q->incompatible);
             r = file_pwrite(q->file, 0, q->header, 512);
         }

@@ -1,13 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * raw.c - an image that is nothing but the disk's bytes.
+ * raw.c - an image that contains only the bytes of the disk.
  *
- * A file that is not a multiple of 512 bytes long ends in zeroes up to the next, as qemu has it; a write there makes it
- * that long.
+ * If the length of a file is not a multiple of 512 bytes, the rest up to the next multiple reads as zeroes, as in qemu.
+ * A write there makes the file that long.
  *
- * The guard: an image without a format given was found to be raw because no other format's magic number is at its
- * beginning. A guest could write one there, with the name of any file of the host as its backing file, and at the next
- * start read that file as its disk. So while the format is only a guess, such a first sector is refused with EPERM.
+ * The guard: if no format was given, an image was found to be raw because it does not begin with another format's magic
+ * number. A guest could write such a number there, with the name of any file of the host as its backing file. At the
+ * next start it would read that file as its disk. So while the format is only a guess, such a first sector is refused
+ * with EPERM.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -20,7 +21,7 @@ struct raw_request {
     struct file_io io;
     struct block_request *rq;
     struct raw_request *next;
-    void *copy; /* guarded: what is checked must be what is written, and the guest can change its memory at any time */
+    void *copy; /* guarded: we must write what we checked, and the guest can change its memory at any time */
     struct iovec copied;
 };
 
@@ -173,7 +174,7 @@ static int raw_map(struct block *b, u64 offset, u64 *len, enum block_map *what)
     bool data;
     int r = file_map(b->file, offset, len, &data);
 
-    /* In whole sectors, also where the file ends in the midst of one. */
+    /* The answer is in whole sectors, even if the file ends in the middle of one. */
     if (*len % BLOCK_SECTOR && !data)
         *len -= *len % BLOCK_SECTOR;
     data = data || !*len;

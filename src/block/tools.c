@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tools.c - what is done to whole images: create, look, check, resize, snapshots, and where the data is.
+ * tools.c - operations on whole images: create, look, check, resize, snapshots, and where the data is.
  */
 #include "block/tools.h"
 
@@ -20,7 +20,7 @@ static int no_such_thing(const struct block *b, const char *what, struct error *
 
 /* ---- create ---- */
 
-/* Fills in what the backing file says about size and format. */
+/* Takes the size and the format from the backing file, where they are not given. */
 static int look_below(struct block_create *t, struct error *err)
 {
     struct block as = { .path = (char *)(uintptr_t)t->path };

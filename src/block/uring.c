@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * uring.c - one io_uring for a chain: submissions gather until uring_kick, which is one io_uring_enter for all of them;
- * completions are read from memory.
+ * uring.c - one io_uring for a chain. Submissions gather until uring_kick, which makes one io_uring_enter for all of
+ * them. Completions are read from memory.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -12,8 +12,8 @@
 #include "block/aio.h"
 
 enum {
-    ENTRIES = 128,        /* submissions between two kicks; the completion ring is of twice that */
-    LARGE_READ = 1 << 17, /* bytes: copying them out of the page cache is for a thread of the kernel's, not for us */
+    ENTRIES = 128,        /* submissions between two kicks; the completion ring has twice as many entries */
+    LARGE_READ = 1 << 17, /* bytes: a thread of the kernel shall copy so many out of the page cache, not our thread */
 };
 
 struct uring {
@@ -28,8 +28,8 @@ struct uring *uring_new(struct aio *aio, int eventfd)
     if (!u)
         return NULL;
     u->aio = aio;
-    /* COOP_TASKRUN (Linux 5.19): completions need not interrupt a thread that will enter the kernel anyway; with
-       TASKRUN_FLAG one that looks in memory sees that it should (uring_ended). */
+    /* COOP_TASKRUN (Linux 5.19): completions need not interrupt a thread that will enter the kernel anyway. With
+       TASKRUN_FLAG, a thread that looks in memory sees that it should enter (uring_ended). */
     int r = io_uring_queue_init(ENTRIES, &u->ring,
                                 IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG | IORING_SETUP_CLAMP);
     if (r == -EINVAL)
@@ -69,7 +69,8 @@ void uring_kick(struct uring *u)
         aio_count(u->aio, 1);
         if (r > 0 || r == -EINTR)
             continue;
-        /* EBUSY, EAGAIN: once completions are reaped, or memory is there. The loop comes around and kicks again. */
+        /* EBUSY, EAGAIN: it will work when completions are reaped, or when there is memory. The loop comes around
+           and kicks again. */
         aio_signal(u->aio);
         break;
     }
@@ -82,7 +83,7 @@ void uring_submit(struct uring *u, struct file_io *io, int fd)
     if (!e) {
         uring_kick(u);
         e = io_uring_get_sqe(&u->ring);
-        if (!e) { /* the kernel takes none now: by a thread, then */
+        if (!e) { /* the kernel takes none now: a thread does it */
             file_io_completed(io, -EAGAIN);
             return;
         }

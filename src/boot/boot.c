@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * boot.c - opening the files, keeping track of guest memory while loading, and choosing the protocol.
+ * boot.c - opens the files, keeps track of guest memory while loading, and chooses the protocol.
  */
 #include "boot/boot.h"
 
@@ -17,7 +17,7 @@
 int boot_file_open(struct boot_file *f, const char *path, const char *what, struct error *err)
 {
     struct stat st;
-    /* O_NONBLOCK: a FIFO without a writer must not hang us before fstat tells what it is. */
+    /* O_NONBLOCK: a FIFO without a writer must not block us before fstat tells what the file is. */
     int fd = opener_file(OPENER_KERNEL, path, O_RDONLY | O_NONBLOCK, 0);
 
     if (fd < 0)
@@ -69,7 +69,7 @@ static bool overlaps(u64 a, u64 asize, u64 b, u64 bsize)
     return a < b + bsize && b < a + asize;
 }
 
-/* Free of what was claimed; if not, *next is the first address worth trying. */
+/* True if nothing has claimed it. If not, *next is the first address worth trying. */
 static bool is_free(const struct load *l, u64 addr, u64 size, u64 *next)
 {
     for (u32 i = 0; i < l->ntaken; i++) {
@@ -120,7 +120,7 @@ int load_find(struct load *l, u64 size, u64 align, u64 min, u64 max, bool highes
             continue;
         u64 lo = MAX(e->addr, min), end = MIN(e->addr + e->size, max), next = 0;
         if (highest) {
-            /* Down from the top, below whatever is in the way. */
+            /* Goes down from the top, below everything that is in the way. */
             while (end > lo && end - lo >= size) {
                 u64 at = align_down(end - size, align);
                 if (at < lo)
@@ -207,7 +207,8 @@ static void flat_seg(struct cpu_seg *s, u16 selector, u16 attr)
     *s = (struct cpu_seg){ .selector = selector, .attr = attr, .limit = 0xffffffff };
 }
 
-/* Selectors 10h (code) and 18h (data) as Linux's protocol wants them; 8: 32-bit code too, for who expects it first. */
+/* Selectors 10h (code) and 18h (data), as Linux's protocol requires them. 8 is 32-bit code too, for kernels that
+   expect it first. */
 static int flat_machine(struct load *l, u64 gdt, bool is64)
 {
     struct cpu_state *s = l->bsp;
@@ -216,7 +217,7 @@ static int flat_machine(struct load *l, u64 gdt, bool is64)
         DATA = SEG_P | SEG_S | SEG_W | SEG_A | SEG_G | SEG_DB
     };
     const u64 code32 = 0x00cf9b000000ffff, code64 = 0x00af9b000000ffff, data = 0x00cf93000000ffff;
-    const u64 tss = 0x0000890000000067; /* PVH wants a TSS with limit 67h; nothing uses it */
+    const u64 tss = 0x0000890000000067; /* PVH requires a TSS with limit 67h; nothing uses it */
     u8 table[BOOT_GDT_SIZE];
 
     put64(table, 0), put64(table + 8, code32), put64(table + 16, is64 ? code64 : code32), put64(table + 24, data);

@@ -2,12 +2,12 @@
 /*
  * boot.h - puts a kernel into guest memory and says how the boot processor starts.
  *
- * Protocols, tried in this order: Linux bzImage by its 64-bit or 32-bit entry (linux/Documentation/arch/x86/
- * boot.rst), Multiboot 1 (specification 0.6.96), ELF with a PVH note (xen/docs/misc/pvh.pandoc).
+ * The protocols are tried in this order: Linux bzImage by its 64-bit or 32-bit entry
+ * (linux/Documentation/arch/x86/boot.rst), Multiboot 1 (specification 0.6.96), ELF with a PVH note
+ * (xen/docs/misc/pvh.pandoc).
  *
- * The files are opened once, by boot_open; boot_load reads them again at every reset of the machine.
- * They are hostile: whatever is in them, the result is a loaded kernel or one sentence.
- * One thread at a time.
+ * boot_open opens the files once; boot_load reads them again at every reset of the machine. The files are hostile:
+ * whatever is in them, the result is a loaded kernel or one sentence. One thread at a time.
  */
 #ifndef LODGE_BOOT_BOOT_H
 #define LODGE_BOOT_BOOT_H
@@ -17,25 +17,26 @@
 #include "cpu/cpu.h"
 #include "memory/memory.h"
 
-/* What e820 says: the numbers are the same in Linux, Multiboot and PVH maps. */
+/* The types of e820. The numbers are the same in Linux, Multiboot and PVH maps. */
 enum boot_map_type { BOOT_MAP_RAM = 1, BOOT_MAP_RESERVED = 2, BOOT_MAP_ACPI = 3, BOOT_MAP_NVS = 4 };
 struct boot_map_entry {
     u64 addr, size;
     u32 type;
 };
 
-/* The machine as the loader sees it; map is sorted, RAM entries are all memory. */
+/* The machine as the loader sees it. map is sorted; its RAM entries are all of the memory. */
 struct boot_env {
     struct memory *memory;
     const struct boot_map_entry *map;
     u32 nmap;
     u64 rsdp; /* guest-physical address of the ACPI root pointer, 0: none */
-    bool no_long_mode; /* the processor has none: the 32-bit entry even of a 64-bit kernel, which then says so */
-    bool no_random; /* give the kernel no random seed: runs that must repeat */
-    bool text_mode; /* a VGA is in its text mode of 80x25 characters, which Linux is told */
+    bool no_long_mode; /* the processor has no long mode: even a 64-bit kernel is entered at its 32-bit entry, and
+                          then reports the problem */
+    bool no_random; /* give the kernel no random seed, for runs that must be repeatable */
+    bool text_mode; /* a VGA is in its text mode of 80x25 characters, and Linux is told so */
 };
 
-struct boot_params { /* strings outlive boot_open's result */
+struct boot_params { /* the strings must outlive the result of boot_open */
     const char *kernel;
     const char *initrd; /* or NULL; for Multiboot "file1 args,file2": modules */
     const char *append; /* or NULL */
@@ -44,7 +45,7 @@ struct boot_params { /* strings outlive boot_open's result */
 struct boot;
 struct boot *boot_open(const struct boot_params *p, struct error *err);
 void boot_close(struct boot *b);
-/* Fills memory and *bsp (which is reset first). */
+/* Fills memory and *bsp. It resets *bsp first. */
 int must_check boot_load(struct boot *b, const struct boot_env *env, struct cpu_state *bsp, struct error *err);
 /* "Linux bzImage, 64-bit entry" and so on, after boot_load. */
 const char *boot_protocol(const struct boot *b);

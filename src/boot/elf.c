@@ -98,7 +98,8 @@ int elf_load(struct load *l, const struct elf_image *e)
     return rc;
 }
 
-/* The note's entry point: 0 found, 1 no such note, -errno. Each note: namesz, descsz, type, name, desc, padded to 4. */
+/* Finds the note's entry point: 0 found, 1 no such note, -errno. Each note is: namesz, descsz, type, name, desc,
+   padded to 4. */
 static int pvh_entry(struct load *l, const struct elf_image *e, u64 *entry)
 {
     u8 n[12 + 4 + 8];

@@ -15,19 +15,19 @@
 
 enum { PAGE = 4096, VOLUME_SIGNATURE = 40, ROM_MAX = 1 << 20 };
 
-/* Where Debian's packages have them. */
+/* The places where Debian's packages install these files. */
 #define BIOS_CODE "/usr/share/seabios/bios-256k.bin"
 #define UEFI_CODE "/usr/share/OVMF/OVMF_CODE_4M.fd"
 #define UEFI_VARS "/usr/share/OVMF/OVMF_VARS_4M.fd"
 static const char *const rom_dirs[] = { "/usr/lib/ipxe/qemu", "/usr/share/seabios" };
 
-/* A whole file, of min to max bytes; *fd: -1 closed again, else what open gives. */
+/* Reads a whole file of min to max bytes. fd NULL: the file is closed again; else *fd is its descriptor. */
 static u8 *read_file(const char *path, const char *what, u32 min, u32 max, int flags, int *fd, u32 *size, struct error *err)
 {
     struct stat st;
     u8 *data = NULL;
     u64 done = 0;
-    /* O_NONBLOCK: a FIFO without a writer must not hang us before fstat tells what it is. */
+    /* O_NONBLOCK: a FIFO without a writer must not block us before fstat tells what the file is. */
     int in = opener_file(OPENER_FIRMWARE, path, flags | O_NONBLOCK, 0600);
 
     if (in < 0 || fstat(in, &st) < 0) {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * linux.c - the Linux/x86 boot protocol: a bzImage entered at its 64-bit entry where it has one, at its
- * 32-bit entry otherwise.  Offsets are those of the setup header in linux/Documentation/arch/x86/boot.rst
- * and of struct boot_params in zero-page.rst; memtest86+ speaks the same protocol.
+ * linux.c - the Linux/x86 boot protocol. A bzImage is entered at its 64-bit entry if it has one, else at its 32-bit
+ * entry. Offsets are those of the setup header in linux/Documentation/arch/x86/boot.rst and of struct boot_params in
+ * zero-page.rst. memtest86+ uses the same protocol.
  */
 #include <errno.h>
 #include <string.h>
@@ -39,7 +39,8 @@ bool linux_recognize(const struct load *l)
     return l->nhead >= HDR_LIMIT && get16(l->head + HDR_BOOT_FLAG) == 0xaa55 && !memcmp(l->head + HDR_MAGIC, "HdrS", 4);
 }
 
-/* [start, start + size) is the kernel's: how much memory that takes, and the initrd, which may lie below it. */
+/* The kernel takes [start, start + size). The sentence says how much memory it needs, and how much with the initrd,
+   which may be below the kernel. */
 static int too_little(struct load *l, u64 start, u64 size)
 {
     int rc = load_modules(l, false);
@@ -53,8 +54,9 @@ static int too_little(struct load *l, u64 start, u64 size)
 }
 
 /*
- * Where the protected-mode part goes.  Claims what the kernel needs until it has its own map: init_size bytes from its
- * runtime start, which is never below pref_address (boot.rst, pref_address and init_size: loaded lower, it moves there).
+ * Chooses the place of the protected-mode part. It claims the memory that the kernel needs until it has its own map.
+ * That is init_size bytes from its runtime start, which is never below pref_address (boot.rst, pref_address and
+ * init_size). If the kernel is loaded lower, it moves there.
  */
 static int place_kernel(struct load *l, u64 size, u64 *addr, u64 *need)
 {
@@ -67,16 +69,17 @@ static int place_kernel(struct load *l, u64 size, u64 *addr, u64 *need)
         if (!align || (align & (align - 1)))
             return error_set(l->err, EINVAL, "%s is damaged: kernel_alignment 0x%llx is no power of two",
                              l->boot->kernel.path, (unsigned long long)align);
-        const u64 start = pref < GiB(4) ? align_up(MAX(pref, MiB(1)), align) : align_up(MiB(1), align); /* nonsense: anywhere */
+        /* If pref makes no sense, load it anywhere. */
+        const u64 start = pref < GiB(4) ? align_up(MAX(pref, MiB(1)), align) : align_up(MiB(1), align);
         return load_find(l, *need, align, start, GiB(4), false, "kernel", addr) ? too_little(l, start, *need) : 0;
     }
     *addr = h[HDR_LOADFLAGS] & LOADED_HIGH ? 0x100000 : 0x10000;
-    if (version >= 0x20a && pref > *addr && pref < GiB(4)) /* it moves up */
+    if (version >= 0x20a && pref > *addr && pref < GiB(4)) /* the kernel moves up */
         *need += pref - *addr;
     return load_claim(l, *addr, *need, "kernel") ? too_little(l, *addr, *need) : 0;
 }
 
-/* The kernel has [kernel, kernel + need). */
+/* The kernel takes [kernel, kernel + need). */
 static int place_initrd(struct load *l, u8 *bp, u64 kernel, u64 need)
 {
     int rc = load_modules(l, false);
@@ -87,7 +90,7 @@ static int place_initrd(struct load *l, u8 *bp, u64 kernel, u64 need)
     u64 max = get16(bp + HDR_VERSION) >= 0x203 ? (u64)get32(bp + HDR_INITRD_ADDR_MAX) + 1 : 0x38000000, addr;
     const u64 size = align_up(f->size, GUEST_PAGE_SIZE);
     rc = load_find(l, size, GUEST_PAGE_SIZE, MiB(1), max, true, "initrd", &addr);
-    if (rc == -E2BIG && kernel + need + size <= max) /* more memory would do */
+    if (rc == -E2BIG && kernel + need + size <= max) /* it would fit with more memory */
         rc = too_little(l, kernel, need);
     if (!rc)
         rc = load_file(l, f, 0, addr, f->size);
@@ -113,7 +116,7 @@ static int place_cmdline(struct load *l, u8 *bp)
     return rc;
 }
 
-/* struct setup_data { u64 next; u32 type, len; u8 data[]; }: kernels that do not know a type skip it. */
+/* struct setup_data { u64 next; u32 type, len; u8 data[]; }: a kernel skips types that it does not know. */
 static int place_seed(struct load *l, u8 *bp)
 {
     u8 data[16 + SEED_SIZE] = { 0 };
@@ -124,7 +127,7 @@ static int place_seed(struct load *l, u8 *bp)
     put32(data + 8, SETUP_RNG_SEED);
     put32(data + 12, SEED_SIZE);
     if (getrandom(data + 16, SEED_SIZE, GRND_NONBLOCK) != SEED_SIZE)
-        return 0; /* the guest does without */
+        return 0; /* the guest runs without a seed */
     int rc = load_find(l, sizeof data, 16, 0x1000, 0xa0000, false, "random seed", &addr);
     if (!rc)
         rc = load_bytes(l, addr, data, sizeof data);
@@ -139,7 +142,7 @@ static void fill_map(struct load *l, u8 *bp)
         const struct boot_map_entry *e = &l->env->map[i];
         u8 *to = bp + BP_E820_TABLE + n * 20;
         put64(to, e->addr), put64(to + 8, e->size), put32(to + 16, e->type);
-        if (e->type == BOOT_MAP_RAM && e->addr == MiB(1)) { /* for those who do not read the table */
+        if (e->type == BOOT_MAP_RAM && e->addr == MiB(1)) { /* for kernels that do not read the table */
             put32(bp + BP_ALT_MEM_K, (u32)(e->size >> 10));
             put16(bp + BP_EXT_MEM_K, (u16)MIN(e->size >> 10, 0xfc00));
         }
@@ -166,7 +169,7 @@ int linux_load(struct load *l)
     if (setup >= b->kernel.size || (code && code - 15 > b->kernel.size - setup))
         return error_set(l->err, EINVAL, "%s is truncated: it has %llu bytes, its header says %llu", b->kernel.path,
                          (unsigned long long)b->kernel.size, (unsigned long long)(setup + code));
-    /* All of the file: what follows syssize (a signature) does no harm, and old images say too little. */
+    /* Loads the whole file. Bytes after syssize (a signature) do no harm, and old images give too small a size. */
     u64 size = b->kernel.size - setup;
 
     rc = place_kernel(l, size, &addr, &need);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * multiboot.c - Multiboot 1 (GNU Multiboot Specification 0.6.96): ELF, or any file by the addresses of its
- * header ("a.out kludge"), with modules, command line, memory map and loader name.
+ * multiboot.c - Multiboot 1 (GNU Multiboot Specification 0.6.96): ELF, or any file by the addresses in its header
+ * ("a.out kludge"), with modules, command line, memory map and loader name.
  *
- * A 64-bit ELF is taken when all it asks for lies below 4 GiB: it is entered in 32-bit mode like the rest
- * and has to know that.
+ * A 64-bit ELF is accepted if all its parts are below 4 GiB. It is entered in 32-bit mode like the others, and must be
+ * written for that.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,13 +17,13 @@ enum { HEADER_SEARCH = 8192 };
 #define HEADER_MAGIC 0x1badb002u
 #define BOOT_MAGIC 0x2badb002u
 
-enum { /* header flags; bits 0-15 are requirements, and those not named here we cannot meet */
+enum { /* header flags; bits 0-15 are requirements; we cannot meet those that are not named here */
     HDR_PAGE_ALIGN = 1 << 0, HDR_MEMORY_INFO = 1 << 1, HDR_VIDEO_MODE = 1 << 2, HDR_ADDRESSES = 1 << 16,
 };
 enum { INFO_MEMORY = 1 << 0, INFO_CMDLINE = 1 << 2, INFO_MODS = 1 << 3, INFO_MMAP = 1 << 6, INFO_LOADER_NAME = 1 << 9 };
 enum { INFO_SIZE = 120, MODULE_SIZE = 16, MMAP_SIZE = 24 };
 
-/* Offset of the header, or -1. It is 4-byte aligned, in the first 8192 bytes, and sums to 0. */
+/* Offset of the header, or -1. The header is 4-byte aligned, is in the first 8192 bytes, and sums to 0. */
 static int find_header(const struct load *l)
 {
     u32 end = MIN(l->nhead, HEADER_SEARCH);
@@ -40,7 +40,7 @@ bool multiboot_recognize(const struct load *l)
     return find_header(l) >= 0;
 }
 
-/* The kernel by the addresses in its header (section 3.1.3). */
+/* Loads the kernel by the addresses in its header (section 3.1.3). */
 static int load_kludge(struct load *l, u32 at, u64 *entry, u64 *end)
 {
     const u8 *h = l->head + at;
@@ -78,7 +78,8 @@ static int load_elf(struct load *l, u64 *entry, u64 *end)
         return error_set(l->err, EINVAL,
                          "%s is a 64-bit Multiboot kernel with parts above 4 GiB; Multiboot cannot load it",
                          l->boot->kernel.path);
-    /* The entry is a physical address; an image linked elsewhere gives a virtual one, which its segment translates. */
+    /* The entry is a physical address. An image that is linked to run elsewhere gives a virtual one. Its segment
+       translates that. */
     *entry = e.entry;
     for (u32 i = 0; i < e.nsegments; i++)
         if (e.entry - e.segment[i].vaddr < e.segment[i].memsz)
@@ -90,7 +91,7 @@ static int load_elf(struct load *l, u64 *entry, u64 *end)
     return elf_load(l, &e);
 }
 
-/* Strings and tables that go with the info structure, one after the other in one claimed block. */
+/* Strings and tables that belong to the info structure, one after the other in one claimed block. */
 struct blob {
     u8 *data;
     u64 len, cap, addr;
@@ -171,7 +172,7 @@ int multiboot_load(struct load *l)
     if (rc || (rc = load_modules(l, true)))
         return rc;
 
-    /* By custom the first word of the command line is the kernel. */
+    /* By convention the first word of the command line is the kernel. */
     if (asprintf(&line, "%s%s%s", boot->kernel.path, *boot->append ? " " : "", boot->append) < 0)
         return error_set(l->err, ENOMEM, "out of memory");
     b.cap = INFO_SIZE + BOOT_GDT_SIZE + strlen(line) + 32 * MMAP_SIZE + boot->nmodules * MODULE_SIZE + 128;
@@ -183,7 +184,7 @@ int multiboot_load(struct load *l)
     if (rc)
         goto out;
 
-    blob_add(&b, info, INFO_SIZE); /* its place; filled below */
+    blob_add(&b, info, INFO_SIZE); /* this only reserves its place; it is filled below */
     gdt = b.addr + b.len;
     b.len = align_up(b.len + BOOT_GDT_SIZE, 8);
     put32(info, INFO_MEMORY | INFO_CMDLINE | INFO_MODS | INFO_MMAP | INFO_LOADER_NAME);

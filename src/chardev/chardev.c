@@ -2,7 +2,7 @@
 /*
  * chardev.c - the four kinds: stdio, null, file, unix.
  *
- * All state here belongs to the loop thread but for `starved`; the way out is output.c's.
+ * All state here belongs to the loop thread, except `starved`. output.c does the output.
  */
 #include "chardev/chardev.h"
 
@@ -45,7 +45,7 @@ struct chardev {
 
     u8 pending[INPUT]; /* input that the device has not taken */
     size_t npending;
-    bool starved; /* atomic: the device refused input, chardev_resume has to post */
+    bool starved; /* atomic: the device refused input, so chardev_resume has to post a call */
 };
 
 static bool parse(const char *spec, enum kind *kind, const char **path)
@@ -75,9 +75,9 @@ bool chardev_spec_valid(const char *spec)
 /* ---- input ---- */
 
 /*
- * Reads on only while there is room, except from a terminal (see take).  Standard input is then not watched at
- * all: the end of a pipe (EPOLLHUP) cannot be masked and would keep the loop busy.  A client is watched for
- * nothing but that end, to make place for the next one.
+ * Reads on only while there is room, except from a terminal (see take). Standard input is then not watched at all,
+ * because the end of a pipe (EPOLLHUP) cannot be masked and would keep the loop busy. A client is then watched only for
+ * its end, so that the next one can come.
  */
 static void watch_input(struct chardev *c)
 {
@@ -96,15 +96,16 @@ static void watch_input(struct chardev *c)
     } else if (watch && want != c->input.events)
         r = loop_fd_set(c->loop, &c->input, want);
     c->watched = watch && !r;
-    if (r && r != -EBADF) /* no standard input at all is no input */
+    if (r && r != -EBADF) /* without any standard input there is no input */
         log_warn("%s: cannot watch its input: %s", c->name, strerror(-r));
 }
 
-/* Offers the device what waits. */
+/* Offers the device the input that waits. */
 static void deliver(struct chardev *c)
 {
     if (c->npending && c->user) {
-        /* Set before asking: room made between the refusal and the flag would otherwise be missed. */
+        /* The flag is set before we ask. Otherwise room that appears between the refusal and the flag would be
+           missed. */
         __atomic_store_n(&c->starved, true, __ATOMIC_SEQ_CST);
         size_t n = c->user->receive(c->dev, c->pending, c->npending);
         n = MIN(n, c->npending);
@@ -157,8 +158,8 @@ static void escape_key(struct chardev *c, u8 key)
     }
 }
 
-/* A terminal is read even when the guest takes nothing, or Ctrl-] would be dead with the guest: what it does
-   not take in 4 KiB of typing is lost.  Pipes and sockets wait, and lose nothing. */
+/* A terminal is read even if the guest takes nothing. Otherwise Ctrl-] would not work when the guest hangs. If the
+   guest does not take 4 KiB of typing, further keys are lost. Pipes and sockets wait and lose nothing. */
 static void take(struct chardev *c, const u8 *buf, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
@@ -188,7 +189,7 @@ static void read_input(struct loop_fd *w, u32 events)
     if (n < 0 && (errno == EINTR || errno == EAGAIN))
         return;
     if (n == 0 && c->kind == KIND_UNIX && !(events & EPOLLHUP)) {
-        c->half_closed = true; /* it may still be reading: "echo command | nc -U socket" */
+        c->half_closed = true; /* the client may still be reading: "echo command | nc -U socket" */
         watch_input(c);
         return;
     }
@@ -230,7 +231,7 @@ static void input_ended(struct chardev *c)
     c->input.fd = -1;
     if (c->kind != KIND_UNIX)
         return;
-    /* The client went; the next one, perhaps waiting already, may come. */
+    /* The client has left. The next one may come; perhaps it already waits. */
     output_set_fd(c->out, -1);
     close(fd);
     if (listener_resume(&c->listen))
@@ -276,7 +277,7 @@ static int open_kind(struct chardev *c, struct error *err)
         output_set_fd(c->out, STDOUT_FILENO);
         c->tty = terminal_typed_at();
         c->input = (struct loop_fd){ STDIN_FILENO, 0, read_input };
-        return 0; /* read from when a device is there, or the escape key can be used */
+        return 0; /* it is read when a device is there, or when the escape key can be used */
     }
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * output.c - the ring between whoever has bytes and the thread that can afford to wait for their reader.
+ * output.c - the ring between the code that has bytes and the thread that may wait for their reader.
  */
 #include "chardev/output.h"
 
@@ -24,7 +24,7 @@ struct output {
     const char *name; /* for the one line about a failed write; or NULL */
     pthread_t thread;
 
-    pthread_mutex_t lock; /* guards the rest; not held while writing */
+    pthread_mutex_t lock; /* guards the members below; not held while writing */
     pthread_cond_t change;
     u8 ring[RING];
     u64 head, tail; /* bytes ever taken and ever written: head - tail <= RING */
@@ -32,7 +32,7 @@ struct output {
     bool writing, closing, short_of_room, failed, stuck;
 };
 
-/* Blocking writes of a stuck reader are interrupted by this signal, whose handler does nothing. */
+/* This signal interrupts a blocking write to a stuck reader. Its handler does nothing. */
 static void interrupt(int sig)
 {
     (void)sig;
@@ -77,7 +77,7 @@ static void *pump(void *arg)
     pthread_mutex_lock(&o->lock);
     while (!o->stuck) {
         if (o->short_of_room && o->head - o->tail <= RING / 2 && o->room)
-            o->short_of_room = loop_post(o->loop, o->room, o->ctx); /* no memory: once more, below */
+            o->short_of_room = loop_post(o->loop, o->room, o->ctx); /* no memory: it tries again, below */
         if (o->head != o->tail)
             write_some(o);
         else if (o->closing)
@@ -106,7 +106,8 @@ struct output *output_new(struct loop *loop, void (*room)(void *ctx), void *ctx,
     pthread_cond_init(&o->change, &attr);
     pthread_condattr_destroy(&attr);
 
-    /* Without SA_RESTART: the write must return. SIGURG because it is ignored by default: a stray one is harmless. */
+    /* There is no SA_RESTART, because the write must return. SIGURG is used because it is ignored by default: a
+       stray one does no harm. */
     struct sigaction sa = { .sa_handler = interrupt };
     sigaction(SIGURG, &sa, NULL);
     signals_block(&old);

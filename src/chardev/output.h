@@ -11,18 +11,18 @@
 
 struct output;
 
-/* room(ctx): posted to the loop once there is room again after output_write took less than all.
-   name: for a line about a failed write; NULL: such failures are normal (a client that leaves). */
+/* room(ctx): posted to the loop when there is room again, after output_write took fewer than all bytes. name: for a
+   line about a failed write; NULL: such failures are normal (a client that leaves). */
 struct output *output_new(struct loop *loop, void (*room)(void *ctx), void *ctx, const char *name);
 
-/* Where to write from now on; -1: nowhere, bytes are lost. What is buffered for another descriptor is dropped.
-   Returns when the thread no longer uses the old one. Loop thread. */
+/* Sets the descriptor to write to from now on; -1: none, bytes are lost. Bytes that are buffered for another
+   descriptor are dropped. Returns when the thread no longer uses the old descriptor. Loop thread. */
 void output_set_fd(struct output *o, int fd);
 
-/* Any thread, never blocks: how many bytes were taken. */
+/* Any thread. It never blocks. Returns how many bytes were taken. */
 size_t output_write(struct output *o, const u8 *buf, size_t len);
 
-/* Waits until all is written, or nothing moved for two seconds; ends the thread and frees. */
+/* Waits until everything is written, or until nothing moved for two seconds. Then it ends the thread and frees o. */
 void output_close(struct output *o);
 
 #endif

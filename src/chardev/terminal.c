@@ -2,8 +2,8 @@
 /*
  * terminal.c - raw mode and the way back.
  *
- * The state is at file scope because it belongs to the process: it has one terminal, and a signal handler can
- * reach nothing else.  tcsetattr, tcgetpgrp, sigaction and raise are async-signal-safe (POSIX 2.4.3).
+ * The state is at file scope because it belongs to the process. A process has one terminal, and a signal handler can
+ * reach no other state. tcsetattr, tcgetpgrp, sigaction and raise are async-signal-safe (POSIX 2.4.3).
  */
 #include "chardev/terminal.h"
 
@@ -24,10 +24,11 @@ static struct {
     struct termios before, during;
 } terminal;
 
-/* Crashes, and the polite ways to end a process; one that has a handler already keeps it. */
+/* Crashes, and the usual signals that ask a process to end. A signal that already has a handler keeps it. */
 static const int deadly[] = { SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGSYS, SIGTRAP };
 
-/* In the background the terminal is another's: neither take it nor "restore" it under him. */
+/* In the background the terminal belongs to another process: we must neither take it nor "restore" it while that
+   process uses it. */
 static bool foreground(void)
 {
     return tcgetpgrp(terminal.fd) == getpgrp();
@@ -54,7 +55,7 @@ static void on_deadly(int sig)
 
     set_cooked();
     sigaction(sig, &sa, NULL);
-    raise(sig); /* delivered on return; a fault would come again anyway */
+    raise(sig); /* it is delivered on return; a fault would come again anyway */
 }
 
 static void on_stop(int sig)
@@ -74,7 +75,7 @@ static void on_stop(int sig)
     sigaction(sig, &old, NULL);
     if (terminal.wanted)
         set_raw();
-    if (terminal.stop) /* nothing has stopped us where nobody could continue us: an orphaned process group */
+    if (terminal.stop) /* the process was not stopped, because nobody could continue it: an orphaned process group */
         terminal.stop(false);
     errno = saved;
 }
@@ -138,7 +139,7 @@ void terminal_begin(void)
         return;
     terminal.wanted = 1;
     log_set_raw(true);
-    /* Started in the background this stops the process (SIGTTOU) until the user brings it to the front. */
+    /* If the process was started in the background, this stops it (SIGTTOU) until the user brings it to the front. */
     if (!tcsetattr(terminal.fd, TCSANOW, &terminal.during))
         terminal.raw = 1;
 }

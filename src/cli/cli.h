@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cli.h - what the verbs of the command line share.  One file a verb; each gets argv from its own name on and
+ * cli.h - shared by the verbs of the command line. Each verb has its own file. It gets argv from its own name on and
  * returns the exit status.
  */
 #ifndef LODGE_CLI_CLI_H
@@ -10,7 +10,7 @@
 #include "base/error.h"
 #include "base/parse.h"
 
-/* Of the process. The guest's own (debug exit) may be any odd number. */
+/* The exit status of the process. That of the guest itself (debug exit) may be any odd number. */
 enum { STATUS_OK = 0, STATUS_FAILED = 1, STATUS_USAGE = 2 };
 
 struct verb {
@@ -26,10 +26,11 @@ int cli_disk(int argc, char **argv);
 int cli_doctor(int argc, char **argv);
 int cli_help(int argc, char **argv);
 int cli_version(int argc, char **argv);
-int cli_netd(int argc, char **argv); /* in no list: lodge itself starts it */
+int cli_netd(int argc, char **argv); /* in no list, because lodge itself starts it */
 int cli_displayd(int argc, char **argv); /* the same */
 
-/* Closes the descriptors beyond 2 that no argument names as /dev/fd/N or the like; those are not inherited. */
+/* Closes the descriptors beyond 2, except those that an argument names as /dev/fd/N or similar. Programs that we
+   start do not inherit those. */
 void close_unnamed_descriptors(int argc, char **argv);
 int cli_screenshot(int argc, char **argv);
 int cli_screen(int argc, char **argv);
@@ -57,39 +58,40 @@ void help_version(void);
 
 /* Prints "lodge: text" as one line on standard error and returns STATUS_USAGE. */
 int usage_error(const char *fmt, ...) printf_like(1, 2);
-/* Says err, or what -errno means where it is empty; returns STATUS_USAGE for -EINVAL, else STATUS_FAILED. */
+/* Prints err, or the meaning of -errno if err is empty; returns STATUS_USAGE for -EINVAL, else STATUS_FAILED. */
 int cli_failed(int r, struct error *err);
 
 /* ---- options.c ---- */
 
 struct config_field;
-/* One option of a verb; the one with the name "" gets words that are no options. arg is NULL if it takes none; then value is NULL. "[=...]": only "--name=value" gives one, and
-   without it value is NULL. */
+/* One option of a verb. The option with the name "" gets the words that are not options. arg is NULL if the option
+   takes no value; then value is NULL. "[=...]": only "--name=value" gives a value; without it value is NULL. */
 struct option_def {
     const char *name; /* without the dashes */
     const char *arg;
-    const char *help; /* may hold newlines */
+    const char *help; /* may contain newlines */
     int (*set)(void *to, const char *value, struct error *err);
-    const struct config_field *field; /* set is NULL: options_parse calls set_field with this one */
+    const struct config_field *field; /* if set is NULL, options_parse calls set_field with this field */
 };
 
 /* For an option that is a field of the configuration (config/fields.h). */
 typedef int option_field_set(void *to, const struct config_field *field, const char *value, struct error *err);
-/* Reads "--name value" and "--name=value"; 0, or -EINVAL with the one line for the user. Table ends with a NULL name.
-   set_field: NULL if no option of the table is a field. */
+/* Reads "--name value" and "--name=value". 0, or -EINVAL with the one line for the user. The table ends with a NULL
+   name. set_field: NULL if no option of the table is a field. */
 int must_check options_parse(const struct option_def *table, option_field_set *set_field, int argc, char **argv, void *to,
                              struct error *err);
 void options_help(const struct option_def *table);
 
-/* The value of an option that says which backing files are followed: any, none or a folder. */
+/* Checks the value of an option that says which backing files are followed: any, none or a folder. */
 int must_check parse_backing(const char *option, const char *value, struct error *err);
 
 /* ---- print.c ---- */
 
-/* In three digits, "1.5 GiB"; returns out. */
+/* Writes a size in three digits, "1.5 GiB"; returns out. */
 const char *size_text(u64 bytes, char out[32]);
 void json_quoted(const char *s); /* in quotes */
-/* What an image or a guest says may hold anything, also a terminal's commands: those become "?". */
+/* Prints text that an image or a guest gave. It may contain anything, also commands for a terminal: those become
+   "?". */
 void print_plain(const char *s);
 
 #endif

@@ -2,12 +2,12 @@
 /*
  * descriptors.c - the descriptors that the program was started with.
  *
- * Shells, terminals and editors leave theirs open in what they start, and a guest that takes over this process must not
- * find them: each is a file or a connection that nobody gave to it.  But some are meant for it.  `--disk <(...)` is
- * "/dev/fd/63", and `exec 7<FILE; lodge ... /dev/fd/7` a way to hand over what the user itself may not open: those are
- * named by an argument, and there is no other way to name one, since no option takes a number and LISTEN_FDS is not
- * looked at.  So what no argument names is closed; what one does stays, since a file can be opened again at any time (a
- * reset, a snapshot), but no program that we start gets it.
+ * Shells, terminals and editors leave descriptors of their own open in the programs that they start. A guest that takes
+ * over this process must not find them: each is a file or a connection that nobody gave to the process. But some are
+ * meant for it. `--disk <(...)` is "/dev/fd/63", and `exec 7<FILE; lodge ... /dev/fd/7` hands over what the user itself
+ * may not open. An argument names those. There is no other way to name one, since no option takes a number, and
+ * LISTEN_FDS is ignored. So a descriptor that no argument names is closed. One that an argument names stays open, since
+ * a file can be opened again at any time (a reset, a snapshot). But no program that we start gets it.
  */
 #include <fcntl.h>
 #include <limits.h>
@@ -17,9 +17,9 @@
 
 #include "cli/cli.h"
 
-enum { MOST = 1 << 20 }; /* the kernel's limit, fs.nr_open, is this as it comes */
+enum { MOST = 1 << 20 }; /* the default of the kernel's limit, fs.nr_open */
 
-/* The least descriptor from fd on that an argument names; INT_MAX: none. */
+/* The smallest descriptor from fd on that an argument names; INT_MAX: none. */
 static int next_named(int argc, char **argv, int fd)
 {
     int least = INT_MAX;

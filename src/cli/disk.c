@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk.c - "lodge disk": makes, looks at and changes disk images. Options, output for programs and exit statuses are those
- * of qemu-img where it has them.
+ * disk.c - "lodge disk": makes, looks at and changes disk images. If qemu-img has the same option, output for programs
+ * or exit status, "lodge disk" uses that of qemu-img.
  */
 #include <errno.h>
 #include <getopt.h>
@@ -19,7 +19,7 @@
 #include "cli/disk_print.h"
 #include "store/store.h"
 
-/* Of "check": qemu-img's. */
+/* Exit statuses of "check": those of qemu-img. */
 enum { CHECK_FAILED = 1, CHECK_ERRORS = 2, CHECK_LEAKS = 3, CHECK_NOTHING = 63 };
 
 struct given {
@@ -34,8 +34,8 @@ struct given {
 
 struct command {
     const char *name;
-    const char *letters; /* getopt's; long options are looked up by their letter */
-    int min, max;        /* arguments */
+    const char *letters; /* getopt's letters; long options are looked up by their letter */
+    int min, max;        /* number of arguments */
     const char *usage, *text;
     int (*run)(struct given *g);
 };
@@ -50,12 +50,12 @@ static void interrupt(int sig)
 
 static int fail(const struct error *err)
 {
-    /* What is refused until the user allows it, and how that is done here. */
+    /* An operation is refused until the user allows it: the message names the option for that. */
     fprintf(stderr, "lodge: %s%s\n", err->text, err->code == EXDEV ? " (--backing any)" : err->code == ENOTEMPTY ? " (--shrink)" : "");
     return STATUS_FAILED;
 }
 
-/* As qemu-img: bytes, or with k, M, G, T, P, E; also 1.5G. */
+/* As in qemu-img: bytes, or a number with k, M, G, T, P, E; also 1.5G. */
 static int read_size(const char *text, u64 *bytes, struct error *err)
 {
     static const char units[] = "bkMGTPE";
@@ -91,7 +91,7 @@ static bool tell(struct block_progress *p, u64 done, u64 total)
     u64 now = clock_ns();
     char a[32];
 
-    /* On a terminal, and only for what takes a while. */
+    /* It prints on a terminal only, and only for work that takes a while. */
     if (m->on && total && now - m->said > 200000000 && (m->forced || now - m->began > 1000000000)) {
         fprintf(stderr, "\r%s: %5.1f%% of %s ", m->what, 100.0 * (double)done / (double)total, size_text(total, a));
         m->said = now;
@@ -102,7 +102,8 @@ static bool tell(struct block_progress *p, u64 done, u64 total)
 
 static struct block_progress *meter_begin(struct meter *m, const struct given *g, const char *what)
 {
-    struct sigaction sa = { .sa_handler = interrupt, .sa_flags = SA_RESETHAND }; /* the second ends it at once */
+    /* the second signal ends the process at once */
+    struct sigaction sa = { .sa_handler = interrupt, .sa_flags = SA_RESETHAND };
 
     *m = (struct meter){ { tell }, what, clock_ns(), 0, !g->quiet && (g->progress || isatty(STDERR_FILENO)), g->progress, 0 };
     sigaction(SIGINT, &sa, NULL);
@@ -261,7 +262,7 @@ static int run_resize(struct given *g)
     if (sign == '-' && n > block_size(b))
         r = error_set(&err, EINVAL, "%s is not that large", g->args[0]);
     if (sign == '+')
-        n = block_size(b) + n; /* both below 2^63 */
+        n = block_size(b) + n; /* both are below 2^63 */
     else if (sign == '-' && !r)
         n = block_size(b) - n;
     if (!r)
@@ -387,14 +388,14 @@ static const struct option longs[] = {
     { NULL, 0, NULL, 0 },
 };
 
-/* Long options that have no letter, by command. */
+/* Says for each command which of the long options without a letter it has. */
 static bool knows(const struct command *c, int letter)
 {
     if (letter == 'S')
         return !strcmp(c->name, "resize");
     if (letter == 'X')
         return !strcmp(c->name, "create") || !strcmp(c->name, "convert");
-    if (letter == 'B') /* all but check, which opens the image alone */
+    if (letter == 'B') /* all commands except check, which opens the image without its backing file */
         return strcmp(c->name, "check");
     return strchr(c->letters, letter == 'J' ? 'j' : letter);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk_print.c - what "lodge disk" says about an image, for people and for programs.
+ * disk_print.c - prints what "lodge disk" says about an image, for people and for programs.
  */
 #include "cli/disk_print.h"
 

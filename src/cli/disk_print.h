@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * disk_print.h - what "lodge disk" says about an image, on standard output; the forms are qemu-img's.
+ * disk_print.h - prints what "lodge disk" says about an image on standard output, in the forms of qemu-img.
  */
 #ifndef LODGE_CLI_DISK_PRINT_H
 #define LODGE_CLI_DISK_PRINT_H

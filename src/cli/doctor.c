@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * doctor.c - "lodge doctor": what this host offers, measured, and which engine "auto" would take and why.
+ * doctor.c - "lodge doctor": measures what this host offers, and says which engine "auto" would choose and why.
  */
 #include <cpuid.h>
 #include <errno.h>
@@ -21,7 +21,7 @@
 struct engine_report {
     const struct engine_ops *ops;
     bool usable;
-    struct error why; /* where it is not usable */
+    struct error why; /* if it is not usable */
     struct engine_caps caps;
 };
 
@@ -31,7 +31,7 @@ struct report {
     unsigned long cpus;
     u64 memory, tsc_khz;
     bool kvm_present, kvm_permitted;
-    struct error kvm_why; /* where /dev/kvm cannot be opened */
+    struct error kvm_why; /* if /dev/kvm cannot be opened */
     struct engine_report kvm, soft;
     const struct engine_ops *choice;
     struct error choice_why;
@@ -54,7 +54,7 @@ static void host_cpu_name(char name[49])
         strcpy(name, "unknown processor");
 }
 
-/* Only whether it is there and may be opened; what it is worth, the engine's own probe says. */
+/* Looks only whether /dev/kvm exists and may be opened. The engine's own probe says how good it is. */
 static void look_at_kvm(struct report *r)
 {
     struct stat st;
@@ -84,7 +84,7 @@ static void look_at_engine(struct engine_report *e, const struct engine_ops *ops
         error_set(&e->why, EIO, "it does not say why");
 }
 
-/* What holds the processes that serve networks and screens. */
+/* Looks at the sandbox for the processes that serve networks and screens. */
 static void look_at_sandbox(struct report *r)
 {
     const int code = sandbox_probe(&r->sandbox);

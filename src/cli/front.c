@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * front.c - see front.h. The front copies what is typed to the machine, hands signals on, and waits. It opens nothing, runs
- * nothing of the guest's, and gives the terminal back however the other processes end.
+ * front.c - see front.h. The front copies to the machine what is typed, hands signals on, and waits. It opens nothing,
+ * runs nothing of the guest's, and gives the terminal back, however the other processes end.
  */
 #include "cli/front.h"
 
@@ -26,13 +26,13 @@ enum { SIGNALS = 3, SOCK, KEYS, FDS };
 struct watch {
     pid_t pid;
     bool terminal, raw, typed_all;
-    char typed[4096]; /* not yet taken from us */
+    char typed[4096]; /* typed, but not yet taken from us */
     size_t n;
 };
 
-static pid_t behind; /* for the handler below, which can reach nothing else; 0: none yet */
+static pid_t behind; /* for the handler below, which can reach no other state; 0: there is no such process yet */
 
-/* Ctrl-Z, or SIGTSTP from elsewhere: the machine stops with us, and goes on with us. Async-signal-safe. */
+/* Ctrl-Z, or SIGTSTP from elsewhere: the machine stops with us, and continues with us. Async-signal-safe. */
 static void on_stop(bool stop)
 {
     if (behind > 0)
@@ -48,7 +48,7 @@ static void hand_on(struct watch *w)
             kill(w->pid, (int)si.ssi_signo);
 }
 
-/* The other side begins to run the machine. */
+/* The other side says that it begins to run the machine. */
 static void begin(struct watch *w, struct pollfd *p)
 {
     char c;
@@ -62,10 +62,11 @@ static void begin(struct watch *w, struct pollfd *p)
     } else if (n < 0 && errno == EINTR) {
         return;
     }
-    p->fd = -1; /* they have ended, or are about to */
+    p->fd = -1; /* the other processes have ended, or are about to end */
 }
 
-/* The terminal was closed, of which only its foreground is told by SIGHUP. Whoever ignores that goes on without. */
+/* The terminal was closed. SIGHUP tells only its foreground of that. A process that ignores the signal goes on
+   without a terminal. */
 static void closed(struct watch *w)
 {
     struct sigaction sa;
@@ -93,12 +94,12 @@ static void give_keys(struct watch *w)
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
         return;
     if (n < 0)
-        w->typed_all = true; /* nobody reads it any more */
+        w->typed_all = true; /* nobody reads the socket any more */
     w->n = n < 0 ? 0 : w->n - (size_t)n;
     memmove(w->typed, w->typed + MAX(n, 0), w->n);
 }
 
-/* Until the other side has ended: its status. */
+/* Waits until the other side has ended. Returns its status. */
 static int watch(struct watch *w)
 {
     struct pollfd p[FDS] = { [SIGNALS] = { SIGNALS, POLLIN, 0 }, [SOCK] = { SOCK, POLLIN, 0 } };
@@ -204,7 +205,7 @@ int front_split(bool terminal, struct front *f, int *status, struct error *err)
     struct watch w = { .terminal = terminal && isatty(STDIN_FILENO) };
     struct ends e;
 
-    signal(SIGCHLD, SIG_DFL); /* whoever started us may ignore it, and then there would be nobody to wait for */
+    signal(SIGCHLD, SIG_DFL); /* the program that started us may ignore it; then we could wait for nobody */
     int r = open_ends(&e, w.terminal);
     fflush(NULL);
     w.pid = r ? -1 : fork();
@@ -218,7 +219,7 @@ int front_split(bool terminal, struct front *f, int *status, struct error *err)
         close_ends((int[]){ e.sock, e.keys }, 2);
         return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
     }
-    setsid(); /* the terminal's signals are the front's */
+    setsid(); /* the terminal's signals go to the front */
     *f = (struct front){ e.sock, w.terminal };
     if (w.terminal) {
         dup2(e.keys, STDIN_FILENO);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image.c - "lodge image import|ls|rm", and which of them; build is in image_build.c.
+ * image.c - "lodge image import|ls|rm", and the choice among the commands of "lodge image"; build is in image_build.c.
  */
 #include "cli/image_verbs.h"
 
@@ -119,7 +119,8 @@ static bool tell(struct block_progress *p, u64 done, u64 total)
                                      sigismember(&pending, SIGHUP));
 }
 
-/* debian-12-genericcloud-amd64.qcow2 is debian-12-genericcloud-amd64; empty if nothing of it can be a name. */
+/* Makes a name from a file's name: debian-12-genericcloud-amd64.qcow2 gives debian-12-genericcloud-amd64. It is
+   empty if no part of the file's name can be a name. */
 static void name_of_file(const char *file, char name[IMAGE_NAME_MAX + 1])
 {
     const char *base = strrchr(file, '/');
@@ -160,7 +161,7 @@ static int import(const struct image_options *o, const char *file)
     meter_end(&p.meter);
     if (r == -EINTR)
         error_set(&err, EINTR, "interrupted; nothing is left of it");
-    if (r == -EMEDIUMTYPE) /* a guess, which the user may know better */
+    if (r == -EMEDIUMTYPE) /* it is only a guess, and the user may know better */
         return cli_failed(error_add(&err, EINVAL, "; if it is one, say --format raw"), &err);
     if (r)
         return cli_failed(r, &err);
@@ -255,7 +256,7 @@ static int ls(const struct image_options *o)
 
 /* ---- the verb ---- */
 
-/* Moves the words that are no options before the others; returns how many. */
+/* Moves the words that are not options before the options; returns their number. */
 static int words_first(const struct option_def *table, int argc, char **argv)
 {
     int words = 0;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * image_build.c - "lodge image build": the script that makes the image is run, followed and, on a signal, ended.
+ * image_build.c - "lodge image build": runs the script that makes the image, follows it and, on a signal, ends it.
  */
 #include "cli/image_verbs.h"
 
@@ -80,12 +80,12 @@ int image_script(const char *script, char path[PATH_MAX], struct error *err)
 
 static void __attribute__((noreturn)) run_script(const char *script, const char *dir, int progress, int errors, const sigset_t *mask)
 {
-    setpgid(0, 0); /* a Ctrl-C comes to us alone, and we end them all */
+    setpgid(0, 0); /* so a Ctrl-C reaches only us, and we end all these processes */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    signal(SIGTERM, SIG_DFL); /* our handler would take it until sh is there, and nobody would end */
+    signal(SIGTERM, SIG_DFL); /* our handler would catch it until sh runs, and no process would end */
     sigprocmask(SIG_SETMASK, mask, NULL);
     int null = open("/dev/null", O_RDWR);
-    /* Far from 0 to 3 first, so that none is overwritten before it is moved. */
+    /* First move them far from 0 to 3, so that none is overwritten before it is moved. */
     int p = fcntl(progress, F_DUPFD, 10), e = fcntl(errors, F_DUPFD, 10);
     if (null >= 0 && p >= 0 && e >= 0 && dup2(null, 0) >= 0 && dup2(null, 1) >= 0 && dup2(e, 2) >= 0 && dup2(p, 3) >= 0) {
         close(p);
@@ -98,8 +98,8 @@ static void __attribute__((noreturn)) run_script(const char *script, const char 
 struct script {
     pid_t pid;
     int progress, errors;
-    char line[256];   /* of progress, as far as it came */
-    char last[400];   /* line of standard error */
+    char line[256];   /* the part of a line of progress that has come */
+    char last[400];   /* the last line of standard error */
     char partial[400];
 };
 
@@ -122,7 +122,7 @@ static int spawn_script(struct script *s, const char *script, const char *dir, c
     return 0;
 }
 
-/* Appends what can be read and hands over whole lines. False: the end. */
+/* Appends the bytes that can be read and hands over whole lines. False: the end of the input. */
 static bool read_lines(int fd, char *line, size_t size, void (*each)(void *to, const char *line), void *to)
 {
     char data[512];
@@ -156,7 +156,7 @@ static void on_error(void *to, const char *line)
         snprintf(to, 400, "%s", line);
 }
 
-/* Runs the script to its end, or ends it. 0, -EINTR, or its failure in err. */
+/* Runs the script to its end, or ends it. 0, -EINTR, or its failure with err set. */
 static int follow_script(struct script *s, struct meter *meter, const sigset_t *mask, struct error *err)
 {
     struct timespec grace = { 10, 0 };
@@ -226,7 +226,7 @@ int image_build(const struct image_options *o)
     int r = image_begin(&draft, name, o->force, &err);
     if (!r)
         r = image_script("debian/build", path, &err);
-    if (o->size) { /* lodge's sizes count MiB without a suffix, and know MiB; numfmt does not */
+    if (o->size) { /* in lodge a size without a suffix counts MiB, and MiB is a known suffix; not so in numfmt */
         char bytes[24];
         u64 v = 0;
         (void)!parse_size(o->size, &v);

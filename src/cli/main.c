@@ -48,7 +48,7 @@ int usage_error(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof(text), fmt, ap);
     va_end(ap);
-    error_set(&e, 0, "%s", text); /* one line, whatever was quoted in it */
+    error_set(&e, 0, "%s", text); /* one line, whatever is quoted in it */
     fprintf(stderr, "lodge: %s\n", e.text);
     return STATUS_USAGE;
 }
@@ -73,7 +73,8 @@ static int unknown_verb(const char *name)
     return usage_error("unknown command \"%s\"; \"lodge help\" lists them", name);
 }
 
-/* Descriptors 0 to 2 must be taken, or the next file opened becomes somebody's standard output. */
+/* Descriptors 0 to 2 must be in use. Otherwise the next file that is opened becomes the standard output of some
+   code. */
 static void hold_standard_descriptors(void)
 {
     int fd;
@@ -106,7 +107,7 @@ int main(int argc, char **argv)
         v = verb_find(argv[1]);
     if (!v)
         return unknown_verb(argv[1]);
-    if (v->run != cli_ssh && v->run != cli_cp) /* those become the user's own ssh */
+    if (v->run != cli_ssh && v->run != cli_cp) /* ssh and cp become the user's own ssh */
         close_unnamed_descriptors(argc, argv);
     if (argc > 2 && (!strcmp(argv[2], "--help") || !strcmp(argv[2], "-h"))) {
         v->help();

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* media.c - "lodge media": another disc for a CD or floppy drive of a running machine. */
+/* media.c - "lodge media": puts another disc into a CD or floppy drive of a running machine. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ int cli_media(int argc, char **argv)
     }
     if (n < 3)
         return usage_error("it is \"lodge media NAME|SOCKET DRIVE FILE|none\"");
-    /* The machine has its own working directory. */
+    /* The machine's process has its own working directory, so the path must be absolute. */
     char *path = strcmp(word[2], "none") ? realpath(word[2], NULL) : NULL;
     if (!path && strcmp(word[2], "none")) {
         log_error("%s: %s", word[2], strerror(errno));

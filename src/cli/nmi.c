@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* nmi.c - "lodge nmi": a machine's NMI button. */
+/* nmi.c - "lodge nmi": presses a machine's NMI button. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * run.c - "lodge run": what an image brings and what the user asks for become one configuration. The command itself keeps the
- * terminal (front.h), a second process watches over the machine and puts away what it leaves, and a third runs it (worker/).
+ * run.c - "lodge run": makes one configuration from what an image brings and what the user asks for. The command itself
+ * keeps the terminal (front.h). A second process watches over the machine and removes what it leaves. A third process
+ * runs it (worker/).
  */
 #include <errno.h>
 #include <signal.h>
@@ -43,7 +44,8 @@ void help_run(void)
          "2 an option or a file cannot be used; 1 any other failure, said in one line; 128 + N signal N ended it.");
 }
 
-/* A failure before the guest's start: the request cannot be met, unless the host is short of something just now. */
+/* The status for a failure before the guest's start. The request cannot be carried out, unless the host is only
+   short of something just now. */
 static int status_of(int code)
 {
     return code == EAGAIN || code == EMFILE || code == ENFILE || code == ENOMEM || code == ENOSPC || code == ENOBUFS
@@ -51,7 +53,7 @@ static int status_of(int code)
                : STATUS_USAGE;
 }
 
-/* A serial line has no size. The image's login takes that of the terminal from here. */
+/* A serial line has no size. The image's login gets the size of the terminal from here. */
 static void terminal_size(const struct vm_config *c, char text[32])
 {
     struct winsize w;
@@ -61,7 +63,7 @@ static void terminal_size(const struct vm_config *c, char text[32])
         snprintf(text, 32, " lodge.tty=%ux%u", w.ws_row, w.ws_col);
 }
 
-/* What the image starts by: a kernel of its own, or a firmware. */
+/* Sets what the image starts with: a kernel of its own, or a firmware. */
 static int configure_start(struct vm_config *c, const char *size, const struct image *image, const struct image_machine *m)
 {
     int r = 0;
@@ -78,7 +80,7 @@ static int configure_start(struct vm_config *c, const char *size, const struct i
     return r ? r : config_text(&c->append, "%s console=ttyS0%s %s", image->cmdline, size, c->append);
 }
 
-/* Its disks and its network card come before those that the user adds. */
+/* The image's disks and its network card come before those that the user adds. */
 static int configure_devices(struct vm_config *c, const struct image_machine *m, struct error *err)
 {
     int r = config_disks_insert(c, 2);
@@ -100,7 +102,7 @@ static int configure_devices(struct vm_config *c, const struct image_machine *m,
     return 0;
 }
 
-/* An image's machine is a configuration like any other, but for the names in it. */
+/* An image's machine is a configuration like any other, except for the names in it. */
 static int configure_image(struct run_options *o, struct image *image, struct image_machine *m, struct error *err)
 {
     struct vm_config *c = &o->config;
@@ -111,7 +113,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         r = image_find(o->image, image, err);
     if (!r)
         r = image_machine_start(&mo, m, err);
-    if (!r) /* again, too: now that a machine is over it, nobody replaces it */
+    if (!r) /* find it again, even if it was found before: now that a machine uses it, nobody replaces it */
         r = image_find(m->image, image, err);
     if (r)
         return r;
@@ -121,7 +123,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
         return r;
     if (!c->api_socket) {
         char path[PATH_MAX];
-        o->run.api_optional = true; /* a machine of this name may run from another folder of images */
+        o->run.api_optional = true; /* a machine of this name may already run from another folder of images */
         if (api_path(m->name, path, err))
             log_warn("%s; the machine goes without it", err->text);
         else if (config_text(&c->api_socket, "%s", path))
@@ -137,7 +139,7 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     return 0;
 }
 
-/* Disks, shared files, connections: a machine may need more descriptors than the 1,024 of a shell. */
+/* Disks, shared files, connections: a machine may need more descriptors than the 1,024 that a shell gives. */
 static void raise_descriptor_limit(void)
 {
     struct rlimit r;
@@ -148,8 +150,8 @@ static void raise_descriptor_limit(void)
     (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
-/* These end the machine in order. Until it looks they wait, so that none is left behind half made; what may
-   take long until then looks for them itself (base/patience.h). */
+/* These signals end the machine in order. They wait until the machine looks for them, so that nothing half made is
+   left behind. Code that may take long before that looks for them itself (base/patience.h). */
 static void hold_signals(sigset_t *before)
 {
     sigset_t set;
@@ -158,7 +160,7 @@ static void hold_signals(sigset_t *before)
     sigprocmask(SIG_BLOCK, &set, before);
 }
 
-/* One that came before the machine ran, or 0. */
+/* Returns a signal that came before the machine ran, or 0. */
 static int held_signal(void)
 {
     sigset_t set;
@@ -168,7 +170,7 @@ static int held_signal(void)
     return MAX(signal, 0);
 }
 
-/* What depends on this host and not on the machine's description. */
+/* Checks what depends on this host and not on the description of the machine. */
 static int check_host(const struct vm_config *c, struct error *err)
 {
     struct sysinfo host;
@@ -181,7 +183,7 @@ static int check_host(const struct vm_config *c, struct error *err)
     return 0;
 }
 
-/* What concerns the run and the machine, or the machine an image's. */
+/* Checks what concerns the run together with the machine, or with the machine of an image. */
 static int check_run(const struct run_options *o, struct error *err)
 {
     const struct vm_config *c = &o->config;
@@ -205,10 +207,10 @@ static int check_run(const struct run_options *o, struct error *err)
     int r = check_host(c, err);
     if (!r)
         r = vm_check_devices(c, err);
-    return r || image ? r : config_check(c, err); /* an image's: once it is known what that brings */
+    return r || image ? r : config_check(c, err); /* for an image, this is done when we know what the image brings */
 }
 
-/* The machine as a file for --config. */
+/* Prints the machine as a file for --config. */
 static int print_config(const struct run_options *o)
 {
     struct error err = { .code = 0 };
@@ -217,7 +219,7 @@ static int print_config(const struct run_options *o)
     return r ? cli_failed(r == -ENOMEM ? error_set(&err, ENOMEM, "out of memory") : r, &err) : STATUS_OK;
 }
 
-/* The signals that end a machine, as descriptor on its loop. */
+/* The signals that end a machine, as a descriptor on its loop. */
 struct signal_watch {
     struct loop_fd fd;
     struct vm *vm;
@@ -244,7 +246,7 @@ static int watch_signals(struct signal_watch *s, struct vm *vm, struct error *er
     return loop_fd_add(vm_loop(vm), &s->fd);
 }
 
-/* The machine, in the worker. Returns as vm_run. */
+/* Runs the machine, in the worker. Returns as vm_run. */
 static int run_machine(const struct run_options *o, struct front *front, struct error *err)
 {
     const struct vm_config *c = &o->config;
@@ -254,13 +256,13 @@ static int run_machine(const struct run_options *o, struct front *front, struct 
 
     if (!vm)
         return -ENOMEM;
-    patience_until(&patience_signals); /* nobody reads them yet */
+    patience_until(&patience_signals); /* nobody reads the signals yet */
     int rc = vm_boot(vm, err);
     patience_until(NULL);
     if (!rc)
         rc = watch_signals(&signals, vm, err);
     if (!rc) {
-        /* Only now: a machine that cannot be started says one line, and that is why it cannot. */
+        /* Only now: if a machine cannot be started, the only line says why. */
         const char *engine = vm_engine(vm, &why);
         if (c->engine == CONFIG_ENGINE_AUTO)
             log_info("engine %s: %s", engine, why);
@@ -281,7 +283,7 @@ static bool wants_device_list(const struct vm_config *c)
     return false;
 }
 
-/* Somebody types at the machine, if standard input is a terminal. */
+/* True if somebody types at the machine, provided that standard input is a terminal. */
 static bool has_terminal(const struct vm_config *c)
 {
     for (u32 i = 0; i < c->nserial; i++)
@@ -293,8 +295,8 @@ static bool has_terminal(const struct vm_config *c)
     return c->parallel && !strcmp(c->parallel, "stdio");
 }
 
-/* What watches over the machine: prepares it, has a worker run it, puts away what that leaves. In the worker, too, this returns:
-   its exit status, or -errno with err set. */
+/* Watches over the machine: prepares it, lets a worker run it, and removes what that leaves. It also returns in the
+   worker, with the worker's exit status, or -errno with err set. */
 static int watch_over(struct run_options *o, struct front *front, struct error *err)
 {
     struct error left = { "" };
@@ -345,7 +347,7 @@ static int run(int argc, char **argv, struct run_options *o)
     if (o->run.quiet)
         log_set_level(LOG_ERROR);
 
-    signals_as_error(SIGPIPE); /* whoever reads what the guest prints may go; the machine stays */
+    signals_as_error(SIGPIPE); /* the program that reads what the guest prints may end; the machine goes on */
     terminal_size(&o->config, o->terminal_size);
     hold_signals(&before);
     r = front_split(has_terminal(&o->config), &front, &status, &err);
@@ -356,7 +358,7 @@ static int run(int argc, char **argv, struct run_options *o)
     const int signal = r < 0 ? held_signal() : 0;
     if (signal)
         return 128 + signal;
-    if (r >= 128) /* that was one: the next, which often comes with it, has nothing left to end */
+    if (r >= 128) /* a signal ended it: the next signal, which often comes with the first, has nothing left to end */
         return r;
     sigprocmask(SIG_SETMASK, &before, NULL);
     if (r >= 0)
@@ -365,7 +367,7 @@ static int run(int argc, char **argv, struct run_options *o)
         error_set(&err, -r, "the machine could not be started: %s", strerror(-r));
     run_explain(o, &err);
     log_error("%s", err.text);
-    return status_of(err.code ? err.code : -r); /* what the sentence is about, though r may be a lesser word for it */
+    return status_of(err.code ? err.code : -r); /* the code of the sentence; r may say less */
 }
 
 int cli_run(int argc, char **argv)

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * run_options.c - the options of "lodge run". Those of the machine come from the table of its configuration
- * (config/fields.h); here are the others, and what links an error of the configuration to what the user wrote.
+ * (config/fields.h). Here are the other options, and the code that connects an error of the configuration with what the
+ * user wrote.
  */
 #include <errno.h>
 #include <limits.h>
@@ -16,7 +17,7 @@
 #include "config/json.h"
 #include "store/store.h"
 
-/* ---- about the run ---- */
+/* ---- options of the run ---- */
 
 static int bad_choice(struct error *err, const char *option, const char *value, const char *const *choices)
 {
@@ -153,7 +154,7 @@ static int set_print_config(void *to, const char *value, struct error *err)
 
 /* ---- a file ---- */
 
-/* Before all other options, which count over it, wherever it stands among them. */
+/* --config is read before all other options, wherever it stands among them. The other options replace its values. */
 static int set_config(void *to, const char *value, struct error *err)
 {
     struct run_options *o = to;
@@ -270,7 +271,7 @@ bool run_option_given(const struct run_options *o, const char *field)
     return false;
 }
 
-/* "--disk b.img: " before what is said; a sentence that begins with the same words does not say them twice. */
+/* Puts "--disk b.img: " before the sentence. If the sentence begins with the same words, they are not repeated. */
 static void put_option(struct error *err, const char *option, const char *between, const char *value, const char *key, const char *rest)
 {
     const size_t n = value ? strlen(value) : 0;
@@ -289,7 +290,7 @@ void run_explain(const struct run_options *o, struct error *err)
     u32 item;
 
     snprintf(rest, sizeof rest, "%s", err->text);
-    if (!strncmp(rest, "perf_map: ", 10)) { /* the one thing about a run that fails as late as the machine does */
+    if (!strncmp(rest, "perf_map: ", 10)) { /* the only error of a run that appears as late as those of the machine */
         put_option(err, "perf-map", "=", o->run.system_map, "", rest + 10);
         return;
     }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * screen.c - "lodge screen": what a machine's screen says in a text mode, at once or when a pattern comes up.  A machine
- * that is about to start is waited for too: a script starts both at once.
+ * screen.c - "lodge screen": prints the text of a machine's screen in a text mode, at once or when a pattern appears.
+ * It also waits for a machine that is about to start, because a script starts both at the same time.
  */
 #include <errno.h>
 #include <regex.h>
@@ -31,7 +31,7 @@ static int set_machine(void *to, const char *value, struct error *err)
     o->machine = value;
     return 0;
 }
-static int set_text(void *to, const char *value, struct error *err) { return 0; } /* what it does anyway */
+static int set_text(void *to, const char *value, struct error *err) { return 0; } /* this is the default */
 static int set_json(void *to, const char *value, struct error *err)
 {
     ((struct screen_options *)to)->json = true;
@@ -77,7 +77,8 @@ static void print(const struct screen_options *o, const struct http_answer *a, j
         fputs(json_string_value(json_object_get(screen, "text")), stdout);
 }
 
-/* 1: shown and printed, 0: not yet, perhaps with the reason in err, or -errno. there: it has answered before. */
+/* 1: the pattern was on the screen, and the text is printed. 0: not yet, perhaps with the reason in err. Or -errno.
+   there: the machine has answered before. */
 static int look(const struct screen_options *o, const regex_t *pattern, bool *there, u64 end, struct error *err)
 {
     const u64 now = clock_ns();
@@ -88,7 +89,7 @@ static int look(const struct screen_options *o, const regex_t *pattern, bool *th
     const int r = api_call(o->machine, "GET", "vm.screen-text", NULL, MIN(left + 1, (u32)API_PATIENCE_S), &a, err);
     if (r && *there && !a.status && r != -EAGAIN)
         return error_set(err, EPIPE, "the machine has ended");
-    if (r) /* about to start; or graphics, perhaps text later */
+    if (r) /* it is about to start; or it shows graphics, and perhaps text later */
         return o->pattern && (a.status == HTTP_CONFLICT || api_nobody(r, &a)) ? 0 : r;
     *there = true;
     json_t *screen = json_loads(a.body, 0, NULL);

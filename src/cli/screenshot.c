@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* screenshot.c - "lodge screenshot": what a machine's screen shows, as a PNG file. */
+/* screenshot.c - "lodge screenshot": saves what a machine's screen shows as a PNG file. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,7 +39,7 @@ int cli_screenshot(int argc, char **argv)
     if (!ok)
         log_error("%s: %s", argv[2], strerror(errno));
     if (!ok && file && !out)
-        unlink(argv[2]); /* half a picture is none */
+        unlink(argv[2]); /* half a picture is of no use */
     free(a.body);
     return ok ? STATUS_OK : STATUS_FAILED;
 }

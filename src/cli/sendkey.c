@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* sendkey.c - "lodge sendkey": keys by their names. */
+/* sendkey.c - "lodge sendkey": sends keys by their names. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ssh.c - "lodge ssh" and "lodge cp": ssh and scp with the machine's port and keys, once the guest answers.
+ * ssh.c - "lodge ssh" and "lodge cp": run ssh and scp with the machine's port and keys, when the guest answers.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -36,9 +36,10 @@ void help_cp(void)
          "the home folder there.");
 }
 
-/* How long a greeting may take. A connection made before the guest had its address is tried again by the forwarder
-   only seconds later, so it is given up for a new one; but one that an sshd is starting for is not. Both take their
-   time in proportion to the start of the machine, which is when its lock was written. */
+/* How long to wait for a greeting. If a connection was made before the guest had its address, the forwarder tries
+   again only seconds later. So we give up such a connection and make a new one. But we must not give up a connection
+   for which an sshd is just starting. Both times grow with the time that the machine needs to start. The machine's
+   lock was written when it started. */
 static int patience_ms(const struct image_machine *m)
 {
     char lock[PATH_MAX + 8];
@@ -52,8 +53,8 @@ static int patience_ms(const struct image_machine *m)
     return (int)MIN(MAX(age / 5, PATIENCE_MIN_MS), PATIENCE_MAX_MS);
 }
 
-/* A connection where a server of ssh greets (RFC 4253, 4.2), its greeting still to be read; or -1. A port that is
-   forwarded accepts before the guest does. */
+/* Returns a connection on which a server of ssh greets (RFC 4253, 4.2), with its greeting still to be read; or -1. A
+   forwarded port accepts connections before the guest does. */
 static int connect_greeted(const struct image_machine *m)
 {
     struct sockaddr_in a = { .sin_family = AF_INET, .sin_port = htons(m->ssh_port) };
@@ -79,7 +80,7 @@ static int find_running(const char *name, struct image_machine *m, struct error 
     return r;
 }
 
-/* Waits until its ssh answers; the connection, or -errno. */
+/* Waits until the machine's ssh answers. Returns the connection, or -errno. */
 static int reach(const char *name, struct error *err)
 {
     u64 begin = clock_ns(), told = 0;
@@ -105,8 +106,8 @@ static int reach(const char *name, struct error *err)
     return r;
 }
 
-/* "lodge ssh --connect NAME", ssh's ProxyCommand: waits, and hands the connection to ssh over standard output. Since
-   it is the one that has seen the greeting, the guest starts no sshd for a connection that only asks. */
+/* "lodge ssh --connect NAME", ssh's ProxyCommand: waits, and hands the connection to ssh over standard output. It
+   hands over the connection on which it has seen the greeting, so the guest starts no sshd just for a test. */
 static int connect_for_ssh(const char *name)
 {
     struct error err = { "" };
@@ -132,15 +133,16 @@ static int connect_for_ssh(const char *name)
 
 enum { COMMON = 32 };
 
-/* What ssh and scp have in common, from `args` on; returns how many. The strings are the process's. */
+/* Writes the arguments that ssh and scp have in common, from `args` on; returns their number. The strings are
+   static. */
 static int common(char **args, const struct image_machine *m)
 {
     static char hosts[PATH_MAX + 32], alias[IMAGE_NAME_MAX + 16], proxy[PATH_MAX + 128], control[128];
     char exe[PATH_MAX];
     ssize_t len = readlink("/proc/self/exe", exe, sizeof(exe) - 1);
     int n = 0;
-    /* The user's own configuration is for other hosts. Of the algorithms that all know those that cost a slow guest
-       least come first: nobody listens on the way through this host's memory. */
+    /* The user's own configuration is for other hosts. Among the algorithms that all sides know, those that cost a
+       slow guest least come first. Nobody listens on the way through this host's memory. */
     static const char *const fixed[] = { "-F", "/dev/null", "-oIdentitiesOnly=yes", "-oStrictHostKeyChecking=accept-new",
                                          "-oGlobalKnownHostsFile=/dev/null", "-oCheckHostIP=no", "-oLogLevel=ERROR",
                                          "-oPasswordAuthentication=no", "-oKbdInteractiveAuthentication=no",
@@ -152,11 +154,11 @@ static int common(char **args, const struct image_machine *m)
     snprintf(hosts, sizeof(hosts), "-oUserKnownHostsFile=\"%s\"", m->known_hosts);
     snprintf(alias, sizeof(alias), "-oHostKeyAlias=%s", m->name);
     exe[MAX(len, 0)] = 0;
-    if (strpbrk(exe, "'%")) /* the shell's and ssh's */
+    if (strpbrk(exe, "'%")) /* special characters of the shell and of ssh */
         snprintf(exe, sizeof(exe), "lodge");
     snprintf(proxy, sizeof(proxy), "-oProxyCommand='%s' ssh --connect %s", exe, m->name);
-    /* The next one within a minute shares the connection: half a second instead of several on a slow guest. ssh wants
-       room for ".RANDOM" in the name of a socket, which has 107 characters. */
+    /* Another ssh within a minute shares the connection. On a slow guest that takes half a second instead of
+       several. ssh needs room for ".RANDOM" in the name of a socket, which has 107 characters. */
     if (snprintf(control, sizeof(control), "-oControlPath=\"%s/ssh\"", m->dir) > 100 || strchr(m->dir, '%'))
         snprintf(control, sizeof(control), "-oControlPath=none");
     args[n++] = hosts;
@@ -209,7 +211,7 @@ int cli_ssh(int argc, char **argv)
     return r;
 }
 
-/* The length of NAME in "NAME:PATH"; 0: a file of this host. */
+/* The length of NAME in "NAME:PATH"; 0: the word is a file of this host. */
 static size_t machine_part(const char *word)
 {
     size_t n = strcspn(word, ":/");
@@ -253,7 +255,7 @@ int cli_cp(int argc, char **argv)
     for (int i = 1; i < argc; i++) {
         size_t host = machine_part(argv[i]);
         args[n++] = at;
-        /* "./": scp would take a colon later in a name for a host's as well. */
+        /* "./": otherwise scp would take a colon later in a file's name for the end of a host's name. */
         at += host ? sprintf(at, "%s@127.0.0.1:%s", m.user, argv[i] + host + 1)
                    : sprintf(at, "%s%s", argv[i][0] == '/' ? "" : "./", argv[i]);
         at++;

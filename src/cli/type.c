@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* type.c - "lodge type": text on the machine's keyboard. */
+/* type.c - "lodge type": types text on the machine's keyboard. */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +18,7 @@ void help_type(void)
          "  --enter  the return key after it");
 }
 
-/* The words, or all of standard input. */
+/* Returns the words, or all of standard input. */
 static char *gather(char **word, int n, bool enter)
 {
     char *text = NULL;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verb_displayd.c - "lodge displayd": the process that "lodge run --display" starts.  In no list: nobody types it.
+ * verb_displayd.c - "lodge displayd": the process that "lodge run --display" starts. It is in no list, because nobody
+ * types it.
  */
 #include <unistd.h>
 
@@ -9,5 +10,6 @@
 
 int cli_displayd(int argc, char **argv)
 {
-    _exit(displayd_main(argc, argv)); /* nothing to flush, and little that an exit handler could do in its sandbox */
+    _exit(displayd_main(argc, argv)); /* there is nothing to flush, and an exit handler could do little in its
+                                         sandbox */
 }

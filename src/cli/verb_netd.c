@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * verb_netd.c - "lodge netd": the network processes that "lodge run" starts.  In no list: nobody types it.
+ * verb_netd.c - "lodge netd": the network processes that "lodge run" starts. It is in no list, because nobody types it.
  */
 #include <unistd.h>
 
@@ -9,5 +9,5 @@
 
 int cli_netd(int argc, char **argv)
 {
-    _exit(netd_main(argc, argv)); /* nothing to flush, and little that an exit handler could do in its sandbox */
+    _exit(netd_main(argc, argv)); /* there is nothing to flush, and an exit handler could do little in its sandbox */
 }

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* describe.c - the table as the manual page, the completion and the schema have it. */
+/* describe.c - writes the table for the manual page, the completion and the schema. */
 #include <errno.h>
 #include <jansson.h>
 #include <stdlib.h>
@@ -21,7 +21,7 @@ static void value_arg(const struct config_field *f, char *out, size_t size)
     }
 }
 
-/* "FILE[,KEY=VALUE]", "KIND[:FROM]": the head, its tail, and what keys there are if they are few. */
+/* "FILE[,KEY=VALUE]", "KIND[:FROM]": the head, its tail, and the key if there is only one. */
 static void group_arg(const struct config_field *fields, char *out, size_t size)
 {
     const struct config_field *only = NULL;
@@ -64,7 +64,8 @@ void config_option_help(const struct config_field *f, char *out, size_t size)
 
 /* ---- the manual page ---- */
 
-/* Text as mdoc takes it: a line a sentence, nothing that begins one with a dot or is an escape. */
+/* Writes text in the form of mdoc: each sentence on its own line, and nothing that is an escape or begins a line
+   with a dot. */
 static void man_text(FILE *to, const char *text)
 {
     for (const char *p = text; *p; p++) {
@@ -86,7 +87,7 @@ static void man_word(FILE *to, const char *text)
         *text == '-' ? fputs("\\-", to) : fputc(*text, to);
 }
 
-/* What a value may be, and what it is without: from the table alone. */
+/* Writes what a value may be and what its default is, from the table alone. */
 static void man_range(FILE *to, const struct config_field *f)
 {
     const bool number = f->type == CONFIG_NUMBER || (f->type == CONFIG_SIZE && (f->max || f->min > 1));
@@ -121,7 +122,8 @@ static void man_key(FILE *to, const struct config_field *k, bool head)
         fputs(k->type == CONFIG_BOOL ? " Ns Op = Ns Ar " : k->bare ? " Ns Op = Ns Ar " : "= Ns Ar ", to);
     }
     man_word(to, arg);
-    const struct config_field *tail = head && k->colon ? config_find(k, k->tail) : NULL; /* it has no key of its own */
+    /* the tail has no key of its own */
+    const struct config_field *tail = head && k->colon ? config_find(k, k->tail) : NULL;
     if (tail)
         fprintf(to, " Ns Op : Ns Ar %s", tail->arg);
     fputc('\n', to);
@@ -166,7 +168,7 @@ void config_describe_man(FILE *to)
 
 /* ---- completion ---- */
 
-/* "OPTION KIND WORDS...": KIND is "file" where files may follow, "-" where nothing can be said. */
+/* "OPTION KIND WORDS...": KIND is "file" where files may follow, "-" where nothing can be suggested. */
 void config_describe_completion(FILE *to)
 {
     for (const struct config_field *f = config_fields; f->type; f++) {
@@ -221,7 +223,7 @@ static void set_number(json_t *o, const char *key, u64 n)
         json_object_set_new(o, key, json_integer((json_int_t)n));
 }
 
-/* Bytes, or a text with a unit. A word for zero is another choice. */
+/* Bytes, or a text with a unit. A word for zero is a further choice. */
 static json_t *schema_size(const struct config_field *f)
 {
     json_t *number = json_pack("{s:s}", "type", "integer"), *any = json_array();

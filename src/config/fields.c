@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fields.c - the table of all fields, in the order in which help and the manual page have them. `help` is for somebody
- * who looks for the name; `text` is for somebody who reads.
+ * fields.c - the table of all fields, in the order of the help and the manual page. `help` is for somebody who looks
+ * for the name; `text` is for somebody who reads.
  */
 #include <string.h>
 

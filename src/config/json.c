@@ -135,7 +135,7 @@ static json_t *text_json(const char *s)
 
     if (j)
         return j;
-    char *plain = strdup(s); /* no UTF-8, as file names may be */
+    char *plain = strdup(s); /* the text is not UTF-8; file names may be so */
     for (char *p = plain; p && *p;) {
         const u32 n = plain_bytes(p);
         if (!n)
@@ -193,7 +193,7 @@ static json_t *object_of(const struct config_field *table, const void *at)
 
 json_t *config_to_json(const struct vm_config *c) { return object_of(config_fields, c); }
 
-/* "memory.size": into an object within. */
+/* Sets v at a place such as "memory.size", which is in an inner object. */
 static int set_at(json_t *o, const char *place, json_t *v)
 {
     const char *dot = strchr(place, '.');

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * option.c - a field's value as one option of the command line gives it.
+ * option.c - sets a field from the value of one option of the command line.
  *
- * A group is written "HEAD,key=value,key": its first field, then others by name. ",," is a comma within a value. A list
- * gets one more item with each option, and a key that is a list gets one more with each key.
+ * A group is written "HEAD,key=value,key": its first field, then others by name. ",," is a comma within a value. Each
+ * option adds one item to a list. If a key of a group is a list, each such key adds one item.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@
 
 enum { PATH_SIZE = 96 };
 
-/* The next of "a,b=c", cut out in place, with ",," for a comma within; *rest moves on, to NULL at the end. */
+/* Cuts the next word of "a,b=c" out in place; ",," is a comma within it. *rest moves on, and is NULL at the end. */
 static char *next_word(char **rest)
 {
     char *start = *rest, *to = start, *p = start;
@@ -36,7 +36,7 @@ static void inner_path(char out[PATH_SIZE], const char *path, const struct confi
     snprintf(out, PATH_SIZE, "%s.%s", path, f->name);
 }
 
-/* A value of a key: a list's next item, or the one there is. */
+/* Sets the value of a key. If the key is a list, it adds an item with the value. */
 static int set_key(const struct config_field *k, void *at, const char *value, const char *path, struct error *err)
 {
     void *item;
@@ -49,7 +49,7 @@ static int set_key(const struct config_field *k, void *at, const char *value, co
     return config_value_set(k->fields, item, value, path, err);
 }
 
-/* Cuts "PATH:TAG" and the like: what is behind the colon is another field's. */
+/* Cuts "PATH:TAG" and similar texts. The part behind the colon belongs to another field. */
 static char *cut_tail(const struct config_field *f, char *value)
 {
     char *colon = f->colon == '/' ? strrchr(value, ':') : f->colon ? strchr(value, ':') : NULL;
@@ -86,7 +86,7 @@ static int unknown_key(const struct config_field *fields, const char *word, cons
     return error_set(err, EINVAL, "%s: unknown \"%s\"; \"lodge help run\" says what it takes", path, name);
 }
 
-/* The keys that a field takes all of, for a device's own options. */
+/* Adds a key to a field that takes all other keys, for a device's own options. */
 static int add_rest(const struct config_field *f, void *at, const char *word, struct error *err)
 {
     char **text = (char **)(void *)((u8 *)at + f->offset);
@@ -99,7 +99,7 @@ static int set_word(const struct config_field *fields, void *at, char *word, con
     const struct config_field *k = config_find_option(fields + 1, word, strcspn(word, "=")), *head = fields;
     char *value = strchr(word, '=');
 
-    if (!k && head->type == CONFIG_LIST && !value) /* "disk,cdrom": the head is a list itself */
+    if (!k && head->type == CONFIG_LIST && !value) /* "disk,cdrom": the head itself is a list */
         return set_with_tail(fields, head, at, word, path, err);
     for (const struct config_field *f = fields; f->type && !k; f++)
         if (f->rest)
@@ -119,7 +119,7 @@ static int set_word(const struct config_field *fields, void *at, char *word, con
     return set_with_tail(fields, k, at, value, path, err);
 }
 
-/* at: the group's structure, or the item. text is cut in place. */
+/* at: the structure of the group, or the item. text is cut in place. */
 static int set_group(const struct config_field *fields, void *at, char *text, const char *path, struct error *err)
 {
     char *rest = text, *head = next_word(&rest), *word;
@@ -133,7 +133,7 @@ static int set_group(const struct config_field *fields, void *at, char *text, co
     return rc;
 }
 
-/* A list as a group's head ("boot") is replaced as a whole by the option that names any of its items. */
+/* If a group's head is a list ("boot"), an option that names any item replaces the list as a whole. */
 static void empty_head(const struct config_field *f, void *at, const char *value)
 {
     const struct config_field *head = f->fields;

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* rebase.c - a file's paths count from its folder, wherever the program that reads it may be. */
+/* rebase.c - makes a file's relative paths start from the file's folder, wherever the program that reads the file
+   runs. */
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "config/fields.h"
 
-/* Where the path begins in a text of this kind; NULL: there is none. */
+/* The place where the path begins in a text of this kind; NULL: the text has no path. */
 static const char *path_in(enum config_path kind, const char *text)
 {
     switch (kind) {

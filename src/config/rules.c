@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * rules.c - what more than one field has a say in. Each function is one rule, and its message names the field that the
+ * rules.c - the rules that concern more than one field. Each function is one rule. Its message names the field that the
  * user would change first.
  */
 #include <errno.h>
@@ -10,7 +10,7 @@
 
 static bool is_stdio(const char *s) { return s && !strcmp(s, "stdio"); }
 
-/* What starts: a kernel of its own, or a firmware, which then needs something to boot from. */
+/* The machine starts a kernel, or a firmware, which then needs something to boot from. */
 static int start(const struct vm_config *c, struct error *err)
 {
     const bool micro = c->machine == CONFIG_MACHINE_MICRO;
@@ -32,7 +32,7 @@ static int start(const struct vm_config *c, struct error *err)
     return 0;
 }
 
-/* What the board "micro" has no place for. */
+/* Refuses what the board "micro" has no place for. */
 static int micro(const struct vm_config *c, struct error *err)
 {
     if (c->machine != CONFIG_MACHINE_MICRO)
@@ -65,7 +65,8 @@ static int screen(const struct vm_config *c, struct error *err)
     return 0;
 }
 
-/* One thing alone can have the terminal. The first serial port has it by default, and gives it up when told to. */
+/* Only one thing can have the terminal. The first serial port has it by default, and gives it up when the user says
+   so. */
 static int terminal(const struct vm_config *c, struct error *err)
 {
     u32 n = is_stdio(c->parallel), ports = 0;
@@ -86,7 +87,8 @@ static int terminal(const struct vm_config *c, struct error *err)
     return 0;
 }
 
-/* Only a network of the guest's own has these; elsewhere they would do nothing, and seem to. */
+/* Only a network of the guest's own has these settings. In other networks they would have no effect, but would seem
+   to have one. */
 static int nets(const struct vm_config *c, struct error *err)
 {
     for (u32 i = 0; i < c->nnets; i++) {

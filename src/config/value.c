@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* value.c - one field's value: from text, to text, its default, and what there is to free. */
+/* value.c - the value of one field: from text, to text, its default, and freeing it. */
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -14,7 +14,7 @@ enum { NAMES = 64 };
 static void *place(const struct config_field *f, const void *at) { return (u8 *)(uintptr_t)at + f->offset; }
 static u32 *counter(const struct config_field *f, const void *at) { return (u32 *)(void *)((u8 *)(uintptr_t)at + f->count); }
 
-/* A list's items are described by fields whose offsets count from the item. */
+/* The items of a list are described by fields whose offsets count from the item. */
 static void *item_at(const struct config_field *f, const void *at, u32 i) { return (u8 *)place(f, at) + i * f->size; }
 
 int config_text(char **field, const char *fmt, ...)
@@ -224,7 +224,7 @@ int config_list_add(const struct config_field *f, void *at, void **item, const c
     return 0;
 }
 
-/* ---- defaults, and the end ---- */
+/* ---- defaults, and freeing ---- */
 
 int config_value_default(const struct config_field *f, void *at)
 {
@@ -290,7 +290,7 @@ void config_free(struct vm_config *c)
         config_value_free(f, c);
 }
 
-/* Items go in before those that are there, for what an image brings. */
+/* Inserts items before those that are there, for the disks and cards of an image. */
 static int insert(const char *list, struct vm_config *c, u32 n)
 {
     const struct config_field *f = config_find(config_fields, list);

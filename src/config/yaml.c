@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * yaml.c - vm.yaml, by libyaml: its nodes become JSON whose values are all text, which json.c reads by the table. An
- * error there has a path; the file is then read once more, to find the line and column of that path.
+ * yaml.c - vm.yaml, by libyaml. Its nodes become JSON whose values are all text. json.c reads that JSON by the table.
+ * An error of json.c has a path. The file is then read a second time, to find the line and column of that path.
  *
- * A file from a stranger costs no more than its size: anchors and aliases, by which a small text stands for a large
- * one, are refused, and so are tags, keys that are no plain text, and a second document.
+ * A file from a stranger costs no more than its size. Anchors and aliases, by which a small text can stand for a large
+ * one, are refused. Tags, keys that are not plain text, and a second document are refused, too.
  *
- * Why libyaml: its events have exact places, and it has been fuzzed for years. libfyaml 0.7.12, Debian 12's, does not
- * come back from some inputs (tests/fuzz/fuzz_config.c found "%ets: ..." in a minute).
+ * libyaml is used because its events have exact places, and it has been fuzzed for years. libfyaml 0.7.12, Debian 12's,
+ * never returns for some inputs (tests/fuzz/fuzz_config.c found "%ets: ..." in a minute).
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -25,12 +25,12 @@ struct reader {
     size_t size;
     yaml_parser_t parser;
     struct error *err;
-    const char *want; /* the path that is looked for, up to its ": "; NULL: none */
+    const char *want; /* the path to look for, up to its ": "; NULL: none */
     size_t want_len, found_len;
-    yaml_mark_t found; /* of the longest beginning of it that is there */
+    yaml_mark_t found; /* the place of the longest beginning of the path that was found */
 };
 
-/* ---- where an error is ---- */
+/* ---- the place of an error ---- */
 
 static int at_mark(const struct reader *r, yaml_mark_t m, const char *what, struct error *err)
 {
@@ -56,7 +56,7 @@ static json_t *fails(struct reader *r, const yaml_event_t *e, const char *what)
     return NULL;
 }
 
-/* A node at this path; json.c cuts the names of keys that it does not know to 32 bytes. */
+/* Notes that there is a node at this path. json.c cuts the names of unknown keys to 32 bytes. */
 static void pass(struct reader *r, const char *path, yaml_mark_t mark)
 {
     const size_t n = strlen(path);
@@ -72,7 +72,7 @@ static void pass(struct reader *r, const char *path, yaml_mark_t mark)
 
 static json_t *from_node(struct reader *r, yaml_event_t *e, const char *path, u32 depth);
 
-/* The next event; false: there is none, and why is said. It is to be deleted in both cases. */
+/* Gets the next event. false: there is none, and r->err says why. The caller deletes the event in both cases. */
 static bool next(struct reader *r, yaml_event_t *e)
 {
     memset(e, 0, sizeof *e);
@@ -103,7 +103,7 @@ static bool has_extras(const yaml_event_t *e)
     }
 }
 
-/* One key and its value; false: it failed. */
+/* Reads one key and its value. false: it failed. */
 static bool from_pair(struct reader *r, json_t *o, yaml_event_t *key, const char *path, u32 depth)
 {
     char inner[PATH_SIZE];
@@ -184,7 +184,7 @@ static json_t *from_node(struct reader *r, yaml_event_t *e, const char *path, u3
 
 /* ---- the file ---- */
 
-/* The one document of the stream. */
+/* Reads the one document of the stream. */
 static json_t *read_document(struct reader *r)
 {
     json_t *doc = NULL;
@@ -224,7 +224,7 @@ static json_t *read_text(struct reader *r)
     return doc;
 }
 
-/* Where the path is that the sentence of json.c begins with: r->found. */
+/* Finds the place of the path with which the sentence of json.c begins: r->found. */
 static void find_place(struct reader *r, const struct error *inner)
 {
     struct error ignored = { .code = 0 };
@@ -259,8 +259,8 @@ int config_from_yaml(struct vm_config *c, const char *file, const char *text, si
 
 /* ---- out ---- */
 
-/* One character within double quotes: as it is where YAML prints it (YAML 1.2, 5.1), else by its number; "?" for what is no
-   UTF-8. */
+/* Writes one character within double quotes. A character that YAML can print (YAML 1.2, 5.1) is written as it is,
+   others by their number. Bytes that are not UTF-8 become "?". */
 static const char *put_character(FILE *to, const char *p)
 {
     static const char *const special[] = { "\xef\xbb\xbf", "\xef\xbf\xbe", "\xef\xbf\xbf", "\xe2\x80\xa8", "\xe2\x80\xa9" };
@@ -289,7 +289,7 @@ static const char *put_character(FILE *to, const char *p)
     return p + 1 + c1;
 }
 
-/* Is it the same text to every reader of YAML, and no number, truth or nothing? */
+/* Is this the same text for every reader of YAML, and not a number, a truth value or null? */
 static bool is_plain(const char *text)
 {
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_./+=@-";
@@ -301,7 +301,7 @@ static bool is_plain(const char *text)
     return *text && strspn(text, plain) == strlen(text) && (*text > '9' || *text == '/') && *text != '=' && *text != '@';
 }
 
-/* Plain where that will do, else in double quotes. */
+/* Writes a plain text if that is enough, else a text in double quotes. */
 static void put_text(FILE *to, const char *text)
 {
     if (is_plain(text)) {
@@ -348,7 +348,8 @@ static bool same_fields(const struct config_field *table, const void *a, const v
     return true;
 }
 
-/* Is it written? plain has what is there by default, and of each list of groups one item. An item's head says what it is. */
+/* Is this field written? plain has the default values, and one item of each list of groups. The head of an item says
+   what the item is. */
 static bool is_written(const struct config_field *f, const void *at, const void *plain, bool head)
 {
     if (f->type == CONFIG_TEXT && !*(char *const *)(const void *)((const u8 *)at + f->offset))
@@ -387,7 +388,7 @@ static void put_list(FILE *to, const struct config_field *f, const void *at, con
     }
 }
 
-/* False: nothing of it is written. in_list: the first stands behind an item's "- ". */
+/* Returns false if it has written nothing. in_list: the first field stands behind an item's "- ". */
 static bool put_fields(FILE *to, const struct config_field *table, const void *at, const void *plain, u32 indent, bool in_list, bool head)
 {
     bool any = false;

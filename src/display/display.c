@@ -20,7 +20,7 @@ struct display {
     u32 width, height;
     bool resized;
     u32 nrects;
-    struct display_rect rect[DISPLAY_MAX_RECTS]; /* changed since the viewers were last told */
+    struct display_rect rect[DISPLAY_MAX_RECTS]; /* changed, and the viewers have not been told yet */
     struct display_viewer *viewers;
 };
 
@@ -48,7 +48,7 @@ void display_resize(struct display *d, u32 width, u32 height)
     d->rect[0] = (struct display_rect){ 0, 0, width, height };
 }
 
-/* The smallest that holds both. */
+/* The smallest rectangle that holds both. */
 static struct display_rect joined(struct display_rect a, struct display_rect b)
 {
     const u32 x = MIN(a.x, b.x), y = MIN(a.y, b.y);
@@ -57,7 +57,8 @@ static struct display_rect joined(struct display_rect a, struct display_rect b)
 
 static u64 area(struct display_rect r) { return (u64)r.w * r.h; }
 
-/* Joined with the one it costs least to join with, if that sends next to nothing more, or if there is no room for it. */
+/* The rectangle is joined with the one that is cheapest to join with. That happens if it adds almost nothing to what
+   is sent, or if there is no room for one more rectangle. */
 void display_changed(struct display *d, u32 x, u32 y, u32 width, u32 height)
 {
     if (x >= d->width || y >= d->height || !width || !height)
@@ -169,7 +170,8 @@ struct display *display_new(struct loop *loop, struct error *err)
         !fcntl(d->memfd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW))
         d->pixels = mmap(NULL, DISPLAY_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, d->memfd, 0);
     if (d->pixels == MAP_FAILED) {
-        error_set(err, errno, "no memory for the screen: %s", /* a file in memory: RLIMIT_FSIZE */
+        /* the picture is a file in memory, so RLIMIT_FSIZE limits it */
+        error_set(err, errno, "no memory for the screen: %s",
                   errno == EFBIG ? "the limit on the size of files (ulimit -f) is too low; raise it" : strerror(errno));
         if (d->memfd >= 0)
             close(d->memfd);
@@ -179,7 +181,7 @@ struct display *display_new(struct loop *loop, struct error *err)
     d->loop = loop;
     if (loop)
         timer_init(&d->timer, loop, fire);
-    d->width = 640; /* the memfd is black as it comes */
+    d->width = 640; /* a new memfd is black */
     d->height = 480;
     return d;
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * displayd.c - see displayd.h.  What reaches a viewer late is joined into one rectangle: a viewer that takes nothing
- * costs no memory.
+ * displayd.c - see displayd.h. Changes that a viewer has not taken yet are joined into one rectangle. So a viewer that
+ * takes nothing costs no memory.
  */
 #include "display/displayd.h"
 
@@ -24,10 +24,10 @@ enum { MAX_PROCESSES = 3 * VNC_MAX_VIEWERS, REAP_MS = 500, FIRST_SIZE_MS = 1000 
 
 struct client {
     pid_t pid; /* 0: none */
-    int sock;  /* its process */
-    int stranger; /* kept open so that the connection can be cut */
+    int sock;  /* socket to its process */
+    int stranger; /* kept open, so that displayd can cut the connection */
     bool ready, behind, resized;
-    u32 x, y, w, h; /* behind: what it has not been told of */
+    u32 x, y, w, h; /* if behind: the rectangle that it has not been told of */
     u64 since;
 };
 
@@ -37,7 +37,7 @@ static const u32 *picture;
 static u32 width, height;
 static struct client client[VNC_MAX_VIEWERS];
 static u64 came;
-static u32 processes; /* of clients, also of those forgotten that have not ended yet */
+static u32 processes; /* processes of clients, including those of forgotten clients that have not ended yet */
 
 static u32 viewers(void)
 {
@@ -50,13 +50,13 @@ static u32 viewers(void)
 static void tell_machine(u32 n)
 {
     const struct vnc_message m = { .type = VNC_VIEWERS, .x = n };
-    /* The machine reads, or is gone. */
+    /* The machine reads this, or has ended. */
     while (send(VNC_FD_MACHINE, &m, sizeof m, MSG_NOSIGNAL) < 0)
         if (errno != EINTR)
             _exit(0);
 }
 
-/* Its process sees the connection's end, at once or when it has slept over a wrong password. */
+/* The client's process notices the end of the connection, at once or after its sleep for a wrong password. */
 static void forget(struct client *c)
 {
     shutdown(c->stranger, SHUT_RDWR);
@@ -97,9 +97,9 @@ static enum vnc_type hear_machine(void)
     const ssize_t n = recv(VNC_FD_MACHINE, &m, sizeof m, MSG_DONTWAIT);
 
     if (n < 0 && (errno == EAGAIN || errno == EINTR))
-        return VNC_READY; /* it says nothing */
+        return VNC_READY; /* the machine has sent nothing */
     if (n != sizeof m)
-        _exit(0); /* the viewers' processes find their sockets closed */
+        _exit(0); /* the viewers' processes notice that their sockets are closed */
     if (m.type == VNC_SIZE) {
         width = m.w;
         height = m.h;
@@ -110,7 +110,8 @@ static enum vnc_type hear_machine(void)
     return m.type;
 }
 
-/* While nobody looks the machine says nothing: the size that the first is told must be that of now. */
+/* While nobody looks, the machine sends nothing. So displayd asks for the present size, which it must tell the first
+   viewer. */
 static void ask_size(void)
 {
     struct pollfd p = { VNC_FD_MACHINE, POLLIN, 0 };
@@ -156,7 +157,7 @@ static void start(struct client *c, int stranger)
     tell_machine(viewers());
 }
 
-/* One more: if there is no room, the one goes that has been trying to get in for longest. */
+/* Accepts one more viewer. If there is no room, the viewer that has tried to log in for longest is removed. */
 static void knock(void)
 {
     struct client *free = NULL, *oldest = NULL;
@@ -231,7 +232,7 @@ int displayd_main(int argc, char **argv)
     close(VNC_FD_PICTURE);
     if (!a.result && *hello.tls && !(tls = vnc_tls_load(hello.tls, &a.err)))
         a.result = -EINVAL;
-    rfbEncryptBytes(warm_up, hello.password); /* its library reads files when first used */
+    rfbEncryptBytes(warm_up, hello.password); /* the library behind it reads files when it is first used */
     if (!a.result)
         a.result = sandbox_enter(SANDBOX_SCREEN, NULL, NULL, &a.err);
     if (send(VNC_FD_MACHINE, &a, sizeof a, MSG_NOSIGNAL) != sizeof a || a.result)

@@ -7,9 +7,9 @@
 
 struct input {
     struct input_sink *sinks;
-    struct input_sink *keyboard; /* has had the keys that are down */
-    struct input_sink *pointer;  /* has had the buttons that are down */
-    bool absolute;               /* the pointer got positions */
+    struct input_sink *keyboard; /* it has received the keys that are down */
+    struct input_sink *pointer;  /* it has received the buttons that are down */
+    bool absolute;               /* the pointer received positions */
     bool down[INPUT_KEYS];
     u8 buttons;
     bool placed; /* x, y are known */

@@ -7,11 +7,11 @@
 #include <string.h>
 #include <strings.h>
 
-/* Keys without a character of their own, or with a name for it. The first name of a code is qemu's. */
+/* Keys that have no character, or whose character has a name. The first name of a code is qemu's. */
 static const struct {
     const char *name;
     u16 code;
-    u16 keysym; /* X11's keysymdef.h; 0: by another line, or by its character */
+    u16 keysym; /* of X11's keysymdef.h; 0: found by another line, or by its character */
 } keys[] = {
     { "esc", KEY_ESC, 0xff1b }, { "escape", KEY_ESC, 0 }, { "backspace", KEY_BACKSPACE, 0xff08 },
     { "tab", KEY_TAB, 0xff09 }, { "", KEY_TAB, 0xfe20 /* ISO_Left_Tab */ },
@@ -47,7 +47,7 @@ static const struct {
     { "dot", KEY_DOT, 0 }, { "slash", KEY_SLASH, 0 }, { "less", KEY_102ND, 0 },
 };
 
-/* A row of the US keyboard: keys from code on, without and with shift. */
+/* A row of the US keyboard: keys from code on, without shift and with it. */
 static const struct {
     u16 code;
     const char *plain, *shifted;
@@ -116,6 +116,6 @@ u16 keys_xt(u32 code)
     };
     if (code & 0x80)
         return code < 0x100 ? e0[code & 0x7f] : 0;
-    /* Linux took its numbers from these. */
+    /* Linux took its key numbers from these codes. */
     return code == 0x54 ? KEY_SYSRQ : code <= KEY_KPDOT || (code >= KEY_102ND && code <= KEY_F12) ? (u16)code : 0;
 }

@@ -43,7 +43,7 @@ int picture_png(const u32 *pixels, u32 width, u32 height, u8 **out, size_t *size
         return -ENOMEM;
     }
     png_set_write_fn(png, &b, append, flush);
-    png_set_compression_level(png, 3); /* screens are simple; more costs time and wins little */
+    png_set_compression_level(png, 3); /* screens are simple; a higher level takes time and gains little */
     png_set_IHDR(png, info, width, height, 8, PNG_COLOR_TYPE_RGB, PNG_INTERLACE_NONE, PNG_COMPRESSION_TYPE_DEFAULT,
                  PNG_FILTER_TYPE_DEFAULT);
     png_write_info(png, info);
@@ -58,7 +58,7 @@ int picture_png(const u32 *pixels, u32 width, u32 height, u8 **out, size_t *size
     return 0;
 }
 
-/* Code page 437 as VGA's font draws it, outside of 20h..7Eh. */
+/* Code page 437 as VGA's font draws it, for characters outside of 20h..7Eh. */
 static const u16 low[32] = {
     ' ',    0x263a, 0x263b, 0x2665, 0x2666, 0x2663, 0x2660, 0x2022, 0x25d8, 0x25cb, 0x25d9, 0x2642, 0x2640, 0x266a, 0x266b, 0x263c,
     0x25ba, 0x25c4, 0x2195, 0x203c, 0x00b6, 0x00a7, 0x25ac, 0x21a8, 0x2191, 0x2193, 0x2192, 0x2190, 0x221f, 0x2194, 0x25b2, 0x25bc,

@@ -28,11 +28,11 @@ struct typer {
     void *kept_ctx;
     struct timer timer;
     struct job *jobs; /* the first is being typed */
-    u32 where;        /* of the last key kept, when we looked */
-    bool keeps;       /* it has moved since the job began */
-    u64 last;         /* when a key went out */
-    bool taken;       /* it has been seen that the guest took it */
-    u64 pace;         /* how long it takes for that, of late, ns */
+    u32 where;        /* the place of the last key that the BIOS kept, when we looked last */
+    bool keeps;       /* the place has moved since the job began */
+    u64 last;         /* the time when the last key went out */
+    bool taken;       /* we have seen that the guest took it */
+    u64 pace;         /* ns: how long the guest has needed to take a key lately */
 };
 
 static void job_free(struct job *j)
@@ -62,7 +62,8 @@ static void finish(struct typer *t, int result)
     job_free(j);
 }
 
-/* As many keys are kept as should be. A store that stands still is not in use: what the last one who had it left there. */
+/* True if the BIOS keeps as many keys as it should. If the place does not move, the BIOS is not in use: the keys in
+   it were left there by an earlier user. */
 static bool enough(struct typer *t, bool begins)
 {
     u32 where = t->where;
@@ -92,7 +93,7 @@ static void fire(struct timer *timer)
     } else if (!t->taken) {
         t->taken = true;
         t->pace = MAX(now - t->last, t->pace - t->pace / 8);
-        /* Before the timer of a key that is held and repeats, however late both are. */
+        /* The next key comes before the timer that repeats a held key, however late both are. */
         timer_arm(&t->timer, t->last + MIN(MAX(TYPER_SLOWNESS * t->pace, TYPER_GAP_NS), TYPER_MAX_GAP_NS));
         return;
     } else if (j->at < j->n) {
@@ -109,7 +110,7 @@ static void fire(struct timer *timer)
         timer_arm(&t->timer, now + TYPER_GAP_NS);
 }
 
-/* Behind those that wait; frees it unless it is whole (ok). */
+/* Puts the job behind those that wait. If the job is not complete (ok false), frees it. */
 static int start(struct typer *t, bool ok, struct job *j, typer_done *done, void *ctx, struct error *err)
 {
     struct job **p = &t->jobs;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * viewer.c - one viewer's process: libvncserver on a connected socket, the picture read where the machine draws it.
+ * viewer.c - the process of one viewer: libvncserver on a connected socket; the picture is read where the machine draws
+ * it.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -22,7 +23,7 @@ enum { WHEEL_UP = 8, WHEEL_DOWN = 16 }; /* RFC 6143, 7.5.5: buttons 4 and 5 */
 static struct viewer *self;
 static int buttons;
 
-/* Waits while the machine has no time for more: this viewer alone waits. */
+/* Waits while the machine has no time for more messages: only this viewer waits. */
 static void to_machine(const struct vnc_message *m)
 {
     while (send(self->machine, m, sizeof *m, MSG_NOSIGNAL) < 0)
@@ -36,13 +37,13 @@ static void key(u16 code, bool down)
         to_machine(&(struct vnc_message){ .type = VNC_KEY, .x = code, .y = down });
 }
 
-/* A character can change while its key is down: a German shift+7 goes down as / and comes up as 7 if shift was let go
-   first. What comes up and is not down is then the key that went down last. */
+/* A character can change while its key is down. A German shift+7 goes down as /, and comes up as 7 if shift was
+   released first. So if a key comes up that is not down, we take it for the key that went down last. */
 static void on_key(rfbBool down, rfbKeySym keysym, rfbClientPtr cl)
 {
     static bool held[INPUT_KEYS];
     static u16 last;
-    const bool character = keysym < 0xfd00 || keysym > 0xffff; /* no shift, function or dead key */
+    const bool character = keysym < 0xfd00 || keysym > 0xffff; /* it is not a shift, function or dead key */
     u16 code = keys_keysym(keysym);
 
     if (!down && character && (!code || !held[code]))
@@ -70,7 +71,7 @@ static void on_pointer(int mask, int x, int y, rfbClientPtr cl)
     to_machine(&m);
 }
 
-/* One guess a second. */
+/* Allows one guess a second. */
 static rfbBool check_password(rfbClientPtr cl, const char *response, int len)
 {
     u8 expected[CHALLENGESIZE];
@@ -87,11 +88,11 @@ static rfbBool check_password(rfbClientPtr cl, const char *response, int len)
     return !differ && len == CHALLENGESIZE;
 }
 
-/* ---- QEMU's extended key events: the key's place instead of the character on it ---- */
+/* ---- QEMU's extended key events: they give the key's place, not the character on it ---- */
 
 static int extended_key[] = { (int)rfbEncodingQemuExtendedKeyEvent, 0 };
 
-/* The server says that it understands them by a rectangle of this encoding. */
+/* With a rectangle of this encoding the server says that it understands them. */
 static rfbBool offered(rfbClientPtr cl, void **data, int encoding)
 {
     const struct __attribute__((packed)) {
@@ -129,7 +130,7 @@ static rfbProtocolExtension extension = {
 
 /* ---- the picture ---- */
 
-/* Its own is 0x00BBGGRR. */
+/* libvncserver's own format is 0x00BBGGRR. */
 static void set_format(rfbScreenInfoPtr s)
 {
     s->serverFormat.redShift = 16;
@@ -143,8 +144,9 @@ static void set_size(rfbScreenInfoPtr s, rfbClientPtr cl)
 {
     if (new_width == self->width && new_height == self->height)
         return;
-    /* One that does not know of sizes that change comes again and finds the new one. But what it knows it may not have
-       said yet: SetEncodings comes after ServerInit, and before the first picture is asked for. */
+    /* A viewer that does not support a change of size must connect again; it then finds the new size. But the viewer
+       may not have said yet what it supports: SetEncodings comes after ServerInit, and before the viewer asks for
+       the first picture. */
     if (cl->state == RFB_NORMAL && !cl->useNewFBSize) {
         if (cl->preferredEncoding == -1 && sraRgnEmpty(cl->requestedRegion))
             return;
@@ -185,8 +187,9 @@ static enum rfbNewClientAction came(rfbClientPtr cl)
     return RFB_CLIENT_ACCEPT;
 }
 
-/* libvncserver gives every viewer 100 ms to begin as a WebSocket does, and a plain one waits to be spoken to.  Where no
-   WebSocket is taken it is shown the beginning of a plain one, whose place the stranger then takes. */
+/* libvncserver gives every viewer 100 ms to begin as a WebSocket, while a plain viewer waits for the server to speak
+   first. Where no WebSocket is accepted, we show libvncserver the beginning of a plain viewer on a socket pair. Then
+   the stranger's socket takes the place of that one. */
 static rfbClientPtr new_plain(rfbScreenInfoPtr s, int stranger, const int pair[2])
 {
     static const char version[] = "RFB 003.008\n";
@@ -200,7 +203,7 @@ static rfbClientPtr new_plain(rfbScreenInfoPtr s, int stranger, const int pair[2
         _exit(1);
     close(pair[1]);
     close(pair[0]);
-    setsockopt(stranger, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* not on a unix socket */
+    setsockopt(stranger, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one); /* this fails on a unix socket */
     if (fcntl(stranger, F_DUPFD_CLOEXEC, pair[0]) != pair[0] || fcntl(pair[0], F_SETFL, O_NONBLOCK))
         _exit(1);
     close(stranger);
@@ -233,7 +236,7 @@ void viewer_serve(struct viewer *v)
     set_format(s);
     s->desktopName = v->title;
     s->alwaysShared = TRUE;
-    s->cursor = NULL; /* the guest draws its own */
+    s->cursor = NULL; /* the guest draws its own cursor */
     s->deferUpdateTime = 0;
     s->maxClientWait = VIEWER_WAIT_MS;
     s->kbdAddEvent = on_key;
@@ -243,11 +246,12 @@ void viewer_serve(struct viewer *v)
         s->authPasswdData = &no_password;
         s->passwordCheck = check_password;
     }
-    /* Any page in a browser on this host can open a WebSocket to loopback: not without a password. */
+    /* Any web page in a browser on this host can open a WebSocket to loopback, so none is accepted without a
+       password. */
     rfbClientPtr cl = *v->password ? rfbNewClient(s, v->client) : new_plain(s, v->client, pair);
     if (!cl || cl->sock < 0)
         _exit(0);
-    /* What libvncserver waits for. */
+    /* libvncserver waits for the descriptors in allFds. */
     FD_SET(v->displayd, &s->allFds);
     s->maxFd = MAX(s->maxFd, v->displayd);
     for (;;) {
@@ -260,6 +264,6 @@ void viewer_serve(struct viewer *v)
                 _exit(0);
         }
         read_messages(s, cl);
-        rfbUpdateClient(cl); /* now, not after the next wait */
+        rfbUpdateClient(cl); /* send it now, not after the next wait */
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vnc.c - see vnc.h.  The socket to displayd is never waited for: rectangles that it has no room for are joined into
- * one, and of keys only so many are read in a time.
+ * vnc.c - see vnc.h. It never waits for the socket to displayd. Rectangles that the socket has no room for are joined
+ * into one. The number of key events that it reads in a given time is limited.
  */
 #include "display/vnc.h"
 
@@ -24,7 +24,7 @@
 #include "base/unix_socket.h"
 #include "display/vnc_message.h"
 
-enum { EVENTS = 32 /* in EVENTS_NS */, ANSWER_S = 10 };
+enum { EVENTS = 32 /* in each EVENTS_NS */, ANSWER_S = 10 };
 #define EVENTS_NS 10000000ull
 
 struct vnc {
@@ -33,10 +33,10 @@ struct vnc {
     struct loop *loop;
     struct display_viewer look;
     struct loop_fd sock;
-    struct timer again; /* reading goes on */
+    struct timer again; /* when it fires, reading goes on */
     struct child child;
     u32 viewers;
-    bool behind, resized; /* has not been told of: */
+    bool behind, resized; /* displayd has not been told of `rect` */
     struct display_rect rect;
     struct unix_socket unix_;
     char address[160];
@@ -149,7 +149,7 @@ static void ready(struct loop_fd *w, u32 events)
     if (events & (EPOLLIN | EPOLLHUP | EPOLLERR))
         for (u32 i = 0; i < EVENTS && (n = recv(w->fd, &m, sizeof m, MSG_DONTWAIT)) == sizeof m; i++)
             take(v, &m);
-    if (n == sizeof m) /* the rest must not keep the loop from the guest's devices */
+    if (n == sizeof m) /* the rest must not keep the loop away from the guest's devices */
         timer_arm(&v->again, clock_ns() + EVENTS_NS);
     else if (n >= 0 || (errno != EAGAIN && errno != EINTR)) {
         gone(v);
@@ -327,7 +327,8 @@ struct vnc *vnc_open(const struct vnc_params *o, const char *title, struct displ
     if (!r) {
         char self[32];
         snprintf(self, sizeof self, "/proc/self/fd/%d", display_memfd(d));
-        const int fds[] = { pair[1], listener, open(self, O_RDONLY | O_CLOEXEC) }; /* to look at, not to draw in */
+        /* read-only: it may look at the picture but not draw */
+        const int fds[] = { pair[1], listener, open(self, O_RDONLY | O_CLOEXEC) };
         v->sock.fd = pair[0];
         r = fds[2] < 0 ? -errno : child_start(&v->child, argv, fds, 3);
         close(pair[1]);
@@ -363,7 +364,7 @@ void vnc_close(struct vnc *v)
         display_look_away(v->display, &v->look);
     if (v->sock.fd >= 0) {
         loop_fd_remove(v->loop, &v->sock);
-        close(v->sock.fd); /* ends the process */
+        close(v->sock.fd); /* this ends the process */
     }
     unix_socket_close(&v->unix_);
     child_end(&v->child);

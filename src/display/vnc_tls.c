@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vnc_tls.c - TLS for viewers.  libvncserver has it for WebSockets alone, so it is ended here, before it: the viewer's
- * process becomes two, this one between the stranger and the one that serves.  With a viewer we speak RFB 3.8 up to
- * VeNCrypt's choice (security type 19; the rfbproto specification, "VeNCrypt"), with libvncserver up to the choice of
- * None or VNC Authentication, and after that carry bytes.  A stranger that begins with a TLS record instead wants a
- * WebSocket: all of what it says is for libvncserver.
+ * vnc_tls.c - TLS for viewers. libvncserver supports TLS only for WebSockets, so TLS ends here, before libvncserver.
+ * The viewer's process becomes two: this one is between the stranger and the one that serves. With a viewer we speak
+ * RFB 3.8 up to VeNCrypt's choice (security type 19; the rfbproto specification, "VeNCrypt"). With libvncserver we
+ * speak it up to the choice of None or VNC Authentication. After that we only carry bytes. If a stranger begins with a
+ * TLS record instead, it wants a WebSocket: everything that it then says is for libvncserver.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -57,7 +57,8 @@ struct vnc_tls *vnc_tls_load(const char *dir, struct error *err)
     return NULL;
 }
 
-/* Before the stranger got in: what it sends is short, and alarm() ends what takes long. */
+/* These are for the time before the stranger has logged in. What it sends then is short, and alarm() ends what takes
+   too long. */
 static void put(int fd, const void *data, size_t len)
 {
     if (send(fd, data, len, MSG_NOSIGNAL) != (ssize_t)len)
@@ -78,7 +79,7 @@ static void choose_vencrypt(int fd, u32 subtype)
 
     put(fd, "RFB 003.008\n", 12);
     get(fd, in, 12);
-    if (memcmp(in, "RFB 003.", 8) || memcmp(in + 8, "007", 3) < 0) /* 3.3 has no security types to choose from */
+    if (memcmp(in, "RFB 003.", 8) || memcmp(in + 8, "007", 3) < 0) /* version 3.3 has no choice of security types */
         _exit(0);
     put(fd, (const u8[]){ 1, SECURITY_VENCRYPT }, 2);
     get(fd, in, 1);
@@ -98,7 +99,7 @@ static void choose_vencrypt(int fd, u32 subtype)
         _exit(0);
 }
 
-/* The same with the one that serves, as its viewer. */
+/* Does the same with the process that serves, as its viewer. */
 static void choose_plain(int fd, u8 type)
 {
     u8 in[12], n, types[255];
@@ -117,7 +118,7 @@ struct flow {
     size_t n, at;
 };
 
-/* Carries bytes until either end is over. Neither side waits for the other but through full buffers. */
+/* Carries bytes until either end is closed. Neither side waits for the other, except when buffers are full. */
 static void carry(gnutls_session_t session, int outer, int inner)
 {
     static struct flow in, out;
@@ -183,7 +184,7 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
         close(pair[1]);
         v->client = pair[0];
         alarm(VIEWER_LOGIN_S);
-        poll(&p, 1, -1); /* not before the other knows what it is to be */
+        poll(&p, 1, -1); /* wait until the other process knows what this one shall be */
         viewer_serve(v);
     }
     close(pair[0]);
@@ -194,7 +195,7 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
         _exit(1);
 
     struct pollfd p = { v->client, POLLIN, 0 };
-    const bool websocket = /* none is taken without a password */
+    const bool websocket = /* without a password we accept no WebSocket */
         *v->password && poll(&p, 1, TLS_WAIT_MS) == 1 && recv(v->client, &first, 1, MSG_PEEK) == 1 && first == TLS_HANDSHAKE;
     if (!websocket)
         choose_vencrypt(v->client, *v->password ? X509_VNC : X509_NONE);
@@ -209,7 +210,7 @@ void vnc_tls_serve(struct vnc_tls *t, struct viewer *v)
         _exit(0);
     if (!websocket)
         choose_plain(pair[1], *v->password ? SECURITY_VNC : SECURITY_NONE);
-    alarm(0); /* from here the one that serves has the clock */
+    alarm(0); /* from here on the process that serves limits the time */
     carry(session, v->client, pair[1]);
     _exit(0);
 }

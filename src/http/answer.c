@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* answer.c - what a handler ends its call with: nothing, JSON, bytes, or a sentence that says why not. */
+/* answer.c - the ways in which a handler ends its call: nothing, JSON, bytes, or a sentence that says why it failed. */
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,7 +24,8 @@ void http_done(struct http_call *c, unsigned status) { answer(c, status, NULL, N
 
 void http_bytes(struct http_call *c, const char *type, void *data, size_t size) { answer(c, HTTP_OK, type, data, size); }
 
-/* Jansson goes on without what it had no memory for: a key is missing, a bracket even. Such an answer is none. */
+/* If Jansson has no memory for something, it goes on without it: a key is missing, or even a bracket. Such an answer
+   is not sent. */
 static _Thread_local bool json_short;
 
 void *json_memory(size_t size)
@@ -52,13 +53,13 @@ static void answer_json(struct http_call *c, unsigned status, json_t *value)
 
 void http_json(struct http_call *c, json_t *value) { answer_json(c, HTTP_OK, value); }
 
-/* As Cloud Hypervisor says it: a JSON array of sentences. */
+/* It has the form of Cloud Hypervisor: a JSON array of sentences. */
 static void fail(struct http_call *c, unsigned status, const char *fmt, va_list ap)
 {
     char text[1024];
     vsnprintf(text, sizeof text, fmt, ap);
     json_t *array = json_array(), *sentence = json_string(text);
-    /* What a request said may be cut within a character. */
+    /* The text may quote a request and may be cut in the middle of a character. */
     json_array_append_new(array, sentence ? sentence : json_string("the request cannot be met, nor be quoted"));
     answer_json(c, status, array);
 }

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * client.c - see client.h.  HTTP/1.0: one request and one answer a connection, of which the end is the body's.
+ * client.c - see client.h. HTTP/1.0: each connection has one request and one answer. The end of the connection is the
+ * end of the body.
  */
 #include "http/client.h"
 
@@ -53,7 +54,7 @@ static int receive_all(int fd, char **data, size_t *size)
     return 0;
 }
 
-/* The server's sentence: [ "..." ]. */
+/* Reads the server's sentence: [ "..." ]. */
 static int refused(const struct http_request *q, const struct http_answer *a, struct error *err)
 {
     const int r = http_errno(a->status);
@@ -67,7 +68,7 @@ static int refused(const struct http_request *q, const struct http_answer *a, st
     return r;
 }
 
-/* The least that the head says the body has: one that ended before is not complete. */
+/* The length that the head gives for the body: a body that ends before that is not complete. */
 static size_t content_length(const char *head)
 {
     static const char name[] = "\r\nContent-Length:";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* internal.h - between server.c, which has the connections, route.c, which finds the handler, and answer.c. */
+/* internal.h - shared by server.c, which has the connections, route.c, which finds the handler, and answer.c. */
 #ifndef LODGE_HTTP_INTERNAL_H
 #define LODGE_HTTP_INTERNAL_H
 
@@ -9,7 +9,7 @@ struct MHD_Connection;
 
 struct call {
     struct http_call public;
-    struct http_server *server; /* NULL in tests, which have a request and no connection */
+    struct http_server *server; /* NULL in tests, which have a request but no connection */
     struct MHD_Connection *connection;
     const struct http_route *route;
     char *body;
@@ -21,16 +21,16 @@ struct call {
     size_t out_size;
 };
 
-/* route.c: finds the route, looks at the body and calls the handler. path: without the query, %XX replaced. */
+/* route.c: finds the route, checks the body and calls the handler. path: without the query, %XX replaced. */
 void call_dispatch(struct call *c, const struct http_routes *routes, size_t max_body, const char *method, const char *path);
-/* Frees what it holds. */
+/* Frees what the call holds. */
 void call_clear(struct call *c);
 
-/* answer.c: what Jansson had no memory for until now belongs to nobody's answer. */
+/* answer.c: forgets that Jansson had no memory for something until now, since that belongs to no answer. */
 void json_memory_forget(void);
 void *json_memory(size_t size); /* for json_set_alloc_funcs */
 
-/* server.c: the answer is there. */
+/* server.c: called when the answer is ready. */
 void call_answered(struct call *c);
 
 #endif

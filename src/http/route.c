@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* route.c - from a method, a path and a body to the handler in the tables. */
+/* route.c - finds the handler in the tables for a method, a path and a body. */
 #include <stdlib.h>
 #include <string.h>
 
@@ -7,7 +7,7 @@
 
 static bool is_argument(const char *segment) { return *segment == '{'; }
 
-/* Does the pattern fit? A {name} takes one segment, which is not empty. */
+/* Does the pattern fit? A {name} matches one segment, which must not be empty. */
 static bool fits(const char *pattern, const char *path)
 {
     for (;;) {
@@ -23,7 +23,7 @@ static bool fits(const char *pattern, const char *path)
     }
 }
 
-/* Copies what the {name}s stand for. false: no memory. */
+/* Copies the parts of the path that the {name}s stand for. false: no memory. */
 static bool take_arguments(struct call *c, const char *path)
 {
     const char *pattern = c->route->path;
@@ -58,7 +58,7 @@ const char *http_argument(const struct http_call *public, const char *name)
     return NULL;
 }
 
-/* true: there is one; c->route and c->public are about it, and *path is what follows the prefix. */
+/* true: there is a route. c->route and c->public are then filled in, and *path is the part after the prefix. */
 static bool find(struct call *c, const struct http_routes *routes, const char **path, bool *other_method)
 {
     *other_method = false;

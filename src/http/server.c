@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * server.c - the connections: libmicrohttpd without threads of its own, run when its epoll descriptor or its timer says
- * so, and what holds them within the limits.
+ * server.c - the connections: libmicrohttpd without threads of its own. It runs when its epoll descriptor or its timer
+ * says so. This file also keeps the connections within the limits.
  */
 #include "http/server.h"
 
@@ -15,7 +15,8 @@
 #include "base/unix_socket.h"
 #include "http/internal.h"
 
-enum { HEAD_MEMORY = 32768 }; /* of a connection: its request's line and head, its answer's head */
+enum { HEAD_MEMORY = 32768 }; /* memory of a connection for the line and head of its request and the head of its
+                                 answer */
 
 static const struct http_limits usual = { HTTP_MAX_BODY, HTTP_MAX_CONNECTIONS, HTTP_SILENCE_S, HTTP_REQUEST_S, HTTP_FULL_S };
 
@@ -30,7 +31,7 @@ struct http_server {
     bool closing;
     struct connection {
         int fd;    /* -1: none */
-        u64 since; /* when its request or its answer began; 0: the handler is waited for */
+        u64 since; /* when its request or its answer began; 0: it waits for the handler */
     } connection[]; /* limits.connections */
 };
 
@@ -40,9 +41,9 @@ static unsigned connections(struct http_server *s)
 }
 
 /*
- * MHD drops who is silent, and not who sends or takes a byte now and then: they would have all the places.  Nobody is let
- * have one for long while there is none left; who waits for a handler, as he is to, does not count.  Returns when to
- * look again, if nothing wakes us until then.
+ * MHD drops a client that is silent, but not one that sends or takes a byte now and then. Such clients could take all
+ * the places. So no client may keep a place for long while none is left. A client that waits for a handler does as it
+ * should and does not count. Returns the time to look again, if nothing wakes us before.
  */
 static u64 drop_slow(struct http_server *s)
 {
@@ -91,7 +92,7 @@ static void run(struct http_server *s)
     unsigned before;
 
     drop_slow(s);
-    do { /* full, it looks for who knocks only as it begins: once more if there is room now */
+    do { /* while it is full, it looks for new clients only at its beginning: run it once more if there is room now */
         before = connections(s);
         MHD_run(s->daemon);
     } while (connections(s) < before);
@@ -109,7 +110,8 @@ static void on_timer(struct timer *t) { run(container_of(t, struct http_server, 
 
 /* ---- requests ----------------------------------------------------------- */
 
-/* Of a path's %XX. One with a %00 would end there, and be another's name: it is left as it is, which is nobody's. */
+/* Replaces the %XX of a path. A path with a %00 would end there and be the name of something else. Such a path is
+   left as it is, and nothing has that name. */
 static size_t unescape(void *cls, struct MHD_Connection *connection, char *s)
 {
     return strstr(s, "%00") ? strlen(s) : MHD_http_unescape(s);
@@ -144,7 +146,8 @@ static bool append(struct call *c, const char *data, size_t n)
     return true;
 }
 
-/* First with the headers, then for each piece of the body, then with none; again when resumed. */
+/* It is called first with the headers, then for each piece of the body, then with none. After a resume it is called
+   again. */
 static enum MHD_Result on_request(void *cls, struct MHD_Connection *connection, const char *url, const char *method,
                                   const char *version, const char *data, size_t *size, void **ctx)
 {
@@ -189,7 +192,7 @@ static void on_completed(void *cls, struct MHD_Connection *connection, void **ct
     struct call *c = *ctx;
     if (!c)
         return;
-    set_since(connection, clock_ns()); /* the next request, on the same connection */
+    set_since(connection, clock_ns()); /* for the next request on the same connection */
     call_clear(c);
     free(c);
     *ctx = NULL;
@@ -267,8 +270,8 @@ void http_server_close(struct http_server *s)
     if (s->watch.fd >= 0)
         loop_fd_remove(s->loop, &s->watch);
     if (s->daemon) {
-        MHD_run(s->daemon); /* last answers */
-        const int fd = MHD_quiesce_daemon(s->daemon); /* or it would close the socket that is ours */
+        MHD_run(s->daemon); /* sends the last answers */
+        const int fd = MHD_quiesce_daemon(s->daemon); /* otherwise MHD would close our socket */
         (void)fd;
         MHD_stop_daemon(s->daemon);
     }

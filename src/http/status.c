@@ -7,7 +7,7 @@
 
 #include "base/base.h"
 
-/* The first line of a status is what it means to a client. */
+/* The first line of a status says what the status means to a client. */
 static const struct {
     int code;
     unsigned status;

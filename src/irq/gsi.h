@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * gsi.h - a PC's global system interrupts: each of the first 16 reaches the 8259A
- * input and the I/O APIC input of its number, except that IRQ 0 is I/O APIC input 2
- * (the interrupt source override of the MADT and MP table).  16-23: I/O APIC only.
+ * gsi.h - a PC's global system interrupts. Each of the first 16 reaches the input of its number on the 8259A and on the
+ * I/O APIC. The exception is IRQ 0, which is I/O APIC input 2 (the interrupt source override of the MADT and MP table).
+ * 16-23 reach only the I/O APIC.
  */
 #ifndef LODGE_IRQ_GSI_H
 #define LODGE_IRQ_GSI_H

@@ -32,12 +32,12 @@ static void send(struct ioapic *a, u32 pin)
     if (m.mode == DELIVER_STARTUP)
         return; /* reserved here */
     accepted = lapic_deliver(a->lapic, &m) > 0;
-    /* Set only once some local APIC took it: if none did, no EOI would ever clear it. */
+    /* The bit is set only if some local APIC accepted the message. If none did, no EOI would ever clear the bit. */
     if (accepted && m.level && (m.mode == DELIVER_FIXED || m.mode == DELIVER_LOWEST))
         *rte |= RTE_REMOTE_IRR;
 }
 
-/* A level-triggered input that is asserted, unmasked and not in service is sent. */
+/* Sends a level-triggered input that is asserted, unmasked and not in service. */
 static void check_level(struct ioapic *a, u32 pin)
 {
     u64 rte = a->s.chip.redirect[pin];
@@ -107,7 +107,8 @@ static void write_window(struct ioapic *a, u32 value)
     rte = &a->s.chip.redirect[pin];
     v = r & 1 ? (u64)value << 32 | (u32)*rte : (*rte & 0xffffffff00000000) | value;
     *rte = (v & RTE_WRITABLE) | (*rte & RTE_REMOTE_IRR);
-    /* Edge and back clears Remote IRR: how systems end an interrupt by hand on an I/O APIC without EOI register. */
+    /* Switching to edge and back clears Remote IRR. Operating systems end an interrupt by hand in this way, on an
+       I/O APIC without an EOI register. */
     if (!(*rte & RTE_LEVEL))
         *rte &= ~RTE_REMOTE_IRR;
     check_level(a, pin);
@@ -176,7 +177,7 @@ static int saving(void *obj)
     return 0;
 }
 
-/* Nothing is sent: what had been accepted is in the local APICs' records. */
+/* Nothing is sent here: messages that had been accepted are in the local APICs' records. */
 static int loaded(void *obj, struct error *err)
 {
     struct ioapic *a = container_of(obj, struct ioapic, s);

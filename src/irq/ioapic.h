@@ -1,14 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ioapic.h - the I/O APIC, 24 inputs.  Intel 82093AA data sheet (290566); version
- * register 11h, so no EOI register: level-triggered inputs are told of the end of
- * interrupt by the local APICs' broadcast.
+ * ioapic.h - the I/O APIC, 24 inputs. Intel 82093AA data sheet (290566). Its version register is 11h, so it has no EOI
+ * register: the local APICs' broadcast tells level-triggered inputs of the end of interrupt.
  *
- * Inputs are what the redirection entry calls active: polarity is stored and not
- * applied.  An edge on a masked input is lost, as the data sheet says; a level waits.
+ * An input's level means what the redirection entry calls active: polarity is stored but not applied. An edge on a
+ * masked input is lost, as the data sheet says; a level waits.
  *
- * Locks itself: map its range with no lock.  Any thread may call.  Holds its lock
- * while it sends to the local APICs.
+ * It locks itself: map its range with no lock. Any thread may call. It holds its lock while it sends to the local
+ * APICs.
  */
 #ifndef LODGE_IRQ_IOAPIC_H
 #define LODGE_IRQ_IOAPIC_H
@@ -36,7 +35,7 @@ void ioapic_reset(struct ioapic *a);
 
 /* irq_line.set; chip is the struct ioapic. */
 void ioapic_set(void *chip, u32 pin, bool level);
-/* The EOI message of a level-triggered vector. */
+/* Handles the EOI message of a level-triggered vector. */
 void ioapic_eoi(struct ioapic *a, u8 vector);
 
 extern const struct bus_ops ioapic_ops; /* dev: struct ioapic */

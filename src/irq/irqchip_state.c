@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* irqchip_state.c - see irqchip_state.h.  Only tables. */
+/* irqchip_state.c - see irqchip_state.h. It contains only tables. */
 #include "irq/irqchip_state.h"
 
 const struct state_field irqchip_pic_fields[] = {

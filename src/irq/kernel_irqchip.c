@@ -2,9 +2,8 @@
 /*
  * kernel_irqchip.c - see kernel_irqchip.h.
  *
- * pre_save fetches a chip from the engine into the record, post_load pushes it
- * back.  What our own chips know and the kernel does not tell (levels on I/O APIC
- * inputs, the PIT's pending counts) is kept or derived here.
+ * pre_save fetches a chip from the engine into the record; post_load pushes it back. Our own chips know some things
+ * that the kernel does not tell (levels on I/O APIC inputs, the PIT's pending counts). These are kept or derived here.
  */
 #include "irq/kernel_irqchip.h"
 
@@ -18,7 +17,7 @@
 #include "irq/pic.h"
 
 struct kernel_pic {
-    struct irqchip_pic chip[2]; /* named as in struct pic: the record is the same */
+    struct irqchip_pic chip[2]; /* the same name as in struct pic, because the record is the same */
 };
 struct kernel_lapic {
     struct kernel_irqchip *k;
@@ -75,8 +74,9 @@ static int pic_loaded(void *obj, struct error *err)
 
     if (r)
         return r;
-    /* The kernel's PIT pulses its line, so between ticks it is low, where ours is high most of the time. Were it loaded
-       high, the first tick would be no edge, never be acknowledged, and be the last (pit_do_work awaits irq_ack). */
+    /* The kernel's PIT pulses its line, so the line is low between ticks, while that of our PIT is high most of the
+       time. If the line were loaded high, the first tick would be no edge. It would never be acknowledged, and would
+       be the last tick (pit_do_work waits for irq_ack). */
     k->pic.chip[0].lines &= (u8)~1;
     r = k->engine->irqchip_set(k->vm, IRQCHIP_PIC_MASTER, &k->pic.chip[0]);
     if (!r)
@@ -187,7 +187,8 @@ static int lapic_saving(void *obj)
     return 0;
 }
 
-/* The mode (APIC_BASE) must stand before the registers, the deadline is taken only after the timer's mode. */
+/* The mode (APIC_BASE) must be set before the registers. The kernel accepts the deadline only after the timer's mode
+   is set. */
 static int push_lapic(struct kernel_lapic *l)
 {
     struct kernel_irqchip *k = l->k;
@@ -222,7 +223,7 @@ static int lapic_loaded(void *obj, struct error *err)
 static const struct state_desc kernel_lapic_state = { "lapic", LAPIC_STATE_VERSION, lapic_record_fields, lapic_saving,
                                                       lapic_loaded, true };
 
-/* ---- the whole ---- */
+/* ---- all chips together ---- */
 
 int kernel_irqchip_add_state(struct kernel_irqchip *k, struct state_list *list)
 {

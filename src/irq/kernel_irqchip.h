@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kernel_irqchip.h - the twin of our own PIC, I/O APIC, PIT and local APICs where
- * the engine keeps them in the kernel (engine_caps.irqchip).  Lines and messages
- * go to the engine; the records it saves and loads are those of our own chips, so
+ * kernel_irqchip.h - the twin of our own PIC, I/O APIC, PIT and local APICs, for engines that keep these in the kernel
+ * (engine_caps.irqchip). Lines and messages go to the engine. It saves and loads the same records as our own chips, so
  * a snapshot taken on one loads in the other.
  *
- * Lines: any thread.  State: while no vCPU runs.
+ * Lines: any thread. State: while no vCPU runs.
  */
 #ifndef LODGE_IRQ_KERNEL_IRQCHIP_H
 #define LODGE_IRQ_KERNEL_IRQCHIP_H
@@ -17,7 +16,7 @@
 
 struct kernel_irqchip;
 
-/* vcpus: borrowed, cpus entries. NULL: out of memory. */
+/* vcpus: borrowed; it has cpus entries. NULL: out of memory. */
 struct kernel_irqchip *kernel_irqchip_new(const struct engine_ops *engine, struct engine_vm *vm,
                                           struct engine_vcpu *const *vcpus, u32 cpus);
 void kernel_irqchip_free(struct kernel_irqchip *k);
@@ -25,12 +24,12 @@ void kernel_irqchip_free(struct kernel_irqchip *k);
 int must_check kernel_irqchip_add_state(struct kernel_irqchip *k, struct state_list *list);
 /* Power-on state of all chips (a reset of the machine). */
 int must_check kernel_irqchip_reset(struct kernel_irqchip *k);
-/* The local APICs after INIT#: as at power-on, but for their IDs and APIC_BASE. */
+/* Puts the local APICs into the state after INIT#: as at power-on, except for their IDs and APIC_BASE. */
 int must_check kernel_irqchip_init(struct kernel_irqchip *k);
 
 /* irq_line.set; chip is the struct kernel_irqchip, pin the GSI. */
 void kernel_irqchip_line(void *chip, u32 gsi, bool level);
-/* 0, also if the guest holds it off; or -errno. */
+/* 0, also if the guest holds the interrupt off; or -errno. */
 int kernel_irqchip_msi(struct kernel_irqchip *k, u64 address, u32 data);
 
 #endif

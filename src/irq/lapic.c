@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lapic.c - the core of the local APICs: acceptance, priorities, the INTR pin,
- * message routing, local pins, reset.  See lapic.h.
+ * lapic.c - the core of the local APICs: acceptance, priorities, the INTR pin, message routing, local pins, reset. See
+ * lapic.h.
  */
 #include "irq/lapic.h"
 
@@ -65,7 +65,7 @@ void lapic_update(struct lapic *l)
     u32 tpr = reg[R_TPR] & 0xff, isrv = isr < 0 ? 0 : (u32)isr;
     bool intr;
 
-    /* SDM 11.8.3.1: PPR is TPR if its class is at least ISRV's, else ISRV's class. */
+    /* SDM 11.8.3.1: PPR is TPR if TPR's class is at least that of ISRV, else it is ISRV's class. */
     reg[R_PPR] = tpr >> 4 >= isrv >> 4 ? tpr : isrv & 0xf0;
     intr = extint_requested(l);
     if (!intr && l->mode != MODE_OFF) {
@@ -87,7 +87,7 @@ void lapic_error(struct lapic *l, u32 bits)
 {
     u32 lvt = l->s.chip.reg[R_LVT_ERROR];
 
-    /* SDM 11.5.3: an error interrupt each time a bit is newly set in the pending errors. */
+    /* SDM 11.5.3: there is an error interrupt each time a new bit is set in the pending errors. */
     if (!(bits & ~l->s.esr_pending))
         return;
     l->s.esr_pending |= bits;
@@ -124,7 +124,7 @@ int lapic_ack(struct lapic_set *set, u32 vcpu)
     lapic_lock(l);
     if (extint_requested(l)) {
         l->s.extint = false;
-        lapic_unlock(l); /* the 8259A comes before us in the lock order */
+        lapic_unlock(l); /* in the lock order the 8259A comes before this APIC */
         vector = set->c.ops->extint_ack(set->c.ctx);
         lapic_lock(l);
     } else if (l->mode != MODE_OFF) {
@@ -141,7 +141,8 @@ int lapic_ack(struct lapic_set *set, u32 vcpu)
     return vector;
 }
 
-/* The EOI register was written. Called and returns with the lock held; drops it to broadcast. */
+/* The EOI register was written. It is called with the lock held and returns with it held; it drops the lock to
+   broadcast. */
 void lapic_end_of_interrupt(struct lapic *l)
 {
     u32 *reg = l->s.chip.reg;
@@ -173,7 +174,7 @@ void lapic_local(struct lapic *l, unsigned entry)
 
     if (lvt & LVT_MASKED)
         return;
-    if (entry == R_LVT_TIMER || entry == R_LVT_ERROR) { /* no delivery mode field */
+    if (entry == R_LVT_TIMER || entry == R_LVT_ERROR) { /* they have no delivery mode field */
         lapic_accept(l, (u8)lvt, false);
         return;
     }
@@ -257,7 +258,8 @@ void lapic_publish(struct lapic *l)
     __atomic_store_n(&l->cluster, !x2 && reg[R_DFR] >> 28 != 0xf, __ATOMIC_RELAXED);
 }
 
-/* SDM 11.6.2. Reads without the lock: an APIC that is being reprogrammed matches as before or as after. */
+/* SDM 11.6.2. It reads without the lock. An APIC that is being reprogrammed matches either as before or as after the
+   change. */
 static bool matches(const struct lapic *l, const struct lapic_message *m)
 {
     enum lapic_mode mode = __atomic_load_n(&l->mode, __ATOMIC_RELAXED);
@@ -290,7 +292,7 @@ static bool deliver_one(struct lapic *l, const struct lapic_message *m)
         switch (m->mode) {
         case DELIVER_FIXED:
         case DELIVER_LOWEST:
-            /* SDM 11.4.7.2: software-disabled, only INIT, NMI, SMI and SIPI are answered. */
+            /* SDM 11.4.7.2: an APIC that is software-disabled answers only INIT, NMI, SMI and SIPI. */
             accepted = software_enabled(l);
             if (accepted)
                 lapic_accept(l, m->vector, m->level);
@@ -310,7 +312,7 @@ static bool deliver_one(struct lapic *l, const struct lapic_message *m)
             lapic_unlock(l);
             l->set->c.ops->sipi(l->set->c.ctx, l->vcpu, m->vector);
             return true;
-        default: /* SMI: no such mode here; reserved encodings */
+        default: /* SMI: it does not exist here; also reserved encodings */
             accepted = false;
             break;
         }
@@ -329,7 +331,8 @@ static u32 processor_priority(struct lapic *l)
     return ppr;
 }
 
-/* Lowest priority: the matching processor but `not` that does the least urgent work; among equals they take turns. */
+/* Lowest priority: chooses the matching processor with the least urgent work, but not `not`. Equal processors take
+   turns. */
 static unsigned deliver_lowest(struct lapic_set *set, const struct lapic_message *m, const struct lapic *not)
 {
     u32 n = set->c.cpus, start = __atomic_fetch_add(&set->turn, 1, __ATOMIC_RELAXED) % n, best_priority = UINT32_MAX;
@@ -387,8 +390,8 @@ unsigned lapic_msi(struct lapic_set *set, u64 address, u32 data)
 
 /*
  * SDM vol. 3 tables 11-3 and 11-4, APM vol. 2 table 16-4: to itself, alone or with all others, a processor can send
- * nothing but a fixed interrupt. What is not in the tables is not sent. INIT level de-assert only loads arbitration IDs, and an IPI
- * can be neither ExtINT nor reserved.
+ * only a fixed interrupt. Messages that are not in the tables are not sent. INIT level de-assert only loads arbitration
+ * IDs, and an IPI can be neither ExtINT nor reserved.
  */
 static bool can_be_sent(u32 low)
 {
@@ -401,7 +404,7 @@ static bool can_be_sent(u32 low)
     return mode == DELIVER_FIXED || shorthand == ICR_TO_DEST || shorthand == ICR_TO_OTHERS;
 }
 
-/* The interrupt command register was written: SDM 11.6.1. Called with the lock held, returns with it held. */
+/* The interrupt command register was written: SDM 11.6.1. It is called with the lock held and returns with it held. */
 void lapic_send(struct lapic *l, u32 low, u32 dest)
 {
     struct lapic_set *set = l->set;
@@ -417,7 +420,7 @@ void lapic_send(struct lapic *l, u32 low, u32 dest)
     if (!can_be_sent(low))
         return;
     if ((m.mode == DELIVER_FIXED || m.mode == DELIVER_LOWEST) && m.vector < 16) {
-        /* SDM 11.5.3: a self IPI counts as received, too */
+        /* SDM 11.5.3: a self IPI also counts as received */
         lapic_error(l, ESR_SEND_VECTOR | (shorthand == ICR_TO_SELF ? ESR_RECEIVE_VECTOR : 0));
         return;
     }
@@ -426,7 +429,7 @@ void lapic_send(struct lapic *l, u32 low, u32 dest)
         deliver_one(l, &m);
     } else if (shorthand == ICR_TO_DEST) {
         lapic_deliver(set, &m);
-    } else if (m.mode == DELIVER_LOWEST) { /* of all but itself; "may be redirected back", but is not here */
+    } else if (m.mode == DELIVER_LOWEST) { /* to all but itself; it "may be redirected back", but here it is not */
         m.dest = m.wide ? 0xffffffff : 0xff;
         deliver_lowest(set, &m, l);
     } else {
@@ -459,14 +462,16 @@ void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)
 
     lapic_timer_stop(l);
     memset(reg, 0, sizeof(l->s.chip.reg));
-    /* SDM 11.4.7.1, 11.4.7.3: INIT keeps the APIC ID and APIC_BASE. (In x2APIC mode this register is only its image.) */
+    /* SDM 11.4.7.1, 11.4.7.3: INIT keeps the APIC ID and APIC_BASE. (In x2APIC mode this register is only a copy of
+       the ID.) */
     reg[R_ID] = kind == LAPIC_INIT ? id : l->vcpu << 24;
     reg[R_VERSION] = APIC_VERSION;
     reg[R_DFR] = 0xffffffff;
     reg[R_SVR] = 0xff;
     for (unsigned i = R_LVT_TIMER; i <= R_LVT_ERROR; i++)
         reg[i] = LVT_MASKED;
-    /* Virtual wire (MP specification 1.4, 3.6.2.2), as firmware leaves the boot processor: no firmware need run here. */
+    /* Virtual wire (MP specification 1.4, 3.6.2.2), which is how firmware leaves the boot processor. So no firmware
+       needs to run here. */
     if (bsp)
         reg[R_LVT_LINT0] = DELIVER_EXTINT << 8;
     l->s.tsc_deadline = 0;
@@ -475,7 +480,7 @@ void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind)
     if (kind == LAPIC_POWER_ON)
         l->s.apic_base = LAPIC_DEFAULT_BASE | APIC_BASE_EN | (bsp ? APIC_BASE_BSP : 0);
     else if (kind == LAPIC_DISABLED)
-        reg[R_TPR] = tpr; /* CR8 stays usable without an APIC */
+        reg[R_TPR] = tpr; /* CR8 can still be used without an APIC */
     lapic_publish(l);
     lapic_update(l);
 }

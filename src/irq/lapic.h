@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lapic.h - the local APICs of a VM's processors, one set a VM: xAPIC and x2APIC
- * modes, timer, inter-processor interrupts, message-signalled interrupts.  Intel
- * SDM vol. 3 ch. 11 (APIC), whose register names and numbers are used.
+ * lapic.h - the local APICs of a VM's processors, one set for each VM: xAPIC and x2APIC modes, timer, inter-processor
+ * interrupts, message-signalled interrupts. Intel SDM vol. 3 ch. 11 (APIC); we use its register names and numbers.
  *
- * Any thread may call; register access comes from the vCPU it belongs to.  One
- * lock an APIC, never two at once.  Lock order: device, PIC or I/O APIC, LAPIC,
- * then what ops->intr and the timer service lock.  ops->intr is called with the
- * APIC's lock held (so that levels arrive in order); the other ops with none.
+ * Any thread may call. Register access comes from the vCPU that the APIC belongs to. Each APIC has one lock, and no
+ * thread holds two of them at once. Lock order: device, PIC or I/O APIC, LAPIC, then the locks of ops->intr and of the
+ * timer service. ops->intr is called with the APIC's lock held, so that levels arrive in order. The other ops are
+ * called with no lock held.
  *
- * The timer counts a 1 GHz bus clock.  INIT resets the APIC here before ops->init
- * is told.
+ * The timer counts a 1 GHz bus clock. INIT resets the APIC here before ops->init is called.
  */
 #ifndef LODGE_IRQ_LAPIC_H
 #define LODGE_IRQ_LAPIC_H
@@ -38,8 +36,8 @@ struct lapic_message {
     u8 vector;
 };
 
-struct lapic_ops { /* none may be NULL */
-    void (*intr)(void *ctx, u32 vcpu, bool level); /* the processor's INTR pin; on changes only */
+struct lapic_ops { /* no member may be NULL */
+    void (*intr)(void *ctx, u32 vcpu, bool level); /* the processor's INTR pin; called on changes only */
     void (*nmi)(void *ctx, u32 vcpu);
     void (*init)(void *ctx, u32 vcpu);
     void (*sipi)(void *ctx, u32 vcpu, u8 vector);
@@ -61,8 +59,8 @@ struct lapic_config {
 struct lapic_set;
 struct lapic_set *lapic_set_new(const struct lapic_config *c); /* in reset state; NULL: out of memory */
 void lapic_set_free(struct lapic_set *set);
-void lapic_reset(struct lapic_set *set); /* RESET of all; no vCPU runs */
-void lapic_init(struct lapic_set *set);  /* INIT# of all, without ops->init; no vCPU runs */
+void lapic_reset(struct lapic_set *set); /* RESET of all APICs; no vCPU may run */
+void lapic_init(struct lapic_set *set);  /* INIT# of all APICs, without ops->init; no vCPU may run */
 /* One record "lapic" a vCPU. */
 int must_check lapic_add_state(struct lapic_set *set, struct state_list *list);
 
@@ -78,16 +76,16 @@ int must_check lapic_msr_write(struct lapic_set *set, u32 vcpu, u32 msr, u64 val
 u8 lapic_cr8_read(struct lapic_set *set, u32 vcpu);
 void lapic_cr8_write(struct lapic_set *set, u32 vcpu, u8 value);
 u64 lapic_apic_base(const struct lapic_set *set, u32 vcpu);
-/* The guest's TSC was written: a TSC deadline now lies elsewhere in time. Also due after state was loaded, once the
-   processor has its TSC: only then is a loaded deadline armed. */
+/* The guest's TSC was written, so a TSC deadline is now at another time. It must also be called after state was
+   loaded, when the processor has its TSC: a loaded deadline is armed only then. */
 void lapic_tsc_changed(struct lapic_set *set, u32 vcpu);
 
 /* The level of the INTR pin; lock-free. */
 bool lapic_pending(const struct lapic_set *set, u32 vcpu);
-/* Takes the interrupt: its vector, or -1 if the request went away. Runs the INTA cycle for an ExtINT. */
+/* Takes the interrupt and returns its vector, or -1 if the request has gone away. Runs the INTA cycle for an ExtINT. */
 int lapic_ack(struct lapic_set *set, u32 vcpu);
 
-/* Returns how many processors accepted it. */
+/* Returns how many processors accepted the message. */
 unsigned lapic_deliver(struct lapic_set *set, const struct lapic_message *m);
 unsigned lapic_msi(struct lapic_set *set, u64 address, u32 data);
 
@@ -95,11 +93,11 @@ unsigned lapic_msi(struct lapic_set *set, u64 address, u32 data);
    half of an ICR. Returns how many processors accepted it. */
 unsigned lapic_send_ipi_mask(struct lapic_set *set, u64 low, u64 high, u32 first, u32 icr);
 
-/* The local interrupt pins, wired to all processors: LINT0 is the 8259A's INT, LINT1 is NMI. */
+/* The local interrupt pins. Each is wired to all processors: LINT0 is the 8259A's INT, LINT1 is NMI. */
 void lapic_lint0(struct lapic_set *set, bool level);
 void lapic_lint1(struct lapic_set *set, bool level);
 
-/* Refuses what no APIC can hold; shared with the in-kernel twin. */
+/* Refuses a record that no APIC can hold. The in-kernel twin uses it, too. */
 int must_check lapic_check_record(const struct lapic_record *r, u32 vcpu, struct error *err);
 
 #endif

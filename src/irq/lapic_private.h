@@ -7,7 +7,7 @@
 
 #include "irq/lapic.h"
 
-enum { /* register offsets / 16: indexes of irqchip_lapic.reg, and x2APIC MSR numbers less 800h */
+enum { /* register offsets / 16: indexes of irqchip_lapic.reg, and x2APIC MSR numbers minus 800h */
     R_ID = 0x02, R_VERSION = 0x03, R_TPR = 0x08, R_APR = 0x09, R_PPR = 0x0a, R_EOI = 0x0b, R_RRD = 0x0c, R_LDR = 0x0d,
     R_DFR = 0x0e, R_SVR = 0x0f, R_ISR = 0x10, R_TMR = 0x18, R_IRR = 0x20, R_ESR = 0x28, R_CMCI = 0x2f, R_ICR = 0x30,
     R_ICR2 = 0x31, R_LVT_TIMER = 0x32, R_LVT_THERMAL = 0x33, R_LVT_PMC = 0x34, R_LVT_LINT0 = 0x35, R_LVT_LINT1 = 0x36,
@@ -32,17 +32,17 @@ struct lapic {
     pthread_mutex_t lock;
     struct lapic_set *set;
     u32 vcpu;
-    struct lapic_record s; /* the registers; what is saved */
+    struct lapic_record s; /* the registers; this is what is saved */
     struct timer timer;
     u64 expiry;      /* clock_ns() at which the timer runs out; valid while running */
     bool running;
-    bool nmi_wanted; /* found under the lock, to be told without it */
+    bool nmi_wanted; /* set under the lock; the processor is told without it */
     bool init_wanted;
 
     /* For readers without the lock. */
     bool intr;           /* INTR pin */
     u8 mode;             /* enum lapic_mode */
-    u32 id, ldr;         /* as matched: xAPIC 8 bits, x2APIC 32 */
+    u32 id, ldr;         /* as used for matching: xAPIC 8 bits, x2APIC 32 */
     bool cluster;        /* xAPIC cluster model */
     u64 page;            /* base of the register page, or ~0 */
 };
@@ -61,21 +61,21 @@ static inline enum lapic_mode mode_of(u64 apic_base)
 
 /* lapic.c; all with the lock held */
 void lapic_lock(struct lapic *l);
-void lapic_unlock(struct lapic *l); /* then tells the processor of an NMI or INIT found under the lock */
-void lapic_update(struct lapic *l); /* PPR and the INTR pin */
-void lapic_publish(struct lapic *l); /* after ID, LDR, DFR or APIC_BASE changed */
+void lapic_unlock(struct lapic *l); /* it then tells the processor of an NMI or INIT that was found under the lock */
+void lapic_update(struct lapic *l); /* computes PPR and the INTR pin */
+void lapic_publish(struct lapic *l); /* call it after ID, LDR, DFR or APIC_BASE changed */
 void lapic_accept(struct lapic *l, u8 vector, bool level);
 void lapic_end_of_interrupt(struct lapic *l); /* drops the lock to broadcast */
 void lapic_send(struct lapic *l, u32 icr, u32 dest); /* drops the lock to deliver */
-void lapic_local(struct lapic *l, unsigned lvt); /* the event of a local vector table entry */
+void lapic_local(struct lapic *l, unsigned lvt); /* handles the event of a local vector table entry */
 void lapic_error(struct lapic *l, u32 bits);
-void lapic_lint0_check(struct lapic *l); /* a level-triggered fixed LINT0 that stands */
+void lapic_lint0_check(struct lapic *l); /* sends a level-triggered fixed LINT0 that is still asserted */
 enum lapic_reset_kind { LAPIC_POWER_ON, LAPIC_INIT, LAPIC_DISABLED };
 void lapic_reset_one(struct lapic *l, enum lapic_reset_kind kind);
 
 /* lapic_timer.c; all with the lock held */
 void lapic_timer_fire(struct timer *t);
-void lapic_timer_sync(struct lapic *l); /* delivers what is due */
+void lapic_timer_sync(struct lapic *l); /* delivers the interrupt that is due */
 void lapic_timer_stop(struct lapic *l);
 void lapic_timer_init_count(struct lapic *l, u32 count);
 void lapic_timer_divide(struct lapic *l, u32 value);

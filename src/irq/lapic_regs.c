@@ -1,17 +1,17 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lapic_regs.c - register access to the local APICs: the xAPIC page (SDM vol. 3
- * table 11-1), the x2APIC MSRs (table 11-6), APIC_BASE (11.4.4, 11.12.5), CR8.
+ * lapic_regs.c - register access to the local APICs: the xAPIC page (SDM vol. 3 table 11-1), the x2APIC MSRs (table
+ * 11-6), APIC_BASE (11.4.4, 11.12.5), CR8.
  *
- * Both ways of access share read_reg and write_reg; the x2APIC way first refuses
- * what raises #GP.
+ * Both ways of access share read_reg and write_reg. The x2APIC way first refuses accesses that raise #GP.
  */
 #include "cpu/msr.h"
 #include "irq/lapic_private.h"
 
 enum { REG_READ = 1, REG_WRITE = 2 };
 
-/* What may be done to a register, and the bits a write may set in x2APIC mode (read-only status bits included). */
+/* The accesses that a register allows, and the bits that a write may set in x2APIC mode (read-only status bits
+   included). */
 struct reg_rule {
     u8 xapic, x2apic;
     u32 writable;
@@ -75,13 +75,13 @@ static u32 read_reg(struct lapic *l, u32 r)
     }
 }
 
-/* Read-only bits keep what they are; software-disabled, no entry can be unmasked (SDM 11.4.7.2). */
+/* Read-only bits keep their values. While the APIC is software-disabled, no entry can be unmasked (SDM 11.4.7.2). */
 static u32 lvt_value(const struct lapic *l, u32 r, u32 value)
 {
     const u32 status = LVT_PENDING | LVT_REMOTE_IRR;
 
     value = (value & rule(r).writable & ~status) | (l->s.chip.reg[r] & status);
-    /* Remote IRR means something only for a level-triggered fixed interrupt. */
+    /* Remote IRR has a meaning only for a level-triggered fixed interrupt. */
     if (!(value & LVT_LEVEL) || (value & LVT_DELIVERY))
         value &= ~(u32)LVT_REMOTE_IRR;
     return software_enabled(l) ? value : value | LVT_MASKED;
@@ -124,11 +124,11 @@ static void write_reg(struct lapic *l, u32 r, u32 value)
     case R_SVR:
         write_svr(l, value);
         break;
-    case R_ESR: /* SDM 11.5.3: the write makes visible what was logged since the last */
+    case R_ESR: /* SDM 11.5.3: the write makes the errors visible that were logged since the last write */
         reg[R_ESR] = l->s.esr_pending;
         l->s.esr_pending = 0;
         break;
-    case R_ICR: /* delivery is immediate: never pending */
+    case R_ICR: /* delivery is immediate, so it is never pending */
         reg[R_ICR] = value & rule(R_ICR).writable & ~(u32)ICR_PENDING;
         lapic_send(l, value, l->mode == MODE_X2APIC ? reg[R_ICR2] : reg[R_ICR2] >> 24);
         break;
@@ -168,7 +168,8 @@ static void write_reg(struct lapic *l, u32 r, u32 value)
 
 /* ---- the xAPIC page ---- */
 
-/* SDM 11.4.1: registers are 32 bits on 128-bit boundaries. Narrower reads within one are allowed here, as on KVM. */
+/* SDM 11.4.1: registers have 32 bits on 128-bit boundaries. Narrower reads within one register are allowed here, as
+   on KVM. */
 u64 lapic_mmio_read(struct lapic_set *set, u32 vcpu, u32 offset, unsigned size)
 {
     u32 r = (offset & 0xfff) >> 4, byte = offset & 0xf;
@@ -186,7 +187,7 @@ u64 lapic_mmio_read(struct lapic_set *set, u32 vcpu, u32 offset, unsigned size)
     } else if (byte + size <= 4) {
         value = read_reg(l, r) >> (byte * 8);
     } else if (byte == 0) {
-        value = read_reg(l, r); /* wider: the rest is undefined */
+        value = read_reg(l, r); /* the access is wider: the rest is undefined */
     }
     lapic_unlock(l);
     return size < 8 ? value & (BIT(size * 8) - 1) : value;
@@ -247,7 +248,7 @@ static int x2apic_write(struct lapic *l, u32 r, u64 value)
     return 0;
 }
 
-/* SDM 11.12.5 and figure 11-27: the ways between disabled, xAPIC and x2APIC. */
+/* SDM 11.12.5 and figure 11-27: the allowed changes between disabled, xAPIC and x2APIC. */
 static int write_apic_base(struct lapic *l, u64 value)
 {
     const struct lapic_config *c = &l->set->c;

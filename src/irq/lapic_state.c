@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* lapic_state.c - the local APICs' state in a stream, and what must hold of a record that was loaded. */
+/* lapic_state.c - the local APICs' state in a stream, and the checks of a record that was loaded. */
 #include <errno.h>
 
 #include "irq/lapic_private.h"
@@ -43,7 +43,7 @@ static int loaded(void *obj, struct error *err)
     lapic_publish(l);
     lapic_timer_load(l);
     lapic_update(l);
-    l->set->c.ops->intr(l->set->c.ctx, l->vcpu, l->intr); /* the engine's pin may stand otherwise */
+    l->set->c.ops->intr(l->set->c.ctx, l->vcpu, l->intr); /* the engine's pin may have another level */
     lapic_unlock(l);
     return 0;
 }

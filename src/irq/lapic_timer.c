@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * lapic_timer.c - the APIC timer: one-shot, periodic, TSC-deadline.  SDM vol. 3 11.5.4.
+ * lapic_timer.c - the APIC timer: one-shot, periodic, TSC-deadline. SDM vol. 3 11.5.4.
  *
- * Time is kept as the instant at which the counter reaches zero; the current count
- * is computed when read.  Whoever comes first, the timer service or a register
- * access, delivers what is due (lapic_timer_sync).
+ * It keeps the time at which the counter reaches zero, and computes the current count when the guest reads it. Either
+ * the timer service or a register access delivers an interrupt that is due: the one that comes first
+ * (lapic_timer_sync).
  */
 #include "base/loop.h"
 #include "irq/lapic_private.h"
 
-/* No periodic timer interrupts more often than this, whatever the guest asks for. */
+/* The shortest period: no periodic timer interrupts more often than this, whatever the guest asks for. */
 enum { MIN_PERIOD_NS = 50000 };
 
 static bool deadline_mode(const struct lapic *l)
@@ -22,7 +22,7 @@ static bool periodic(const struct lapic *l)
     return (l->s.chip.reg[R_LVT_TIMER] & LVT_TIMER_MODE) == LVT_TIMER_PERIODIC;
 }
 
-/* Bus clocks (ns) a count. Divide configuration: bits 3, 1, 0; 7 is divide by 1. */
+/* Bus clocks (ns) for each count. Divide configuration: bits 3, 1, 0; 7 means divide by 1. */
 static u64 divisor(u32 dcr)
 {
     u32 v = (dcr & 3) | (dcr >> 1 & 4);
@@ -50,7 +50,7 @@ static void start(struct lapic *l, u64 expiry)
     timer_arm(&l->timer, expiry);
 }
 
-/* Re-reads the TSC: what the host's clock made of the deadline may be off by rounding. */
+/* Reads the TSC again, because the deadline on the host's clock may be inexact by rounding. */
 static void sync_deadline(struct lapic *l)
 {
     const struct lapic_config *c = &l->set->c;
@@ -84,7 +84,7 @@ void lapic_timer_sync(struct lapic *l)
     }
     p = periodic(l) ? period(l) : 0;
     if (p) {
-        /* Periods missed make one interrupt: IRR holds no more. */
+        /* Missed periods make only one interrupt, since IRR holds no more than one. */
         l->expiry += ((now - l->expiry) / p + 1) * p;
         timer_arm(&l->timer, MAX(l->expiry, now + MIN_PERIOD_NS));
     } else {
@@ -106,7 +106,7 @@ void lapic_timer_init_count(struct lapic *l, u32 count)
 {
     lapic_timer_sync(l);
     if (deadline_mode(l))
-        return; /* SDM 11.5.4.1: ignored */
+        return; /* SDM 11.5.4.1: the write is ignored */
     l->s.chip.reg[R_TIMER_INIT] = count;
     if (count)
         start(l, clock_ns() + period(l));
@@ -114,7 +114,7 @@ void lapic_timer_init_count(struct lapic *l, u32 count)
         lapic_timer_stop(l);
 }
 
-/* A new divisor scales what is left. */
+/* A new divisor scales the time that is left. */
 void lapic_timer_divide(struct lapic *l, u32 value)
 {
     u32 *dcr = &l->s.chip.reg[R_TIMER_DIVIDE];
@@ -134,7 +134,8 @@ void lapic_timer_lvt(struct lapic *l, u32 value)
 
     lapic_timer_sync(l);
     changed = (*lvt ^ value) & LVT_TIMER_MODE;
-    /* SDM 11.5.4.1: into or out of TSC-deadline mode disarms the timer. One-shot and periodic take over from each other. */
+    /* SDM 11.5.4.1: a change into or out of TSC-deadline mode disarms the timer. Between one-shot and periodic, the
+       timer goes on. */
     if ((changed & LVT_TIMER_DEADLINE) || (value & LVT_TIMER_MODE) == LVT_TIMER_MODE) {
         lapic_timer_stop(l);
         l->s.tsc_deadline = 0;
@@ -157,7 +158,7 @@ u32 lapic_timer_current(struct lapic *l)
 void lapic_timer_deadline(struct lapic *l, u64 tsc)
 {
     if (!deadline_mode(l))
-        return; /* SDM 11.5.4.1: ignored, reads zero */
+        return; /* SDM 11.5.4.1: the write is ignored, and the register reads zero */
     l->s.tsc_deadline = tsc;
     if (tsc)
         sync_deadline(l);
@@ -192,7 +193,7 @@ void lapic_timer_load(struct lapic *l)
 {
     lapic_timer_stop(l);
     l->s.chip.reg[R_TIMER_DIVIDE] &= 0xb;
-    /* A TSC deadline waits for lapic_tsc_changed: the processor's TSC may not be loaded yet. */
+    /* A TSC deadline is armed by lapic_tsc_changed, because the processor's TSC may not be loaded yet. */
     if (!deadline_mode(l) && l->s.timer_remaining != LAPIC_TIMER_STOPPED)
         start(l, clock_ns() + l->s.timer_remaining);
 }

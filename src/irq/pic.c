@@ -2,9 +2,9 @@
 /*
  * pic.c - see pic.h.
  *
- * An edge, once seen, stays in IRR until acknowledged, also when its input drops
- * first (the real chip would then answer IR7): a pulse shorter than the guest's
- * latency must not be lost.  Level inputs (ELCR) and the cascade follow their line.
+ * Once an edge was seen, it stays in IRR until it is acknowledged, even if its input drops before (the real chip would
+ * then answer IR7). A pulse that is shorter than the guest's latency must not be lost. Level inputs (ELCR) and the
+ * cascade follow their line.
  */
 #include "irq/pic.h"
 
@@ -30,7 +30,7 @@ static unsigned highest(const struct irqchip_pic *s, u8 mask)
     return NO_PRIORITY;
 }
 
-/* The input that now drives INT, or -1. */
+/* The input that drives INT now, or -1. */
 static int pending(const struct pic *p, unsigned which)
 {
     const struct irqchip_pic *s = &p->chip[which];
@@ -228,7 +228,7 @@ static void pic_write(void *dev, u64 offset, unsigned size, u64 value)
     pthread_mutex_unlock(&port->pic->lock);
 }
 
-/* A read after the poll command is the acknowledge. */
+/* A read after the poll command acknowledges the interrupt. */
 static u8 poll_read(struct pic *p, unsigned which)
 {
     int irq = pending(p, which);
@@ -281,7 +281,8 @@ static void elcr_write(void *dev, u64 offset, unsigned size, u64 value)
     pthread_mutex_lock(&p->lock);
     changed = s->elcr ^ (value & s->elcr_mask);
     s->elcr ^= changed;
-    /* An input that becomes level-triggered requests as its line stands; one that becomes edge-triggered awaits an edge. */
+    /* An input that becomes level-triggered requests according to its line. One that becomes edge-triggered waits
+       for an edge. */
     s->irr = (s->irr & ~changed) | (s->lines & s->elcr & changed);
     update(p);
     pthread_mutex_unlock(&p->lock);
@@ -294,7 +295,7 @@ static void reset_chip(struct irqchip_pic *s, u8 elcr_mask)
     u8 lines = s->lines;
 
     memset(s, 0, sizeof(*s));
-    s->lines = lines; /* belongs to whoever drives it */
+    s->lines = lines; /* the lines belong to the devices that drive them */
     s->elcr_mask = elcr_mask;
 }
 

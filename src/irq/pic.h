@@ -1,11 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pic.h - the two cascaded 8259A interrupt controllers of a PC, and their
- * edge/level control registers.  Intel 8259A data sheet (231468); 82371AB (PIIX4)
- * data sheet, 4.2.5 (ELCR).
+ * pic.h - the two cascaded 8259A interrupt controllers of a PC, and their edge/level control registers. Intel 8259A
+ * data sheet (231468); 82371AB (PIIX4) data sheet, 4.2.5 (ELCR).
  *
- * Locks itself: map its ranges with no lock.  Any thread may call.  intr() is
- * called with the lock held and may take the LAPIC's.
+ * It locks itself: map its ranges with no lock. Any thread may call. intr() is called with the lock held and may take
+ * the LAPIC's lock.
  */
 #ifndef LODGE_IRQ_PIC_H
 #define LODGE_IRQ_PIC_H
@@ -18,7 +17,7 @@
 #include "state/state.h"
 
 struct pic;
-struct pic_port { /* what a bus range's dev points to */
+struct pic_port { /* dev of a bus range points to this */
     struct pic *pic;
     u32 index;
 };
@@ -29,7 +28,7 @@ struct pic {
     struct pic_port port[2];
     void (*intr)(void *ctx, bool level); /* the master's INT pin; called on changes only */
     void *ctx;
-    bool output; /* what intr() was last told */
+    bool output; /* the level that intr() was last told */
 };
 
 void pic_init(struct pic *p, void (*intr)(void *ctx, bool level), void *ctx);
@@ -39,7 +38,8 @@ void pic_reset(struct pic *p);
 /* irq_line.set; chip is the struct pic, pins 0-15 (2 is the cascade: ignored). */
 void pic_set(void *chip, u32 pin, bool level);
 
-/* The INTA cycle: the vector. Never fails: with nothing pending it is the spurious IRQ 7 (or 15). */
+/* Does the INTA cycle and returns the vector. It never fails: with nothing pending, the vector is that of the
+   spurious IRQ 7 (or 15). */
 int pic_ack(struct pic *p);
 
 /* 2 ports each at 20h and A0h with dev = &port[0] and &port[1]; 2 ports at 4D0h with dev = the struct pic. */
@@ -47,7 +47,7 @@ extern const struct bus_ops pic_ops;
 extern const struct bus_ops pic_elcr_ops;
 extern const struct state_desc pic_state; /* obj: struct pic */
 
-/* Refuses what an 8259A cannot hold; shared with the in-kernel twin. */
+/* Refuses a state that an 8259A cannot hold. The in-kernel twin uses it, too. */
 int must_check pic_check_state(struct irqchip_pic chip[2], struct error *err);
 
 #endif

@@ -1,19 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bucket.h - a token bucket: rate bytes a second on average, burst bytes at once.  A packet may go while there is any
- * token and is paid for afterwards, so that one larger than the burst is late, not stuck.
+ * bucket.h - a token bucket: rate bytes a second on average, burst bytes at once. A packet may go while there is any
+ * token, and is paid for afterwards. So a packet that is larger than the burst is late, but does not wait for ever.
  */
 #ifndef LODGE_NET_BUCKET_H
 #define LODGE_NET_BUCKET_H
 
 #include "base/base.h"
 
-enum { BUCKET_MAX_SHIFT = 40 }; /* rate and burst are below 2^40 bytes: the products below fit */
+enum { BUCKET_MAX_SHIFT = 40 }; /* rate and burst are below 2^40 bytes, so the products below fit */
 
 struct bucket {
     u64 rate, burst; /* rate 0: no limit */
     s64 tokens;
-    u64 last; /* ns; what has been credited for */
+    u64 last; /* ns; up to this time tokens have been credited */
 };
 
 static inline void bucket_init(struct bucket *b, u64 rate, u64 burst, u64 now)
@@ -21,7 +21,7 @@ static inline void bucket_init(struct bucket *b, u64 rate, u64 burst, u64 now)
     *b = (struct bucket){ rate, burst, (s64)burst, now };
 }
 
-/* May a packet go now? If not, *when says when to ask again. */
+/* May a packet go now? If not, *when is the time to ask again. */
 static inline bool bucket_open(struct bucket *b, u64 now, u64 *when)
 {
     if (!b->rate)
@@ -29,7 +29,7 @@ static inline bool bucket_open(struct bucket *b, u64 now, u64 *when)
     u64 ns = now > b->last ? now - b->last : 0;
     u64 earned = (u64)((unsigned __int128)ns * b->rate / 1000000000);
     if (earned) {
-        /* What was not a whole byte stays on the clock. */
+        /* The time for less than a whole byte is not counted yet. */
         b->last += (u64)((unsigned __int128)earned * 1000000000 / b->rate);
         b->tokens = earned > (u64)((s64)b->burst - b->tokens) ? (s64)b->burst : b->tokens + (s64)earned;
     }

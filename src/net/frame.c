@@ -16,7 +16,7 @@ enum {
 
 u64 csum_add(u64 sum, const u8 *p, size_t len)
 {
-    /* 32-bit words into 64-bit sums: no carry to look after for 16 GiB. Two of them, for the processor's sake. */
+    /* It adds 32-bit words to 64-bit sums, so no carry is lost in 16 GiB. There are two sums because that is faster. */
     u64 a = 0, b = 0;
 
     for (; len >= 32; p += 32, len -= 32) {
@@ -122,7 +122,8 @@ void frame_complete(const struct frame *f, u8 *data)
 {
     u8 *at = data + f->hdr.csum_start + f->hdr.csum_offset;
 
-    /* The field already holds the pseudo header's sum. Zero would mean "none" to UDP; to others both are the same. */
+    /* The field already holds the sum of the pseudo header. Zero would mean "none" to UDP; to other protocols, zero
+       and ffffh are the same. */
     csum_store(at, csum_add(0, data + f->hdr.csum_start, f->len - f->hdr.csum_start));
     if (!at[0] && !at[1])
         at[0] = at[1] = 0xff;

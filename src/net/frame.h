@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * frame.h - what a packet's header (struct virtio_net_hdr_v1, Virtio 1.2 5.1.6) asks of the frame behind it, checked
- * and done in software: checksums filled in, large TCP segments cut.  Pure functions over bytes that may be hostile.
+ * frame.h - checks and carries out in software what a packet's header (struct virtio_net_hdr_v1, Virtio 1.2 5.1.6) asks
+ * for the frame behind it: it fills in checksums and cuts large TCP segments. Pure functions over bytes that may be
+ * hostile.
  */
 #ifndef LODGE_NET_FRAME_H
 #define LODGE_NET_FRAME_H
@@ -13,39 +14,40 @@
 
 enum {
     FRAME_ETH = 14,
-    FRAME_HEAD = 160, /* holds all headers that are looked at: Ethernet, two VLAN tags, IPv4 and TCP with options */
+    FRAME_HEAD = 160, /* room for all headers that are looked at: Ethernet, two VLAN tags, IPv4 and TCP with options */
 };
 
-/* What is left of the least MSS that TCPs use (Linux: 48) beside all options. A guest that sends bytes one by one, 65,000
-   frames out of one, would hold up whoever is to cut them. */
+/* The smallest segment size: what is left of the smallest MSS that TCPs use (Linux: 48) after all options. If a
+   guest sent single bytes, one packet could become 65,000 frames, and the code that cuts them would be held up. */
 enum { FRAME_MSS_LEAST = 8 };
 
-/* Where a frame's parts are, taken once: nothing is read again from memory that may change. */
+/* The places of a frame's parts. They are read once: nothing is read again from memory that may change. */
 struct frame {
     struct virtio_net_hdr_v1 hdr;
-    u32 len;     /* of the frame, without hdr */
+    u32 len;     /* length of the frame, without hdr */
     u32 l3, l4;  /* offsets; set if gso */
     u32 payload; /* offset of TCP's data; set if gso */
     u32 gso;     /* 0, or NET_TSO4, NET_TSO6 */
 };
 
 /*
- * head: the first MIN(len, FRAME_HEAD) bytes of a frame of len bytes.  NULL and *f filled in, or why the packet cannot
- * be what it claims.
+ * head: the first MIN(len, FRAME_HEAD) bytes of a frame of len bytes. Returns NULL and fills in *f, or returns the
+ * reason why the packet cannot be what it claims.
  */
 const char *must_check frame_check(struct frame *f, const struct virtio_net_hdr_v1 *hdr, const u8 *head, size_t len);
 
-/* enum net_offload bits that the receiver must have agreed to. */
+/* The enum net_offload bits that the receiver must have agreed to. */
 u32 frame_needs(const struct frame *f);
 
 /* Fills in the checksum that f->hdr leaves open (NEEDS_CSUM, no gso). data: the whole frame. */
 void frame_complete(const struct frame *f, u8 *data);
 
-/* How many frames frame_cut makes of a gso frame; and number i of them, complete, into out: returns its length. */
+/* frame_cuts: the number of frames that frame_cut makes of a gso frame. frame_cut: writes number i of them,
+   complete, to out and returns its length. */
 u32 frame_cuts(const struct frame *f);
 u32 frame_cut(const struct frame *f, const u8 *data, u32 i, u8 *out);
 
-/* The one's complement sum of RFC 1071, not folded; and folded to 16 bits in memory order. */
+/* csum_add: the one's complement sum of RFC 1071, not folded. csum_fold: folds it to 16 bits in memory order. */
 u64 csum_add(u64 sum, const u8 *p, size_t len);
 u16 csum_fold(u64 sum);
 /* The sum of the pseudo header of TCP, UDP or ICMPv6 for the IP header at ip. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * net.c - what all networks share: the spec, rate limits, the capture file, the check of every packet in either
- * direction, and the software that finishes what the guest's driver did not agree to finish itself.
+ * net.c - what all networks share: the spec, rate limits, the capture file, the check of every packet in both
+ * directions, and the software that finishes packets for a guest whose driver did not agree to do so.
  */
 #include "net/net.h"
 
@@ -37,7 +37,8 @@ static int parse_mac(const char *text, u8 mac[6], struct error *err)
     return 0;
 }
 
-/* What the cable leads to, from the configuration, whose forms are checked. The text is cut in s. */
+/* Reads from the configuration what the cable leads to. The forms of its values are checked already. The text is
+   split in s. */
 static const struct net_ops *read_config(const struct config_net *c, const u8 mac[6], struct net_spec *s, struct error *err)
 {
     static const u8 none[6];
@@ -77,7 +78,7 @@ static u64 wall_ns(void)
     return (u64)ts.tv_sec * 1000000000 + (u64)ts.tv_nsec;
 }
 
-/* Copies from the pieces; the caller has checked that they hold as much. */
+/* Copies from the pieces. The caller has checked that they hold at least skip + len bytes. */
 static void gather(u8 *to, const struct iovec *iov, u32 niov, size_t skip, size_t len)
 {
     for (u32 i = 0; i < niov && len; i++) {
@@ -171,7 +172,8 @@ static bool give(struct net *n, u32 q, const struct virtio_net_hdr_v1 *hdr, cons
     return n->user->receive(n->card, q, iov, 2, NET_HDR + len);
 }
 
-/* What the card's driver did not agree to finish. False: no room; n->cut says how far it came. */
+/* Gives the card a packet that its driver did not agree to finish. False: no room; n->cut says how many frames were
+   given. */
 static bool give_finished(struct net *n, u32 q, const struct frame *f, const u8 *data)
 {
     const struct virtio_net_hdr_v1 plain = { .num_buffers = 1 };
@@ -191,7 +193,7 @@ static bool give_finished(struct net *n, u32 q, const struct frame *f, const u8 
 bool net_deliver(struct net *n, u32 q, const u8 *packet, u32 len)
 {
     struct virtio_net_hdr_v1 hdr;
-    u8 head[FRAME_HEAD]; /* a copy: the packet may lie in memory that others write to */
+    u8 head[FRAME_HEAD]; /* a copy: others may write to the memory that holds the packet */
     struct frame f;
     u64 when;
 
@@ -268,7 +270,7 @@ static int choose_mac(u8 mac[6], const struct net_spec *s, struct error *err)
     } else if (getrandom(mac, 6, 0) != 6) {
         return error_set(err, errno, "cannot get random bytes for an address: %s", strerror(errno));
     }
-    mac[0] = (u8)((mac[0] & 0xfc) | 2); /* locally administered, one card's */
+    mac[0] = (u8)((mac[0] & 0xfc) | 2); /* locally administered, and the address of one card */
     return 0;
 }
 
@@ -370,7 +372,7 @@ void net_set_offloads(struct net *n, u32 receive)
 {
     n->takes = receive & n->offloads;
     if (!(n->takes & NET_CSUM))
-        n->takes = 0; /* a large segment's checksum is always open */
+        n->takes = 0; /* a large segment always has an open checksum */
     if (n->ops->offloads)
         n->ops->offloads(n);
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * netd.c - which network process to be.
+ * netd.c - chooses which network process to be.
  */
 #include "net/netd.h"
 
@@ -16,7 +16,8 @@
 #include "base/sandbox.h"
 #include "net/peer.h"
 
-/* Whose terminal or pipe this was must not wait for us, nor whose file system this folder is on. */
+/* Gives up the caller's terminal or pipe, and its folder. Nobody shall have to wait for us because of that terminal
+   or pipe, or because of the file system that the folder is on. */
 static void be_nobodys(void)
 {
     const int null = open("/dev/null", O_RDWR | O_CLOEXEC);
@@ -29,8 +30,8 @@ static void be_nobodys(void)
         _exit(1);
 }
 
-/* Of the two processes one forwards packets and can do nothing with files; the other, which hears nobody, removes the
-   socket's name when that has ended. */
+/* There are two processes. One forwards packets and can do nothing with files. The other receives nothing from
+   anybody; it removes the name of the socket when the first has ended. */
 static int serve_switch(int listener, const char *name)
 {
     const pid_t keeper = getpid(), pid = sandbox_drop() ? -1 : fork();
@@ -47,14 +48,14 @@ static int serve_switch(int listener, const char *name)
     return pid < 0;
 }
 
-/* Listens before the caller's waitpid() returns, and goes on as nobody's child. */
+/* It listens before the caller's waitpid() returns, and goes on in a process that is nobody's child. */
 static int run_switch(const char *name)
 {
     struct error err;
     int listener = switch_listen(name, &err);
 
     if (listener == -EADDRINUSE)
-        return 0; /* another was faster: as good */
+        return 0; /* another process was faster, which is just as good */
     if (listener < 0) {
         fprintf(stderr, "%s\n", err.text);
         return 1;

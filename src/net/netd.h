@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * netd.h - the network processes' main(): "lodge netd user" and "lodge netd switch NAME", started by net_open.
+ * netd.h - main() of the network processes: "lodge netd user" and "lodge netd switch NAME", which net_open starts.
  */
 #ifndef LODGE_NET_NETD_H
 #define LODGE_NET_NETD_H

@@ -49,7 +49,7 @@ struct pcap *pcap_open(const char *path, struct error *err)
         return NULL;
     }
     strcpy(p->path, path);
-    /* Not blocking: a reader of a FIFO must not stop the machine. */
+    /* It does not block: a reader of a FIFO must not stop the machine. */
     p->fd = opener_file(OPENER_CAPTURE, path, O_WRONLY | O_CREAT | O_TRUNC | O_NOCTTY | O_NONBLOCK, 0600);
     if (p->fd < 0) {
         error_set(err, errno, "pcap=%s: %s", path, strerror(errno));

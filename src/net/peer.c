@@ -19,19 +19,19 @@ enum { BATCH = 256, ANSWER_MS = 10000 };
 
 struct peer {
     struct net *net;
-    int sock; /* tells of its end */
+    int sock; /* reports the end of the process */
     struct child child;
     struct link link;
     struct loop_fd bell, control;
     bool bell_added, control_added;
     bool stuck;      /* the card had no room */
-    bool wants_room; /* net_send was refused */
-    bool inside;     /* in receive_batch: a resume from within is only noted */
+    bool wants_room; /* net_send refused a packet */
+    bool inside;     /* we are in receive_batch: a resume during it is only noted */
 };
 
 /* ---- messages ---- */
 
-/* At most three descriptors. A peer that sends more speaks another language: all of them are closed. */
+/* Accepts at most three descriptors. A peer that sends more uses another protocol: all of them are closed. */
 static int receive(int sock, void *data, size_t len, int fds[3])
 {
     struct iovec iov = { data, len };
@@ -39,7 +39,8 @@ static int receive(int sock, void *data, size_t len, int fds[3])
         struct cmsghdr align;
         char buf[CMSG_SPACE(3 * sizeof(int))];
     } control;
-    /* CMSG_SPACE is rounded up to 8 bytes, in which the kernel finds room for a fourth; CMSG_LEN is not. */
+    /* CMSG_SPACE is rounded up to 8 bytes, where the kernel would find room for a fourth descriptor. CMSG_LEN is not
+       rounded. */
     struct msghdr m = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(3 * sizeof(int))
     };
@@ -122,7 +123,7 @@ static void receive_batch(struct peer *p)
     if (count)
         net_delivered(n, 0);
     link_kick(l);
-    if (count == BATCH && !p->stuck) { /* others first: our own bell brings us back */
+    if (count == BATCH && !p->stuck) { /* others have their turn first: our own bell brings us back */
         const u64 one = 1;
         ssize_t r = write(l->bell_in, &one, sizeof(one));
         (void)r;
@@ -145,15 +146,15 @@ static void gone(struct peer *p)
     p->bell_added = p->control_added = false;
     p->link.broken = true;
     net_set_link(n, false);
-    net_room(n); /* what waited is now dropped */
+    net_room(n); /* packets that waited are now dropped */
 }
 
-/* The bell is watched for its edges: it need not be read. */
+/* The loop watches the bell for edges, so nobody needs to read it. */
 static void bell(struct loop_fd *w, u32 events)
 {
     struct peer *p = container_of(w, struct peer, bell);
 
-    p->link.syscalls++; /* the loop's epoll_wait */
+    p->link.syscalls++; /* counts the loop's epoll_wait */
     if (!p->stuck)
         receive_batch(p);
     if (p->wants_room && !p->link.broken && link_free(&p->link) >= p->link.out.size / 2) {
@@ -345,7 +346,8 @@ const struct net_ops net_user_ops = {
     "user", user_open, peer_close, peer_send, peer_flush, peer_resume, peer_offloads
 };
 
-/* Nobody listens yet: start a switch. Its first process ends when it listens, or another does, or says why it cannot. */
+/* Starts a switch, because nobody listens yet. Its first process ends when it listens, or when another process
+   listens, or after it has said why it cannot. */
 static int start_switch(const char *name, struct error *err)
 {
     char *const argv[] = { (char *)"lodge", (char *)"netd", (char *)"switch", (char *)(uintptr_t)name, NULL };
@@ -372,7 +374,7 @@ static int switch_open(struct net *n, const struct net_spec *spec, struct error 
     h.version = PEER_VERSION;
     h.mac_fixed = spec->has_mac;
     memcpy(h.mac, n->mac, 6);
-    /* A switch that ends as we come may be met more than once, but not often. */
+    /* We may meet a switch that is just ending more than once, but not often. */
     for (int try = 0; try < 10; try++) {
         err->text[0] = 0;
         p->sock = switch_connect(spec->name, err);

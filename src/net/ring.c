@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * ring.c - the rings.  Memory order: an index is stored with release and read with acquire, so that a record's bytes
- * are there before it is seen and read before its place is used again.  "Tell that I sleep, then look once more" and
- * "put in, then look whether it sleeps" are each other's partners; between their two steps both have a full barrier.
+ * ring.c - the rings. Memory order: an index is stored with release and read with acquire. So a record's bytes are
+ * there before the record is seen, and they are read before its place is used again. One side says that it sleeps and
+ * then looks once more. The other side puts a record in and then looks whether the first sleeps. These two belong
+ * together: both sides have a full barrier between their two steps.
  */
 #include "net/ring.h"
 
@@ -74,7 +75,7 @@ int link_create(struct link *l, u32 down)
         link_close(l);
         return r;
     }
-    l->shared->up.sleeps = l->shared->down.sleeps = 1; /* until somebody looks */
+    l->shared->up.sleeps = l->shared->down.sleeps = 1; /* until somebody looks at the ring */
     return 0;
 }
 
@@ -83,7 +84,7 @@ int link_attach(struct link *l, const int fds[3])
     struct stat st;
 
     *l = (struct link){ .memfd = fds[0], .bell_in = fds[1], .bell_out = fds[2] };
-    /* Without the seals the peer could take the memory away under us: SIGBUS. */
+    /* Without the seals the peer could take the memory away while we use it: SIGBUS. */
     int seals = fcntl(l->memfd, F_GET_SEALS), r = -EPROTO;
     if (seals >= 0 && (seals & F_SEAL_SHRINK) && !fstat(l->memfd, &st)) {
         const off_t down = st.st_size - CONTROL - RING_SIZE;
@@ -220,7 +221,7 @@ void link_kick(struct link *l)
     }
     if (ring) {
         ssize_t n = write(l->bell_out, &one, sizeof(one));
-        (void)n; /* full: it rings already */
+        (void)n; /* the eventfd is full: it rings already */
         l->syscalls++;
     }
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * switch.c - forwarding.  Every port has a queue of bounded size, its ring: what does not fit is lost for that port and
- * delays nobody.
+ * switch.c - forwarding. Every port has a queue of bounded size, which is its ring. A packet that does not fit is lost
+ * for that port and delays no other port.
  */
 #include "net/switch.h"
 
@@ -19,9 +19,9 @@ bool switch_has(const struct switch_ *s, const u8 mac[6])
 
 struct packet {
     struct virtio_net_hdr_v1 hdr;
-    u8 head[FRAME_HEAD]; /* checked; the memory that the packet is in may have changed since */
+    u8 head[FRAME_HEAD]; /* checked; the memory that holds the packet may have changed since */
     const u8 *frame;
-    u32 len; /* of the frame */
+    u32 len; /* length of the frame */
 };
 
 static bool put(struct switch_port *to, const struct packet *p)

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * switch.h - the switch without its process: which packets go where.  A port may send from its own address only, and
- * gets what is for that address, broadcasts, multicasts and what is for nobody here.
+ * switch.h - the switch without its process: it decides which packets go where. A port may send from its own address
+ * only. It gets packets for that address, broadcasts, multicasts, and packets for addresses that no port has.
  *
- * So there is nothing to learn and nothing to age: addresses are assigned when a port is plugged in and free when it is
- * pulled out.
+ * An address is assigned when a port is plugged in, and is free when the port is pulled out. So the switch does not
+ * learn addresses, and none of them ages.
  */
 #ifndef LODGE_NET_SWITCH_H
 #define LODGE_NET_SWITCH_H
@@ -23,9 +23,10 @@ struct switch_ {
     struct switch_port port[SWITCH_PORTS];
 };
 
-/* Is the address another port's? */
+/* Does another port have this address? */
 bool switch_has(const struct switch_ *s, const u8 mac[6]);
-/* Forwards at most a batch of what port p has sent; true if there may be more. Others' bells are rung. */
+/* Forwards at most one batch of the packets that port p has sent; true if there may be more. It rings the bells of
+   the other ports. */
 bool switch_forward(struct switch_ *s, struct switch_port *p);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * switch_process.c - the process behind "switch:NAME": VMs come and go, and it ends with the last.
+ * switch_process.c - the process behind "switch:NAME": VMs come and go, and it ends with the last of them.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -17,15 +17,16 @@
 #include "net/switch.h"
 #include "net/switch_socket.h"
 
-enum { DOWN = 4096 * 1024 }; /* what a sender's window of TCP may bring at once */
+enum { DOWN = 4096 * 1024 }; /* bytes that the TCP window of one sender may bring at once */
 
-#define HELLO_NS (10 * 1000000000ull) /* a client says what it wants within this time; the first one comes */
+#define HELLO_NS (10 * 1000000000ull) /* a client must say what it wants within this time, and the first client must
+                                         come within it */
 
 struct client {
     struct process *process;
     struct switch_port *port;
     struct loop_fd sock, bell; /* sock.fd -1: free; bell.fd is the link's */
-    struct timer timer;        /* until the hello */
+    struct timer timer;        /* limits the time until the hello */
 };
 
 struct process {
@@ -34,10 +35,10 @@ struct process {
     struct client client[SWITCH_PORTS];
     struct listener listener;
     struct timer idle;
-    uid_t uid; /* asked before the sandbox */
-    struct error missing; /* what the sandbox has not got here: each machine is told */
+    uid_t uid; /* read before the sandbox is entered */
+    struct error missing; /* what the sandbox lacks on this host; each machine is told */
     u32 clients, admitted;
-    bool full; /* the listener waits */
+    bool full; /* the listener is paused */
 };
 
 static void leave(struct client *c)
@@ -66,7 +67,7 @@ static void bell(struct loop_fd *w, u32 events)
     struct link *l = &c->port->link;
     const u64 one = 1;
 
-    /* The bell is watched for its edges and not read. Who has more to send queues up behind the others. */
+    /* The bell is watched for edges and not read. A port that has more to send waits behind the others. */
     if (switch_forward(&c->process->sw, c->port) || !link_wait(l)) {
         const ssize_t n = write(l->bell_in, &one, sizeof(one));
         (void)n;
@@ -130,7 +131,7 @@ static void heard(struct loop_fd *w, u32 events)
     struct peer_hello h;
     int r;
 
-    if (c->port->used) { /* nothing more is to be said: it is the end */
+    if (c->port->used) { /* nothing more is to be said here, so this is the end of the connection */
         leave(c);
         return;
     }
@@ -142,7 +143,7 @@ static void heard(struct loop_fd *w, u32 events)
         if (!a.result)
             return;
         if (peer_send_answer(c->sock.fd, &a, NULL))
-            a.result = 0; /* it left already */
+            a.result = 0; /* the client has left already */
     }
     leave(c);
 }
@@ -173,7 +174,7 @@ static void knock(struct loop_fd *w, u32 events)
     for (u32 i = 0; i < SWITCH_PORTS && !c; i++)
         if (p->client[i].sock.fd < 0)
             c = &p->client[i];
-    if (!c) { /* they wait in the queue until one leaves */
+    if (!c) { /* clients wait in the queue until one leaves */
         p->full = !listener_pause(&p->listener);
         return;
     }
@@ -205,7 +206,8 @@ int switch_process(int listener)
         timer_init(&p->client[i].timer, p->loop, too_late);
     }
     p->uid = geteuid();
-    r = listen(listener, SWITCH_BACKLOG); /* once more: SO_PEERCRED names who did it, and that was our parent */
+    r = listen(listener, SWITCH_BACKLOG); /* listen once more: SO_PEERCRED names the process that did it, and that
+                                             was our parent */
     timer_init(&p->idle, p->loop, nobody);
     timer_arm(&p->idle, clock_ns() + HELLO_NS);
     if (!r)
@@ -214,5 +216,5 @@ int switch_process(int listener)
         r = sandbox_enter(SANDBOX_SWITCH, NULL, NULL, &p->missing);
     if (!r)
         r = loop_run(p->loop);
-    return r != 0; /* who still comes finds the connection closed, or nobody, and tries again */
+    return r != 0; /* a client that still comes finds the connection closed, or nobody, and tries again */
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * switch_socket.c - where a user's switches are met: in their runtime_dir().
+ * switch_socket.c - the place of a user's switches, which is the user's runtime_dir().
  */
 #include "net/switch_socket.h"
 
@@ -92,7 +92,7 @@ void switch_forget(const char *name)
 
     if (address(name, &sa, dir, &err) || (lock = lock_names(dir)) < 0)
         return;
-    /* Another may have taken its place already. */
+    /* Another switch may have taken its place already. */
     fd = try_connect(&sa);
     if (fd >= 0)
         close(fd);
@@ -109,7 +109,7 @@ int switch_listen(const char *name, struct error *err)
 
     if (r)
         return r;
-    /* One at a time looks whether somebody listens, removes what a dead one left, and takes the name. */
+    /* One process at a time looks whether a switch listens, removes what a dead one left, and takes the name. */
     lock = lock_names(dir);
     if (lock < 0) {
         r = lock;
@@ -121,7 +121,7 @@ int switch_listen(const char *name, struct error *err)
         r = -EADDRINUSE;
         goto out;
     }
-    if (r == -ECONNREFUSED && unlink(sa.sun_path)) { /* what is no socket stays where it is */
+    if (r == -ECONNREFUSED && unlink(sa.sun_path)) { /* a file that is not a socket stays where it is */
         r = -errno;
         goto out;
     }

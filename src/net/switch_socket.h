@@ -9,7 +9,8 @@
 
 enum { SWITCH_DIR = RUNTIME_DIR, SWITCH_PATH = 108, SWITCH_BACKLOG = 64 };
 
-/* Made if need be, and checked: it is this user's, and only this user's. -errno with err set. */
+/* Makes the directory if necessary, and checks that it belongs to this user and that only this user can use it.
+   -errno with err set. */
 int must_check switch_dir(char dir[SWITCH_DIR], struct error *err);
 int must_check switch_path(const char *name, char path[SWITCH_PATH], struct error *err);
 

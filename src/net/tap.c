@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * tap.c - an existing tap device: the kernel's header is ours (TUNSETVNETHDRSZ), so a packet goes in and out as it is.
- * Linux Documentation/networking/tuntap.rst, linux/if_tun.h.
+ * tap.c - an existing tap device. The kernel's header is the same as ours (TUNSETVNETHDRSZ), so packets go in and out
+ * unchanged. Linux Documentation/networking/tuntap.rst, linux/if_tun.h.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -26,7 +26,7 @@ enum { BATCH = 64 };
 struct tap_queue {
     struct net *net;
     struct loop_fd fd;
-    u32 index, pending; /* bytes of a packet that the card had no room for */
+    u32 index, pending; /* pending: bytes of a packet that the card had no room for */
     bool added, inside, wants_room;
     u8 packet[NET_HDR + NET_MAX_FRAME];
 };
@@ -110,7 +110,7 @@ static bool tap_send(struct net *n, u32 q, const struct iovec *iov, u32 niov, si
         return false;
     }
     if (r < 0)
-        n->stats.tx_dropped++; /* EIO: the interface is down; EINVAL: the kernel did not like it */
+        n->stats.tx_dropped++; /* EIO: the interface is down; EINVAL: the kernel did not accept the packet */
     return true;
 }
 
@@ -127,7 +127,7 @@ static void tap_offloads(struct net *n)
     const unsigned flags = (n->takes & NET_CSUM ? TUN_F_CSUM : 0) | (n->takes & NET_TSO4 ? TUN_F_TSO4 : 0) |
                            (n->takes & NET_TSO6 ? TUN_F_TSO6 : 0);
 
-    /* If it refuses, what comes is finished in net.c: right, only slower. */
+    /* If the kernel refuses, net.c finishes the packets that come. That is correct, only slower. */
     if (ioctl(t->queue[0].fd.fd, TUNSETOFFLOAD, flags))
         return;
 }
@@ -200,7 +200,8 @@ static int tap_open(struct net *n, const struct net_spec *s, struct error *err)
 
     if (strlen(s->name) >= IFNAMSIZ)
         return error_set(err, EINVAL, "a device's name has at most %d characters", IFNAMSIZ - 1);
-    /* TUNSETIFF would make one, if it may, and take it away at our end: not what was asked for. */
+    /* If no device of this name exists, TUNSETIFF would make one, if it may, and remove it when we end. The user did
+       not ask for that. */
     if (!if_nametoindex(s->name))
         return explain(s->name, ENODEV, err);
     t = calloc(1, sizeof(*t));

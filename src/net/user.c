@@ -2,8 +2,8 @@
 /*
  * user.c - the process behind "user": libslirp between the ring and the host's sockets.
  *
- * One thread, one poll.  What a guest sends is always taken, so that it can never be stuck on what it does not receive;
- * host sockets are read only while the ring has room for what comes of it.
+ * It has one thread and one poll. It always takes what a guest sends, so that a guest that does not receive cannot make
+ * it stuck. It reads host sockets only while the ring has room for the packets that result.
  */
 #include <errno.h>
 #include <poll.h>
@@ -20,9 +20,10 @@
 #include "net/user_frame.h"
 
 enum {
-    BATCH = 64,        /* packets from the guest between two looks at the sockets */
-    ROOM = 192 * 1024, /* in the ring, to read a socket: libslirp takes up to 128 KiB at once */
-    SMALL = 2048,      /* bytes; every SYN is */
+    BATCH = 64,        /* packets from the guest, after which it looks at the sockets again */
+    ROOM = 192 * 1024, /* bytes that must be free in the ring before a socket is read: libslirp takes up to 128 KiB
+                          at once */
+    SMALL = 2048,      /* bytes; every SYN is as small as this */
     MAX_POLL = 4096,
     MAX_TIMERS = 4,
     PORT_TRIES = 16,
@@ -43,10 +44,10 @@ struct user {
     struct user_timer timer[MAX_TIMERS];
     struct pollfd poll[MAX_POLL];
     u32 npoll;
-    u8 frame[SMALL]; /* from the guest, or its first bytes */
+    u8 frame[SMALL]; /* a frame from the guest, or its first bytes */
 };
 
-/* ---- what libslirp calls ---- */
+/* ---- functions that libslirp calls ---- */
 
 static void emit(void *ctx, const u8 *hdr, const u8 *frame, u32 len)
 {
@@ -54,7 +55,7 @@ static void emit(void *ctx, const u8 *hdr, const u8 *frame, u32 len)
     u8 *to = link_room(&u->link, NET_HDR + len);
 
     if (!to) {
-        /* Only answers to what the guest sends come here with the ring full: TCP sends them again. */
+        /* With the ring full, only answers to what the guest sends come here. TCP sends them again. */
         __atomic_add_fetch(&u->link.shared->dropped, 1, __ATOMIC_RELAXED);
         return;
     }
@@ -73,7 +74,7 @@ static ssize_t send_packet(const void *buf, size_t len, void *opaque)
     struct user *u = opaque;
 
     if (u->link.shared)
-        /* The buffer is libslirp's own packet, which it frees after this call. */
+        /* The buffer is a packet of libslirp's own, which it frees after this call. */
         user_frame_down(&u->frames, (u8 *)(uintptr_t)buf, (u32)MIN(len, (size_t)UINT32_MAX), takes(u), emit, u);
     return (ssize_t)len;
 }
@@ -93,7 +94,7 @@ static struct user_timer *timer_get(struct user *u)
             return &u->timer[i];
         }
     }
-    abort(); /* libslirp has one */
+    abort(); /* libslirp uses only one */
 }
 
 static void *timer_new(SlirpTimerCb fn, void *arg, void *opaque)
@@ -182,7 +183,7 @@ static int get_revents(int i, void *opaque)
     if (i < 0)
         return 0;
     const int r = u->poll[i].revents;
-    /* Without room what a socket has waits there: later. */
+    /* Without room in the ring, data waits in its socket until later. */
     if (link_free(&u->link) < ROOM)
         return r & POLLOUT ? SLIRP_POLL_OUT : 0;
     return (r & POLLIN ? SLIRP_POLL_IN : 0) | (r & POLLOUT ? SLIRP_POLL_OUT : 0) | (r & POLLPRI ? SLIRP_POLL_PRI : 0) |
@@ -191,7 +192,7 @@ static int get_revents(int i, void *opaque)
 
 /* ---- forwarded ports ---- */
 
-/* The one socket that was not there before: the port it really has. */
+/* Finds the one socket that was not there before, and returns the port that it really has. */
 static u16 new_port(struct user *u, u32 before, const struct pollfd *old)
 {
     uint32_t timeout = UINT32_MAX;
@@ -287,7 +288,7 @@ static int start(struct user *u, const struct peer_hello *h, int keeper, struct 
     return user_files_sandbox(keeper, cfg.tftp_path, &a->err);
 }
 
-/* Up to a batch of packets from the guest. A large one stays where it is until libslirp has copied it. */
+/* Takes up to one batch of packets from the guest. A large packet stays where it is until libslirp has copied it. */
 static void take(struct user *u)
 {
     struct virtio_net_hdr_v1 hdr;
@@ -326,7 +327,7 @@ static void serve(struct user *u, int sock)
         u->npoll = 2;
         slirp_pollfds_fill(u->slirp, &timeout, add_poll, u);
         if (link_free(&u->link) < ROOM && link_wait_room(&u->link, ROOM))
-            /* A socket that is ready must not turn this into a busy loop: the bell comes with the room. */
+            /* A socket that is ready must not turn this into a busy loop. When there is room, the bell rings. */
             for (u32 i = 2; i < u->npoll; i++)
                 if (!(u->poll[i].events &= POLLOUT))
                     u->poll[i].fd = -1;

@@ -18,10 +18,10 @@
 
 struct keeper {
     const char *tftp; /* "": none */
-    int dir;          /* it; -1 */
+    int dir;          /* descriptor of that folder; -1: none */
 };
 
-/* A file and nothing else: the open of a FIFO would be where we stay. */
+/* Accepts a regular file and nothing else: the open of a FIFO would make us wait. */
 static int regular(int fd)
 {
     struct stat st;
@@ -47,7 +47,8 @@ static int open_for_guest(void *ctx, const char *path)
     return regular((int)syscall(SYS_openat2, k->dir, path + strspn(path, "/"), &below, sizeof(below)));
 }
 
-/* The descriptor of the requests goes from the process that has them to the keeper; none where the kernel has no such. */
+/* Sends the descriptor of the requests from the process that has them to the keeper. It sends none where the kernel
+   has no such requests. */
 static int give(int sock, int requests)
 {
     char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
@@ -67,7 +68,7 @@ static int take(int sock)
 {
     char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
     struct iovec iov = { (char[]){ 0 }, 1 };
-    /* No room for a second in the padding. */
+    /* The padding has no room for a second descriptor. */
     struct msghdr m = {
         .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_LEN(sizeof(int))
     };
@@ -89,7 +90,7 @@ static _Noreturn void keep(pid_t child, int sock, const char *tftp)
     const bool can = mem >= 0;
     int status;
 
-    for (int fd = 0; fd < 3; fd++) /* what the other says to the machine ends when the other does */
+    for (int fd = 0; fd < 3; fd++) /* messages of the other process to the machine shall end when that process ends */
         dup2(null, fd);
     close(null);
     prctl(PR_SET_NAME, "lodge-files");
@@ -129,7 +130,7 @@ int user_files_begin(const char *tftp)
 
 int user_files_sandbox(int keeper, const char *tftp, struct error *err)
 {
-    bool can = false; /* the keeper reads what we ask for */
+    bool can = false; /* the keeper can read what we ask for */
     int requests = -1, r = recv(keeper, &can, 1, 0) == 1 ? 0 : -EPROTO;
 
     r = r ? error_set(err, -r, "its process cannot give up its privileges")
@@ -138,5 +139,5 @@ int user_files_sandbox(int keeper, const char *tftp, struct error *err)
         error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r));
     if (requests >= 0)
         close(requests);
-    return r; /* the keeper's socket stays: its end says that we have ended */
+    return r; /* the keeper's socket stays open: its end tells the keeper that we have ended */
 }

@@ -14,12 +14,12 @@ enum {
     OPT_END = 0,
     OPT_NOP = 1,
     OPT_MSS = 2,
-    MIN_MSS4 = 536, /* for who does not say (RFC 9293 3.7.1) */
+    MIN_MSS4 = 536, /* for a peer that does not give its MSS (RFC 9293 3.7.1) */
     MIN_MSS6 = 1220,
-    LEAST_MSS = 64, /* for who asks for next to nothing */
+    LEAST_MSS = 64, /* for a peer that asks for a very small MSS */
 };
 
-/* Offset of TCP's header, or 0 if it is not whole TCP. have: bytes there are. */
+/* Offset of TCP's header, or 0 if this is not a whole TCP header. have: number of bytes that there are. */
 static u32 find_tcp(const u8 *d, u32 have, bool *v6)
 {
     u32 at = 0;
@@ -37,7 +37,7 @@ static u32 find_tcp(const u8 *d, u32 have, bool *v6)
     return at && at + 20 <= have && at + (d[at + 12] >> 4) * 4 <= have && d[at + 12] >> 4 >= 5 ? at : 0;
 }
 
-/* The flow's place: its own, or the one it may take. */
+/* The place of the flow: it holds this flow, or another one that it may replace. */
 static struct user_flow *find_flow(struct user_frames *u, const u8 *d, u32 tcp, bool v6, bool from_guest, u8 key[36])
 {
     const u8 *src = d + IP + (v6 ? 8 : 12), *dst = src + (v6 ? 16 : 4);
@@ -54,7 +54,7 @@ static struct user_flow *find_flow(struct user_frames *u, const u8 *d, u32 tcp, 
     return &u->flow[(hash ^ hash >> 16) % USER_FLOWS];
 }
 
-/* The value of a SYN's MSS option, or NULL. */
+/* The place of the value of a SYN's MSS option, or NULL. */
 static u8 *find_mss(u8 *d, u32 tcp)
 {
     const u32 end = tcp + (d[tcp + 12] >> 4) * 4;
@@ -73,7 +73,7 @@ static u8 *find_mss(u8 *d, u32 tcp)
     return NULL;
 }
 
-/* Puts another value into an MSS option: HC' = ~(~HC + ~m + m') of RFC 1624, at an even or odd place. */
+/* Puts another value into an MSS option, at an even or odd place: HC' = ~(~HC + ~m + m') of RFC 1624. */
 static void set_mss(u8 *d, u32 tcp, u8 *mss, u32 value)
 {
     u8 was[4] = { 0 }, is[4] = { 0 };
@@ -95,7 +95,8 @@ void user_frame_sum(const struct frame *f, u8 *data)
     if (!(f->hdr.flags & VIRTIO_NET_HDR_F_NEEDS_CSUM))
         return;
     if (f->gso) {
-        /* The field has the pseudo header's sum as segments want it, perhaps without a length: begin anew. */
+        /* The field has the sum of the pseudo header in the form for segmentation, perhaps without a length: compute
+           it anew. */
         const u16 sum = csum_fold(csum_pseudo(data + f->l3, f->gso == NET_TSO6, TCP, f->len - f->l4));
         memcpy(data + f->l4 + TCP_CSUM, &sum, 2);
     }
@@ -128,7 +129,7 @@ static void fragment(struct user_frames *u, const u8 *d, u32 len,
     const u32 most = (u->mtu - ihl) & ~7u;
     u8 *out = u->buf;
 
-    /* libslirp makes no options, which not every fragment would carry. */
+    /* libslirp makes no IP options; not every fragment would carry those. */
     if (d[IP] != 0x45 || total <= ihl)
         return;
     for (u32 at = 0; at < total - ihl; at += most) {
@@ -163,7 +164,7 @@ void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
         const struct user_flow *flow = find_flow(u, data, tcp, v6, false, key);
         const bool known = flow->mss && !memcmp(flow->key, key, sizeof(key));
         const u32 mss = known ? flow->mss : v6 ? MIN_MSS6 : MIN_MSS4;
-        /* A flow that lost its place to another gets the least size. */
+        /* A flow that lost its place to another flow gets the smallest size. */
         if (len - head > mss && (known || len > FRAME_ETH + u->mtu)) {
             const u16 sum = csum_fold(csum_pseudo(data + IP, v6, TCP, len - tcp));
             h.flags = VIRTIO_NET_HDR_F_NEEDS_CSUM;

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * user_frame.h - between the guest's packets and libslirp's: libslirp knows neither open checksums nor large segments,
- * but takes and makes IP packets of up to 64 KiB if it believes that the guest does.
+ * user_frame.h - translates between the guest's packets and libslirp's. libslirp knows neither open checksums nor large
+ * segments. But it takes and makes IP packets of up to 64 KiB if it believes that the guest does.
  *
- * From the guest, a large TCP segment goes in whole.  To the guest, libslirp is told a larger maximum segment size than
- * the guest's SYN asked for (and does not always listen to it anyway), and what it then makes is marked as a large
- * segment of the guest's size: one packet where there would be twenty.  For a guest that does not take such, it is cut.
+ * A large TCP segment from the guest goes in as a whole. In the other direction, we tell libslirp a larger maximum
+ * segment size than the guest's SYN asked for (libslirp does not always respect it anyway). We then mark what it makes
+ * as a large segment with segments of the guest's size: one packet instead of twenty. If the guest does not take such
+ * packets, we cut them.
  */
 #ifndef LODGE_NET_USER_FRAME_H
 #define LODGE_NET_USER_FRAME_H
@@ -13,11 +14,11 @@
 #include "net/frame.h"
 
 enum {
-    USER_MSS = 32768, /* libslirp's TCP_MAXSEG_MAX; a window is 65535 at most: two are under way */
+    USER_MSS = 32768, /* libslirp's TCP_MAXSEG_MAX; a window is 65535 at most, so two are under way */
     USER_FLOWS = 1024,
 };
 
-/* The maximum segment size of a connection's guest end, by the connection's addresses and ports. */
+/* The maximum segment size of the guest's end of a connection, found by the addresses and ports of the connection. */
 struct user_flow {
     u8 key[36]; /* guest address, other address (IPv4: the first 4 bytes of each 16), guest port, other port */
     u16 mss;    /* without the headers; 0: free */
@@ -29,12 +30,14 @@ struct user_frames {
     u8 buf[NET_MAX_FRAME]; /* a fragment or a segment */
 };
 
-/* A frame from the guest, checked as f, that may be written to: makes it what libslirp takes. First its checksum, which
-   trusts nothing in data, so that it may lie in shared memory; then, if it is a SYN, the size of segments. */
+/* Both change a frame from the guest, checked as f, so that libslirp takes it. user_frame_sum comes first and fills
+   in the checksum. It trusts nothing in data, so data may lie in shared memory. Then user_frame_syn changes the
+   segment size if the frame is a SYN. */
 void user_frame_sum(const struct frame *f, u8 *data);
 void user_frame_syn(struct user_frames *u, u8 *data, u32 len);
 
-/* A frame of libslirp's, that may be written to; emits what the guest gets: one, several, none. takes: net_offload. */
+/* Takes a frame of libslirp's, which it may write to, and emits what the guest gets: one frame, several, or none.
+   takes: net_offload. */
 void user_frame_down(struct user_frames *u, u8 *data, u32 len, u32 takes,
                      void (*emit)(void *ctx, const u8 *hdr, const u8 *frame, u32 len), void *ctx);
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * user_options.c - what the configuration says of "user" into a struct user_config.
+ * user_options.c - reads the options of "user" from the configuration into a struct user_config.
  */
 #include <arpa/inet.h>
 #include <ctype.h>
@@ -39,7 +39,7 @@ static int parse_net(struct user_config *c, const char *text, struct error *err)
     return 0;
 }
 
-/* "[ADDR]:PORT"; an IPv6 address is in brackets. Leaves *p behind it. */
+/* Parses "[ADDR]:PORT"; an IPv6 address is in brackets. Leaves *p behind the port. */
 static bool parse_end(const char **p, struct sockaddr_in6 *to, bool *given)
 {
     char addr[INET6_ADDRSTRLEN];
@@ -117,7 +117,7 @@ static int parse_hostname(struct user_config *c, const char *text, struct error 
     return 0;
 }
 
-/* A folder by its whole name: the process that reads it may be elsewhere. */
+/* Stores a folder by its absolute name, because the process that reads it may have another working directory. */
 static int parse_tftp(struct user_config *c, const char *text, struct error *err)
 {
     char *path = realpath(text, NULL);

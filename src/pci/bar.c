@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bar.c - base address registers (PCI 3.0, 6.2.5): where BARs are, as registers say; and firmware's giving of addresses.
+ * bar.c - base address registers (PCI 3.0, 6.2.5): maps BARs where the registers say, and gives addresses as firmware
+ * does.
  */
 #include <assert.h>
 #include <string.h>
@@ -19,7 +20,8 @@ static u32 bar_register(u32 n)
     return n == PCI_ROM ? PCI_ROM_ADDRESS : PCI_BASE_ADDRESS + 4 * n;
 }
 
-/* Where software wants BAR n, or UNMAPPED: not decoded, or at 0, which is how one without an address reads. */
+/* The address where software wants BAR n, or UNMAPPED: it is not decoded, or it is at 0, which is what a BAR without
+   an address reads. */
 static u64 wanted(const struct pci_function *f, u32 n)
 {
     const struct pci_bar *bar = &f->bar[n];
@@ -50,13 +52,14 @@ static void unmap(struct pci_bus *b, struct pci_bar *bar)
     bar->at = UNMAPPED;
 }
 
-/* One that is memory has its place on the bus, too: over a chip of the board it cannot be, and a ROM's writes go there. */
+/* A BAR that is memory also has its place on the bus. So it cannot be over a chip of the board, and the bus gets the
+   writes to a ROM. */
 static void map(struct pci_bus *b, struct pci_bar *bar, u64 at)
 {
     static const struct bus_ops nothing = { 0 };
     const struct bus_range r = { at, bar->size, bar->ops ? bar->ops : &nothing, bar->dev, bar->lock, bar->name };
 
-    if (bus_add(space(b, bar), &r)) /* over a chip of the board, past the end: it answers nowhere */
+    if (bus_add(space(b, bar), &r)) /* over a chip of the board, or past the end: it answers nowhere */
         return;
     if (bar->memory && memory_map(b->c.memory, at, bar->size, bar->memory, 0, false))
         bus_remove(space(b, bar), at, bar->dev); /* over RAM */
@@ -79,7 +82,8 @@ static bool taken(const struct pci_bus *b, u32 devfn, u32 n, u64 base, const u64
     return false;
 }
 
-/* A function of the registers alone, not of how they came to be so: a restored machine has them where the saved one had. */
+/* The result depends on the registers alone, not on their history. So a restored machine has its BARs where the
+   saved one had them. */
 void bars_update(struct pci_bus *b)
 {
     u64 to[PCI_FUNCTIONS][REGIONS];
@@ -126,11 +130,11 @@ void pci_remove(struct pci_function *f)
     for (u32 n = 0; n < REGIONS; n++)
         unmap(b, &f->bar[n]);
     b->fn[f->devfn] = NULL;
-    bars_update(b); /* what it covered comes to light */
+    bars_update(b); /* a BAR that it covered may answer now */
     pthread_mutex_unlock(&b->lock);
 }
 
-/* ---- what firmware does --------------------------------------------------- */
+/* ---- the work of firmware -------------------------------------------------- */
 
 struct window {
     u64 next, end;
@@ -154,7 +158,8 @@ static void place(struct pci_function *f, u32 n, struct window *io, struct windo
     if (bar->flags & PCI_BAR_IO) {
         at = allocate(io, bar->size);
     } else {
-        /* A large one above 4 GiB, so that the others have room; the others where 32-bit systems reach them. */
+        /* A large BAR goes above 4 GiB, so that the others have room. The others go where 32-bit systems can reach
+           them. */
         bool wide = bar->flags & PCI_BAR_64, large = bar->size > (low->end - low->next) / 8;
         if (wide && large)
             at = allocate(high, bar->size);
@@ -166,7 +171,7 @@ static void place(struct pci_function *f, u32 n, struct window *io, struct windo
             pci_put32(f->config + bar_register(n + 1), (u32)(at >> 32));
     }
     pci_put32(f->config + bar_register(n), (u32)at | (f->config[bar_register(n)] & BAR_FLAGS));
-    if (at && n != PCI_ROM) /* which stays off */
+    if (at && n != PCI_ROM) /* the ROM stays off */
         f->config[PCI_COMMAND] |= bar->flags & PCI_BAR_IO ? COMMAND_IO : COMMAND_MEMORY;
 }
 
@@ -194,7 +199,7 @@ u16 pci_assign(struct pci_bus *b, const u8 line_irq[PCI_INTX_LINES])
     return given;
 }
 
-/* By the registers: while a firmware asks, decoding may be off. */
+/* It looks at the registers only, because decoding may be off when a firmware asks. */
 void pci_bars64(struct pci_bus *b, u64 *base, u64 *size)
 {
     u64 first = UINT64_MAX, last = 0;
@@ -207,7 +212,7 @@ void pci_bars64(struct pci_bus *b, u64 *base, u64 *size)
                 continue;
             const u64 at = (u64)config_get32(b->fn[i], bar_register(n + 1)) << 32 |
                            (config_get32(b->fn[i], bar_register(n)) & ~BAR_FLAGS);
-            if (at < GiB(4) || at + (bar->size - 1) == UINT64_MAX) /* below, or being sized */
+            if (at < GiB(4) || at + (bar->size - 1) == UINT64_MAX) /* it is below 4 GiB, or software is sizing it */
                 continue;
             first = MIN(first, at);
             last = MAX(last, at + (bar->size - 1));

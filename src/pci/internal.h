@@ -26,14 +26,14 @@ enum { PCI_FUNCTIONS = 256 };
 
 struct pci_bus {
     struct pci_bus_config c;
-    pthread_mutex_t lock; /* configuration space and where BARs are */
+    pthread_mutex_t lock; /* guards configuration space and the places of BARs */
     u32 address;          /* CONFIG_ADDRESS */
     struct pci_function *fn[PCI_FUNCTIONS];
     pthread_mutex_t intx_lock;
-    u32 intx_count[PCI_INTX_LINES]; /* functions that assert it */
+    u32 intx_count[PCI_INTX_LINES]; /* number of functions that assert each line */
 };
 
-/* Configuration bytes are read by any thread: pci_msix_enabled() and its like take no lock. */
+/* Any thread reads configuration bytes: pci_msix_enabled() and similar functions take no lock. */
 static inline u8 config_get(const struct pci_function *f, u32 at) { return __atomic_load_n(&f->config[at], __ATOMIC_RELAXED); }
 static inline void config_put(struct pci_function *f, u32 at, u8 v) { __atomic_store_n(&f->config[at], v, __ATOMIC_RELAXED); }
 static inline u16 config_get16(const struct pci_function *f, u32 at) { return (u16)(config_get(f, at) | config_get(f, at + 1) << 8); }
@@ -43,11 +43,12 @@ void bars_update(struct pci_bus *b);
 
 /* msi.c */
 void interrupts_reset(struct pci_function *f);
-/* After COMMAND, an MSI or an MSI-X register changed: INTx follows, and what pended is sent if it may. */
+/* Called after COMMAND, an MSI register or an MSI-X register changed: INTx follows the change, and pending messages
+   are sent if they may be. */
 void interrupts_update(struct pci_function *f);
-/* Bits of a configuration byte that are MSI's pending bits: state that software cannot write. */
+/* The bits of a configuration byte that are MSI's pending bits: they are state that software cannot write. */
 u8 interrupts_pending_mask(const struct pci_function *f, u32 at);
-/* Masks what a loaded state cannot hold. */
+/* Removes from a loaded state what it cannot validly hold. */
 void interrupts_sanitize(struct pci_function *f);
 
 #endif

@@ -2,8 +2,8 @@
 /*
  * msi.c - a function's interrupts: INTx (PCI 3.0, 2.2.6 and 6.2.2-3), MSI and MSI-X (6.8).
  *
- * A message is a write to memory by the function: one that is not bus master keeps it pending.  Taking a level or a
- * message away from a function and giving it to the interrupt controllers is one step under irq_lock, so that they
+ * A message is a write to memory by the function. A function that is not bus master keeps it pending. A level or a
+ * message is taken from a function and given to the interrupt controllers in one step under irq_lock, so that they
  * arrive in order.
  */
 #include <assert.h>
@@ -82,7 +82,7 @@ void pci_use_intx(struct pci_function *f)
 
 /* ---- MSI; irq_lock held --------------------------------------------------- */
 
-/* Vectors software allocated: a power of two, never more than asked for. */
+/* The number of vectors that software allocated: a power of two, never more than the function asked for. */
 static u32 msi_vectors(const struct pci_function *f)
 {
     u32 control = config_get16(f, f->msi + MSI_CONTROL), asked = control >> MSI_MMC_SHIFT & 7;
@@ -134,7 +134,7 @@ void pci_add_msi(struct pci_function *f, u32 vectors)
 
 /* ---- MSI-X ---------------------------------------------------------------- */
 
-/* Sends what pends in entry v, if it may; irq_lock held. */
+/* Sends the pending message of entry v, if that is allowed; irq_lock held. */
 static void msix_send(struct pci_function *f, u32 v)
 {
     const struct pci_msix_entry *e = &f->msix_table[v];
@@ -244,7 +244,7 @@ u8 interrupts_pending_mask(const struct pci_function *f, u32 at)
     return f->msi && at >= first && at < first + 4 ? f->wmask[at - MSI_PENDING + MSI_MASK] : 0;
 }
 
-/* Nothing is sent: what had been is in the interrupt controllers' records. */
+/* Nothing is sent here: messages that had been sent are in the interrupt controllers' records. */
 void interrupts_sanitize(struct pci_function *f)
 {
     pthread_mutex_lock(&f->irq_lock);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * pci_bus.c - configuration space: the two ways to it (PCI 3.0, 3.2.2.3.2 configuration mechanism 1; PCI Express 3.0, 7.2.2
- * ECAM), what a write changes, plugging functions in, and their state.
+ * pci_bus.c - configuration space: the two ways to access it (PCI 3.0, 3.2.2.3.2 configuration mechanism 1; PCI Express
+ * 3.0, 7.2.2 ECAM), the effects of a write, plugging functions in, and their state.
  */
 #include <assert.h>
 #include <errno.h>
@@ -13,9 +13,9 @@
 enum { CONFIG_ADDRESS = 0xcf8, CONFIG_DATA = 0xcfc };
 #define ADDRESS_ENABLE 0x80000000u
 #define ADDRESS_BITS 0x80fffffcu
-#define ECAM_SIZE MiB(1) /* of a bus */
+#define ECAM_SIZE MiB(1) /* for one bus */
 
-/* ---- accesses; within one aligned doubleword, the bus's lock held ---- */
+/* ---- accesses; each is within one aligned doubleword, the bus's lock is held ---- */
 
 static u32 config_read(struct pci_function *f, u32 at, u32 len)
 {
@@ -43,7 +43,7 @@ static void config_write(struct pci_function *f, u32 at, u32 len, u32 value)
     for (u32 i = at; i < at + len; i++, value >>= 8) {
         u8 old = config_get(f, i), v = (u8)((old & ~f->wmask[i]) | (value & f->wmask[i]));
         v &= (u8) ~(value & f->w1c[i]);
-        if (f->wmask[i] | f->w1c[i]) /* read-only bytes may be changing in another thread */
+        if (f->wmask[i] | f->w1c[i]) /* another thread may be changing read-only bytes */
             config_put(f, i, v);
     }
     bool command = touches(at, len, PCI_COMMAND, 2);
@@ -81,7 +81,7 @@ static void address_write(void *dev, u64 offset, unsigned size, u64 value)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* The function CONFIG_ADDRESS names, or NULL; there is no bus but 0. */
+/* The function that CONFIG_ADDRESS names, or NULL. Bus 0 is the only bus. */
 static struct pci_function *addressed(const struct pci_bus *b)
 {
     return (b->address & (ADDRESS_ENABLE | 0xff0000)) == ADDRESS_ENABLE ? b->fn[b->address >> 8 & 0xff] : NULL;
@@ -106,7 +106,7 @@ static void data_write(void *dev, u64 offset, unsigned size, u64 value)
     pthread_mutex_unlock(&b->lock);
 }
 
-/* An access that is not aligned is made of those that are. */
+/* An access that is not aligned is split into aligned ones. */
 static struct pci_function *ecam_piece(struct pci_bus *b, u64 offset, unsigned size, u32 *at, u32 *len)
 {
     *at = (u32)offset & 0xfff;
@@ -243,7 +243,7 @@ u8 pci_add_capability(struct pci_function *f, u8 id, u8 len)
     return (u8)at;
 }
 
-/* What software cannot write is as the device has it; a stream cannot change that. */
+/* Bytes that software cannot write keep the device's values; a stream cannot change them. */
 static int loaded(void *obj, struct error *err)
 {
     struct pci_function *f = obj;

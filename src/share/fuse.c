@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuse.c - the folder server (share.h): a request is taken apart, carried out and answered here; its beginning and end.
+ * fuse.c - the folder server (share.h): it reads a request, carries it out and answers it; it also starts and ends the
+ * server.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -104,7 +105,7 @@ mode_t fuse_file_mode(u32 mode)
 
 static int op_init(struct op *o)
 {
-    const struct fuse_init_in *in = fuse_args(o, 16); /* what all versions have */
+    const struct fuse_init_in *in = fuse_args(o, 16); /* the part that all versions have */
     if (!in)
         return -EINVAL;
     if (in->major < FUSE_KERNEL_VERSION)
@@ -115,7 +116,7 @@ static int op_init(struct op *o)
     out->minor = MINOR;
     if (in->major > FUSE_KERNEL_VERSION)
         return 0; /* it asks again in our version */
-    fuse_server_reset(o->s); /* what an earlier mount has left */
+    fuse_server_reset(o->s); /* removes what an earlier mount has left */
     out->max_readahead = in->max_readahead;
     out->flags = offered & (FUSE_ASYNC_READ | FUSE_BIG_WRITES | FUSE_DO_READDIRPLUS | FUSE_READDIRPLUS_AUTO |
                             FUSE_ATOMIC_O_TRUNC | FUSE_PARALLEL_DIROPS | FUSE_MAX_PAGES | FUSE_AUTO_INVAL_DATA);
@@ -129,9 +130,10 @@ static int op_init(struct op *o)
 
 static const struct {
     int (*run)(struct op *o);
-    bool changes; /* something: refused where the folder is read-only */
+    bool changes; /* it changes something: refused if the folder is read-only */
     bool dir;     /* the node must be a folder */
-    bool makes;   /* a name, whose node takes a descriptor: not if there is none, for then it would be made and said not to be */
+    bool makes;   /* it makes a name, whose node takes a descriptor. It is refused if there is no descriptor;
+                     otherwise it would make the name and then report a failure */
 } operations[] = {
     [FUSE_INIT] = { op_init }, [FUSE_LOOKUP] = { fuse_op_lookup, .dir = true }, [FUSE_GETATTR] = { fuse_op_getattr },
     [FUSE_SETATTR] = { fuse_op_setattr, true }, [FUSE_READLINK] = { fuse_op_readlink },
@@ -154,7 +156,7 @@ static int serve(struct op *o)
 {
     struct fuse_server *s = o->s;
     const u32 code = o->in.opcode;
-    if (code == FUSE_DESTROY) { /* an unmount forgets nothing by itself */
+    if (code == FUSE_DESTROY) { /* an unmount itself forgets nothing */
         fuse_server_reset(s);
         return 0;
     }
@@ -186,7 +188,7 @@ static bool serve_silent(struct op *o)
         for (u32 i = 0; in && i < in->count && sizeof *in + (i + 1ull) * sizeof *one <= o->nargs; i++)
             fuse_forget(o->s, one[i].nodeid, one[i].nlookup);
     } else {
-        return o->in.opcode == FUSE_INTERRUPT; /* what it would end ends by itself */
+        return o->in.opcode == FUSE_INTERRUPT; /* the operation that it would interrupt ends by itself */
     }
     return true;
 }
@@ -198,7 +200,7 @@ u64 fuse_server_serve(struct fuse_server *s, const struct fuse_message *m)
     if (out_len < sizeof o.in)
         return 0;
     iov_gather(&o.in, m->out, m->nout, 0, sizeof o.in);
-    /* WRITE's data stays where it is. */
+    /* The data of WRITE stays where it is. */
     const u64 wanted = o.in.opcode == FUSE_WRITE ? sizeof(struct fuse_write_in) : FUSE_BUFFER;
     o.nargs = (u32)MIN(wanted, out_len - sizeof o.in);
     iov_gather(s->in, m->out, m->nout, sizeof o.in, o.nargs);
@@ -242,7 +244,7 @@ void fuse_server_reset(struct fuse_server *s)
     s->epoch += 1 + !(s->epoch + 1);
 }
 
-/* Nodes are descriptors. Returns the first that is not for them. */
+/* Each node takes a descriptor. Returns the first descriptor that nodes may not take. */
 static int fd_limit(void)
 {
     struct rlimit r;

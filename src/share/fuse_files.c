@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuse_files.c - operations on files and folders that are open, and the opening.
+ * fuse_files.c - operations on open files and folders, and opening them.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -11,7 +11,7 @@
 
 #include "share/internal.h"
 
-/* What of open(2)'s flags is the file's; appending and caching are the guest's own affair. */
+/* The flags of open(2) that concern the file. Appending and caching are the task of the guest. */
 static int flags_of(u32 flags)
 {
     return (int)(flags & (O_ACCMODE | O_TRUNC | O_SYNC | O_DSYNC));
@@ -57,7 +57,7 @@ int fuse_op_create(struct op *o)
             close(fd);
         return rc;
     }
-    if (fd < 0) { /* it is there already, perhaps as what may not be opened */
+    if (fd < 0) { /* it exists already, perhaps as something that may not be opened */
         const struct node *n = fuse_node(o->s, out->e.nodeid);
         rc = fd = n->type == S_IFDIR ? -EISDIR : fuse_node_open(n, flags_of(in->flags));
     }
@@ -193,7 +193,8 @@ int fuse_op_readdir(struct op *o)
         return -EINVAL;
     const int fd = fuse_handle_fd(o->s, in->fh);
     const u32 room = MIN(MIN(in->size, o->room), (u32)FUSE_BUFFER);
-    const bool nodes = plus && fuse_node_room(o->s, 2); /* else only what the guest asks for by name gets one */
+    const bool nodes = plus && fuse_node_room(o->s, 2); /* without room, only files that the guest looks up by name
+                                                           get a node */
     if (fd < 0)
         return -EBADF;
     if (lseek(fd, (off_t)in->offset, SEEK_SET) < 0)
@@ -214,7 +215,8 @@ int fuse_op_readdir(struct op *o)
             *e = (struct fuse_dirent){ .ino = d->d_ino, .off = (u64)d->d_off, .namelen = len, .type = d->d_type };
             memcpy(e->name, d->d_name, len);
             if (nodes && strcmp(d->d_name, ".") && strcmp(d->d_name, ".."))
-                (void)!fuse_entry(o->s, o->node, d->d_name, &((struct fuse_direntplus *)to)->entry_out); /* node 0: look it up */
+                /* node 0: the guest must look the name up */
+                (void)!fuse_entry(o->s, o->node, d->d_name, &((struct fuse_direntplus *)to)->entry_out);
             o->body += size;
             at += d->d_reclen;
         }

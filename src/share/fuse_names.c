@@ -85,7 +85,7 @@ int fuse_op_mknod(struct op *o)
     if (!in || !name)
         return -EINVAL;
     if (!S_ISREG(in->mode) && !S_ISFIFO(in->mode) && !S_ISSOCK(in->mode))
-        return -EPERM; /* a device of the guest's would be one of the host's */
+        return -EPERM; /* a device that the guest makes would be a device of the host */
     const mode_t mode = (in->mode & S_IFMT) | fuse_file_mode(in->mode & ~in->umask);
     return mknodat(o->node->fd, name, mode, 0) ? -errno : answer_entry(o, name);
 }
@@ -120,7 +120,7 @@ static int rename_to(struct op *o, u32 skip, u64 newdir, u32 flags)
     if (!dir)
         return -ESTALE;
     if (flags & ~(u32)(RENAME_NOREPLACE | RENAME_EXCHANGE))
-        return -EINVAL; /* RENAME_WHITEOUT makes a device */
+        return -EINVAL; /* RENAME_WHITEOUT would make a device */
     return fuse_result(renameat2(o->node->fd, from, dir->fd, to, flags));
 }
 
@@ -152,7 +152,8 @@ int fuse_op_link(struct op *o)
 
 /* ---- extended attributes ------------------------------------------------ */
 
-/* Names of the user's own; what the host's kernel believes in (security, trusted, ACLs) is not the guest's to set. */
+/* The guest may set names of the class "user" only. It may not set those that the host's kernel relies on (security,
+   trusted, ACLs). */
 static bool attribute_allowed(const char *name)
 {
     return !strncmp(name, "user.", 5);

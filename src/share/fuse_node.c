@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fuse_node.c - the files of a shared folder that the guest knows (nodes) and has open (handles).
+ * fuse_node.c - the files of a shared folder that the guest knows (nodes) and those that it has open (handles).
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -27,7 +27,7 @@ static struct node **bucket_of(struct fuse_server *s, dev_t dev, ino_t ino)
     return &s->bucket[(((u64)ino ^ (u64)dev << 32) * 0x9e3779b97f4a7c15ull) >> 52];
 }
 
-/* A number that is free. */
+/* Finds a number that is free. */
 static int new_id(struct fuse_server *s, u64 *id)
 {
     for (; s->free_hint < s->nnodes; s->free_hint++)

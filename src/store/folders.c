@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * folders.c - folders, small files, programs run.
+ * folders.c - folders, small files, running programs.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -40,11 +40,12 @@ int make_dirs(const char *path, struct error *err)
     }
 }
 
-/* What the file or folder holds is on the disk. */
+/* Brings the content of the file or folder to the disk. */
 static int sync_at(int parent, const char *name)
 {
     int fd = openat(parent, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
-    int r = fd < 0 || (fsync(fd) && errno != EINVAL) ? -errno : 0; /* EINVAL: a file system without it for folders */
+    /* EINVAL: a file system that cannot do this for folders */
+    int r = fd < 0 || (fsync(fd) && errno != EINVAL) ? -errno : 0;
 
     if (fd >= 0)
         close(fd);
@@ -54,8 +55,8 @@ static int sync_at(int parent, const char *name)
 enum walk { COUNT, REMOVE, SYNC };
 static int one(int folder, const char *name, enum walk how, u64 *blocks);
 
-/* All that is in the folder. blocks: of 512 bytes, added to. Needs no memory: what is left of a failure for lack of it must
-   go, too. */
+/* Walks over everything in the folder. blocks: counts 512 bytes each, and is added to. It needs no memory, so that
+   it can also remove what is left after a failure for lack of memory. */
 static int walk(int parent, const char *name, enum walk how, u64 *blocks)
 {
     alignas(struct dirent64) char buf[4096];
@@ -229,7 +230,7 @@ int dir_names(const char *path, char ***names, struct error *err)
             r = -ENOMEM;
     }
     closedir(dir);
-    if (r) { /* not some of them as if they were all */
+    if (r) { /* an incomplete list must not look complete */
         names_free(list);
         return error_set(err, -r, "the folder %s cannot be read: %s", path, strerror(-r));
     }

@@ -27,7 +27,7 @@ static int home_path(char path[PATH_MAX], struct error *err)
 {
     const char *data = getenv("XDG_DATA_HOME"), *home = getenv("HOME");
 
-    if (data && data[0] == '/') /* relative ones are invalid: XDG Base Directory Specification */
+    if (data && data[0] == '/') /* relative paths are invalid: XDG Base Directory Specification */
         return path_join(path, data, "lodge", err);
     if (home && home[0] == '/')
         return path_join(path, home, ".local/share/lodge", err);
@@ -59,7 +59,7 @@ int home_folder(const char *which, char path[PATH_MAX], struct error *err)
     return r ? r : make_dirs(path, err);
 }
 
-/* A file of the image: its path if it is there, else "". */
+/* Gives the path of a file of the image if the file exists, else "". */
 static int part(const struct image *image, const char *name, char path[PATH_MAX], struct error *err)
 {
     int r = path_join(path, image->dir, name, err);
@@ -130,7 +130,7 @@ int image_each(int (*each)(void *to, const struct image *image), void *to, struc
         r = dir_names(images, &names, err);
     for (char **n = names; !r && *n; n++) {
         r = load(images, *n, image, err);
-        if (r == -ENOENT) { /* damaged, or just going: shown as empty */
+        if (r == -ENOENT) { /* the image is damaged, or is just being removed: it is shown as empty */
             image->size = 0;
             r = 0;
         }
@@ -153,7 +153,8 @@ int home_lock(const char *folder, struct error *err)
     return fd;
 }
 
-/* The one place where this room waits for another process: as long as the lock of fd is held. */
+/* This is the only place where this room waits for another process. It waits as long as that process holds the lock
+   of fd. */
 static int lock_wait(int fd, const char *path)
 {
     struct flock lock = { .l_type = F_WRLCK, .l_whence = SEEK_SET };
@@ -184,8 +185,8 @@ static int lock_now(int fd)
     return errno == EACCES ? -EAGAIN : -errno;
 }
 
-/* Whoever had the lock may have removed its file before he gave it up: then what is locked is a file that nobody else
-   finds, and the next one makes another. */
+/* The earlier owner of the lock may have removed the file before it released the lock. Then we have locked a file
+   that nobody else can find, and the next process makes another file. */
 static bool still_named(int fd, const char *path)
 {
     struct stat held, named;
@@ -224,7 +225,7 @@ bool file_locked(const char *path)
     return held;
 }
 
-/* ---- new images: made in a folder .NAME.new, which holds a locked file while that goes on ---- */
+/* ---- new images: made in a folder .NAME.new; a file with a lock marks the work while it goes on ---- */
 
 static int exists_already(const char *name, struct error *err)
 {
@@ -260,17 +261,18 @@ int image_begin(struct image_draft *d, const char *name, bool replace, struct er
         return error_set(err, EBUSY, "the image %s is being made by another lodge just now", name);
     if (d->lock_fd < 0)
         return d->lock_fd;
-    /* With the lock held, since another that had it may have made the image. The commit looks again. */
+    /* This looks while the lock is held, since another process that had it may have made the image. The commit looks
+       again. */
     if (!replace && !access(d->final, F_OK))
         return exists_already(name, err);
     if (replace && (r = image_unused(name, err)))
         return r;
-    r = remove_tree(d->dir, err); /* of one that was killed */
+    r = remove_tree(d->dir, err); /* left by a process that was killed */
     return r ? r : make_dirs(d->dir, err);
 }
 
-/* Nobody has made one of this name meanwhile, or -EEXIST. Where the file system has no RENAME_NOREPLACE, rename(2) itself
-   takes the place of no folder that has something in it. */
+/* 0 if nobody has made an image of this name meanwhile, or -EEXIST. If the file system has no RENAME_NOREPLACE,
+   rename(2) is used. It does not replace a folder that is not empty. */
 static int place_new(const struct image_draft *d, struct error *err)
 {
     int r = renameat2(AT_FDCWD, d->dir, AT_FDCWD, d->final, RENAME_NOREPLACE);
@@ -282,8 +284,8 @@ static int place_new(const struct image_draft *d, struct error *err)
     return r ? error_set(err, errno, "%s cannot be made: %s", d->final, strerror(errno)) : 0;
 }
 
-/* The draft takes the place of what is there, in one step where the file system has it (not all have; linux man 2 rename).
-   What was there is in old afterwards, or in the draft's folder, which goes with it. */
+/* The draft replaces the image that is there. This is one step if the file system supports it (not all do; linux man
+   2 rename). Afterwards the replaced image is in old, or in the draft's folder and is removed with it. */
 static int place_instead(const struct image_draft *d, const char *old, struct error *err)
 {
     int r = remove_tree(old, err);
@@ -320,9 +322,9 @@ int image_commit(struct image_draft *d, struct error *err)
     int r = home_folder("vms", home, err);
 
     if (!r)
-        r = sync_tree(d->dir, err); /* before the lock: it may take long */
+        r = sync_tree(d->dir, err); /* done before the lock is taken, because it may take long */
 
-    /* Machines are made and started under this lock: none begins to use the old one in between. */
+    /* Machines are made and started under this lock, so none begins to use the old image in between. */
     int lock = r ? r : home_lock(home, err);
     if (lock < 0)
         return lock;
@@ -333,7 +335,7 @@ int image_commit(struct image_draft *d, struct error *err)
         r = d->replace ? place_instead(d, old, err) : place_new(d, err);
     if (!r) {
         r = sync_above(d->final, err);
-        if (r && !d->replace && rename(d->final, d->dir)) /* a draft again, which goes */
+        if (r && !d->replace && rename(d->final, d->dir)) /* it becomes a draft again, which is removed */
             r = error_set(err, errno, "%s may be lost when the power fails: %s", d->final, strerror(errno));
     }
     close(lock);
@@ -348,7 +350,7 @@ void image_draft_end(struct image_draft *d)
         return;
     (void)!remove_tree(d->dir, NULL);
     snprintf(lock, sizeof(lock), "%s.lock", d->dir);
-    unlink(lock); /* still locked: see still_named() */
+    unlink(lock); /* it is still locked: see still_named() */
     close(d->lock_fd);
     d->lock_fd = -1;
 }
@@ -395,7 +397,7 @@ int image_remove(const char *name, bool force, struct error *err)
     int lock = home_lock(vms, err);
     if (lock < 0)
         return lock;
-    if (access(dir, F_OK) && access(gone, F_OK)) /* gone: a removal that failed, which is to go on */
+    if (access(dir, F_OK) && access(gone, F_OK)) /* gone: an earlier removal failed and is now continued */
         r = error_set(err, ENOENT, "there is no image %s; \"lodge image ls\" lists them", name);
     if (!r && !force)
         r = image_unused(name, err);
@@ -404,7 +406,7 @@ int image_remove(const char *name, bool force, struct error *err)
     if (!r && rename(dir, gone) && errno != ENOENT)
         r = error_set(err, errno, "%s cannot be removed: %s", dir, strerror(errno));
     if (!r)
-        r = remove_tree(gone, err); /* under the lock, too: the next one to go would have the same name */
+        r = remove_tree(gone, err); /* under the lock, too: the next image to be removed would have the same name */
     close(lock);
     return r;
 }

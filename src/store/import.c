@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * import.c - a disk from elsewhere becomes an image. Any file is a raw disk to whoever believes so; here it must look like
- * one, since a wrong name or a download that is something else would only be found out by a machine that does not start.
+ * import.c - makes an image of a disk from elsewhere. Any file can be taken for a raw disk. Here the file must look
+ * like a disk. Otherwise a wrong name, or a download that is something else, would be noticed only when a machine does
+ * not start.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,7 +14,7 @@
 #include "block/tools.h"
 #include "store/internal.h"
 
-/* ---- what a raw disk begins with ---- */
+/* ---- the beginnings of raw disks ---- */
 
 struct mark {
     u32 at; /* byte */
@@ -121,7 +122,7 @@ int image_import(const struct image_import *i, struct image *image, struct error
     if (!r)
         r = path_join(found, d.dir, "found.conf", err);
     if (!r) {
-        /* ALONE: a file from somewhere must not name others of this host as its backing file. */
+        /* ALONE: a file from elsewhere must not name other files of this host as its backing file. */
         struct block_options o = { .path = file, .readonly = true };
         r = block_format_named(i->format, &o.format, err);
         if (!r)
@@ -137,7 +138,7 @@ int image_import(const struct image_import *i, struct image *image, struct error
     if (!r)
         r = block_convert(src, &(struct block_create){ .path = disk, .format = "raw" }, i->progress, err);
     if (!r && i->finder && run_program((const char *const[]){ "sh", i->finder, disk, d.dir, NULL }, NULL))
-        unlink(found); /* it boots by firmware, or with a kernel of the user's */
+        unlink(found); /* the image boots by firmware, or with a kernel that the user gives */
     snprintf(text, sizeof(text), "system=imported from %.128s\nformat=raw\n",
              strrchr(file, '/') ? strrchr(file, '/') + 1 : file);
     for (char *c = text; *c; c++)
@@ -146,7 +147,7 @@ int image_import(const struct image_import *i, struct image *image, struct error
     if (!r && (!i->finder || rename(found, conf)))
         r = write_file(conf, text, strlen(text), 0600, false, err);
     if (!r)
-        r = image_draft_find(&d, image, err); /* before it is there: nothing may fail any more afterwards */
+        r = image_draft_find(&d, image, err); /* before the commit: nothing may fail after it */
     if (!r)
         r = image_commit(&d, err);
     block_info_free(&info);

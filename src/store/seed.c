@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * seed.c - the first-boot seed: what cloud-init reads from a disk labelled CIDATA, on a FAT12 file system (Microsoft,
- * "FAT: General Overview of On-Disk Format" 1.03) small enough for one sector of FAT.
+ * seed.c - the seed of the first boot, which cloud-init reads from a disk labelled CIDATA. It is a FAT12 file system
+ * (Microsoft, "FAT: General Overview of On-Disk Format" 1.03) that is small enough for one sector of FAT.
  */
 #include <errno.h>
 #include <stdarg.h>
@@ -14,10 +14,10 @@
 enum {
     SECTOR = 512,
     SECTORS = 128,
-    PLAIN_AT = 1, /* sector numbers: reserved sectors, which a file system leaves alone */
+    PLAIN_AT = 1, /* sector numbers: reserved sectors, which a file system does not touch */
     FAT_AT = 32,
-    ROOT_AT,      /* one sector of 16 entries: a label, two files with parts of long names */
-    DATA_AT,      /* clusters of one sector, the first is number 2 */
+    ROOT_AT,      /* one sector of 16 entries: a label, and two files with the parts of their long names */
+    DATA_AT,      /* clusters of one sector; the first is number 2 */
     ENTRY = 32,
     ATTR_READ_ONLY = 1,
     ATTR_LABEL = 8,
@@ -27,7 +27,7 @@ enum {
 struct fat {
     u8 image[SECTORS * SECTOR];
     u32 plain; /* bytes used of the reserved sectors */
-    u32 entries, next; /* entries of the root used; next free cluster */
+    u32 entries, next; /* used entries of the root; next free cluster */
 };
 
 static void put16(u8 *p, u32 v)
@@ -59,7 +59,7 @@ static void fat_init(struct fat *f)
     put16(b + 24, 32);   /* sectors a track */
     put16(b + 26, 2);    /* heads */
     b[36] = 0x80;        /* drive */
-    b[38] = 0x29;        /* the next three are there */
+    b[38] = 0x29;        /* says that the next three fields exist */
     memcpy(b + 39, "\1\0\1\0CIDATA     FAT12   ", 23);
     b[510] = 0x55;
     b[511] = 0xaa;
@@ -71,9 +71,10 @@ static void fat_init(struct fat *f)
     f->next = 2;
 }
 
-/* The files once more as plain lines, for our own image, whose first boot then needs neither drivers nor mount(8):
-   "#lodge-seed", "#file NAME", its lines, ..., "#end" (tools/image/debian/files/usr/lib/lodge/seed). The boot sector
-   has no newline in it and is the beginning of the first line. */
+/* Writes the files a second time as plain lines, for our own image. Its first boot then needs neither drivers nor
+   mount(8). The lines are "#lodge-seed", "#file NAME", the lines of the file, ..., "#end"
+   (tools/image/debian/files/usr/lib/lodge/seed). The boot sector contains no newline, so it is the beginning of the
+   first line. */
 static bool plain_add(struct fat *f, const char *line, const char *text)
 {
     u8 *to = f->image + PLAIN_AT * SECTOR;
@@ -104,7 +105,7 @@ static u8 *fat_entry(struct fat *f)
     return f->image + ROOT_AT * SECTOR + ENTRY * f->entries++;
 }
 
-/* name: lower case, for the long one; alias: its 8.3 form, 11 characters. False: the image is full. */
+/* name: lower case, used as the long name; alias: its 8.3 form, 11 characters. False: the image is full. */
 static bool fat_add(struct fat *f, const char *name, const char *alias, const char *text)
 {
     static const u8 places[13] = { 1, 3, 5, 7, 9, 14, 16, 18, 20, 22, 24, 28, 30 };
@@ -156,7 +157,8 @@ static void printf_like(2, 3) add(struct text *t, const char *fmt, ...)
     t->len = n < 0 ? t->len : MIN(t->len + (size_t)n, sizeof(t->s) - 1);
 }
 
-/* The serial line belongs to whoever runs the machine: cloud images get a login there (ours has its own). */
+/* The serial line belongs to the person who runs the machine: cloud images get a login there (our own image has its
+   own). */
 static const char console[] =
     "write_files:\n"
     "  - path: /etc/systemd/system/serial-getty@ttyS0.service.d/lodge.conf\n"
@@ -198,8 +200,9 @@ int seed_write(const char *path, const struct seed *s, struct error *err)
         t->len = 0;
         user_data(t, s);
         fits = fits && fat_add(f, "user-data", "USER-D~1   ", t->s);
-        /* No network-config: without one, cloud-init asks for an address by DHCP on the first card, in whichever way the
-           system configures its network; with one that matches names, not all of its ways work. */
+        /* There is no network-config. Without one, cloud-init asks for an address by DHCP on the first card, in any
+           of the ways in which a system configures its network. With one that matches names, some of these ways do
+           not work. */
         fits = fits && plain_add(f, "#end", "");
         r = fits ? write_file(path, f->image, sizeof(f->image), 0600, false, err)
                  : error_set(err, E2BIG, "the seed %s would be too large", path);

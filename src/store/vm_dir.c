@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vm_dir.c - machines over images.  All of making, starting and removing them is done under one lock, that of the
- * folder "vms"; whether one runs says the lock of its own file `lock`, which the process that runs it holds.
+ * vm_dir.c - machines based on images. They are made, started and removed under one lock, that of the folder "vms". The
+ * lock of a machine's own file `lock` says whether it runs: the process that runs it holds this lock.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -56,7 +56,7 @@ static int load(const char *vms, const char *name, struct image_machine *m, char
     r = path_join(path, m->dir, "lock", err);
     if (!r && file_locked(path)) {
         r = read_file(path, value, sizeof(value), err);
-        m->pid = r ? 0 : MAX(atoi(value), 1); /* 1: whoever runs it has not written its number yet */
+        m->pid = r ? 0 : MAX(atoi(value), 1); /* 1: the process that runs it has not written its number yet */
     }
     return r;
 }
@@ -71,7 +71,7 @@ static int save(const struct image_machine *m, const char *id, struct error *err
     return r ? r : write_file(path, conf, (size_t)n, 0600, m->keep, err);
 }
 
-/* A throw-away whose process was killed: it goes with the next start, and is nobody's until then. */
+/* A throw-away machine whose process was killed. The next start removes it; until then it belongs to nobody. */
 static bool abandoned(const struct image_machine *m)
 {
     return !m->keep && !m->pid;
@@ -103,14 +103,14 @@ int image_machine_each(int (*each)(void *to, const struct image_machine *m), voi
     if (!r)
         r = dir_names(vms, &names, err);
     for (char **n = names; !r && *n; n++)
-        if (!load(vms, *n, m, id, NULL) && !abandoned(m)) /* or one that is just going */
+        if (!load(vms, *n, m, id, NULL) && !abandoned(m)) /* skips also a machine that is just being removed */
             r = each(to, m);
     names_free(names);
     free(m);
     return r;
 }
 
-/* ---- a port for ssh: those that machines which run have are taken, even if they do not listen yet ---- */
+/* ---- a port for ssh: the ports of running machines count as taken, even if they do not listen yet ---- */
 
 static bool port_free(u16 port)
 {
@@ -159,7 +159,7 @@ static int choose_port(u16 wanted, u16 before, u16 *port, struct error *err)
     return error_set(err, EADDRINUSE, "no port from %d to %d of 127.0.0.1 is free for ssh", PORT_FIRST, PORT_LAST);
 }
 
-/* ---- making one ---- */
+/* ---- making a machine ---- */
 
 static int lock_machine(struct image_machine *m, struct error *err)
 {
@@ -180,7 +180,8 @@ static int lock_machine(struct image_machine *m, struct error *err)
     return 0;
 }
 
-/* Both keys are made here: the guest's first start needs no time for it, and ssh knows the machine from the start. */
+/* Both keys are made here. So the guest's first start needs no time for that, and ssh knows the machine from the
+   start. */
 static int make_keys(const struct image_machine *m, const char *id, struct error *err)
 {
     char host[PATH_MAX], public[PATH_MAX + 4], key[4096], host_key[4096], host_public[1024], line[1200];
@@ -234,7 +235,7 @@ static int make(const char *vms, const struct image *image, u64 disk_size, struc
     if (!r)
         r = set_paths(draft, err);
     if (!r)
-        r = remove_tree(draft->dir, err); /* the lock is ours: left by one that was killed */
+        r = remove_tree(draft->dir, err); /* we have the lock, so a process that was killed left this */
     if (!r)
         r = make_dirs(draft->dir, err);
     if (!r)
@@ -362,7 +363,8 @@ int image_machine_start(const struct image_machine_options *o, struct image_mach
     return r;
 }
 
-/* A throw-away goes under the folder's lock: nobody who wants its name for another finds half of it. */
+/* A throw-away machine is removed under the folder's lock, so that a process that wants its name for another machine
+   does not find half of it. */
 int image_machine_end(struct image_machine *m, struct error *err)
 {
     char vms[PATH_MAX];
