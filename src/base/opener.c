@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -69,6 +70,14 @@ void opener_use(const struct opener *o)
 int opener_request(const struct opener_request *r)
 {
     return chosen ? chosen->open(chosen->ctx, r) : by_ourselves(r);
+}
+
+int opener_again(int fd, int flags)
+{
+    char name[40];
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    return open(name, flags | O_CLOEXEC);
 }
 
 int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode)

@@ -54,6 +54,9 @@ void opener_use(const struct opener *o);
 /* A descriptor, or -errno. */
 int must_check opener_request(const struct opener_request *r);
 
+/* The file that this process has open already, with other flags: opened by this process itself. A descriptor, or -1 with errno. */
+int opener_again(int fd, int flags);
+
 /* As open(2): a descriptor, or -1 with errno. */
 int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode);
 /* -errno */

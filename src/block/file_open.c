@@ -128,12 +128,10 @@ static int open_named(const struct file_options *o, int flags)
 /* Opens the same file again, by its descriptor, because the name may mean another file by now. */
 static int open_direct(struct file *f, bool readonly, struct error *err)
 {
-    char name[40];
     struct statx x;
     int sector = 0;
 
-    snprintf(name, sizeof(name), "/proc/self/fd/%d", f->fd);
-    f->direct = opener_file(OPENER_DISK, name, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT, 0);
+    f->direct = opener_again(f->fd, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT);
     if (f->direct < 0)
         return error_set(err, errno, "%s cannot be used with cache=none (%s); use cache=writeback", f->path,
                          errno == EINVAL ? "its file system has no O_DIRECT" : strerror(errno));

@@ -117,6 +117,15 @@ static void resume(struct coroutine *c)
     }
 }
 
+/* A function of its own: getcontext() returns twice, and the variables of the one that calls it may be lost. */
+static void prepare(struct coroutine *c)
+{
+    getcontext(&c->at);
+    c->at.uc_stack.ss_sp = c->stack;
+    c->at.uc_stack.ss_size = STACK;
+    makecontext(&c->at, coroutine_main, 0);
+}
+
 static void start_work(void)
 {
     struct coroutine *c = coroutines;
@@ -128,10 +137,7 @@ static void start_work(void)
     c->over = false;
     if (!c->stack)
         c->stack = malloc(STACK);
-    getcontext(&c->at);
-    c->at.uc_stack.ss_sp = c->stack;
-    c->at.uc_stack.ss_size = STACK;
-    makecontext(&c->at, coroutine_main, 0);
+    prepare(c);
 }
 
 static void carry_out_io(void)
