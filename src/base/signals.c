@@ -2,7 +2,9 @@
 /* signals.c - see signals.h. */
 #include "base/signals.h"
 
+#include <errno.h>
 #include <pthread.h>
+#include <sys/signalfd.h>
 
 static const int faults[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS };
 
@@ -36,6 +38,23 @@ void signals_of_end(sigset_t *set)
     for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++)
         if (ends(sig))
             sigaddset(set, sig);
+}
+
+int signals_fd(const int *also, u32 n)
+{
+    sigset_t set, more;
+
+    signals_of_end(&set);
+    sigemptyset(&more);
+    for (u32 i = 0; i < n; i++) {
+        sigaddset(&set, also[i]);
+        sigaddset(&more, also[i]);
+    }
+    const int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+    if (fd < 0)
+        return -errno;
+    pthread_sigmask(SIG_BLOCK, &more, NULL);
+    return fd;
 }
 
 bool signals_end_pending(void)

@@ -20,6 +20,11 @@
  * the like) are not in it either.
  */
 void signals_of_end(sigset_t *set);
+/*
+ * A descriptor to read them from (signalfd(2)), close-on-exec and non-blocking, and also[0 .. n - 1], which this thread blocks
+ * from now on. The signals of the end are blocked already. -errno.
+ */
+int must_check signals_fd(const int *also, u32 n);
 /* True if one of those is held back just now. */
 bool signals_end_pending(void);
 
@@ -29,7 +34,8 @@ void signals_as_error(int sig);
 
 /*
  * For a thread that is about to be created: no signal reaches it except those that a fault of its own raises. If these
- * were blocked, they would end the process without the handler that gives the terminal back.
+ * were blocked, they would end the process without their handler: the engine's, which makes them the guest's, or that
+ * of the command, which gives the terminal back.
  */
 void signals_block(sigset_t *old);
 

@@ -151,14 +151,12 @@ static int out_of_the_way(int *fd)
 
 static int open_ends(struct ends *e, bool terminal)
 {
-    sigset_t set;
+    static const int child = SIGCHLD;
     int pair[2], r = 0;
 
     *e = (struct ends){ .front = { [SIGNALS] = -1, -1, -1 }, .sock = -1, .keys = -1 };
-    signals_of_end(&set);
-    sigaddset(&set, SIGCHLD);
-    if ((e->front[SIGNALS] = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)
-        return -errno;
+    if ((e->front[SIGNALS] = signals_fd(&child, 1)) < 0)
+        return e->front[SIGNALS];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair))
         return -errno;
     e->front[SOCK] = pair[0], e->sock = pair[1];
@@ -182,11 +180,6 @@ static void close_ends(const int *fd, int n)
 /* Nothing here can fail: the other process is there already. What the user names by descriptor is the machine's. */
 static int be_front(struct watch *w, const struct ends *e)
 {
-    sigset_t set;
-
-    sigemptyset(&set);
-    sigaddset(&set, SIGCHLD);
-    sigprocmask(SIG_BLOCK, &set, NULL);
     for (int i = SIGNALS; i < FDS; i++)
         if (e->front[i] >= 0)
             dup3(e->front[i], i, O_CLOEXEC);

@@ -237,12 +237,9 @@ static void on_signal(struct loop_fd *w, u32 events)
 
 static int watch_signals(struct signal_watch *s, struct vm *vm, struct error *err)
 {
-    sigset_t set;
-
-    signals_of_end(&set);
-    *s = (struct signal_watch){ { .fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK), .events = EPOLLIN, .ready = on_signal }, vm };
+    *s = (struct signal_watch){ { .fd = signals_fd(NULL, 0), .events = EPOLLIN, .ready = on_signal }, vm };
     if (s->fd.fd < 0)
-        return error_set(err, errno, "cannot watch for signals: %s", strerror(errno));
+        return error_set(err, -s->fd.fd, "cannot watch for signals: %s", strerror(-s->fd.fd));
     return loop_fd_add(vm_loop(vm), &s->fd);
 }
 
@@ -348,7 +345,8 @@ static int run(int argc, char **argv, struct run_options *o)
         log_set_level(LOG_ERROR);
 
     signals_as_error(SIGPIPE); /* the program that reads what the guest prints may end; the machine goes on */
-    terminal_size(&o->config, o->terminal_size);
+    if (o->image || o->keep)
+        terminal_size(&o->config, o->terminal_size);
     hold_signals(&before);
     r = front_split(has_terminal(&o->config), &front, &status, &err);
     if (r > 0)

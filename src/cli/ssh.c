@@ -16,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/pass.h"
 #include "cli/cli.h"
 #include "store/store.h"
 
@@ -111,21 +112,13 @@ static int reach(const char *name, struct error *err)
 static int connect_for_ssh(const char *name)
 {
     struct error err = { "" };
-    union {
-        struct cmsghdr header;
-        char space[CMSG_SPACE(sizeof(int))];
-    } control = { 0 };
-    struct msghdr msg = { .msg_iov = &(struct iovec){ (char[]){ 0 }, 1 }, .msg_iovlen = 1, .msg_control = &control,
-                          .msg_controllen = sizeof(control) };
     int fd = reach(name, &err);
 
     if (fd < 0) {
         log_error("%s", err.text);
         return STATUS_FAILED;
     }
-    control.header = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
-    memcpy(CMSG_DATA(&control.header), &fd, sizeof(fd));
-    if (sendmsg(STDOUT_FILENO, &msg, 0) == 1)
+    if (!pass_send(STDOUT_FILENO, "", 1, &fd, 1, 0))
         return STATUS_OK;
     log_error("ssh --connect is for ssh: -o ProxyUseFdpass=yes -o ProxyCommand=\"lodge ssh --connect %s\"", name);
     return STATUS_USAGE;

@@ -325,10 +325,8 @@ struct vnc *vnc_open(const struct vnc_params *o, const char *title, struct displ
     if (!r && socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         r = error_set(err, errno, "cannot make a socket: %s", strerror(errno));
     if (!r) {
-        char self[32];
-        snprintf(self, sizeof self, "/proc/self/fd/%d", display_memfd(d));
         /* read-only: it may look at the picture but not draw */
-        const int fds[] = { pair[1], listener, open(self, O_RDONLY | O_CLOEXEC) };
+        const int fds[] = { pair[1], listener, opener_again(display_memfd(d), O_RDONLY) };
         v->sock.fd = pair[0];
         r = fds[2] < 0 ? -errno : child_start(&v->child, argv, fds, 3);
         close(pair[1]);

@@ -14,6 +14,7 @@
 
 #include "base/child.h"
 #include "base/log.h"
+#include "base/pass.h"
 
 enum { BATCH = 256, ANSWER_MS = 10000 };
 
@@ -31,43 +32,9 @@ struct peer {
 
 /* ---- messages ---- */
 
-/* Accepts at most three descriptors. A peer that sends more uses another protocol: all of them are closed. */
-static int receive(int sock, void *data, size_t len, int fds[3])
-{
-    struct iovec iov = { data, len };
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(3 * sizeof(int))];
-    } control;
-    /* CMSG_SPACE is rounded up to 8 bytes, where the kernel would find room for a fourth descriptor. CMSG_LEN is not
-       rounded. */
-    struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_LEN(3 * sizeof(int))
-    };
-    ssize_t n;
-
-    fds[0] = fds[1] = fds[2] = -1;
-    do
-        n = recvmsg(sock, &m, MSG_CMSG_CLOEXEC);
-    while (n < 0 && errno == EINTR);
-    if (n < 0)
-        return -errno;
-    int got = 0;
-    struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
-        got = (int)MIN((c->cmsg_len - CMSG_LEN(0)) / sizeof(int), (size_t)3);
-        memcpy(fds, CMSG_DATA(c), (size_t)got * sizeof(int));
-    }
-    if ((size_t)n == len && !(m.msg_flags & (MSG_TRUNC | MSG_CTRUNC)))
-        return got;
-    for (int i = 0; i < got; i++)
-        close(fds[i]);
-    return n ? -EPROTO : -ECONNRESET;
-}
-
 int peer_receive_hello(int sock, struct peer_hello *h)
 {
-    int fds[3], n = receive(sock, h, sizeof(*h), fds);
+    int fds[3], n = pass_receive(sock, h, sizeof(*h), fds, 3);
 
     for (int i = 0; i < n; i++)
         close(fds[i]);
@@ -78,23 +45,7 @@ int peer_receive_hello(int sock, struct peer_hello *h)
 
 int peer_send_answer(int sock, const struct peer_answer *a, const int fds[3])
 {
-    struct iovec iov = { (void *)(uintptr_t)a, sizeof(*a) };
-    union {
-        struct cmsghdr align;
-        char buf[CMSG_SPACE(3 * sizeof(int))];
-    } control = { 0 };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (fds) {
-        m.msg_control = &control;
-        m.msg_controllen = sizeof(control);
-        struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-        c->cmsg_level = SOL_SOCKET;
-        c->cmsg_type = SCM_RIGHTS;
-        c->cmsg_len = CMSG_LEN(3 * sizeof(int));
-        memcpy(CMSG_DATA(c), fds, 3 * sizeof(int));
-    }
-    return sendmsg(sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT) == (ssize_t)sizeof(*a) ? 0 : errno ? -errno : -EIO;
+    return pass_send(sock, a, sizeof(*a), fds, fds ? 3 : 0, MSG_DONTWAIT);
 }
 
 /* ---- packets ---- */
@@ -244,7 +195,7 @@ static int agree(struct peer *p, const struct peer_hello *h, struct error *err)
     setsockopt(p->sock, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
     if (send(p->sock, h, sizeof(*h), MSG_NOSIGNAL) != (ssize_t)sizeof(*h))
         return -errno;
-    r = receive(p->sock, &a, sizeof(a), fds);
+    r = pass_receive(p->sock, &a, sizeof(a), fds, 3);
     setsockopt(p->sock, SOL_SOCKET, SO_RCVTIMEO, &never, sizeof(never));
     if (r == 3 && a.magic == PEER_MAGIC && !a.result) {
         r = link_attach(&p->link, fds);

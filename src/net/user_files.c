@@ -14,6 +14,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/pass.h"
 #include "base/sandbox.h"
 
 struct keeper {
@@ -47,40 +48,13 @@ static int open_for_guest(void *ctx, const char *path)
     return regular((int)syscall(SYS_openat2, k->dir, path + strspn(path, "/"), &below, sizeof(below)));
 }
 
-/* Sends the descriptor of the requests from the process that has them to the keeper. It sends none where the kernel
-   has no such requests. */
-static int give(int sock, int requests)
+/* The descriptor of the requests, from the process that has them; -1 where the kernel has no such requests. */
+static int take_requests(int sock)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-    struct iovec iov = { (char[]){ 0 }, 1 };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+    char c;
+    int requests;
 
-    if (requests >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof(control);
-        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &requests, sizeof(int));
-    }
-    return sendmsg(sock, &m, MSG_NOSIGNAL) == 1 ? 0 : -errno;
-}
-
-static int take(int sock)
-{
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec iov = { (char[]){ 0 }, 1 };
-    /* The padding has no room for a second descriptor. */
-    struct msghdr m = {
-        .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = CMSG_LEN(sizeof(int))
-    };
-    int requests = -1;
-
-    while (recvmsg(sock, &m, MSG_CMSG_CLOEXEC) < 0)
-        if (errno != EINTR)
-            return -1;
-    const struct cmsghdr *c = CMSG_FIRSTHDR(&m);
-    if (c && c->cmsg_type == SCM_RIGHTS && c->cmsg_len == CMSG_LEN(sizeof(int)))
-        memcpy(&requests, CMSG_DATA(c), sizeof(int));
-    return requests;
+    return pass_receive(sock, &c, 1, &requests, 1) == 1 ? requests : -1;
 }
 
 static _Noreturn void keep(pid_t child, int sock, const char *tftp)
@@ -95,7 +69,7 @@ static _Noreturn void keep(pid_t child, int sock, const char *tftp)
     close(null);
     prctl(PR_SET_NAME, "lodge-files");
     if (!sandbox_drop() && send(sock, &can, 1, MSG_NOSIGNAL) == 1)
-        sandbox_keep(take(sock), mem, sock, open_for_guest, (void *)(uintptr_t)&k);
+        sandbox_keep(take_requests(sock), mem, sock, open_for_guest, (void *)(uintptr_t)&k);
     close(sock);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         ;
@@ -135,7 +109,7 @@ int user_files_sandbox(int keeper, const char *tftp, struct error *err)
 
     r = r ? error_set(err, -r, "its process cannot give up its privileges")
           : sandbox_enter(SANDBOX_USER, tftp, can ? &requests : NULL, err);
-    if (!r && (r = give(keeper, requests)))
+    if (!r && (r = pass_send(keeper, "", 1, &requests, requests >= 0, 0)))
         error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r));
     if (requests >= 0)
         close(requests);

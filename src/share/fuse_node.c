@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "share/internal.h"
 
 enum { MAX_NODES = 1 << 20, MAX_HANDLES = 65536 };
@@ -112,11 +113,9 @@ void fuse_self_path(const struct node *n, char path[SELF_PATH])
 
 int fuse_node_open(const struct node *n, int flags)
 {
-    char self[SELF_PATH];
     if (n->type != S_IFREG && n->type != S_IFDIR)
         return n->type == S_IFLNK ? -ELOOP : -ENXIO;
-    fuse_self_path(n, self);
-    const int fd = open(self, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+    const int fd = opener_again(n->fd, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_NOCTTY | O_NONBLOCK);
     return fd < 0 ? -errno : fd;
 }
 

@@ -20,32 +20,17 @@
 
 enum { END_MS = 30000 }; /* a machine that nobody wants any more has as long to write out its disks */
 
-/* What ends a machine, and what stops it for a while (front.c). */
-static int watch_signals(sigset_t *before)
-{
-    sigset_t set;
-
-    signals_of_end(&set);
-    sigaddset(&set, SIGCHLD);
-    sigaddset(&set, SIGTSTP);
-    sigaddset(&set, SIGCONT);
-    if (sigprocmask(SIG_BLOCK, &set, before))
-        return -errno;
-    const int fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
-    return fd < 0 ? -errno : fd;
-}
-
 static void hand_on(pid_t worker, int signals)
 {
     struct signalfd_siginfo si;
 
-    while (read(signals, &si, sizeof si) == sizeof si)
-        if (si.ssi_signo == SIGTSTP)
-            kill(worker, SIGSTOP);
-        else if (si.ssi_signo != SIGCHLD) {
-            kill(worker, (int)si.ssi_signo);
+    while (read(signals, &si, sizeof si) == sizeof si) {
+        if (si.ssi_signo == SIGCHLD)
+            continue;
+        kill(worker, si.ssi_signo == SIGTSTP ? SIGSTOP : (int)si.ssi_signo);
+        if (si.ssi_signo != SIGTSTP)
             kill(worker, SIGCONT); /* it may have been stopped, and then it would not hear of its end */
-        }
+    }
 }
 
 static int end_of(pid_t worker, int status)
@@ -103,6 +88,8 @@ static void be_worker(pid_t broker, int requests, const sigset_t *before)
 
 int worker_start(int front, int *status, struct error *err)
 {
+    /* Its end, and what stops a machine for a while (front.c). */
+    static const int also[] = { SIGCHLD, SIGTSTP, SIGCONT };
     const pid_t broker = getpid();
     sigset_t before;
     int pair[2];
@@ -110,7 +97,8 @@ int worker_start(int front, int *status, struct error *err)
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         return failed(-errno, err);
     struct broker *b = broker_new(pair[0]); /* pair[0] is its */
-    const int signals = b ? watch_signals(&before) : -ENOMEM;
+    sigprocmask(SIG_SETMASK, NULL, &before);
+    const int signals = b ? signals_fd(also, ARRAY_SIZE(also)) : -ENOMEM;
     fflush(NULL);
     const pid_t pid = signals < 0 ? -1 : fork();
     const int r = signals < 0 ? signals : pid < 0 ? -errno : pid ? 1 : 0;

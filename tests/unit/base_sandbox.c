@@ -24,6 +24,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/pass.h"
 #include "base/sandbox.h"
 #include "confined.h"
 
@@ -163,29 +164,15 @@ TEST(sandboxes)
 
 static void send_fd(int sock, int fd)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-    struct iovec iov = { (char[]){ 0 }, 1 };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
-
-    if (fd >= 0) {
-        m.msg_control = control;
-        m.msg_controllen = sizeof(control);
-        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &fd, sizeof(int));
-    }
-    CHECK_EQ(sendmsg(sock, &m, 0), 1);
+    CHECK_EQ(pass_send(sock, "", 1, &fd, fd >= 0, 0), 0);
 }
 
 static int receive_fd(int sock)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8)));
-    struct iovec iov = { (char[]){ 0 }, 1 };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof(control) };
-    int fd = -1;
+    char c;
+    int fd;
 
-    CHECK_EQ(recvmsg(sock, &m, MSG_CMSG_CLOEXEC), 1);
-    if (CMSG_FIRSTHDR(&m))
-        memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), sizeof(int));
+    CHECK(pass_receive(sock, &c, 1, &fd, 1) >= 0);
     return fd;
 }
 
