@@ -13,6 +13,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/pass.h"
 #include "worker/broker_message.h"
 
 enum { MOST_SOCKETS = 64 };
@@ -56,13 +57,25 @@ static void remember(struct broker *b, const struct opener_request *r)
     b->nsockets++;
 }
 
+/* Its name may be another program's from now on. */
+static void forget(struct broker *b, const char *path)
+{
+    for (u32 i = 0; i < b->nsockets; i++)
+        if (!strcmp(b->socket[i].path, path))
+            b->socket[i--] = b->socket[--b->nsockets];
+}
+
 static int carry_out(struct broker *b, const struct opener_request *r)
 {
-    if (r->kind == OPENER_LISTEN && is_unix(r) && b->nsockets == MOST_SOCKETS)
+    const bool makes_name = r->kind == OPENER_LISTEN && is_unix(r);
+
+    if (makes_name && b->nsockets == MOST_SOCKETS)
         return -EMFILE;
     const int result = opener_request(r);
-    if (result >= 0 && r->kind == OPENER_LISTEN && is_unix(r))
+    if (result >= 0 && makes_name)
         remember(b, r);
+    else if (result >= 0 && r->kind == OPENER_REMOVE)
+        forget(b, r->path);
     return result;
 }
 
@@ -76,21 +89,13 @@ static bool well_formed(const struct broker_request *q, size_t n)
 
 static void answer(struct broker *b, int result, bool descriptor)
 {
-    char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-    struct broker_answer a = { result };
-    struct iovec iov = { &a, sizeof a };
-    struct msghdr m = { .msg_iov = &iov, .msg_iovlen = 1 };
+    struct broker_answer a = { descriptor ? 0 : result };
+    const int r = pass_send(b->sock, &a, sizeof a, &result, descriptor, MSG_DONTWAIT);
 
-    if (descriptor) {
-        a.result = 0;
-        m.msg_control = control;
-        m.msg_controllen = sizeof control;
-        *CMSG_FIRSTHDR(&m) = (struct cmsghdr){ CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS };
-        memcpy(CMSG_DATA(CMSG_FIRSTHDR(&m)), &result, sizeof(int));
-    }
-    (void)!sendmsg(b->sock, &m, MSG_NOSIGNAL | MSG_DONTWAIT); /* it may be dead; one that takes no answers gets none */
     if (descriptor)
         close(result);
+    if (r && descriptor) /* too many of them are on their way: it must not wait for ever */
+        answer(b, r, false);
 }
 
 bool broker_serve(struct broker *b)
