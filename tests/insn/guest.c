@@ -264,6 +264,16 @@ static void gather(const struct guest *g, u64 area, u8 *to, u64 size)
         memcpy(to + at, g->ram + page_gpa(area, (unsigned)(at / 4096)), 4096);
 }
 
+bool guest_code(const struct guest *g, u64 lin, u8 *to, unsigned n)
+{
+    static u8 all[CODE_SIZE];
+    if (lin < CODE_BASE || lin - CODE_BASE > CODE_SIZE - n)
+        return false;
+    gather(g, CODE_GPA, all, CODE_SIZE);
+    memcpy(to, all + (lin - CODE_BASE), n);
+    return true;
+}
+
 /* The pages between those of the areas; false: something wrote there. */
 static bool pattern(struct guest *g, bool check)
 {

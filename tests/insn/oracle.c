@@ -428,10 +428,19 @@ static struct watch {
     struct guest *guest;
     u32 undefined;
     bool read; /* a flag without a value */
-    struct { u64 rip; u8 code[16]; unsigned len; } string; /* the last REP string instruction; len 0: the last was none */
-    bool overwrote;
+    struct { u64 lin; u8 code[16]; unsigned len; } string; /* the last REP string instruction; len 0: the last was none */
+    bool overwrote; /* such an instruction wrote over itself */
 } watch;
 static u64 excused;
+
+/* The instruction before this moment has ended, by a fault or in order: does it still stand where it stood? */
+static void watch_string(struct watch *w)
+{
+    u8 now[16];
+    if (w->string.len && guest_code(w->guest, w->string.lin, now, w->string.len) && memcmp(now, w->string.code, w->string.len))
+        w->overwrote = true;
+    w->string.len = 0;
+}
 
 static void watch_insn(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 *bytes, unsigned len, unsigned bits)
 {
@@ -440,16 +449,14 @@ static void watch_insn(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 
     u8 all[32] = {0};
     bool reads;
 
+    watch_string(w);
     if ((s->seg[CS].selector & 3) != 3)
         return;
-    if (w->string.len && s->rip == w->string.rip && memcmp(bytes, w->string.code, MIN(len, w->string.len)))
-        w->overwrote = true;
     w->undefined = gen_undefined_step(bytes, len, bits, w->undefined, &reads);
     w->read |= reads;
     memcpy(all, bytes, MIN(len, 15u));
-    w->string.len = 0;
     if (decode(&d, all, 15, bits, true) == DECODE_OK && d.rep && d.desc->flags & OPF_IMPLICIT_MEM && d.opcode >= 0xa4 && d.opcode <= 0xaf) {
-        w->string.rip = s->rip;
+        w->string.lin = s->seg[CS].base + s->rip;
         w->string.len = len;
         memcpy(w->string.code, all, 16);
     }
@@ -469,7 +476,10 @@ static bool is_excused(const struct sequence *q, unsigned len, bool cut)
     watch.undefined = 0;
     watch.read = watch.overwrote = false;
     watch.string.len = 0;
-    if (!guest_run(watch.guest, q, code, len, &ignored, HOW_FRESH) || !(watch.read || (cut && watch.overwrote)))
+    if (!guest_run(watch.guest, q, code, len, &ignored, HOW_FRESH))
+        return false;
+    watch_string(&watch);
+    if (!watch.read && !(cut && watch.overwrote))
         return false;
     excused++;
     return true;

@@ -186,6 +186,8 @@ enum guest_how {
 /* False: the engine gave up; why is printed. */
 bool guest_run(struct guest *g, const struct sequence *q, const u8 *code, unsigned code_len, struct outcome *o, enum guest_how how);
 unsigned guest_runs_to_heat(const struct guest *g);
+/* Copies n bytes of the code as they stand now at linear address lin; false: not all of them are in the code's area. */
+bool guest_code(const struct guest *g, u64 lin, u8 *to, unsigned n);
 u64 guest_cuts(const struct guest *g); /* how often a run was interrupted so far */
 
 /* ---- real_guest.c: a program of gen_real's in one engine, to be compared with another ---- */
