@@ -4,8 +4,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_tun.h>
 #include <linux/openat2.h>
+#include <net/if.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -53,10 +57,30 @@ static int socket_of(const struct opener_request *r)
     return -1;
 }
 
+static int tap(const struct opener_request *r)
+{
+    struct ifreq ifr = { .ifr_flags = (short)(IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | (r->flags & IFF_MULTI_QUEUE)) };
+    const size_t length = strlen(r->path);
+
+    if (length >= IFNAMSIZ) {
+        errno = ENAMETOOLONG;
+        return -1;
+    }
+    const int fd = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    memcpy(ifr.ifr_name, r->path, length);
+    if (fd < 0 || !ioctl(fd, TUNSETIFF, &ifr))
+        return fd;
+    const int code = errno;
+    close(fd);
+    errno = code;
+    return -1;
+}
+
 static int by_ourselves(const struct opener_request *r)
 {
     const int fd = r->kind == OPENER_FILE     ? file(r)
                    : r->kind == OPENER_REMOVE ? unlink(r->path)
+                   : r->kind == OPENER_TAP    ? tap(r)
                    : r->kind == OPENER_FOLDER ? mkdir(r->path, r->mode)
                                               : socket_of(r);
     return fd < 0 ? -errno : fd;
@@ -93,6 +117,11 @@ int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t
 int opener_listen(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type)
 {
     return opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_LISTEN, .address = address, .length = length, .type = type });
+}
+
+int opener_tap(const char *name, bool multi_queue)
+{
+    return opener_request(&(struct opener_request){ .purpose = OPENER_NET, .kind = OPENER_TAP, .path = name, .flags = multi_queue ? IFF_MULTI_QUEUE : 0 });
 }
 
 int opener_connect(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type)

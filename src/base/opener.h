@@ -27,6 +27,8 @@ enum opener_kind {
     OPENER_LISTEN,  /* address, type: a listening socket; a socket with a path is for this user only (mode 0600) */
     OPENER_CONNECT, /* address, type: a connected socket */
     OPENER_REMOVE,  /* path: as unlink(2); 0 */
+    OPENER_TAP,     /* path: the name of a tap device; flags: IFF_MULTI_QUEUE or 0. A queue of it, which does not block,
+                       with IFF_NO_PI and IFF_VNET_HDR (linux/if_tun.h). Needs CAP_NET_ADMIN unless the user owns it. */
     OPENER_FOLDER,  /* path, mode: as mkdir(2); 0 */
 };
 
@@ -61,6 +63,7 @@ int opener_again(int fd, int flags);
 int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode);
 /* -errno */
 int must_check opener_listen(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type);
+int must_check opener_tap(const char *name, bool multi_queue);
 int must_check opener_connect(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type);
 int opener_remove(enum opener_purpose purpose, const char *path);
 int must_check opener_folder(enum opener_purpose purpose, const char *path, mode_t mode);

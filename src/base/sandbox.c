@@ -134,20 +134,24 @@ static int restrict_calls(enum sandbox kind)
     return filter_load(filters[kind], 0);
 }
 
-int sandbox_drop(void)
+int sandbox_drop(u32 keep)
 {
     struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
-    struct __user_cap_data_struct none[2] = { { 0 } }, have[2] = { { 0 } };
+    struct __user_cap_data_struct left[2] = { { 0 } }, have[2] = { { 0 } };
 
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return -errno;
     /* Root keeps access to the files that it owns, and nothing else of root's rights. A process that cannot shrink
        the bounding set has nothing in it that it could get back without new privileges. */
     for (int cap = 0; prctl(PR_CAPBSET_READ, cap, 0, 0, 0) >= 0; cap++)
-        prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
+        if (cap >= 32 || !(keep & 1u << cap))
+            prctl(PR_CAPBSET_DROP, cap, 0, 0, 0);
     prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);
-    if (syscall(SYS_capset, &hdr, none) &&
-        (syscall(SYS_capget, &hdr, have) || have[0].permitted || have[1].permitted))
+    if (syscall(SYS_capget, &hdr, have))
+        return -errno;
+    left[0].effective = have[0].effective & keep;
+    left[0].permitted = have[0].permitted & keep;
+    if (syscall(SYS_capset, &hdr, left) && (have[0].permitted & ~keep || have[1].permitted))
         return -EPERM;
     return limit(RLIMIT_CORE, 0);
 }
@@ -181,7 +185,7 @@ static int enter(enum sandbox kind, const char *dir, int *requests, struct sandb
 {
     int set = -1, files;
     /* A viewer's process has already passed SANDBOX_SCREEN. */
-    int r = kind == SANDBOX_VIEWER ? 0 : sandbox_drop();
+    int r = kind == SANDBOX_VIEWER ? 0 : sandbox_drop(0);
 
     *report = (struct sandbox_report){ .seccomp = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL, .landlock = true };
     if (!r)

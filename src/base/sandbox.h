@@ -34,9 +34,9 @@ struct sandbox_report {
 };
 int must_check sandbox_probe(struct sandbox_report *report);
 
-/* The smaller half, for a process that helps a sandboxed one and hears nothing from strangers: no new privileges, no
-   capabilities, no core files. -errno. */
-int must_check sandbox_drop(void);
+/* The smaller half: no new privileges, no core files, and no capabilities but those in keep (1 << CAP_..., of the first
+   32) that the process has. For the calling thread, and threads and processes that it makes later. -errno. */
+int must_check sandbox_drop(u32 keep);
 
 /* A descriptor of a child's memory, to read what the child asks for. -errno: this host forbids it (Yama's
    ptrace_scope), so the child must not ask. */

@@ -125,13 +125,31 @@ static int open_named(const struct file_options *o, int flags)
     return fd < 0 ? -1 : fd;
 }
 
-/* Opens the same file again, by its descriptor, because the name may mean another file by now. */
-static int open_direct(struct file *f, bool readonly, struct error *err)
+/*
+ * Opens the same file again. Its name may mean another file by now, so it is opened by its descriptor. This process may
+ * not be allowed to do that, if the file belongs to another user and the opener has more rights than we have. Then it is
+ * opened by its name, and refused if that is another file.
+ */
+static int open_again(const struct file *f, const struct file_options *o, int flags)
+{
+    struct stat a, b;
+    int fd = opener_again(f->fd, flags);
+
+    if (fd >= 0 || (errno != EACCES && errno != EPERM) || (fd = open_named(o, flags)) < 0)
+        return fd;
+    if (!fstat(f->fd, &a) && !fstat(fd, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+        return fd;
+    close(fd);
+    errno = ESTALE;
+    return -1;
+}
+
+static int open_direct(struct file *f, const struct file_options *o, bool readonly, struct error *err)
 {
     struct statx x;
     int sector = 0;
 
-    f->direct = opener_again(f->fd, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT);
+    f->direct = open_again(f, o, (readonly ? O_RDONLY : O_RDWR) | O_DIRECT);
     if (f->direct < 0)
         return error_set(err, errno, "%s cannot be used with cache=none (%s); use cache=writeback", f->path,
                          errno == EINVAL ? "its file system has no O_DIRECT" : strerror(errno));
@@ -205,7 +223,7 @@ struct file *file_open(const struct file_options *o, struct aio *aio, struct err
             r = error_set(err, errno, "%s cannot be emptied: %s", f->path, strerror(errno));
     }
     if (!r && o->direct)
-        r = open_direct(f, o->readonly, err);
+        r = open_direct(f, o, o->readonly, err);
     if (!r)
         return f;
 fail:

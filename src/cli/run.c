@@ -292,6 +292,16 @@ static bool has_terminal(const struct vm_config *c)
     return c->parallel && !strcmp(c->parallel, "stdio");
 }
 
+static u32 worker_needs(const struct vm_config *c)
+{
+    u32 needs = c->nshares ? WORKER_FOLDERS : 0;
+
+    for (u32 i = 0; i < c->nnets; i++)
+        if (c->net[i].nhostfwd)
+            needs |= WORKER_FORWARDS;
+    return needs;
+}
+
 /* Watches over the machine: prepares it, lets a worker run it, and removes what that leaves. It also returns in the
    worker, with the worker's exit status, or -errno with err set. */
 static int watch_over(struct run_options *o, struct front *front, struct error *err)
@@ -307,7 +317,7 @@ static int watch_over(struct run_options *o, struct front *front, struct error *
         if (!(r = configure_image(o, &image, &machine, err)))
             r = config_check(&o->config, err);
     if (!r)
-        r = worker_start(front->sock, &status, err);
+        r = worker_start(front->sock, worker_needs(&o->config), &status, err);
     if (!r)
         return run_machine(o, front, err);
     log_set_raw(front->terminal);

@@ -34,7 +34,7 @@ static void be_nobodys(void)
    anybody; it removes the name of the socket when the first has ended. */
 static int serve_switch(int listener, const char *name)
 {
-    const pid_t keeper = getpid(), pid = sandbox_drop() ? -1 : fork();
+    const pid_t keeper = getpid(), pid = sandbox_drop(0) ? -1 : fork();
 
     if (!pid) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);

@@ -171,18 +171,16 @@ static int explain(const char *name, int e, struct error *err)
 
 static int open_queue(struct net *n, struct tap_queue *t, const struct net_spec *s, struct error *err)
 {
-    struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR };
+    const int fd = opener_tap(s->name, s->config->queues > 1);
     const int header = NET_HDR;
     int little = 1;
 
-    t->fd.fd = opener_file(OPENER_NET, "/dev/net/tun", O_RDWR | O_NONBLOCK, 0);
-    if (t->fd.fd < 0)
-        return error_set(err, errno, "/dev/net/tun: %s; load it with \"sudo modprobe tun\"", strerror(errno));
-    if (s->config->queues > 1)
-        ifr.ifr_flags |= IFF_MULTI_QUEUE;
-    strcpy(ifr.ifr_name, s->name);
-    if (ioctl(t->fd.fd, TUNSETIFF, &ifr))
-        return explain(s->name, errno, err);
+    /* tap_open has seen that the device is there, so these are /dev/net/tun's errors. */
+    if (fd == -ENOENT || fd == -ENODEV || fd == -ENXIO || fd == -EACCES)
+        return error_set(err, -fd, "/dev/net/tun: %s; load it with \"sudo modprobe tun\"", strerror(-fd));
+    if (fd < 0)
+        return explain(s->name, -fd, err);
+    t->fd.fd = fd;
     if (ioctl(t->fd.fd, TUNSETVNETHDRSZ, &header) || (ioctl(t->fd.fd, TUNSETVNETLE, &little) && errno != EINVAL))
         return error_set(err, errno, "the kernel does not take our packet header: %s", strerror(errno));
     t->fd.events = 0;

@@ -68,7 +68,7 @@ static _Noreturn void keep(pid_t child, int sock, const char *tftp)
         dup2(null, fd);
     close(null);
     prctl(PR_SET_NAME, "lodge-files");
-    if (!sandbox_drop() && send(sock, &can, 1, MSG_NOSIGNAL) == 1)
+    if (!sandbox_drop(0) && send(sock, &can, 1, MSG_NOSIGNAL) == 1)
         sandbox_keep(take_requests(sock), mem, sock, open_for_guest, (void *)(uintptr_t)&k);
     close(sock);
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)

@@ -115,7 +115,8 @@ bool broker_serve(struct broker *b)
         .length = q.length, .type = q.type,
     };
     const int result = carry_out(b, &r);
-    answer(b, result, result >= 0 && (r.kind == OPENER_FILE || r.kind == OPENER_LISTEN || r.kind == OPENER_CONNECT));
+    answer(b, result, result >= 0 && (r.kind == OPENER_FILE || r.kind == OPENER_LISTEN || r.kind == OPENER_CONNECT ||
+                                   r.kind == OPENER_TAP));
     return true;
 }
 

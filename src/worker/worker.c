@@ -3,6 +3,7 @@
 #include "worker/worker.h"
 
 #include <errno.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +16,7 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/sandbox.h"
 #include "base/signals.h"
 #include "worker/broker.h"
 
@@ -75,8 +77,17 @@ static int failed(int r, struct error *err)
     return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
 }
 
+/* Capabilities: those of capabilities(7) that the guest's root needs to be the root of a shared folder. CAP_FSETID is in
+   virtio/virtio_fs.c. There is none by which a file outside could be opened that the folder does not lead to. */
+static u32 rights(u32 needs)
+{
+    const u32 folders = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID;
+
+    return (needs & WORKER_FOLDERS ? folders : 0) | (needs & WORKER_FORWARDS ? 1u << CAP_NET_BIND_SERVICE : 0);
+}
+
 /* In the new process. */
-static void be_worker(pid_t broker, int requests, const sigset_t *before)
+static void be_worker(pid_t broker, int requests, u32 needs, const sigset_t *before)
 {
     sigprocmask(SIG_SETMASK, before, NULL);
     prctl(PR_SET_NAME, "lodge-vm");
@@ -84,9 +95,14 @@ static void be_worker(pid_t broker, int requests, const sigset_t *before)
     if (getppid() != broker) /* it died before that */
         raise(SIGTERM);
     broker_use(requests);
+    const int r = sandbox_drop(rights(needs));
+    if (r) {
+        log_error("the machine's process cannot give up its privileges: %s", strerror(-r));
+        _exit(1);
+    }
 }
 
-int worker_start(int front, int *status, struct error *err)
+int worker_start(int front, u32 needs, int *status, struct error *err)
 {
     /* Its end, and what stops a machine for a while (front.c). */
     static const int also[] = { SIGCHLD, SIGTSTP, SIGCONT };
@@ -114,6 +130,6 @@ int worker_start(int front, int *status, struct error *err)
         close(pair[0]);
     broker_free(b); /* in the worker, too, where it has nothing to remove yet */
     if (!r)
-        be_worker(broker, pair[1], &before);
+        be_worker(broker, pair[1], needs, &before);
     return r < 0 ? failed(r, err) : r;
 }
