@@ -1,13 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bus.h - an address space of registers: one instance for ports (64 KiB), one
- * for MMIO.  A device registers offset-relative handlers for a range; the bus
- * finds it, clamps and splits the access to what the device allows, takes the
- * device's lock, and calls.  What nobody claims reads all-ones and swallows writes.
+ * bus.h - an address space of registers. There is one for ports (64 KiB) and one for MMIO. A device registers handlers for
+ * a range, which get offsets into the range. The bus finds the range of an access, splits or widens the access to the sizes
+ * that the device allows, takes the device's lock, and calls the handler. An address that no device has claimed reads as all
+ * ones, and writes to it do nothing.
  *
- * bus_read and bus_write: any vCPU thread.  bus_add, bus_remove: while no vCPU runs,
- * or from a vCPU thread inside a handler (BARs that move); lookups never wait: they run
- * under a sequence lock on a sorted table.
+ * bus_read and bus_write may be called by any vCPU thread. bus_add and bus_remove may be called while no vCPU runs, or by a
+ * vCPU thread inside a handler (a BAR that moves). Lookups never wait: they search a sorted table under a sequence lock.
  */
 #ifndef LODGE_MEMORY_BUS_H
 #define LODGE_MEMORY_BUS_H
@@ -19,11 +18,11 @@
 struct bus;
 
 /*
- * A run of accesses of one size, one after the other in memory, as a processor's string instructions make them: each element is
- * read, from where from_host or from says, or is value; and then written to where to_host or to says.
+ * A run of accesses of one size to consecutive addresses, as a processor's string instructions make them. Each element is
+ * read from from_host or from, or it is value. It is then written to to_host or to.
  */
 struct bus_run {
-    u64 to, from; /* of the first element, in registers, where there is no host's address: the bus's to bus_run, offsets to a device */
+    u64 to, from; /* of the first element, if it is in registers (to_host or from_host is NULL): for bus_run an address of the bus, for a device an offset */
     u8 *to_host;
     const u8 *from_host;
     u64 value;
@@ -38,7 +37,8 @@ struct bus_ops {
     void (*write)(void *dev, u64 offset, unsigned size, u64 value);
     u8 min_size, max_size; /* 1, 2, 4 or 8: wider accesses are split, narrower ones widened
                               (a widened write reads nothing: it zero-fills); 0 means 1 and 8 */
-    /* A whole run at once, with the same outcome as by read and write; or NULL. It changes no mapping of memory. */
+    /* Does a whole run at once, with the same result as read and write element by element; or NULL. It must not change what
+       memory is mapped where. */
     void (*run)(void *dev, const struct bus_run *r);
 };
 
@@ -58,7 +58,7 @@ void bus_remove(struct bus *b, u64 base, void *dev);
 /* size 1, 2, 4 or 8. An access that crosses the end of a range is split between its neighbours. */
 u64 bus_read(struct bus *b, u64 addr, unsigned size);
 void bus_write(struct bus *b, u64 addr, unsigned size, u64 value);
-/* A run of accesses; false, and nothing was done: not to one device, or to one that cannot. */
+/* Does a run of accesses. If it is not to one device, or the device has no handler for runs, nothing is done: false. */
 bool bus_run(struct bus *b, const struct bus_run *r);
 /* Name of the range at addr for traces, or "-". */
 const char *bus_name(struct bus *b, u64 addr);

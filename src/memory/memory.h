@@ -1,23 +1,25 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory.h - guest memory, where the guest sees it, and the one checked door to it.
+ * memory.h - guest memory, the addresses at which the guest sees it, and checked access to it.
  *
- * A *piece* is memory itself: RAM, what a ROM holds, a card's frame buffer.  All pieces lie in one memfd, and each byte
- * has a *place*: its offset there.  Pieces are made while the machine is built (before the engine's VM) and live as
- * long as it: a pointer into one that somebody still holds after the guest moved it away is stale, but harmless.
+ * A *piece* is memory itself: RAM, the contents of a ROM, a card's frame buffer. All pieces lie in one memfd. The *place*
+ * of a byte is its offset in that memfd. Pieces are made while the machine is built, before the engine's VM, and live as
+ * long as the machine. So a pointer into a piece that the guest has moved away meanwhile is out of date, but harmless.
  *
- * A *region* is a range of guest-physical addresses at which part of a piece is seen; the same bytes may be seen at
- * several.  Regions come and go while the guest runs (PAM, BARs, flash): memory_map, memory_remap, memory_unmap, any
- * thread, a device's or the PCI bus's lock may be held.  They never overlap.  A new state is in force for the vCPU that
- * asked for it from its next instruction on, for the others soon: from their next block (software engine) or at once (KVM).
+ * A *region* is a range of guest-physical addresses at which the guest sees part of a piece. It may see the same bytes in
+ * several regions. Regions come and go while the guest runs (PAM, BARs, flash). Any thread may call memory_map,
+ * memory_remap and memory_unmap, also with a device's or the PCI bus's lock held. Regions never overlap. A change holds for
+ * the vCPU that asked for it from its next instruction on. For the other vCPUs it holds from their next block on (software
+ * engine) or at once (KVM).
  *
- * Where there is no region is the MMIO bus, which also gets the guest's writes to a read-only region, at their address.
+ * Addresses outside all regions belong to the MMIO bus. The guest's writes to a read-only region go to the MMIO bus, too.
  *
- * Devices reach guest memory through memory_read/memory_write (copies) or memory_ptr (a pointer, valid during the call
- * only).  All check bounds without overflow; writes mark pages dirty.  Any thread; nobody waits.
+ * Devices reach guest memory by memory_read and memory_write, which copy, or by memory_ptr, whose pointer is valid during
+ * the call only. All of them check bounds without overflow, and mark the pages that they write as dirty. Any thread may call
+ * them; they never wait.
  *
- * What is mapped is no state of its own: it follows from registers (PAM, BARs, a flash's mode), and who has those maps
- * again after they were loaded.  The contents of all pieces are in the snapshot.
+ * The regions are not saved. They follow from registers (PAM, BARs, a flash's mode), and the owner of these registers maps
+ * its regions again after it was loaded. The contents of all pieces are saved.
  */
 #ifndef LODGE_MEMORY_MEMORY_H
 #define LODGE_MEMORY_MEMORY_H

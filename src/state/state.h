@@ -1,20 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * state.h - a device's state, declared once, walked for save, load, dump, compare
- * and fuzz.
+ * state.h - the state of a device. A table declares it once, and saving, loading, dumping, comparing and fuzzing use it.
  *
  *   static const struct state_field uart_fields[] = {
  *       STATE_FIELD(struct uart, ier, 1), STATE_FIELD(struct uart, fifo, 1), ... STATE_END };
  *   const struct state_desc uart_state = { "uart16550", 1, uart_fields, .post_load = uart_loaded };
  *
- * STATE_FIELD takes one scalar (bool, u8..u64, s32, s64), STATE_ARRAY an array of them; the element
- * size comes from the type.  STATE_STRUCT and STATE_STRUCTS nest structs with fields of their own.
+ * STATE_FIELD takes one scalar (bool, u8 to u64, s32, s64), STATE_ARRAY an array of scalars. The size of an element comes
+ * from its type. STATE_STRUCT and STATE_STRUCTS nest structs that have fields of their own.
  *
- * The stream: header (magic, version), then records: tag, instance, version,
- * length; inside, fields: name, element size, count, little-endian data.  A
- * record or field the reader does not know is an error unless marked optional; a missing one
- * whose `since` is newer than the record's version keeps its reset value.  Everything is
- * length-checked: a stream may be hostile.
+ * The stream begins with a header (magic number, version). Then come records (tag, instance, version, length), and in each
+ * record its fields (name, element size, count, little-endian data). A record or field that the reader does not know is an
+ * error, unless it is marked optional. A field that is missing because its `since` is newer than the record's version keeps
+ * its reset value. All lengths are checked, because a stream may be hostile.
  */
 #ifndef LODGE_STATE_STATE_H
 #define LODGE_STATE_STATE_H
