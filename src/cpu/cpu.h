@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu.h - the architectural state of one x86-64 processor, the same for every
- * engine: that alone is what lets a snapshot taken on one resume on the other.
+ * cpu.h - the architectural state of one x86-64 processor. It is the same for every engine, so that a snapshot of one
+ * engine resumes on the other.
  *
  * Names and layouts: Intel SDM vol. 1 ch. 3 and 13 (XSAVE), vol. 3 ch. 2-5; AMD APM vol. 2.
  */

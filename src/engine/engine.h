@@ -1,14 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine.h - the interface of what executes guest instructions.  Two
- * implementations: engine/kvm and engine/soft.  The engine never sees a device:
- * what leaves the processor (port, MMIO, an MSR it does not own, interrupt
- * acknowledge) goes through struct engine_machine, on the vCPU's thread.  Devices
- * never see instructions.
+ * engine.h - the interface of an engine, which executes guest instructions. There are two: engine/kvm and engine/soft. An
+ * engine never sees a device. What leaves the processor (a port, MMIO, an MSR that the engine does not own, the acknowledge
+ * of an interrupt) goes through struct engine_machine, on the vCPU's thread. Devices never see instructions.
  *
- * Threads: run, get_state, set_state: the vCPU's own thread (or any while it is
- * not running).  kick, signal, irq_line, msi: any thread.  The rest: while no
- * vCPU runs.
+ * Threads: run, get_state and set_state may be called on the vCPU's own thread, or on any thread while the vCPU does not
+ * run. kick, signal, irq_line and msi may be called on any thread. The others may be called while no vCPU runs.
  */
 #ifndef LODGE_ENGINE_ENGINE_H
 #define LODGE_ENGINE_ENGINE_H
@@ -30,7 +27,7 @@ struct engine_machine {
     void (*port_write)(void *m, u16 port, unsigned size, u64 value);
     u64 (*mmio_read)(void *m, u32 vcpu, u64 gpa, unsigned size); /* size 1, 2, 4, 8; the xAPIC page too */
     void (*mmio_write)(void *m, u32 vcpu, u64 gpa, unsigned size, u64 value);
-    /* The rest only an engine without an irqchip calls (capability irqchip false). */
+    /* Only an engine without interrupt controllers (capability irqchip false) calls those below. */
     int (*interrupt_ack)(void *m, u32 vcpu); /* INTA: the vector, or -1 if the request went away */
     u8 (*cr8_read)(void *m, u32 vcpu);       /* TPR bits 7-4 */
     void (*cr8_write)(void *m, u32 vcpu, u8 value);
@@ -38,13 +35,14 @@ struct engine_machine {
     int (*msr_read)(void *m, u32 vcpu, u32 msr, u64 *value);
     int (*msr_write)(void *m, u32 vcpu, u32 msr, u64 value);
     /* A KVM hypercall from ring 0 (linux/Documentation/virt/kvm/x86/hypercalls.rst); arguments truncated to 32 bits
-       outside 64-bit mode. Its result, -1000 (KVM_ENOSYS) for one not offered. NULL: none is. */
+       outside 64-bit mode. It returns the call's result, or -1000 (KVM_ENOSYS) if there is no such call. NULL: there are
+       no hypercalls. */
     s64 (*hypercall)(void *m, u32 vcpu, u64 number, const u64 arg[4], bool long_mode);
-    /* Many accesses at once (bus.h); false, and nothing was done: one at a time, then. NULL: always so. */
+    /* Does many accesses at once (bus.h). False: nothing was done, and the engine makes them one by one. May be NULL. */
     bool (*mmio_run)(void *m, u32 vcpu, const struct bus_run *r);
 };
 
-/* Host code that stands for guest code. Pointers are good during the call. */
+/* Host code that a piece of guest code was translated to. The pointers are valid during the call. */
 struct engine_translation {
     u64 rip, place; /* in guest memory (memory.h) */
     unsigned bits;
@@ -54,17 +52,17 @@ struct engine_translation {
     u32 ninsns;
     const struct engine_translated { /* by host */
         u64 rip;
-        u32 host; /* where its host code begins, from host_at; the last one's is followed by code for no one */
+        u32 host; /* where its host code begins, from host_at; behind that of the last one is code for no instruction */
         u8 len;
         const u8 *bytes;
     } *insn;
     u32 nlinks;
-    const struct engine_link { /* where another translation is gone to, directly once it exists */
+    const struct engine_link { /* a way to another translation: a direct jump, once that exists */
         u64 rip;
-        u32 host; /* a place in the instruction that does, from host_at; 0: there is none */
+        u32 host; /* a place in the host instruction that jumps, from host_at; 0: there is none */
     } *link;
     u32 ndata;
-    const struct engine_data { /* bytes that are no instructions but say what the call before them is about */
+    const struct engine_data { /* bytes behind a call that are its arguments, and no instructions */
         u32 host, size; /* from host_at */
         u32 number;     /* of an instruction, or a link */
         bool of_link;
@@ -76,8 +74,8 @@ struct engine_stub { /* host code that translations share */
     u32 host_size;
 };
 
-/* NULL members: not wanted. Software engine only (KVM: exits). Called on the vCPU's thread, but stub, which is called
-   while the VM is created. translation: one at a time, whatever the vCPU. */
+/* A member may be NULL. Only the software engine calls them (KVM: exits), on the vCPU's thread. stub is called while the VM is
+   created. There is never more than one call of translation at a time, whichever vCPU it is for. */
 struct engine_trace {
     void *ctx;
     void (*exec)(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 *code, unsigned len, unsigned bits);
@@ -115,9 +113,9 @@ struct engine_caps {
 };
 
 enum run_result {
-    RUN_KICKED,   /* kick() was called: look at your requests and run again */
+    RUN_KICKED,   /* kick() was called: the caller looks at its requests and runs again */
     RUN_SHUTDOWN, /* triple fault; state is as the fault left it */
-    RUN_ERROR,    /* our failure or the host's; err says */
+    RUN_ERROR,    /* we or the host failed; err says how */
 };
 
 enum engine_signal {
@@ -135,7 +133,7 @@ struct engine_ops {
     int (*vcpu_create)(struct engine_vm *vm, u32 id, struct engine_vcpu **v, struct error *err);
     void (*vcpu_destroy)(struct engine_vcpu *v);
 
-    /* Executes until something only the caller can handle. Blocks through HLT and wait-for-SIPI. */
+    /* Executes until there is something that only the caller can handle. Sleeps in HLT and while it waits for a SIPI. */
     enum run_result (*run)(struct engine_vcpu *v, struct error *err);
     void (*kick)(struct engine_vcpu *v); /* run returns soon, or at once if called just before it */
     void (*signal)(struct engine_vcpu *v, enum engine_signal sig, u32 arg);
@@ -152,20 +150,20 @@ struct engine_ops {
     int (*lapic_get)(struct engine_vcpu *v, struct irqchip_lapic *state);
     int (*lapic_set)(struct engine_vcpu *v, const struct irqchip_lapic *state);
 
-    /* Before memory_dirty_take: brings memory's dirty bits up to date (KVM: fetches the log). After it, once more: what
-       is written from now on is logged again (software: write rights are dropped). May be called while vCPUs run, but
-       only with them stopped is the next take complete. */
+    /* To be called before memory_dirty_take, to bring the dirty bits of memory up to date (KVM: fetches the log), and again
+       after it, so that later writes are logged again (software engine: drops the rights to write). vCPUs may run
+       meanwhile, but a take is complete only if they are stopped. */
     int (*dirty_sync)(struct engine_vm *vm);
     int (*dirty_enable)(struct engine_vm *vm, bool on);
-    /* The A20 gate: closed, address line 20 is 0 whatever a processor wants to address (KVM: below 2 MiB only). Open until
-       told. Any thread; in force as a change of memory's regions is (memory.h). */
+    /* The A20 gate. While it is closed, address line 20 is 0 in every access of a processor (KVM: only below 2 MiB). It is
+       open at first. Any thread; it takes effect when a change of memory's regions would (memory.h). */
     void (*a20)(struct engine_vm *vm, bool open);
-    /* Guest memory or the clock was changed from outside (state loaded): drop what is cached. */
+    /* To be called after guest memory or the clock was changed from outside (a state was loaded): drops all caches. */
     void (*reset_caches)(struct engine_vm *vm);
-    /* Tells what was counted of a processor (the same figures in the same order for each), or of the VM (vcpu < 0). While
-       no vCPU runs. NULL: nothing is counted. */
+    /* Tells the figures that were counted for a processor (the same ones in the same order for each) or, with vcpu < 0,
+       for the VM. To be called while no vCPU runs. NULL: this engine counts nothing. */
     void (*stats)(struct engine_vm *vm, int vcpu, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
-    /* kvmclock: the guest's system time in ns now; set for load. NULL: the machine's own pvclock does it. */
+    /* kvmclock: the guest's system time now in ns; clock_set is for loading. NULL: the machine has its own pvclock. */
     int (*clock_get)(struct engine_vm *vm, u64 *ns);
     int (*clock_set)(struct engine_vm *vm, u64 ns);
 };
@@ -173,7 +171,8 @@ struct engine_ops {
 extern const struct engine_ops engine_soft;
 extern const struct engine_ops engine_kvm;
 
-/* "auto", "kvm", "soft" to an engine; why: one sentence for the user. NULL with err set if it cannot be had. */
+/* The engine of the name "auto", "kvm" or "soft". why: one sentence for the user that says why this one. NULL with err set:
+   it cannot be used here. */
 const struct engine_ops *engine_choose(const char *name, struct error *why, struct error *err);
 
 #endif

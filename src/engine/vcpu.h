@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vcpu.h - the threads that run the virtual processors of a VM, one each, and how they are all stopped.
+ * vcpu.h - the threads that run the virtual processors of a VM, one thread each, and how all of them are stopped.
  *
  *   created (paused) -resume-> running -pause-> paused -resume-> ...
  *
  * A vCPU whose run() ends in a shutdown or an error tells on_stop() and stays parked until the next resume.
  *
- * Threads: vcpus_pause, resume, free, each: one controlling thread, never a vCPU's.  vcpus_stop_soon: any.
+ * Threads: one controlling thread, which is no vCPU's, calls vcpus_pause, vcpus_resume and vcpus_free. Any thread may call
+ * vcpus_stop_soon.
  */
 #ifndef LODGE_ENGINE_VCPU_H
 #define LODGE_ENGINE_VCPU_H
@@ -22,10 +23,10 @@ struct vcpus_config {
     const struct engine_ops *ops;
     struct engine_vm *vm;
     u32 n;
-    /* On the vCPU's thread: RUN_SHUTDOWN, or RUN_ERROR with err. */
+    /* Called on the vCPU's thread. why: RUN_SHUTDOWN, or RUN_ERROR with err. */
     void (*on_stop)(void *ctx, u32 vcpu, enum run_result why, const struct error *err);
     void *ctx;
-    struct loop *loop; /* whose thread is the controlling one, or NULL: a vCPU that waits for it is let go by a pause */
+    struct loop *loop; /* the controlling thread's loop, or NULL. A pause lets go a vCPU that waits for the loop. */
 };
 
 /* Creates the engine's vCPUs and their threads, paused. */
@@ -35,8 +36,8 @@ void vcpus_free(struct vcpus *g); /* pauses first; destroys the engine's vCPUs *
 void vcpus_resume(struct vcpus *g);
 /* Returns when every vCPU stands at an instruction boundary outside run(). */
 void vcpus_pause(struct vcpus *g);
-/* Asks for the same without waiting; on a vCPU's thread (a device that ends or resets the machine) that vCPU
-   executes no further instruction. */
+/* Asks for the same, and does not wait for it. If a vCPU's thread calls it (for a device that ends or resets the machine),
+   that vCPU executes no further instruction. */
 void vcpus_stop_soon(struct vcpus *g);
 
 u32 vcpus_count(const struct vcpus *g);

@@ -82,17 +82,18 @@ int must_check memory_piece(struct memory *m, struct memory_piece **out, const c
 /* [gpa, gpa + size) shows the piece from offset on. -EINVAL not whole pages, or not in the piece; -EEXIST overlaps
    another region; -ENOSPC too many. Of a ROM, readonly is implied. */
 int must_check memory_map(struct memory *m, u64 gpa, u64 size, const struct memory_piece *p, u64 offset, bool readonly);
-/* The region that begins at gpa shows something else, in one step. -EINVAL: there is none, or not in the piece. */
+/* The region that begins at gpa shows another part of memory from now on; nobody sees a state in between. -EINVAL: no region
+   begins there, or the part is not in the piece. */
 int must_check memory_remap(struct memory *m, u64 gpa, const struct memory_piece *p, u64 offset, bool readonly);
-/* The region that begins at gpa is gone; if there is none, nothing happens. */
+/* Removes the region that begins at gpa, if there is one. */
 void memory_unmap(struct memory *m, u64 gpa);
-/* A piece of its own, seen at gpa. */
+/* Makes a piece and a region at gpa that shows all of it. */
 int must_check memory_add(struct memory *m, const char *name, u64 gpa, u64 size, bool readonly, struct error *err);
 
 /* ---- lookups ------------------------------------------------------------ */
 
 #define MEMORY_LOAD_(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
-/* The region that holds gpa into *r; false: none. */
+/* Puts the region that gpa is in into *r. False: gpa is in no region. */
 static inline bool memory_lookup(const struct memory *m, u64 gpa, struct memory_region *r)
 {
     for (;;) {
@@ -116,37 +117,40 @@ static inline bool memory_lookup(const struct memory *m, u64 gpa, struct memory_
             return found;
     }
 }
-/* The same, and as much of what follows it as shows the bytes that follow, with the same right. */
+/* The same. If the next regions go on with the bytes that follow in the piece, and are as writable, *r includes them. */
 bool memory_find(const struct memory *m, u64 gpa, struct memory_region *r);
-/* Changes whenever a region does: whether one that was found before is still so. */
+/* This number changes whenever a region does. While it stays the same, a region that was found is still right. */
 static inline u32 memory_generation(const struct memory *m) { return __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE); }
-/* The byte at a place, and how many follow in its piece; NULL: there is none. */
+/* A pointer to the byte at a place, and in *left how many bytes of its piece there are from it on. NULL: no such place. */
 u8 *memory_at(const struct memory *m, u64 place, u64 *left);
 
-/* ---- the door ------------------------------------------------------------ */
+/* ---- checked access ------------------------------------------------------ */
 
-/* Copies that may span adjoining regions. -EFAULT if any byte is outside memory (nothing is then written). */
+/* They copy, also over several regions without a gap between them. -EFAULT: a byte is outside all regions, and nothing was
+   written. */
 int must_check memory_read(const struct memory *m, u64 gpa, void *buf, u64 len);
-/* memory_write refuses read-only regions with -EROFS; memory_load is for our own loaders and does not. */
+/* memory_write refuses read-only regions with -EROFS. memory_load, which is for our own loaders, writes to them. */
 int must_check memory_write(struct memory *m, u64 gpa, const void *buf, u64 len);
 int must_check memory_load(struct memory *m, u64 gpa, const void *buf, u64 len);
 
-/* len bytes at gpa that lie together, or NULL. write marks them dirty and refuses read-only regions. */
+/* A pointer to len bytes at gpa, or NULL if they are not all there or do not lie together in this process. With write, their
+   pages are marked as dirty, and read-only regions are refused. */
 void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write);
 
-/* After writing through a pointer that memory_ptr(..., true) gave, or having the host do so: the pages are dirty (again),
-   and the engine is told. */
+/* To be called after this process, or the host for it, has written through a pointer of memory_ptr(..., true): marks the pages
+   as dirty once more, and tells the engine. */
 void memory_written(struct memory *m, u64 gpa, u64 len);
-/* The same by a pointer. */
+/* The same, for bytes that are given by that pointer. */
 void memory_host_written(struct memory *m, const void *host, u64 len);
-/* The same by place: after a device wrote its own piece through piece->host, wherever the guest sees it, if at all. */
+/* The same by place, for a device that wrote to its own piece through piece->host. The guest need not see it anywhere. */
 void memory_place_written(struct memory *m, u64 place, u64 len);
 
-/* The guest does without what is in the whole pages of [gpa, gpa + len): they read as zero and cost the host nothing until
-   written again. What is no RAM is left alone. Any thread. */
+/* The guest no longer needs the contents of the pages that lie wholly in [gpa, gpa + len). They read as zero from now on, and
+   take no memory of the host's until they are written again. Pages that are not RAM stay as they are. Any thread. */
 void memory_discard(struct memory *m, u64 gpa, u64 len);
 
-/* Dirty log. Pages written since the last take. Software writers set bits by memory_mark_dirty. */
+/* The dirty log: the pages that were written since the last memory_dirty_take. Whoever writes in software calls
+   memory_mark_dirty. */
 static inline void memory_mark_dirty(const struct memory *m, u64 place)
 {
     u64 page = place >> GUEST_PAGE_SHIFT, bit = 1ull << (page & 63);
@@ -159,7 +163,7 @@ static inline bool memory_is_dirty(const struct memory *m, u64 place)
     const u64 page = place >> GUEST_PAGE_SHIFT;
     return __atomic_load_n(&m->dirty[page >> 6], __ATOMIC_RELAXED) >> (page & 63) & 1;
 }
-/* Moves the piece's dirty bits into out ((pages + 63) / 64 words), clearing them. */
+/* Copies the dirty bits of a piece to out ((pages + 63) / 64 words), and clears them. */
 void memory_dirty_take(struct memory *m, const struct memory_piece *p, u64 *out);
 
 #endif

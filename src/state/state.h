@@ -41,7 +41,7 @@ struct state_desc {
        Called while no vCPU runs. */
     int (*pre_save)(void *obj);
     int (*post_load)(void *obj, struct error *err);
-    bool pre_save_last; /* of interrupt controllers: what a device's pre_save finds due is theirs to know */
+    bool pre_save_last; /* for interrupt controllers: the pre_save of a device may find an interrupt due, and raise it */
 };
 
 #define STATE_BOOLEAN_(x) _Generic((x), bool: true, default: false)
@@ -56,7 +56,7 @@ struct state_desc {
     { #f, offsetof(type, f), sizeof(((type *)0)->f), since_, 1, fields_, false }
 #define STATE_END { NULL, 0, 0, 0, 0, NULL, false }
 
-/* The VM's one list of everything that has state, in order of creation. */
+/* The list of all objects of a VM that have state, in the order in which they were added. */
 struct state_list;
 struct state_list *state_list_new(void);
 void state_list_free(struct state_list *l);
@@ -70,7 +70,7 @@ struct state_buf {
 void state_buf_free(struct state_buf *b);
 
 int must_check state_save(const struct state_list *l, struct state_buf *out, struct error *err);
-/* All or an error; on error objects may be half-loaded: reset or discard them. */
+/* Loads all objects, or returns an error. After an error some may be loaded and others not: reset or discard them. */
 int must_check state_load(const struct state_list *l, const void *data, size_t len, struct error *err);
 /* Text: "uart16550.0.ier = 0x5", one field a line. */
 void state_dump(const struct state_list *l, FILE *out);
