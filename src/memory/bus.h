@@ -22,7 +22,8 @@ struct bus;
  * read from from_host or from, or it is value. It is then written to to_host or to.
  */
 struct bus_run {
-    u64 to, from; /* of the first element, if it is in registers (to_host or from_host is NULL): for bus_run an address of the bus, for a device an offset */
+    /* Of the first element, where to_host or from_host is NULL: for bus_run an address of the bus, for a device an offset. */
+    u64 to, from;
     u8 *to_host;
     const u8 *from_host;
     u64 value;
