@@ -72,7 +72,7 @@ struct insn {
 
 /* ---- accesses ------------------------------------------------------------ */
 
-enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* as supervisor, at any CPL: descriptors, TSS */,
+enum access { ACCESS_READ = 0, ACCESS_WRITE = 1, ACCESS_EXEC = 2, ACCESS_IMPLICIT = 4 /* as supervisor, at any CPL */,
               /* Read and then written: the buffer of soft_ptr is filled first, which it is not for ACCESS_WRITE. */
               ACCESS_RMW = 8 | 1,
               ACCESS_PART = 16 /* a part of an operand; its alignment was checked before, or does not matter */ };
@@ -156,7 +156,7 @@ enum { /* soft_vcpu.fpu_deny: why an instruction class faults; recomputed by sof
 struct soft_translator {
     struct soft_vcpu *self;
     u64 tmp, tmp2, flags;         /* for short use inside one piece of host code */
-    /* the value that the last indirect CALL overwrote with its return address, to be put back if the target is no valid address */
+    /* the value that the last indirect CALL overwrote with its return address, put back if the target is no address */
     u64 under;
     u64 back;                     /* the address at which to go on after an instruction's handler */
     u64 site;                     /* the way out that was taken last, if it can be linked to its target; else 0 */

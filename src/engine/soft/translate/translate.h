@@ -1,30 +1,34 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * translate.h - the binary translator: hot guest code becomes host code.
+ * translate.h - the binary translator, which makes host code of guest code that runs often.
  *
  * The unit is a region: blocks of one guest page that lead to each other by direct jumps, translated together
- * (region.c finds them, translate.c and its like write them). The instructions are kept; what must not reach the real
- * machine is replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS, vectors and x87 in
+ * (region.c finds them, translate.c and the files beside it write them). Most instructions are kept as they are; those that
+ * must not run on the real machine are replaced. Guest registers live in host registers (below), arithmetic
+ * flags in RFLAGS, vectors and x87 in
  * the host's unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe
- * serves all accesses near it off the same base registers. Whatever the fast path does not cover - a TLB miss, a
- * register of a device, a faulting access, an instruction not translated - is done by the interpreter's handler for that one
- * instruction, with the registers stored where it expects them (stubs.c). So the interpreter holds the meaning of
- * every instruction, and faults are as precise as its own.
+ * serves all accesses that use the same base registers and lie near each other. What the fast path does not cover (a TLB
+ * miss, a register of a device, an access that faults, an instruction without a translation) is done by the interpreter's
+ * handler of that one instruction, with the registers stored where the handler expects them (stubs.c). So only the
+ * interpreter has to know what every instruction means, and faults are as precise as in the interpreter.
  *
  *   guest  rax rcx rdx rbx rbp rsi rdi r8 r12-r15   the same host register
  *          rsp                                      r9
  *          r9 r10 r11                               in memory, gs:[gpr]
  *   host   r10 r11  scratch      gs  struct soft_vcpu      rsp  the stack of translated calls (soft_vcpu.tr.base)
  *
- * That is so between regions; inside one, registers it uses much may trade places with such it does not.
+ * This holds between regions. Inside a region, a guest register that it uses often may have the host register of one that
+ * it does not use.
  *
- * A guest CALL is a host CALL, and a guest RET a host RET with the guest's return address in r10: where it lands it is
- * compared with the address that belongs there. Whatever leaves translated code empties that stack. Relocatable code
- * (cache.c), whose RIPs are tr.delta away from those it is written for, leaves that on the stack before its CALL.
+ * A guest CALL is a host CALL, and a guest RET is a host RET with the guest's return address in r10. The code at which the
+ * host RET arrives compares r10 with the guest's address that it is for. Everything that leaves translated code empties
+ * that stack. Relocatable code (cache.c) runs at RIPs that are tr.delta away from those that it was translated for, and
+ * puts tr.delta on the stack before its CALL.
  *
- * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as its page's
- * generation is (blocks.h); when the code is overwritten its entry is patched to leave. All processors of a VM share the
- * translations (cache.c): who writes holds jit.lock, who runs them holds nothing.
+ * A translation is for one RIP, one place in guest memory and one mode (jc_key's low byte). It is valid as long as the
+ * generation of its page stays the same (blocks.h). When the guest overwrites the code, the entry of the translation is
+ * patched so that it leaves at once. All processors of a VM share the translations (cache.c). A thread that changes them
+ * holds jit.lock; a thread that runs them needs no lock.
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
 #define LODGE_ENGINE_SOFT_TRANSLATE_TRANSLATE_H
@@ -38,30 +42,30 @@ enum {
     JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
     JIT_SEGMENTS = 8, /* at most */
     JIT_PAGE_BUCKETS = 1 << 12,
-    /* Relocatable: RIPs from here on up to there; homes are given out in these steps, far enough from 0 and 2 GiB for what
-       lies about them. */
+    /* Relocatable code is translated for RIPs between FIRST and END. Its homes are STEP apart, and far enough from 0 and
+       2 GiB for addresses near them. */
     JIT_HOME_FIRST = 256 << 20, JIT_HOME_END = 1792 << 20, JIT_HOME_STEP = 48 << 20,
-    JIT_SLOTS = 8,          /* probes that a point of a region may rely on */
-    JIT_STACK = 256 << 10,  /* bytes of the stack of translated calls */
+    JIT_SLOTS = 8,          /* how many earlier probes code in a region may rely on */
+    JIT_STACK = 256 << 10,  /* size of the stack of translated calls in bytes */
 };
 
 #if defined(JIT_CHECK) && JIT_CHECK
-#define JIT_RELOC_FROM (64ull << 10) /* what the tests run lies low */
+#define JIT_RELOC_FROM (64ull << 10) /* the code of the tests lies at low addresses */
 #else
 #define JIT_RELOC_FROM (1ull << 32)
 #endif
 #define JIT_RELOC_END ((1ull << 47) - (4ull << 30))
 
-/* Where a translation may be left for another that is not known when it is written. */
+/* A way out of a translation to another one, which need not exist yet when the first is written. */
 struct link {
     u64 rip;             /* where it leads */
     u32 key;
     u32 jump;        /* place of the rel32 to patch, from the start of the code */
-    u32 unlinked;    /* where it goes while it is not linked, likewise */
+    u32 unlinked;    /* likewise, where it goes while it is not linked */
     u32 check;       /* place of the disp32 of the mapping check (to another page), 0: none */
-    u64 quiet;           /* of jit.quiet, when it was last unlinked; 0: it never was linked */
+    u64 quiet;           /* the value of jit.quiet when it was last unlinked; 0: it was never linked */
     struct trans *from, *to;
-    struct link *next, **prev; /* of those that lead to the same translation: there may be thousands */
+    struct link *next, **prev; /* the list of the links to the same translation; there may be thousands */
 };
 
 /* One guest instruction of a translation. */
@@ -69,38 +73,39 @@ struct tinsn {
     u16 host; /* its host code, from the entry */
     u16 off;  /* in the guest page */
     u8 len;
-    bool flags_away; /* where it accesses memory the guest's flags are in gs:[tr.flags] */
+    bool flags_away; /* the guest's flags are in gs:[tr.flags] while it accesses memory */
 };
 
 struct trans {
     u64 rip, place;
     u64 cs;          /* jit_cs() */
-    u64 place2;      /* page of the rest of an instruction that crosses into it (then the only one), else ~0 */
+    u64 place2;      /* the page into which an instruction reaches that crosses pages, and is then the only one; else ~0 */
     u32 key, gen, gen2;
     u32 page_id2;
-    u32 serial;    /* no two translations ever have the same */
+    u32 serial;    /* every translation has its own number, which is never used again */
     u32 page_id;   /* see jit_page */
     u8 *entry;     /* writable view */
     u64 code;      /* where it executes */
-    u64 convert;   /* where a fault in it goes: its registers are not where they are between regions; 0: they are */
+    u64 convert;   /* the code that puts registers where they are between regions, for a fault; 0: they are there already */
     u32 size;
-    u32 retired_code; /* where its patched entry goes, from the entry */
-    u32 slow_code;    /* from there on it is all slow paths and ways out, likewise */
+    u32 retired_code; /* where its entry leads after it was patched, from the entry */
+    u32 slow_code;    /* likewise, where its slow paths and ways out begin */
     u32 ntinsns, nlinks;
     struct tinsn *tinsn; /* by host address */
-    u8 *bytes;           /* of the guest's instructions, in the order of tinsn */
+    u8 *bytes;           /* the bytes of the guest's instructions, in the order of tinsn */
     struct link *link;
     struct link *in;     /* links that lead here */
-    bool reloc;          /* rip and all that is made of it are tr.delta away from the guest's */
+    bool reloc;          /* rip, and everything computed from it, is tr.delta away from the guest's */
     bool retired, merged;
     struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
 };
 
-/* Behind a call out of translated code, and the five bytes of the jump that follows it: what it is about. */
+/* Describes a call out of translated code. It stands behind the call and the five bytes of the jump that follows the
+   call. */
 struct jit_site {
     u32 trans; /* number of the translation: its place in jit.data / 16 */
     u16 insn;  /* tinsn; exits: link */
-    /* A probe for several accesses (run_refill): span bytes from lo on about the registers. */
+    /* For a probe for several accesses (run_refill): they lie in span bytes from lo on, relative to the registers. */
     u8 base, index, scale, seg;
     bool write;
     u16 span;
@@ -110,11 +115,11 @@ struct jit_site {
 } __attribute__((packed));
 
 struct jit_segment {
-    u32 code, code_end; /* from the start of the code: used up to, end */
+    u32 code, code_end; /* from the start of the code: the end of what is used, the end */
     u32 data, data_end;
     struct trans *first;
     u32 state; /* enum segment_state */
-    u64 epoch; /* draining: free once every processor has passed it */
+    u64 epoch; /* while it drains: it is free when every processor has passed this epoch */
 };
 enum segment_state { SEG_FREE, SEG_OPEN, SEG_FULL, SEG_DRAINING };
 
@@ -137,26 +142,27 @@ struct region {
     bool reloc;
     u64 cs;             /* jit_cs() */
     const u8 *page;     /* the guest's */
-    const struct block *crossing; /* the instruction that reaches into another page, which is all there is; or NULL */
+    const struct block *crossing; /* an instruction that reaches into another page, and is then the only one; or NULL */
     const u8 *page2;
     u32 gen;
     u32 key;
     unsigned ctx;
     bool vectors, avx512, user, segmented;
-    bool whole;         /* other translations may begin within */
-    bool careful;       /* no probe answers for several accesses; nothing leads back */
-    unsigned most;      /* instructions wanted */
+    bool whole;         /* other translations may begin inside it */
+    bool careful;       /* each access has a probe of its own, and nothing jumps backward */
+    unsigned most;      /* at most so many instructions */
     unsigned ninsns, nblocks;
-    u64 watched;        /* lines of the page */
+    u64 watched;        /* a bit for each line of the page */
     s16 at[4096];       /* instruction at an offset, or -1 */
     s16 block_at[4096]; /* block that starts there, or -1 */
     u16 order[REGION_INSNS + REGION_BLOCKS]; /* the blocks' instructions, in their order */
-    bool live[REGION_INSNS + REGION_BLOCKS]; /* likewise: arithmetic flags are needed by it or after it */
+    /* likewise: whether the instruction or a later one needs the arithmetic flags */
+    bool live[REGION_INSNS + REGION_BLOCKS];
     struct rinsn insn[REGION_INSNS];
     struct rblock block[REGION_BLOCKS];
 };
 struct jit {
-    u32 lock; /* of everything here but `lookup` and the like, which do not change */
+    u32 lock; /* protects everything here except what never changes, such as `lookup` */
     u8 *rw, *rx;
     u64 size;
     u8 *data;
@@ -167,29 +173,36 @@ struct jit {
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
     u64 epoch;
-    u64 quiet; /* counts what a processor may have seen half of until it was outside translated code: atomic */
+    /* counts the changes of which a processor may have seen a part only, until it was outside translated code; atomic
+       */
+    u64 quiet;
     u32 serial;
     u32 npages;
     bool crowded;        /* a page got no number */
-    u64 sweep, swept;    /* unused numbers are free once all have passed this epoch, 0: none; jit.made when last looked for */
+    /* sweep: unused numbers are free when all processors have passed this epoch, 0: there are none; swept: jit.made
+       when they were last looked for */
+    u64 sweep, swept;
     struct jit_page { u64 lin, place; } page_id[JIT_PAGE_IDS]; /* a code page as mapped; open hashing */
     void *workspace;
-    u16 hot, hot_least; /* runs in the interpreter before a block is translated; if the cache were large */
-    u64 window, busy, window_evicted; /* time stamp when the costs were last looked at; since: spent on translating */
+    /* how often the interpreter runs a block before it is translated; hot_least: the same if the cache were large */
+    u16 hot, hot_least;
+    /* window: the time at which the costs were last looked at; busy: time spent on translating since then */
+    u64 window, busy, window_evicted;
     bool bmi2;
     bool count; /* translated code counts what it does */
-    struct emit_data data_in_code; /* of the translation made last, for soft_jit_report */
-    u32 *home;            /* by page of guest memory: the page that relocatable code in it is written for, 0: none yet */
-    u64 next_home;        /* for a module that has none */
+    struct emit_data data_in_code; /* of the newest translation, for soft_jit_report */
+    /* for each page of guest memory: the page for which relocatable code in it is translated; 0: none yet */
+    u32 *home;
+    u64 next_home;        /* the home of the next module that has none */
     struct trans **hash; /* by hash_of(), 1 << hash_bits */
     u32 hash_bits;
     struct trans *page[JIT_PAGE_BUCKETS];
-    struct trans *page2[JIT_PAGE_BUCKETS]; /* those with a second page, by that */
-    struct region region; /* the one in the making */
+    struct trans *page2[JIT_PAGE_BUCKETS]; /* those that have a second page, by that page */
+    struct region region; /* the region that is being translated */
     u64 made, made_insns, made_bytes, refused, retired, evicted, links;
 };
 
-/* Behind a call whose return address is back, and the jump there. */
+/* The description of the call whose return address is back. */
 static inline const struct jit_site *jit_site_at(u64 back)
 {
     return (const struct jit_site *)(back + 5);
@@ -198,7 +211,7 @@ static inline struct trans *jit_trans_of(const struct jit *j, const struct jit_s
 {
     return (struct trans *)(j->data + (u64)s->trans * 16);
 }
-/* What to add to a translation's RIPs while it runs. */
+/* The distance of the guest's RIPs from those of a translation, while it runs. */
 static inline u64 jit_delta_of(const struct soft_vcpu *v, const struct trans *t)
 {
     return t->reloc ? v->tr.delta : 0;
@@ -214,26 +227,27 @@ static inline const u8 *jit_bytes(const struct trans *t, unsigned k)
 
 /* ---- between the run loop and the translator ---- */
 
-/* Runs translated code at v->rip if there is any, b's made now if that is hot; false: interpret. */
+/* Runs translated code at v->rip, if there is any; it translates block b if that is hot. False: the caller interprets b. */
 bool soft_jit_run(struct soft_vcpu *v, struct block *b);
-/* The block at v->rip, whose bytes begin at place, is about to be decoded, and its translation asked for next. */
+/* To be called before the block at v->rip, whose bytes begin at place, is decoded. Its translation is looked up next. */
 void soft_jit_expect(struct soft_vcpu *v, u64 place);
-/* The processor is outside translated code: lets space be used again. */
+/* The processor is outside translated code, so space may be used again. */
 void soft_jit_quiesce(struct soft_vcpu *v);
-/* It will be outside for long. */
+/* It will be outside for a long time. */
 void soft_jit_idle(struct soft_vcpu *v);
-/* Executable mappings changed: forgets what RIPs of these TLB contexts (a bit per enum tlb_ctx) lead to. */
+/* Executable mappings changed: forgets where the RIPs of these TLB contexts (a bit for each enum tlb_ctx) lead. */
 void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts);
-/* Code of a page changed: its translations leave at their next entry, and none is made until the second is called. Any
-   thread. */
+/* Code in a page changed. soft_jit_retire_page makes its translations leave when they are entered next, and none is made
+   until soft_jit_page_retired is called. Any thread. */
 void soft_jit_retire_page(struct soft_vm *vm, u64 page);
 void soft_jit_page_retired(struct soft_vm *vm);
-/* The native stubs are gone, and with them what the processor keeps lowered. */
+/* The native stubs are gone, so the processor forgets its lowered instructions, which lead to them. */
 void soft_jit_forget_lowered(struct soft_vcpu *v);
-/* All translations are to be left for good: what they assume changed. */
+/* Something that all translations assume has changed: none of them is entered again. */
 void soft_jit_retire_all(struct soft_vcpu *v);
 
-/* Translated code of a mode that denies vectors has none, and leaves the host's unit alone. */
+/* Where the guest may not use vectors, translated code has no vector instruction, and the host's registers need not
+   be loaded. */
 static inline void jit_vec_load(struct soft_vcpu *v)
 {
     if (likely(!(v->jc_key & JC_DENIED)))
@@ -261,34 +275,34 @@ void emit_save_flags_by(struct emit *e, unsigned scratch);
 void emit_restore_flags_by(struct emit *e, unsigned scratch);
 void emit_restore_flags(struct emit *e);
 void emit_flags_from_eax(struct emit *e);
-/* The last jump by register or memory led to an address that is none: the fault is that instruction's. Raises it. */
+/* The last indirect jump led to an address that is not valid. Raises the fault, which belongs to the jump. */
 void jit_bad_target(struct soft_vcpu *v);
 u64 soft_jit_lowered_size(void);
-/* Where to go on after a fault of the host's unit at pc, in translated code. In a signal handler. */
+/* Called in a signal handler, after a fault of a vector or x87 instruction at pc in translated code: where to go on. */
 u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc);
 
-/* instrument.c: what translated code does besides, where that is asked for */
-struct emit_counts { /* of a block: to be filled in when it is written */
+/* instrument.c: checks and counts that translated code makes where that was asked for */
+struct emit_counts { /* of a block; filled in when the block has been written */
     u8 *probes, *accesses; /* NULL: not counted */
 };
-/* The block that begins here counts that it ran. Uses T0. */
+/* Emits code that counts a run of the block that begins here. Uses T0. */
 struct emit_counts emit_counts(struct emit *e, unsigned insns);
 void emit_counts_end(const struct emit_counts *c, u32 probes, u32 accesses);
-/* size bytes at [base + (index << scale) + disp] are about to be accessed: is that the guest's memory? Changes no
-   register and no flag; nothing at all unless built with -Djit_check=true. */
+/* Emits a check that size bytes at [base + (index << scale) + disp], which are accessed next, are the guest's memory. The
+   check changes no register and no flag. It emits nothing unless Lodge is built with -Djit_check=true. */
 void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned index, unsigned scale, s32 disp, unsigned size,
                 bool write);
 void emit_check_stub(struct emit *e);
 
 /* ---- report_gate.c ---- */
-void soft_jit_report(struct soft_vcpu *v, const struct trans *t); /* to whoever traces translations; under jit.lock */
+void soft_jit_report(struct soft_vcpu *v, const struct trans *t); /* tells the trace about a translation; jit.lock is held */
 void soft_jit_report_stubs(struct soft_vm *vm);
 _Noreturn void soft_jit_check_failed(struct soft_vcpu *v, u64 host, u64 size, bool write);
 void soft_report_vcpu(const struct soft_vcpu *v, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
 void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const struct engine_figure *f), void *ctx);
 
 /* cache.c */
-/* The mode a translation is for: the low byte of jc_key and what that does not tell. */
+/* The mode that a translation is for: the low byte of jc_key, and what that byte does not say. */
 enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 and 2; a code segment that reaches over 4 GiB */,
        JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */,
        JIT_SEGMENTED = 1 << 12 /* not all of CS, DS, ES and SS are flat: so in 16-bit code */,
@@ -303,7 +317,7 @@ static inline u32 jit_key(const struct soft_vcpu *v)
         return key | JIT_NOT;
     return likely(v->bits == 64) ? key : key | jit_key32(v);
 }
-/* The code segment that a translation is for: base, and above it the limit; 0: flat. */
+/* The code segment that a translation is for: the base in bits 0 to 31, the limit above it; 0: a flat segment. */
 static inline u64 jit_cs(const struct soft_vcpu *v)
 {
     const u64 base = v->s.seg[CS].base;
@@ -313,24 +327,24 @@ static inline u64 jit_lin(u64 cs, u64 rip)
 {
     return likely(!cs) ? rip : (u32)(rip + cs);
 }
-/* RIP of an offset in the page of another. */
+/* The RIP at offset off in the page in which rip is. */
 static inline u64 jit_rip_at(u64 cs, u64 rip, unsigned off)
 {
     return likely(!cs) ? (rip & ~0xfffull) | off : (u32)((((u32)(rip + cs) & ~0xfffu) | off) - (u32)cs);
 }
-/* Of a key: what all entries of a context's lookup table have in common. */
+/* The bits of a key that all entries of a context's lookup table have in common. */
 enum { JIT_MODE = ~0xf0 };
-/* The second page and the code segment are left out: the code at one place is seldom run with two of either. */
+/* The second page and the code segment are left out, because code at one place rarely runs with more than one of them. */
 static inline unsigned jit_hash_of(const struct jit *j, u64 rip, u64 place, u32 key)
 {
     return (unsigned)(((rip ^ place << 20 ^ (u64)key << 52) * 0x9e3779b97f4a7c15ull) >> (64 - j->hash_bits));
 }
 
 /* jit_run.c */
-/* The translation for v->rip if it is known without the run loop; from now on jct has it. Else NULL. */
+/* The translation for v->rip, if it can be found without the run loop, and jct has it from now on; or NULL. */
 struct trans *jit_known(struct soft_vcpu *v);
-/* A careful translation for v->rip, which is at place in a page of t, the one that runs; made now if that is hot. Else
-   NULL. */
+/* A careful translation for v->rip, which is at place in a page of t, the translation that runs. It is made if it is needed
+   often. Or NULL. */
 struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place);
 /* cache.c */
 bool jit_lock(struct jit *j, bool wait);
@@ -338,13 +352,13 @@ void jit_unlock(struct jit *j);
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
 struct trans *jit_by_code(struct jit *j, u64 pc);
 bool jit_relocatable(const struct soft_vcpu *v);
-bool jit_room(struct soft_vcpu *v); /* in the open segment for one more region */
+bool jit_room(struct soft_vcpu *v); /* true: the open segment has room for one more region */
 void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
 void jit_unlink(struct jit *j, struct link *l);
 void jit_retire(struct jit *j, struct trans *t);
-/* A translation was made since then: blocks must run more often first, or less. */
+/* A translation was made, which began at `since`. Adjusts how often blocks must run before they are translated. */
 void jit_watch_cost(struct soft_vcpu *v, u64 since);
 u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user);
 
@@ -364,12 +378,12 @@ static inline unsigned region_off(const struct region *r, u64 rip)
     return jit_lin(r->cs, rip) & 0xfff;
 }
 
-/* RIP as it wraps. */
+/* rip with the bits that RIP has in this mode. */
 static inline u64 region_to(const struct region *r, u64 rip)
 {
     return rip & r->v->ipmask;
 }
-/* Where the direct jump or call i leads. */
+/* The target of the direct jump or call i. */
 static inline u64 region_target(const struct region *r, const struct rinsn *i)
 {
     const u64 to = region_to(r, region_rip(r, i->off) + i->d.len + i->d.imm);
@@ -377,10 +391,11 @@ static inline u64 region_target(const struct region *r, const struct rinsn *i)
 }
 
 enum how {
-    HOW_FALLBACK, /* the interpreter does it, then on */
+    HOW_FALLBACK, /* the interpreter does it, and translated code goes on */
     HOW_STOP,     /* likewise, but it ends the block */
     HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_PUSH_MEM, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
-    HOW_SEG_STORE, HOW_SEG_LOAD, /* in 16-bit code: a selector to a register or memory, and one that is but a base / 16 back */
+    /* in 16-bit code: a selector to a register or memory, and one that is but a base / 16 back */
+    HOW_SEG_STORE, HOW_SEG_LOAD,
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
 };
@@ -392,7 +407,7 @@ static inline bool how_ends(unsigned how)
 }
 
 /* translate.c */
-/* page2: where b reaches into a second page */
+/* page2: the second page, if b reaches into one */
 enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* as struct region has it */
 struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
                             enum jit_kind kind);
