@@ -2,22 +2,23 @@
 /*
  * blocks.c - the cache of decoded blocks; see blocks.h for when one is valid.
  *
- * They lie in a ring of parts: when the newest is full the oldest is dropped and filled anew. What runs much is decoded
- * again soon; the rest, which is most of what a guest runs at all, ran a few times and is not missed.
+ * Blocks lie in a ring of parts. When the newest part is full, the oldest is dropped and filled anew. Code that runs much
+ * is decoded again soon. The rest, which is most of the code that a guest runs at all, ran a few times and is not missed.
  */
 #include "engine/soft/blocks.h"
 
 #include "engine/soft/code_gate.h"
 #include "engine/soft/translate/translate.h"
 
-/* Beside a translator, too: what a compiler runs a few times each does not fit into an eighth of it. */
+/* The arena is this large beside a translator, too: the code that a compiler runs a few times does not fit into an eighth
+   of it. */
 enum { ARENA_PARTS = 4, ARENA = 16 << 20, BLOCK_USUAL = 256 /* bytes */ };
 
 struct soft_code {
     u8 *arena;
     u64 size;
-    u64 used, end;  /* of the part that is filled */
-    u64 filled[ARENA_PARTS]; /* where the others' last block ends */
+    u64 used, end;  /* of the part that is being filled: where its next block goes, and where the part ends */
+    u64 filled[ARENA_PARTS]; /* where the last block of each other part ends */
     u32 hash_size;  /* a power of 2 */
     struct block *hash[ARENA / BLOCK_USUAL];
 };
@@ -60,7 +61,7 @@ void soft_code_flush(struct soft_vcpu *v)
     soft_jit_forget_lowered(v);
 }
 
-/* As op_end, in place of the instruction that would have come next. */
+/* Ends the block like op_end. It takes the place of an instruction that would have come next. */
 static void op_cut(struct soft_vcpu *v, const struct insn *i)
 {
     v->rip = RIP_START(v, i);
@@ -71,7 +72,7 @@ void soft_map_changed(struct soft_vcpu *v)
     struct block *b = v->block;
     __atomic_fetch_and(&v->request, ~(u32)REQ_REMAP, __ATOMIC_SEQ_CST);
     soft_flush_tlb(v);
-    if (!b || (u64)b - (u64)v->code->arena >= v->code->size) /* the translator's; it sees that jc_key changed */
+    if (!b || (u64)b - (u64)v->code->arena >= v->code->size) /* b is the translator's, which sees that jc_key changed */
         return;
     for (unsigned k = 0; k <= b->n; k++)
         b->insn[k].fn = op_cut;
@@ -84,7 +85,7 @@ static u64 room_of(unsigned n)
     return align_up(sizeof(struct block) + (n + 1) * sizeof(struct insn), 64);
 }
 
-/* The next part of the arena; what was in it is dropped. Only between blocks. */
+/* Goes on to the next part of the arena, and drops the blocks that were in it. Only between blocks. */
 static void next_part(struct soft_vcpu *v)
 {
     struct soft_code *c = v->code;
@@ -118,15 +119,16 @@ static u64 lines_of(u64 place, u64 n)
     return (~0ull >> (63 - (last - first))) << first;
 }
 
-/* n bytes at place (one page) were written, by a processor or a device; any thread. Was there code? */
+/* n bytes at place (in one page) were written, by a processor or a device. Returns whether there was code. Any thread. */
 static bool code_overwritten(struct soft_vm *vm, u64 place, u64 n)
 {
     const u64 page = place >> GUEST_PAGE_SHIFT;
     if (!(__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & lines_of(place, n)))
         return false;
-    /* First nobody gets to a translation of the old bytes any more, nor is one made: all share it, and who has decoded
-       the new ones is not to come to the old ones again. Then all of the page's blocks are stale; lines before that, so
-       that a decoder that sets one after sees the new generation. */
+    /* First the translations of the old bytes are retired: no processor finds one or makes one any more. All processors
+       share them, and one that has decoded the new bytes must not come to the old ones again. Then the new generation
+       makes all blocks of the page stale. The lines are cleared before that. So a decoder that sets a line after the
+       generation has changed does not lose it again, and sees the new generation. */
     if (vm->jit)
         soft_jit_retire_page(vm, page);
     __atomic_store_n(&vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
@@ -134,8 +136,9 @@ static bool code_overwritten(struct soft_vm *vm, u64 place, u64 n)
     if (!vm->jit)
         return true;
     soft_jit_page_retired(vm);
-    /* Who is in such a translation is to leave it. No request: a repeated string store that overwrites its own code
-       goes on to its end, as on hardware, where a request would interrupt it and fetch it anew. */
+    /* A processor that is in such a translation must leave it. This is not a request: a repeated string store that
+       overwrites its own code goes on to its end, as on hardware. A request would interrupt it, and it would be fetched
+       anew. */
     for (u32 k = 0; k < vm->cfg.cpus; k++) {
         struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
         if (o)
@@ -182,19 +185,21 @@ u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n)
             __atomic_fetch_add(asking, 1, __ATOMIC_SEQ_CST);
             old = __atomic_fetch_or(&vm->code_lines[page], wanted, __ATOMIC_SEQ_CST);
         }
-        /* Lines that were there are no good before the others know: who set them may not have come to ask. */
+        /* Lines that were set already protect nothing until the other processors know of them: the processor that set
+           them may not have asked the others yet. */
         const bool early = __atomic_load_n(asking, __ATOMIC_SEQ_CST) > sets;
         if (!old || early)
             soft_ask_others(v, REQ_FLUSH);
         if (sets)
             __atomic_fetch_sub(asking, 1, __ATOMIC_SEQ_CST);
-        /* What we wrote through an open entry others may have to be told of: then it is closed by the request. */
+        /* Our own entry may be open, and other processors may have to learn what we wrote through it. In that case the
+           request closes it. */
         if (early)
             soft_request(v, REQ_FLUSH);
-        else if (!old && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) /* a page that has lines is not open */
+        else if (!old && !(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) /* a page with lines is not open */
             soft_protect_page(v, place & ~0xfffull);
         const u32 gen = __atomic_load_n(&vm->code_gen[page], __ATOMIC_SEQ_CST);
-        /* A write that wiped the lines out after ours would otherwise have been the last to be noticed. */
+        /* If a write has cleared our lines since, they are set again. Otherwise no later write would be noticed. */
         if ((__atomic_load_n(&vm->code_lines[page], __ATOMIC_SEQ_CST) & wanted) == wanted)
             return gen;
     }
@@ -202,13 +207,14 @@ u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n)
 
 /* ---- decoding ----------------------------------------------------------- */
 
-/* Code outside RAM (a ROM that is no memory, registers): nothing here; reads as all-ones would be #UD in the end. */
+/* The code is not in memory (a ROM that is no memory, registers), and the engine does not run it. Were it read as all
+   ones, that would be #UD in the end. */
 static _Noreturn void no_memory(struct soft_vcpu *v)
 {
     soft_raise(v, NULL, VEC_UD);
 }
 
-/* The instruction at lin whose bytes end in another page: fetches both. */
+/* Decodes the instruction at lin, whose bytes reach into the next page. Fetches from both pages. */
 static enum decode_result decode_crossing(struct soft_vcpu *v, struct decoded *d, const u8 *p, unsigned here, u64 lin,
                                           u64 *place2)
 {
@@ -257,7 +263,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
     b->untranslatable = false;
     b->trans = NULL;
     const u8 *p = host + offset;
-    unsigned at = 0, watched = 64 - offset % 64; /* bytes whose lines are; no others are read, since data may follow */
+    unsigned at = 0, watched = 64 - offset % 64; /* bytes whose lines are watched. No others are read: data may follow */
     while (b->n < most && at < limit && at < 240) {
         struct decoded d;
         struct insn *i = &b->insn[b->n];
@@ -267,7 +273,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
                watched - at < MIN(avail, 15u)) {
             const u32 gen = soft_code_watch(v, b->place + watched, 1);
             watched += 64;
-            if (gen != b->gen) { /* overwritten meanwhile, what has been decoded, too */
+            if (gen != b->gen) { /* the page was overwritten meanwhile, perhaps what is decoded already, too */
                 b->gen = soft_code_watch(v, b->place, 1);
                 watched = 64 - offset % 64;
                 at = b->n = 0;
@@ -277,13 +283,13 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
         }
         if (r == DECODE_MORE && avail < 15) {
             if (b->n)
-                break; /* it gets a block of its own */
+                break; /* the instruction gets a block of its own */
             u64 place2;
             r = decode_crossing(v, &d, p, avail, lin, &place2);
             if (r == DECODE_OK && d.len > avail) {
                 b->place2 = place2;
                 b->gen2 = soft_code_watch(v, place2, d.len - avail);
-                /* Again, now that a change of either page would be noticed. */
+                /* Decodes it again, now that a change of either page would be noticed. */
                 r = decode_crossing(v, &d, p, avail, lin, &place2);
             }
         }
@@ -361,14 +367,14 @@ struct block *soft_block_find(struct soft_vcpu *v, bool single)
             if (b->place == (place | (lin & 0xfff)) && b->key == key) {
                 if (still_valid(v, b, lin))
                     break;
-                *link = b->next; /* stale: out of the way */
+                *link = b->next; /* stale: taken out of the chain */
                 continue;
             }
             link = &b->next;
         }
         if (!b) {
             b = block_decode(v, lin, host, place, key);
-            if (unlikely(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) { /* the page may still be open to us */
+            if (unlikely(__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)) { /* our TLB entry may still be open */
                 soft_drop_writable(v);
                 if (!still_valid(v, b, lin))
                     continue;

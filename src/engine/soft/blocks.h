@@ -1,17 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * blocks.h - decoded code: runs of instructions by where they lie in guest memory, and
- * how it learns that the bytes behind it changed.
+ * blocks.h - decoded code. A block is a run of instructions, found by where it lies in guest memory. This file also says
+ * how the engine learns that the bytes of a block changed.
  *
- * A block lies in one page, except that its only instruction may reach into a
- * second. It is valid while the generation of its page(s) is what it was when the bytes
- * were read. Whoever writes into a 64-byte line with decoded code bumps the generation
- * (soft_code_written). Writes are seen because a page with code is in no TLB as
- * writable: the processor that decodes asks the others to drop such entries
- * (REQ_FLUSH), and they declare stale what they could have overwritten before they did.
+ * A block lies in one page, except that its only instruction may reach into a second page. It is valid while the
+ * generation of its page(s) is the same as when the bytes were read. A write into a 64-byte line with decoded code
+ * increments the generation (soft_code_written). Such writes are seen because no TLB has a page with code as writable:
+ * the processor that decodes asks the others to drop their writable entries (REQ_FLUSH), and these make stale all code
+ * that they could have overwritten before they dropped them.
  *
- * By place, not by guest-physical address: code stays known while the guest moves what it sees of it, and is found
- * overwritten through whichever address.
+ * Blocks are found by place (memory.h), not by guest-physical address. So code stays known when the guest moves the memory
+ * to another address, and a write is noticed through whichever address it is made.
  */
 #ifndef LODGE_ENGINE_SOFT_BLOCK_H
 #define LODGE_ENGINE_SOFT_BLOCK_H
@@ -24,13 +23,14 @@ struct block {
     u32 gen, gen2;  /* of the pages when decoded */
     u32 key;        /* code mode, single */
     u16 bytes, n;   /* length in guest bytes, instructions */
-    u16 hits;       /* times run by the interpreter, up to where it is translated */
+    u16 hits;       /* how often the interpreter ran it, counted until it is translated */
     bool untranslatable;
     struct block *next; /* hash chain */
-    /* Its translation when that was last looked for, NULL: none; the memory is another's once v->tr.epoch has changed. */
+    /* Its translation, as found at the last look; NULL: none. The memory may belong to something else once v->tr.epoch
+       differs from trans_epoch. */
     struct trans *trans;
     u64 trans_epoch;
-    struct insn insn[]; /* n, then op_end unless the last leaves by itself */
+    struct insn insn[]; /* n of them, then op_end */
 };
 
 enum { KEY_16 = 0, KEY_32 = 1, KEY_64 = 2, KEY_REAL = 4 /* real or V86 mode */, KEY_SINGLE = 8 };
@@ -40,10 +40,11 @@ static inline u32 soft_code_key(const struct soft_vcpu *v)
     return (v->bits == 64 ? KEY_64 : v->bits == 32 ? KEY_32 : KEY_16) | (v->protected_mode ? 0 : KEY_REAL);
 }
 
-/* The block at v->rip; raises what a fetch there raises. single: of one instruction. */
+/* Returns the block at v->rip, and raises what a fetch there raises. single: a block of one instruction. */
 struct block *soft_block_find(struct soft_vcpu *v, bool single);
 
-/* Of the code at a RIP, in the jump cache: of its low half the linear address, and no two (base of CS, RIP) have the same. */
+/* The name of the code at a RIP in the jump cache. Its low half is the linear address, and each pair of CS base and RIP has
+   another name. */
 static inline u64 soft_code_name(const struct soft_vcpu *v, u64 rip)
 {
     return rip + v->jc_cs;
@@ -54,13 +55,14 @@ static inline bool soft_block_current(const struct soft_vcpu *v, const struct bl
     return b->gen == __atomic_load_n(&v->vm->code_gen[b->place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
 }
 
-/* That, and CS reaches to its end. */
+/* True if the block is current and lies within the limit of CS. */
 static inline bool soft_block_usable(const struct soft_vcpu *v, const struct block *b)
 {
     return soft_block_current(v, b) && v->rip + b->bytes - 1 <= v->jc_limit;
 }
 
-/* The jump cache: where the block at v->rip has its place, and that block if it is there and may run, or NULL. */
+/* The jump cache. soft_jc_slot: the entry in which a block of this name belongs. soft_jc_block: the block at v->rip if the
+   cache has it and it may run, else NULL. */
 static inline struct jc_entry *soft_jc_slot(struct soft_vcpu *v, u64 name)
 {
     return &v->jc[(name ^ name >> JC_BITS) & (JC_SIZE - 1)];
@@ -73,17 +75,18 @@ static inline struct block *soft_jc_block(struct soft_vcpu *v)
 }
 
 /*
- * The end of a handler that left the block for v->rip: straight to the next block if the jump cache has it and nothing
- * waits for the run loop. The compiler makes tail calls of it; where a handler on the way was no tail call the stack has
- * grown, and the run loop is gone back to before it grows far.
+ * Used at the end of a handler that leaves its block for v->rip: returns the first instruction of the next block if the
+ * jump cache has that block and nothing waits for the run loop, else NULL. The compiler makes tail calls of the calls that
+ * follow. Where a handler on the way made no tail call, the stack has grown; then NULL leads back to the run loop before
+ * the stack grows far.
  */
 static inline __attribute__((always_inline)) const struct insn *soft_chain(struct soft_vcpu *v)
 {
     if (unlikely(v->slow | __atomic_load_n(&v->request, __ATOMIC_RELAXED) | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) |
                  v->s.activity))
         return NULL;
-    /* A handler the compiler could make no tail call of (a buffer of its is in scope) leaves its frame here: without
-       a bound a guest's loop over one would use up the stack. */
+    /* A handler in which the compiler could make no tail call (because a buffer of the handler is in scope) leaves its
+       frame on the stack. Without a bound, a guest's loop over such a handler would use up the stack. */
     u64 sp;
     __asm__("mov %%rsp, %0" : "=r"(sp));
     if (unlikely(sp < v->stack_floor))
@@ -109,7 +112,7 @@ static inline __attribute__((always_inline)) const struct insn *soft_chain(struc
 #define CHAIN(v) return
 #endif
 
-/* Were the bytes behind the running block overwritten since it was decoded? */
+/* True if bytes of the running block's page(s) were overwritten in lines with code since it was decoded. */
 static inline bool soft_block_overwritten(const struct soft_vcpu *v)
 {
     const struct block *b = v->block;
@@ -118,7 +121,8 @@ static inline bool soft_block_overwritten(const struct soft_vcpu *v)
             b->gen2 != __atomic_load_n(&v->vm->code_gen[b->place2 >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED));
 }
 
-/* n bytes at place (one page) have been written, or (not enough by itself) are about to be. */
+/* n bytes at place (in one page) have been written, or are about to be written. To call it only before the write is not
+   enough. */
 void soft_code_written_slow(struct soft_vcpu *v, u64 place, u64 n);
 static inline void soft_code_written(struct soft_vcpu *v, u64 place, u64 n)
 {
@@ -126,17 +130,17 @@ static inline void soft_code_written(struct soft_vcpu *v, u64 place, u64 n)
     if (page < v->vm->pages && unlikely(__atomic_load_n(&v->vm->code_lines[page], __ATOMIC_RELAXED)))
         soft_code_written_slow(v, place, n);
 }
-/* The same after a device's store of any length, on any thread. */
+/* The same, to be called after a device's store, of any length and on any thread. */
 void soft_code_written_by_device(struct soft_vm *vm, u64 place, u64 n);
-/* After the store: whoever decodes from here on sees it, or we see that he watches. */
+/* To be called after the store: a processor that decodes from here on sees the store, or we see its lines. */
 static inline void soft_code_stored(struct soft_vcpu *v, u64 place, u64 n)
 {
     if (v->vm->cfg.cpus > 1)
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
     soft_code_written(v, place, n);
 }
-/* The store comes after this returns, with the instruction: between blocks it is looked at again. One instruction has
-   two such stores pending at most (a locked operand in two pages). */
+/* To be called if the instruction makes the store only after this returns: the place is noted and looked at again between
+   blocks. One instruction has at most two such stores pending (a locked operand in two pages). */
 static inline void soft_code_written_later(struct soft_vcpu *v, u64 place, u64 n)
 {
     const u64 page = place >> GUEST_PAGE_SHIFT;
@@ -149,7 +153,7 @@ static inline void soft_code_written_later(struct soft_vcpu *v, u64 place, u64 n
     v->written[1].n = n;
     v->poll = 1;
 }
-/* Between blocks: those stores are made. */
+/* To be called between blocks, when the noted stores have been made. */
 static inline void soft_code_settle(struct soft_vcpu *v)
 {
     for (unsigned k = 0; k < 2; k++)
@@ -159,16 +163,17 @@ static inline void soft_code_settle(struct soft_vcpu *v)
         }
 }
 
-/* From here on a write to the 64-byte lines is noticed by every processor. Returns the generation to decode under. */
+/* Every processor notices a write to the 64-byte lines of these bytes from here on. Returns the generation that the block
+   to be decoded gets. */
 u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n);
-/* The block decoded at place for the present mode if it is current; NULL. */
+/* Returns the block decoded at place for the present mode, or NULL if there is none that is current and in one page. */
 const struct block *soft_block_peek(const struct soft_vcpu *v, u64 place);
 
-/* Would writing there change code of the block that runs? */
+/* True if a write of n bytes at place would change the block that runs, or is to the second page that it reaches into. */
 bool soft_code_hits_block(const struct soft_vcpu *v, u64 place, u64 n);
 
-/* What guest-physical addresses mean may have changed (REQ_REMAP, served here): TLB and what RIPs lead to are forgotten.
-   Inside an instruction: none of those decoded behind it is executed. */
+/* Guest-physical addresses may lead to other memory now. Serves REQ_REMAP: forgets the TLB and the code that RIPs lead to.
+   When it is called inside an instruction, no instruction decoded after that one in its block is executed. */
 void soft_map_changed(struct soft_vcpu *v);
 static inline void soft_settle_map(struct soft_vcpu *v) /* after a device's handler, which may have changed it */
 {
