@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * control_registers.c - CR0 to CR4 and CR8: what a write of them is checked for and what it changes (SDM vol. 3 ch. 2.5).
+ * control_registers.c - CR0 to CR4 and CR8: the checks of a write, and what it changes (SDM vol. 3 ch. 2.5).
  */
 #include "engine/soft/system.h"
 
@@ -19,7 +19,8 @@ void op_mov_from_cr(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* PAE paging outside long mode: the four entries that CR3 points to may have no reserved bit (SDM vol. 3 4.4.1). */
+/* For PAE paging outside long mode: #GP(0) if a present one of the four entries that CR3 points to has a reserved bit set
+   (SDM vol. 3 4.4.1). */
 static void check_pdptes(struct soft_vcpu *v, u64 cr3)
 {
     const u64 reserved = 0x1e6 | ~(BIT(v->vm->phys_bits) - 1);
@@ -86,7 +87,7 @@ static void cr0_load(struct soft_vcpu *v, u64 x)
         soft_update_tlb_ctx(v);
 }
 
-/* The bits this processor has (SDM vol. 3 2.5: the others are reserved). */
+/* The bits of CR4 that this processor has (the others are reserved: SDM vol. 3 2.5). */
 static u64 cr4_allowed(const struct soft_vcpu *v)
 {
     static const struct {

@@ -52,7 +52,8 @@ static bool contributory(unsigned vector)
     return vector == VEC_DE || (vector >= VEC_TS && vector <= VEC_GP);
 }
 
-/* SDM vol. 3 6.15, double fault: what becomes of a fault while another is delivered. */
+/* Delivers v->fault. If it came while another was delivered, it can become a double fault or a shutdown (SDM vol. 3
+   6.15). */
 static void deliver_fault(struct soft_vcpu *v)
 {
     unsigned vector = v->fault.vector;
@@ -135,7 +136,7 @@ static bool requests(struct soft_vcpu *v)
         v->s.activity = CPU_RUNNING;
         soft_update_mode(v);
     }
-    /* A debug exception that MOV SS holds back is no part of the state: first it is taken. */
+    /* A debug exception that MOV SS holds back is not part of the saved state, so it is taken before the run ends. */
     if ((r & REQ_KICK) && !(v->db_pending && v->s.movss_shadow)) {
         take(v, REQ_KICK);
         return true;
@@ -176,7 +177,7 @@ void soft_update_slow(struct soft_vcpu *v)
     soft_update_tlb_ctx(v);
 }
 
-/* Executes the instruction at RIP alone, with what must be looked at before and after it. */
+/* Executes only the instruction at RIP, with the checks that are due before and after it. */
 static void step(struct soft_vcpu *v)
 {
     const bool rf = v->rflags & RFLAGS_RF, tf = v->rflags & RFLAGS_TF;
@@ -191,7 +192,7 @@ static void step(struct soft_vcpu *v)
     v->stat.steps++;
     if (v->slow & SLOW_TRACE)
         soft_trace_exec(v, b);
-    /* What the instruction before it began ends with this one; the handlers below may begin a new shadow. */
+    /* A shadow that the previous instruction began ends with this one. The handler called below may begin a new one. */
     v->s.sti_shadow = v->s.movss_shadow = false;
     v->slow = (v->slow & ~(u32)(SLOW_SHADOW | SLOW_RF)) | SLOW_SMC;
     v->tf_blocked = false;
@@ -271,7 +272,7 @@ static __attribute__((noinline)) enum run_result loop(struct soft_vcpu *v)
     }
 }
 
-/* Whoever called this is ordinary code: no return of the loop's leaves the guest's vectors in the registers. */
+/* The caller is ordinary code, so the guest's vectors are saved from the host's registers however the loop returns. */
 enum run_result soft_run(struct soft_vcpu *v)
 {
     const enum run_result r = loop(v);
