@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * debug_registers.c - DR0 to DR7, and the breakpoints that they set: on code, data and ports (SDM vol. 3 ch. 17).
+ * debug_registers.c - DR0 to DR7, and the breakpoints on code, data and ports that they set (SDM vol. 3 ch. 17).
  */
 #include "engine/soft/system.h"
 
@@ -11,7 +11,7 @@
 #define DR7_FIXED 0x400ull
 #define DR7_BITS 0xffff23ffull
 
-/* Common checks; returns the register's number with the aliases resolved. */
+/* Makes the checks that all accesses share. Returns the register's number: DR4 and DR5 are aliases of DR6 and DR7. */
 static unsigned dr_check(struct soft_vcpu *v, const struct insn *i)
 {
     unsigned n = i->aux;
@@ -46,7 +46,7 @@ void op_mov_to_dr(struct soft_vcpu *v, const struct insn *i)
     END_BLOCK(v, i);
 }
 
-/* Breakpoint n: its length in bytes and R/W field; SDM vol. 3 17.2.4. */
+/* Breakpoint n: whether it is enabled, its R/W field and its length in bytes (SDM vol. 3 17.2.4). */
 static bool bp_on(const struct soft_vcpu *v, unsigned n)
 {
     return v->s.dr7 >> (2 * n) & 3;
@@ -69,7 +69,7 @@ static bool bp_overlaps(const struct soft_vcpu *v, unsigned n, u64 a, u64 size)
 u64 soft_check_code_bp(struct soft_vcpu *v, u64 linear)
 {
     u64 hit = 0;
-    /* Intel holds instruction breakpoints off in the shadow of MOV SS, AMD does not. */
+    /* In the shadow of MOV SS, Intel's processors suppress instruction breakpoints. AMD's do not. */
     if ((v->rflags & RFLAGS_RF) || (v->s.movss_shadow && !soft_is_amd(v)))
         return 0;
     if (!v->long_mode)
@@ -89,7 +89,7 @@ void soft_check_data_bp(struct soft_vcpu *v, u64 linear, u64 size, bool write)
     }
 }
 
-/* B0-B3 tell of this exception; BS and the rest stay until software clears them (SDM vol. 3 17.2.3). */
+/* B0-B3 are those of this exception only. BS and the other bits stay until software clears them (SDM vol. 3 17.2.3). */
 void soft_take_db(struct soft_vcpu *v)
 {
     v->s.dr6 = (v->s.dr6 & ~15ull) | v->db_pending | DR6_FIXED;

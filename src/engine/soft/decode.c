@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * decode.c - one instruction's bytes taken apart: prefixes, opcode, ModRM, SIB, displacement, immediates
- * (Intel SDM vol. 2 ch. 2; EVEX 2.7). What the opcode means is in the generated table (optree.h).
+ * decode.c - takes one instruction's bytes apart: prefixes, opcode, ModRM, SIB, displacement, immediates
+ * (Intel SDM vol. 2 ch. 2; EVEX 2.7). The meaning of the opcode is in the generated table (optree.h).
  *
- * The bytes are first copied to a buffer padded with zeroes, so that nothing here needs a check before each byte;
- * whether there were enough is asked at the few points where an answer is given.
+ * The bytes are first copied to a buffer that is padded with zeroes, so the code need not check before it reads each byte.
+ * It checks whether there were enough bytes at the few points where it returns a result.
  */
 #include "engine/soft/decode.h"
 
@@ -28,8 +28,8 @@ const char *mnemonic_name(unsigned mnemonic)
 
 /* What a decode carries from stage to stage. */
 struct walk {
-    u8 buf[48];     /* 15 bytes at most, then zeroes: room for all that could be read past them */
-    unsigned avail; /* of buf, up to 15 */
+    u8 buf[48];     /* at most 15 bytes, then zeroes, so that reads past the end stay inside */
+    unsigned avail; /* the bytes of the instruction that are in buf, up to 15 */
     unsigned pos;
     u8 dims[OPDIM_COUNT];
     u8 r, x, b;     /* prefix bits, positive */
@@ -51,7 +51,7 @@ static void fill(struct walk *w, const u8 *bytes, unsigned avail)
     }
 }
 
-/* The bytes before pos are not all there. */
+/* The result when the bytes before pos are not all available. */
 static enum decode_result short_of(struct decoded *d, const struct walk *w)
 {
     d->len = (u8)w->avail;
@@ -86,7 +86,7 @@ static u64 read_unsigned(const u8 *p, unsigned size)
     }
 }
 
-/* Legacy prefixes and REX; pos is left at the first byte that is none. False if the bytes ran out. */
+/* Reads legacy prefixes and REX, and leaves pos at the first byte that is not a prefix. False: the bytes ran out. */
 static bool prefixes(struct decoded *d, struct walk *w)
 {
     for (; w->pos < w->avail; w->pos++) {
@@ -122,7 +122,7 @@ static bool prefixes(struct decoded *d, struct walk *w)
             }
             return true;
         }
-        /* A REX prefix counts only right before the opcode. ES CS SS DS mean nothing in 64-bit mode. */
+        /* A REX prefix counts only right before the opcode. ES, CS, SS and DS prefixes have no effect in 64-bit mode. */
         d->rex = 0;
         if (d->bits != 64 || seg >= FS)
             d->seg_override = seg;
@@ -130,7 +130,7 @@ static bool prefixes(struct decoded *d, struct walk *w)
     return false;
 }
 
-/* VEX, EVEX: the payload. False: #UD. */
+/* Reads a VEX or EVEX prefix. False: #UD. */
 static bool vector_prefix(struct decoded *d, struct walk *w)
 {
     const u8 *p = w->buf + w->pos;
@@ -179,7 +179,7 @@ static bool vector_prefix(struct decoded *d, struct walk *w)
     d->pp = v & 3;
     d->vvvv = ~v >> 3 & 15;
     w->dims[OPDIM_VVVV] = d->vvvv || w->v2;
-    if (d->bits != 64) { /* eight registers only; the bits that name others are ignored, but for V' */
+    if (d->bits != 64) { /* there are only 8 registers; bits that select others are ignored, except V' */
         if (w->v2)
             return false;
         d->vvvv &= 7;
@@ -196,7 +196,7 @@ static bool vector_prefix(struct decoded *d, struct walk *w)
     return true;
 }
 
-/* Follows the decision graph. *by_modrm: ModRM had a say. */
+/* Follows the decision graph. *by_modrm: a decision depended on ModRM. */
 static unsigned descend(const struct walk *w, unsigned word, bool *by_modrm)
 {
     while (word & OPTREE_NODE) {
@@ -264,7 +264,7 @@ static void address32(struct decoded *d, struct walk *w)
     }
 }
 
-/* Operands that the table allows but that no processor takes. */
+/* False for operands that the table allows but no processor accepts. */
 static bool operands_ok(const struct decoded *d, const struct walk *w)
 {
     unsigned check = d->desc->check;
@@ -273,11 +273,11 @@ static bool operands_ok(const struct decoded *d, const struct walk *w)
     if (d->desc->flags & OPF_VSIB && ((d->modrm & 7) != 4 || d->asize == 2))
         return false;
     if (d->encoding == ENC_LEGACY) {
-        if (d->map == 1 && (d->opcode & 0xfc) == 0x20 && d->reg >= 8) /* CR8 is all there is above CR7, DR7 */
+        if (d->map == 1 && (d->opcode & 0xfc) == 0x20 && d->reg >= 8) /* above CR7 and DR7 there is only CR8 */
             return d->reg == 8 && !(d->opcode & 1);
         return true;
     }
-    /* VF[C]MADDCPH, VF[C]MULCPH and the scalar ones: the destination is no source. */
+    /* VF[C]MADDCPH, VF[C]MULCPH and the scalar ones: the destination must not be a source as well. */
     if (d->encoding == ENC_EVEX && d->map == 6 && (d->opcode & 0x7e) == 0x56 &&
         (d->reg == d->vvvv || (d->mod == 3 && d->reg == d->rm)))
         return false;
@@ -305,7 +305,7 @@ static void immediates(struct decoded *d, struct walk *w)
         return;
     d->imm_off = (u8)w->pos;
     d->imm = (u64)read_signed(w->buf + w->pos, o->imm1);
-    /* Far pointers, RET n and ENTER count in whole numbers. */
+    /* The immediates of far pointers, RET n and ENTER are unsigned. */
     if (d->encoding == ENC_LEGACY && d->map == 0 &&
         (d->opcode == 0x9a || d->opcode == 0xea || d->opcode == 0xc2 || d->opcode == 0xca || d->opcode == 0xc8))
         d->imm = read_unsigned(w->buf + w->pos, o->imm1);
@@ -316,7 +316,7 @@ static void immediates(struct decoded *d, struct walk *w)
     }
 }
 
-/* An opcode behind VEX or EVEX: where the decision graph begins. False: #UD. */
+/* Reads the opcode behind a VEX or EVEX prefix. *word: where the decision graph begins. False: #UD. */
 static inline __attribute__((always_inline)) bool vector_opcode(struct decoded *d, struct walk *w, unsigned bits,
                                                                 bool protected_mode, unsigned *word)
 {
@@ -337,7 +337,7 @@ static inline __attribute__((always_inline)) bool vector_opcode(struct decoded *
     return true;
 }
 
-/* Any other opcode, whose first byte is c; the same. */
+/* Reads any other opcode; c is its first byte. Returns where the decision graph begins. */
 static inline __attribute__((always_inline)) unsigned legacy_opcode(struct decoded *d, struct walk *w, unsigned bits, u8 c)
 {
     if (d->rex) {
@@ -367,7 +367,7 @@ static inline __attribute__((always_inline)) unsigned legacy_opcode(struct decod
     return word;
 }
 
-/* The operands that ModRM names, or the opcode by itself. */
+/* Reads the operands that ModRM names, or that the opcode names if there is no ModRM. */
 static inline __attribute__((always_inline)) void operands(struct decoded *d, struct walk *w)
 {
     if (d->desc->flags & OPF_MODRM) {
@@ -435,7 +435,7 @@ enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, un
     w.dims[OPDIM_RM] = d->modrm & 7;
     bool by_modrm = false;
     unsigned n = descend(&w, word, &by_modrm);
-    if (!n && w.v2 && d->vvvv == 16) { /* EVEX.V' alone: part of a vector index */
+    if (!n && w.v2 && d->vvvv == 16) { /* only EVEX.V' is set: it may be part of a vector index */
         w.dims[OPDIM_VVVV] = 0;
         n = descend(&w, word, &by_modrm);
         if (!(opdescs[n].flags & OPF_VSIB))
