@@ -277,7 +277,7 @@ static bool operands_ok(const struct decoded *d, const struct walk *w)
             return d->reg == 8 && !(d->opcode & 1);
         return true;
     }
-    /* VF[C]MADDCPH, VF[C]MULCPH and the scalar ones: the destination must not be a source as well. */
+    /* VF[C]MADDCPH, VF[C]MULCPH and the scalar ones: the destination must not be the register of a source. */
     if (d->encoding == ENC_EVEX && d->map == 6 && (d->opcode & 0x7e) == 0x56 &&
         (d->reg == d->vvvv || (d->mod == 3 && d->reg == d->rm)))
         return false;

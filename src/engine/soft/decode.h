@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * decode.h - bytes to one decoded instruction.
+ * decode.h - decodes one instruction from its bytes.
  *
- * The attributes of every opcode (struct opdesc) are generated at build time from
- * Zydis (tools/gen_optable.c writes optable.inc: enum mnemonic, the descriptors, the index);
- * this decoder walks prefixes, opcode, ModRM, SIB, displacement and immediates itself
- * (Intel SDM vol. 2 ch. 2) and looks the opcode up. No allocation, no state, no libc.
+ * The attributes of every opcode (struct opdesc) are generated at build time from Zydis (tools/gen_optable.c writes
+ * optable.inc: enum mnemonic, the descriptors, the index). This decoder reads prefixes, opcode, ModRM, SIB, displacement
+ * and immediates itself (Intel SDM vol. 2 ch. 2) and looks the opcode up. It allocates nothing, keeps no state and does
+ * not use libc.
  */
 #ifndef LODGE_ENGINE_SOFT_DECODE_H
 #define LODGE_ENGINE_SOFT_DECODE_H
@@ -32,8 +32,9 @@ enum { /* struct opdesc.flags */
     OPF_VSIB = 1 << 5,
     OPF_PRIV = 1 << 6,      /* CPL 0 only */
     OPF_BLOCK_END = 1 << 7, /* may change RIP other than by its length */
-    OPF_MASKED_MEM = 1 << 8, /* memory elements selected by a mask (VMASKMOV, VPMASKMOV, MASKMOV, scatter, gather; EVEX: if aaa != 0) */
-    OPF_IMPLICIT_MEM = 1 << 9, /* memory not named by ModRM (stack, string, XLAT, MASKMOV) */
+    /* a mask selects the elements in memory (VMASKMOV, VPMASKMOV, MASKMOV, scatter, gather; EVEX: if aaa != 0) */
+    OPF_MASKED_MEM = 1 << 8,
+    OPF_IMPLICIT_MEM = 1 << 9, /* it accesses memory that ModRM does not name (stack, string, XLAT, MASKMOV) */
     OPF_BROADCAST = 1 << 10,   /* EVEX.b broadcasts this memory operand */
 };
 
@@ -49,19 +50,21 @@ struct opdesc {
     u8 feature;   /* enum isa: what CPUID must report */
     u16 flags;
     u16 mem_size;                      /* bytes of the explicit memory operand; 0: none or not fixed (FXSAVE, LEA) */
-    u32 eflags_read, eflags_write;     /* RFLAGS bits tested; modified, set, cleared or left undefined */
-    u32 eflags_undef;                  /* of those written: the undefined */
+    u32 eflags_read, eflags_write;     /* RFLAGS bits that are tested; that are modified, set, cleared or left undefined */
+    u32 eflags_undef;                  /* those of eflags_write that are left undefined */
     u16 gpr_read, gpr_write;           /* implicit general registers, a bit each (RAX = bit 0) */
-    struct opdesc_gpr reg, rm, vvvv;   /* explicit GPR operands: ModRM.reg (or opcode low 3 bits), ModRM.rm with mod 3, VEX.vvvv */
+    /* explicit GPR operands: ModRM.reg (or the low 3 bits of the opcode), ModRM.rm with mod 3, VEX.vvvv */
+    struct opdesc_gpr reg, rm, vvvv;
     u8 imm1, imm2;                     /* immediate sizes in bytes for this operand/address size */
-    u8 osize;                          /* 0: what mode and prefixes say; else fixed for this form (decoded.osize has it) */
+    u8 osize;                          /* 0: mode and prefixes decide; else fixed for this form (decoded.osize has it) */
     u8 disp8_shift;                    /* EVEX: log2 of N in disp8*N */
     u8 check;                          /* decode.c's own (optree.h) */
 };
 
-/* One feature an instruction needs, for CPUID gating; the index of a bit in soft_vcpu.isa[]. generated: enum isa in mnemonic.h.
-   Where it is told: bit of a register (0 eax .. 3 edx) of a leaf, and `also` another feature that must be there, of a
-   smaller number. ISA_X86 (function 0) is always there, and is `also` where there is no other. */
+/* How CPUID reports a feature that instructions need. The features are enum isa (generated, in mnemonic.h); the number of a
+   feature is also the index of its bit in soft_vcpu.isa[]. A feature is there if a bit of a register (0 eax .. 3 edx) of a
+   leaf is set and the feature `also`, which has a smaller number, is there, too. ISA_X86 (function 0) is always there, and
+   is the `also` of features that need no other. */
 struct isa_cpuid {
     u32 function, index;
     u8 reg, bit, also;
@@ -78,28 +81,29 @@ struct decoded {
     u8 map;      /* 0 one-byte, 1 0F, 2 0F38, 3 0F3A, 5, 6 */
     u8 opcode, modrm;
     bool has_modrm, lock, opsize66, addr67, rip_relative, has_mem;
-    u8 rep;       /* 0, F2, F3: the last of them, also where mandatory */
-    u8 rex;       /* 0 or 40-4F; VEX/EVEX bits folded in (W R X B) */
-    u8 seg;       /* effective segment of the memory operand (override, or SS for rSP/rBP bases), enum seg_reg */
+    u8 rep;       /* 0, F2, F3: the last one of these prefixes, also if it is mandatory */
+    u8 rex;       /* 0 or 40-4F; the W R X B bits of VEX and EVEX are put in here, too */
+    u8 seg;       /* enum seg_reg: the memory operand's effective segment (the override, or SS for rSP and rBP bases) */
     u8 seg_override; /* enum seg_reg or FF */
     u8 osize, asize; /* effective operand and address size in bytes: 2, 4, 8 */
     u8 mod, reg, rm; /* extended by REX/VEX/EVEX: 0-15 (0-31 EVEX); for no-ModRM +r opcodes reg = the register */
     u8 base, index;  /* 0-15, FF none (index 0-31 for VSIB) */
     u8 scale;        /* log2 */
     s64 disp;        /* sign-extended, EVEX disp8*N applied */
-    u64 imm, imm2;   /* imm sign-extended from its size to 64 bits; far pointer: imm = offset, imm2 = selector; ENTER: imm, imm2 = level */
-    u8 vvvv, vl, w, pp; /* VEX/EVEX: vl 0 128, 1 256, 2 512 */
+    /* imm is sign-extended from its size to 64 bits; far pointer: imm = offset, imm2 = selector; ENTER: imm, imm2 = level */
+    u64 imm, imm2;
+    u8 vvvv, vl, w, pp; /* VEX/EVEX; vl: 0 for 128 bits, 1 for 256, 2 for 512 */
     u8 aaa, z, b;       /* EVEX: mask register, zeroing, broadcast/rounding */
     u8 opcode_off, modrm_off, disp_off, imm_off; /* byte offsets, 0 if absent */
 };
 
 enum decode_result {
     DECODE_OK = 0,
-    DECODE_MORE = -1,    /* needs more bytes than avail (and avail < 15) */
-    DECODE_UD = -2,      /* #UD: invalid opcode, or illegal LOCK; len covers what was read */
-    DECODE_TOO_LONG = -3 /* #GP(0): longer than 15 bytes */
+    DECODE_MORE = -1,    /* the instruction needs more bytes than avail (and avail < 15) */
+    DECODE_UD = -2,      /* #UD: invalid opcode, or illegal LOCK; len is the number of bytes that were read */
+    DECODE_TOO_LONG = -3 /* #GP(0): the instruction is longer than 15 bytes */
 };
-/* bits 16/32/64; protected_mode false in real and V86 mode (VEX, EVEX, ARPL, LAR ... are then #UD). */
+/* bits: 16, 32 or 64. protected_mode: false in real and V86 mode, where VEX, EVEX, ARPL, LAR ... are #UD. */
 enum decode_result decode(struct decoded *d, const u8 *bytes, unsigned avail, unsigned bits, bool protected_mode);
 
 /* For traces and tests. */

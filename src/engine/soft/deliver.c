@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * deliver.c - the delivery of exceptions and interrupts, INT n (SDM vol. 3 ch. 6.11-6.14, 20).
+ * deliver.c - the delivery of exceptions and interrupts, and INT n (SDM vol. 3 ch. 6.11-6.14, 20).
  */
 #include "engine/soft/transfer.h"
 
-/* The stack of level dpl from a 16- or 32-bit TSS, checked (SDM vol. 2, INT n: INTER-PRIVILEGE-LEVEL-INTERRUPT). */
+/* Reads the stack of level dpl from a 16- or 32-bit TSS and checks it (SDM vol. 2, INT n:
+   INTER-PRIVILEGE-LEVEL-INTERRUPT). */
 struct stack inner_stack(struct soft_vcpu *v, unsigned dpl, u32 ext, struct cpu_seg *ss)
 {
     const struct cpu_seg *tr = &v->s.tr;
@@ -45,7 +46,7 @@ static void deliver_real(struct soft_vcpu *v, unsigned vector, u64 next)
     soft_update_mode(v);
 }
 
-/* The handler's code segment: present code of a level not outside ours. */
+/* Fetches the handler's code segment and checks it: it must be code, present, and of our level or an inner one. */
 static void handler_code(struct soft_vcpu *v, u16 sel, u32 ext, struct desc *d)
 {
     if (unlikely(sel_null(sel)))
@@ -133,7 +134,7 @@ static void deliver_protected(struct soft_vcpu *v, unsigned vector, bool soft, b
     if (vector * 8 + 7 > v->s.idtr.limit)
         soft_raise_err(v, NULL, VEC_GP, gate_err);
     const u64 gate = sys_load8(v, (u32)(v->s.idtr.base + vector * 8));
-    const unsigned type = (unsigned)(gate >> 40) & 31; /* with S */
+    const unsigned type = (unsigned)(gate >> 40) & 31; /* the S bit is included */
     if ((type != 5 && (type & ~9u) != 6) || (soft && desc_dpl(gate) < v->cpl))
         soft_raise_err(v, NULL, VEC_GP, gate_err);
     if (!(gate & DESC_P))
@@ -214,7 +215,7 @@ static void deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, 
 void soft_deliver(struct soft_vcpu *v, unsigned vector, enum event_kind kind, bool has_error, u32 error)
 {
     deliver(v, vector, kind, has_error, error, v->rip);
-    v->s.activity = CPU_RUNNING; /* a trap after HLT ends it */
+    v->s.activity = CPU_RUNNING; /* a trap after HLT ends the halt */
     if (kind == EVENT_NMI)
         v->s.nmi_masked = true;
     if (kind == EVENT_FAULT && vector == VEC_DB)
@@ -235,7 +236,7 @@ void op_int1(struct soft_vcpu *v, const struct insn *i)
 {
     SYNC(v, i);
     v->tf_blocked = true;
-    v->db_pending = 0; /* what MOV SS held back is lost in this #DB */
+    v->db_pending = 0; /* a debug exception that MOV SS held back is lost in this #DB */
     deliver(v, VEC_DB, EVENT_ICEBP, false, 0, RIP_NEXT(v, i));
 }
 void op_into(struct soft_vcpu *v, const struct insn *i)
