@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * engine_gate.c - the software engine as engine.h sees it: creation, state in and
- * out, sleeping, and the calls into the machine. Everything here may use libc:
- * the guest's vectors are saved first (soft_vec_save) wherever guest code could be live.
+ * engine_gate.c - implements engine.h for the software engine: creation, setting and getting state, sleeping, and the calls
+ * into the machine. Everything here may use libc: wherever the host's registers could hold the guest's vectors, these are
+ * saved first (soft_vec_save).
  */
 #include <errno.h>
 #include <limits.h>
@@ -53,7 +53,7 @@ static void device_wrote(void *vm, u64 place, u64 n)
     soft_code_written_by_device(vm, place, n);
 }
 
-/* The vCPU that did it sees to it before its next instruction, the others before their next block. */
+/* The vCPU that caused the change acts on it before its next instruction, the others before their next block. */
 static void remapped(struct soft_vm *vm)
 {
     for (u32 k = 0; k < vm->cfg.cpus; k++) {
@@ -117,8 +117,8 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
 
 /* ---- vCPU --------------------------------------------------------------- */
 
-/* It holds addresses of code, and translated code addresses it by a register: no neighbours. A sanitizer has its own way
-   to see to that, and looks for what is not freed in what it allocated. */
+/* A vCPU holds addresses of code, and translated code addresses it by a register, so it is allocated apart from everything
+   else (base/apart.h). A sanitizer guards its allocations itself, and finds leaks only in memory that it allocated. */
 #ifdef __SANITIZE_ADDRESS__
 static struct engine_vcpu *vcpu_alloc(void)
 {
@@ -166,7 +166,7 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     struct soft_vcpu *v = soft_of(ev);
     v->vm = &e->soft;
     v->id = id;
-    v->spin = spin_for(e->soft.cfg.cpus + 1); /* and the loop's thread */
+    v->spin = spin_for(e->soft.cfg.cpus + 1); /* + 1 for the loop's thread */
     v->delivering = -1;
     v->tsc_offset = v->vm->tsc_offset;
     fill_isa(v);
@@ -187,7 +187,8 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
     return 0;
 }
 
-/* PKRU is in v->pkru while the processor runs, in component 9 of the XSAVE image in a state for others. */
+/* PKRU is in v->pkru while the processor runs. In a state that others get or set, it is in component 9 of the XSAVE
+   image. */
 static bool pkru_place(const struct soft_vcpu *v, u32 *at)
 {
     *at = cpuid_xsave_offset(v->vm->cfg.cpuid, 9);
@@ -214,7 +215,7 @@ static void store_pkru(struct soft_vcpu *v)
     memcpy(v->s.xsave + at, &v->pkru, sizeof v->pkru);
 }
 
-/* Everything derived from v->s, whose gpr, rip, rflags are current. */
+/* Computes everything that is derived from v->s. The gpr, rip and rflags of v->s must be up to date. */
 static void derive(struct soft_vcpu *v)
 {
     memcpy(v->gpr, v->s.gpr, sizeof v->s.gpr);
@@ -264,8 +265,8 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
     v->s.exception_vector = v->fault.vector;
     v->s.exception_has_error = v->fault.has_error;
     v->s.exception_error = v->fault.error;
-    *s = v->s; /* an interrupt that was accepted, too, if run() has not been called since it was set */
-    if (r & REQ_INIT) { /* came after it stopped; what else waits came after the INIT */
+    *s = v->s; /* includes an interrupt that was accepted, if run() has not been called since the state was set */
+    if (r & REQ_INIT) { /* it came after the processor stopped; the other events that wait came after the INIT */
         init_signal(v, s);
         s->nmi_pending = v->s.nmi_pending;
         s->sipi_pending = v->s.sipi_pending;
@@ -277,10 +278,11 @@ static int get_state(struct engine_vcpu *e, struct cpu_state *s)
 static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
 {
     struct soft_vcpu *v = soft_of(e);
-    v->vec_live = false; /* what the host's registers hold is forgotten */
+    v->vec_live = false; /* the vectors in the host's registers are dropped */
     v->s = *s;
-    /* All processors of a VM share one TSC, but for what the guest added: values that belong to one moment within a second
-       of each other are taken as the same moment. What it was before the first is nobody's. */
+    /* All processors of a VM share one TSC, except for what the guest added to its own. Processors whose states give an
+       offset within one second of the shared one keep the shared one, as if they were of the same moment. The first state
+       that is set always decides: the offset before it belongs to no state. */
     u64 offset = s->tsc - s->tsc_adjust - __builtin_ia32_rdtsc(), apart = offset - v->vm->tsc_offset;
     u64 second = v->vm->cfg.cpuid->tsc_khz * 1000;
     if ((s64)apart < 0)
@@ -315,7 +317,8 @@ static u64 ns_of(clockid_t clock)
     return (u64)t.tv_sec * 1000000000 + (u64)t.tv_nsec;
 }
 
-/* What is a processor's own is another thread's while it does not run, and only while it is held off. */
+/* While a processor does not run, another thread may touch what is the processor's own, but only while it holds the
+   processor off. */
 enum running { NOT_RUNNING, RUNNING, HELD_OFF };
 
 static bool hold_off(struct soft_vcpu *v)
@@ -327,7 +330,7 @@ static bool hold_off(struct soft_vcpu *v)
 static enum run_result run(struct engine_vcpu *e, struct error *err)
 {
     struct soft_vcpu *v = soft_of(e);
-    if (v->s.interrupt_injected) { /* taken from a stream: accepted, but not delivered yet */
+    if (v->s.interrupt_injected) { /* the state came from a stream: the interrupt is accepted, but not delivered yet */
         v->s.interrupt_injected = false;
         v->pending_vector = v->s.interrupt_vector;
         v->has_pending_vector = true;
@@ -376,14 +379,15 @@ static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
         break;
     case SIGNAL_NMI: {
         u32 old = __atomic_load_n(&v->request, __ATOMIC_RELAXED), add;
-        do /* one waits while one is served; two if none is */
+        do /* one NMI may wait while another is served, and two if none is */
             add = !(old & REQ_NMI) ? REQ_NMI : __atomic_load_n(&v->s.nmi_masked, __ATOMIC_RELAXED) ? 0 : REQ_NMI2;
         while (!__atomic_compare_exchange_n(&v->request, &old, old | add, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED));
-        request(v, 0); /* wakes */
+        request(v, 0); /* wakes the processor */
         break;
     }
     case SIGNAL_INIT:
-        /* INIT drops what was pending when it came; a SIPI that follows before this processor has seen the INIT stays. */
+        /* INIT drops the events that were pending when it came. A SIPI that comes after it stays, even if this processor
+           has not seen the INIT yet. */
         __atomic_fetch_and(&v->request, ~(u32)(REQ_NMI | REQ_NMI2 | REQ_SIPI), __ATOMIC_SEQ_CST);
         request(v, REQ_INIT);
         break;
@@ -394,7 +398,7 @@ static void signal_vcpu(struct engine_vcpu *e, enum engine_signal sig, u32 arg)
     }
 }
 
-/* What could end the present activity. */
+/* True if the requests r include one that could end the present activity. */
 static bool awake(const struct soft_vcpu *v, u32 r)
 {
     if (r & (REQ_KICK | REQ_INIT | REQ_RESET_CACHES))
@@ -404,7 +408,7 @@ static bool awake(const struct soft_vcpu *v, u32 r)
     return ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked) || ((r & REQ_INTR) && (v->rflags & RFLAGS_IF));
 }
 
-/* Looks for what would end the wait, while that may pay. */
+/* Polls for a request that ends the wait, as long as that may be cheaper than sleeping (v->spin.ns). True: there is one. */
 static bool look(struct soft_vcpu *v, u64 since)
 {
     if (!v->spin.ns)
@@ -541,9 +545,9 @@ static void stats(struct engine_vm *e, int vcpu, void (*tell)(void *ctx, const s
 /* ---- dirty log ---------------------------------------------------------- */
 
 /*
- * The TLB marks a page dirty when it opens it for writing. After a take every page must be opened anew, and what was
- * open until then counts as written once more. A processor that does not run is seen to here; the others see to it at
- * their next block.
+ * A page is marked as dirty when its TLB entry is opened for writing. After the log is taken, every page must be opened
+ * anew, and a page that was open until then counts as written once more. This function does so for processors that do not
+ * run. The others do it before their next block.
  */
 static int dirty_sync(struct engine_vm *e)
 {

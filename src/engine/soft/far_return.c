@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * far_return.c - far RET and IRET (SDM vol. 2): to the same level, to an outer one, to V86 mode, to another task.
+ * far_return.c - far RET and IRET (SDM vol. 2): to the same level, to an outer level, to V86 mode, to another task.
  */
 #include "engine/soft/transfer.h"
 
-/* CS as RETF and IRET load it: of our level or an outer one. */
+/* Fetches the code segment that RETF or IRET returns to, and checks it: it must be of our level or an outer one. */
 static void return_code(struct soft_vcpu *v, u16 sel, struct desc *d)
 {
     const unsigned rpl = sel & 3;
@@ -20,7 +20,7 @@ static void return_code(struct soft_vcpu *v, u16 sel, struct desc *d)
         soft_raise_err(v, NULL, VEC_NP, sel_err(sel));
 }
 
-/* The descriptor of SS for level rpl; 0: a null selector. */
+/* Returns the descriptor of SS for level rpl, checked; 0: the selector is null. */
 static u64 return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64)
 {
     struct desc d;
@@ -40,7 +40,8 @@ static u64 return_stack(struct soft_vcpu *v, u16 sel, unsigned rpl, bool to64)
     return d.raw;
 }
 
-/* SS as return_stack found it, and the stack pointer; the mode is still that of before. */
+/* Sets SS to the descriptor that return_stack returned, and the stack pointer. The mode is still the one before the
+   return. */
 static void stack_return(struct soft_vcpu *v, u16 sel, unsigned rpl, u64 raw, u64 sp)
 {
     if (v->bits == 64 || (raw & DESC_DB))
@@ -111,7 +112,7 @@ static void iret_real(struct soft_vcpu *v, unsigned n)
     soft_update_mode(v);
 }
 
-/* To a virtual-8086 task: CS, EIP, EFLAGS, SS:ESP and the data segments from the stack. */
+/* Returns to a virtual-8086 task: CS, EIP, EFLAGS, SS:ESP and the data segments come from the stack. */
 static void iret_to_v86(struct soft_vcpu *v, u64 off, u16 sel, u64 image)
 {
     static const u8 order[] = {SS, ES, DS, FS, GS};
@@ -134,7 +135,7 @@ static void iret_to_v86(struct soft_vcpu *v, u64 off, u16 sel, u64 image)
     soft_update_mode(v);
 }
 
-/* IRET with NT: back to the task that the running one was nested in. */
+/* IRET with NT set returns to the task in which the running one is nested. */
 static void iret_task(struct soft_vcpu *v, u64 next)
 {
     u16 sel = (u16)soft_sys_load(v, v->s.tr.base, 2);
@@ -183,7 +184,7 @@ void op_iret(struct soft_vcpu *v, const struct insn *i)
             return;
         }
         if (v->bits == 64 || (sel & 3) > v->cpl) {
-            /* CS is judged before the rest of the frame is touched. */
+            /* CS is checked before the rest of the frame is read. */
             struct desc probe;
             return_code(v, sel, &probe);
             sp = stack_peek(v, 3 * n, n);
