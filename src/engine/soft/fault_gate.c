@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * fault_gate.c - an exception inside a stub (native.h) is the guest's: #DE, #UD,
- * #GP for a misaligned operand, #MF, #XM. The signal handler turns it into a call
- * of soft_native_fault(v, i, vector, address) in the interrupted thread; the
- * return from the signal puts the guest's vectors back first. The same in translated code, where a way of its own
- * leads on (translate/stubs.c).
+ * fault_gate.c - host exceptions that a guest's instruction causes.
  *
- * What a guest's instruction can cause there is known (is_guests): anything else is a fault of ours - a pointer that
- * leads elsewhere, code that was not meant - and ends the process with what is known of it, rather than as an exception
- * in a guest that did nothing.
+ * An exception inside a stub (native.h) is the guest's: #DE, #UD, #GP for a misaligned operand, #MF, #XM. The signal handler
+ * turns it into a call of soft_native_fault(v, i, vector, address) in the interrupted thread. The return from the signal
+ * puts the guest's vectors back first. An exception in translated code is handled likewise, but that code goes on at a stub
+ * of its own (translate/stubs.c).
  *
- * A signal's disposition belongs to the process, and so does the list of address
- * ranges that are stubs: the one place where file-scope state cannot be avoided.
- * A fault anywhere else goes on to whoever handled the signal before, or kills.
+ * It is known which exceptions a guest's instruction can cause there (is_guests). Any other is a fault of ours: a wrong
+ * pointer, or code that was not meant to run. It ends the process with a message that says what is known of it, and does
+ * not become an exception in a guest that did nothing wrong.
+ *
+ * A signal's disposition belongs to the process, and so does the list of address ranges that are stubs. This is the one
+ * place where file-scope state cannot be avoided. A fault anywhere else goes to the handler that the signal had before, or
+ * kills the process.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -28,7 +29,7 @@
 enum { RANGES = 4096 };
 static u64 range_start[RANGES]; /* 0: free; all are NATIVE_CODE_SIZE long */
 static struct soft_vcpu *range_owner[RANGES];
-static u32 range_top;           /* none used at or after it */
+static u32 range_top;           /* no range at this index or after it is used */
 static pthread_mutex_t range_lock = PTHREAD_MUTEX_INITIALIZER;
 
 static const int fault_signals[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
@@ -38,7 +39,7 @@ static bool installed;
 /* The processor this thread runs. */
 _Thread_local struct soft_vcpu *soft_fault_vcpu;
 
-/* The processor whose stub that is; NULL: it is no stub. */
+/* Returns the processor that owns the stub at rip; NULL: there is no stub. */
 static struct soft_vcpu *stub_owner(u64 rip)
 {
     u32 top = __atomic_load_n(&range_top, __ATOMIC_ACQUIRE);
@@ -61,7 +62,7 @@ static void not_ours(int sig, siginfo_t *info, void *context)
         else if (p->sa_handler != SIG_DFL && p->sa_handler != SIG_IGN)
             p->sa_handler(sig);
         else
-            signal(sig, SIG_DFL); /* the instruction runs again and the process dies of it */
+            signal(sig, SIG_DFL); /* the instruction runs again, and the signal ends the process */
     }
 }
 
@@ -94,15 +95,17 @@ static bool host_insn(struct decoded *d, const greg_t *g, u64 pc, u64 end, u64 *
 }
 
 /*
- * Can the exception at pc, in code made for v that ends before end, come of what the guest's instruction there does?
+ * True if the guest's instruction can have caused the exception at pc. pc is in code that was made for v and ends before
+ * end. These exceptions can be the guest's:
  *
- *   SIGBUS              where the host cannot supply a page of guest memory
- *   #DE                 of DIV and IDIV alone
- *   #UD, #MF, #XM       as the host's unit has it: an operand is at hand, and nothing else was done
- *   #GP                 for an operand that is misaligned (or, LDMXCSR, not allowed): never for an address that is not
- *                       canonical, which no pointer to guest memory is, and never without one
- *   #PF                 in the pages that vec_masked.c keeps for this. Elsewhere a probe has been there before: what is
- *                       not mapped is no guest's address
+ *   SIGBUS              if the host cannot supply a page of guest memory
+ *   #DE                 only of DIV and IDIV
+ *   #UD, #MF, #XM       always: the host's unit raises them when the operand is there and nothing else was done
+ *   #GP                 for an operand in memory that is misaligned (or, for LDMXCSR, not allowed). It is never the guest's
+ *                       without a memory operand, or with an address that is not canonical: pointers to guest memory are
+ *                       canonical
+ *   #PF                 in the pages that vec_masked.c keeps for this. Other addresses were probed before, so one that is
+ *                       not mapped did not come from the guest
  */
 static bool is_guests(const struct soft_vcpu *v, int sig, const siginfo_t *info, const greg_t *g, u64 pc, u64 end)
 {
@@ -147,11 +150,12 @@ static void in_translation(struct soft_vcpu *v, int sig, const siginfo_t *info, 
 {
     const u64 pc = (u64)g[REG_RIP], end = v->tr.code + v->tr.code_size, pushed = (u64)info->si_addr;
     if (sig == SIGSEGV && pushed - (u64)v->tr.stack < GUEST_PAGE_SIZE && pushed == (u64)g[REG_RSP] - 8) {
-        /* A CALL, and no room for another: nobody will be returned to. */
+        /* A CALL found no room on the stack of translated calls. The stack is emptied, so no entry is returned to. */
         g[REG_RSP] = (greg_t)v->tr.base;
         return;
     }
-    /* Its own stub finds out which instruction it is (translate.c); there is none for what is no translation. */
+    /* The translated code goes on at its own stub, which finds out the instruction (translate.c). There is no such stub if
+       pc is not in a translation. */
     const u64 on = is_guests(v, sig, info, g, pc, end) ? v->tr.fault(v, pc) : 0;
     if (!on)
         internal_error(v, "translated code", info, g, v->tr.code, end);
@@ -165,7 +169,7 @@ static void in_native_stub(struct soft_vcpu *v, int sig, const siginfo_t *info, 
     /* rdi and rsi are v and i already (native.h). */
     if ((u64)g[REG_RDI] != (u64)v || !is_guests(v, sig, info, g, (u64)g[REG_RIP], end))
         internal_error(v, "native stubs", info, g, start, end);
-    /* The stack below the stub's is free; at a function's first instruction it is 8 short of a multiple of 16. */
+    /* The stack below the stub's is free. At a function's first instruction, RSP is 8 less than a multiple of 16. */
     g[REG_RDX] = g[REG_TRAPNO];
     g[REG_RCX] = (greg_t)info->si_addr;
     g[REG_RSP] = ((g[REG_RSP] - 128) & ~15ll) - 8;
@@ -178,7 +182,7 @@ static void on_fault(int sig, siginfo_t *info, void *context)
     ucontext_t *uc = context;
     greg_t *g = uc->uc_mcontext.gregs;
     struct soft_vcpu *v = soft_fault_vcpu;
-    if (info->si_code <= 0) { /* sent, by kill() and the like */
+    if (info->si_code <= 0) { /* the signal was sent, by kill() and the like */
         not_ours(sig, info, context);
     } else if (v && (u64)g[REG_RIP] - v->tr.code < v->tr.code_size) {
         in_translation(v, sig, info, g);
