@@ -25,8 +25,8 @@ static bool has_isa(const struct soft_vcpu *v, const struct opdesc *o)
     return v->isa[o->feature / 64] >> (o->feature % 64) & 1;
 }
 
-/* TZCNT and LZCNT are BSF and BSR behind a prefix that processors without BMI1 or ABM ignore (SDM vol. 2 TZCNT), and
-   kernels count on it. Decodes the instruction again without that prefix; false if it is another. */
+/* TZCNT and LZCNT are encoded as BSF and BSR behind a prefix, which processors without BMI1 or ABM ignore (SDM vol. 2
+   TZCNT). Kernels rely on that. Decodes the instruction again without the prefix. False: it is another instruction. */
 static bool decode_unprefixed(const struct soft_vcpu *v, const struct decoded *d, struct decoded *e)
 {
     u8 bytes[15];
@@ -38,7 +38,7 @@ static bool decode_unprefixed(const struct soft_vcpu *v, const struct decoded *d
             bytes[n++] = d->bytes[k];
     if (decode(e, bytes, n, d->bits, v->protected_mode) != DECODE_OK)
         return false;
-    e->len = d->len; /* what RIP moves by, and what RIP-relative operands count from */
+    e->len = d->len; /* RIP moves by this length, and RIP-relative operands count from its end */
     return true;
 }
 
