@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mmu.c - the accesses of instructions: segment checks, what loads, stores and fetches do when the software TLB has no
- * answer, and what is derived from the control registers.
+ * mmu.c - the accesses of instructions: the segment checks, the loads, stores and fetches for which the software TLB has no
+ * entry, and the state that is derived from the control registers.
  *
  * SDM vol. 3 ch. 4 (paging), ch. 5 (protection).
  */
@@ -38,7 +38,7 @@ u64 soft_legacy_linear(struct soft_vcpu *v, const struct insn *i, unsigned seg, 
 
 /* One page of an access, translated. */
 struct page {
-    u64 gpa;   /* of the byte; not of what the TLB knew, which is no ROM if it may be written */
+    u64 gpa;   /* of the byte; not set if the TLB had the page: such a page is memory, and no ROM if it may be written */
     u64 place; /* of the byte, if host */
     u8 *host;  /* of the byte; NULL: not memory */
     bool rom;  /* stores go to the bus */
@@ -49,7 +49,7 @@ static bool canonical(u64 lin)
     return (u64)((s64)(lin << 16) >> 16) == lin;
 }
 
-/* false with *fault: the error code of the page fault. */
+/* Translates lin for access a. False: it is a page fault, and *fault is its error code. */
 static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *p, u32 *fault)
 {
     const enum tlb_ctx ctx = ctx_of(v, a);
@@ -59,7 +59,7 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     const bool watched = write && e->read == page && (e->place & PLACE_WATCHED);
     if (watched) {
         v->stat.watched++;
-        soft_tlb_open(v, ctx, lin); /* if its code is gone */
+        soft_tlb_open(v, ctx, lin); /* opens the entry if the page holds no code any more */
     }
     if ((write ? e->write : e->read) == page || watched) {
         *p = (struct page){ .place = (e->place & ~0xfffull) | (lin & 0xfff), .host = (u8 *)(e->host + lin) };
@@ -90,8 +90,9 @@ static bool translate(struct soft_vcpu *v, u64 lin, enum access a, struct page *
     if (write && !p->rom)
         memory_mark_dirty(m, place);
     soft_tlb_fill(v, ctx, lin, &w, host, place);
-    /* A read may open the page for writes too, where nothing would have to be noted at the first one. What is written now
-       is noted again when the entry is closed: the log may be taken between the mark above and the store. */
+    /* A read opens the page for writes, too, if the page is dirty already: then the first write has nothing to mark. A page
+       that is written now is marked again when the entry is closed, because the log may be taken between the mark above and
+       the store. */
     if (!p->rom && (write || memory_is_dirty(m, place))) {
         if (soft_walk_writable(v, &w, ctx))
             soft_tlb_open(v, ctx, lin);
@@ -106,7 +107,7 @@ static _Noreturn void not_canonical(struct soft_vcpu *v, const struct insn *i)
     soft_raise_err(v, i, i && i->seg == ISEG_FLAT_SS ? VEC_SS : VEC_GP, 0);
 }
 
-/* Translates the byte at lin or raises. */
+/* Translates the byte at lin, or raises the fault. */
 static struct page reach(struct soft_vcpu *v, const struct insn *i, u64 lin, enum access a)
 {
     struct page p = {0};
@@ -150,10 +151,10 @@ void soft_probe(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 size, en
 
 /* ---- slow paths --------------------------------------------------------- */
 
-/* SDM vol. 3, table 6-7. Operands of 16 bytes and more are left unchecked, as processors may (vol. 2, MOVUPS). */
+/* SDM vol. 3, table 6-7. Operands of 16 bytes and more are not checked; processors may leave that out (vol. 2, MOVUPS). */
 void soft_check_alignment(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
 {
-    if (size == 10) /* x87's, extended and BCD */
+    if (size == 10) /* extended and BCD operands of the x87 */
         size = 8;
     if (v->cpl == 3 && (v->s.cr0 & CR0_AM) && (v->rflags & RFLAGS_AC) && size <= 8 && (lin & (size - 1)))
         soft_raise_err(v, i, VEC_AC, 0);
@@ -188,7 +189,7 @@ static void host_store(u8 *p, unsigned size, u64 x)
     }
 }
 
-/* Any length inside one page, of RAM or registers. */
+/* page_read and page_write access n bytes inside one page, which is RAM or registers. */
 static void page_read(struct soft_vcpu *v, const struct page *p, u8 *buf, unsigned n)
 {
     if (p->host) {
@@ -219,8 +220,8 @@ static void page_write(struct soft_vcpu *v, const struct page *p, const u8 *buf,
     }
 }
 
-/* A write about to hit decoded code of the block that runs: run the instruction again, alone, so that what follows it
-   is decoded afresh. */
+/* If a write is about to change decoded code of the running block, the instruction runs again, alone, so that the
+   instructions after it are decoded anew. */
 static void check_smc(struct soft_vcpu *v, const struct insn *i, const struct page *p, unsigned n)
 {
     if (i && p->host && !p->rom && !(v->slow & SLOW_SMC) && !v->in_string && soft_code_hits_block(v, p->place, n))
@@ -364,7 +365,7 @@ const u8 *soft_fetch_page(struct soft_vcpu *v, u64 lin, u64 *place)
 void soft_update_tlb_ctx(struct soft_vcpu *v)
 {
     bool align = v->cpl == 3 && (v->rflags & RFLAGS_AC) && (v->s.cr0 & CR0_AM);
-    /* Data breakpoints: R/W field 1 or 3 of an enabled one. */
+    /* A data breakpoint is an enabled breakpoint whose R/W field is 1 or 3. */
     bool data_bp = false;
     for (unsigned n = 0; unlikely(v->s.dr7 & 0xff) && n < 4; n++)
         if ((v->s.dr7 >> (2 * n) & 3) && (v->s.dr7 >> (16 + 4 * n) & 1))

@@ -1,24 +1,24 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * mmu.h - between mmu.c (accesses), walk.c (the guest's page tables) and tlb.c
- * (what is remembered of them).
+ * mmu.h - shared by mmu.c (accesses), walk.c (the guest's page tables) and tlb.c (the caches of these tables).
  */
 #ifndef LODGE_ENGINE_SOFT_MMU_H
 #define LODGE_ENGINE_SOFT_MMU_H
 
 #include "engine/soft/blocks.h"
 
-enum { PLACE_WATCHED = 1 /* in tlb_entry.place: may be written, but holds decoded code: stores take the slow path, without a walk */ };
+/* A bit in tlb_entry.place: the page may be written but holds decoded code, so stores take the slow path, without a walk. */
+enum { PLACE_WATCHED = 1 };
 
 enum { PAGE_4K = 12, PAGE_2M = 21, PAGE_4M = 22, PAGE_1G = 30 };
 
 struct walk {
     u64 gpa;       /* of the 4 KiB page */
-    bool w, u, nx; /* rights over all levels */
-    bool dirty;    /* D set in the leaf */
-    bool global;   /* CR4.PGE and G */
+    bool w, u, nx; /* the rights, combined over all levels */
+    bool dirty;    /* D is set in the leaf */
+    bool global;   /* CR4.PGE and G are set */
     u8 pkey;
-    u8 shift;  /* PAGE_4K, ..: of the guest's page */
+    u8 shift;  /* the size of the guest's page: PAGE_4K, .. */
     u32 fault; /* error code, if the walk failed */
 };
 
@@ -31,7 +31,7 @@ static inline enum tlb_ctx ctx_of(const struct soft_vcpu *v, enum access a)
     return (v->rflags & RFLAGS_AC) && !(a & ACCESS_IMPLICIT) ? TLB_KERNEL_AC : TLB_KERNEL;
 }
 
-/* Where address line 20 is held low: the gate may be closed (AT's 8042, port 92h). */
+/* The mask for guest-physical addresses: bit 20 is 0 while the A20 gate (AT's 8042, port 92h) holds address line 20 low. */
 static inline u64 a20_mask(const struct soft_vcpu *v)
 {
     return __atomic_load_n(&v->vm->a20_mask, __ATOMIC_RELAXED);
@@ -39,23 +39,27 @@ static inline u64 a20_mask(const struct soft_vcpu *v)
 
 /* ---- walk.c --------------------------------------------------------------- */
 
-/* Translates lin for access a, setting A and D bits; false: w->fault. smap: user pages are refused to the supervisor. */
+/* Translates lin for access a, and sets A and D bits. False: the error code is in w->fault. smap: the supervisor may not
+   access user pages. */
 bool soft_walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct walk *w);
-/* Would a write by the same access be allowed, too? */
+/* True if a write at the same privilege would be allowed, too. */
 bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tlb_ctx ctx);
 
 /* ---- tlb.c ---------------------------------------------------------------- */
 
-/* Loads in ctx go straight to the page that lin was translated to, at host, which is memory's page at place. */
+/* From now on loads in ctx go straight to the page that lin was translated to. It is memory's page at place; host is its
+   address. */
 void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct walk *w, u8 *host, u64 place);
-/* Stores do, too, unless the page holds decoded code. Only a page that soft_tlb_fill filled in, may be written and is
-   marked as dirty. */
+/* From now on stores go straight to the page, too, unless it holds decoded code. The page must have been filled in by
+   soft_tlb_fill, the guest must be allowed to write it, and it must be marked as dirty. */
 void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);
-/* The page of the entry just filled is written although it stays closed: it is dirty once more when the log was taken. */
+/* Notes that the page of the entry just filled is written although the entry stays closed for stores. After the log is
+   taken, the page counts as dirty once more. */
 void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin);
-/* A walk found a large page: INVLPG must find all of it. */
+/* Notes that a walk found a large page: an INVLPG must drop all of it. */
 void soft_note_large(struct soft_vcpu *v, u64 lin, unsigned shift);
-/* Code is fetched through the page, by the current privilege: before anything is remembered by its RIP. */
+/* Notes that code is fetched through the page at the current privilege. To be called before any cache remembers something by
+   a RIP in it. */
 void soft_note_code(struct soft_vcpu *v, u64 lin, const struct walk *w);
 
 #endif
