@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * msr.c - RDMSR and WRMSR: the registers that struct cpu_state holds, those a kernel reads because of the vendor CPUID
- * names, and the rest handed to the machine (APIC, paravirtual clock).
+ * msr.c - RDMSR and WRMSR: the registers that struct cpu_state holds, and those that a kernel reads because of the vendor
+ * that CPUID names. The others are passed on to the machine (APIC, paravirtual clock).
  *
  * SDM vol. 4; vol. 3 ch. 11.11 (MTRRs), 11.12 (PAT), 17.17 (TSC); AMD APM vol. 2 app. A.
  */
@@ -104,7 +104,7 @@ static bool types_ok(u64 x, bool pat)
     return true;
 }
 
-/* SPEC_CTRL exists if any of what it controls does. */
+/* SPEC_CTRL exists if the processor has any of the features that it controls. */
 static bool has_spec_ctrl(const struct soft_vcpu *v)
 {
     return soft_has(v, 7, 0, 3, 26) || soft_has(v, 7, 0, 3, 27) || soft_has(v, 7, 0, 3, 31) ||
@@ -126,7 +126,7 @@ static u64 xss_allowed(const struct soft_vcpu *v)
 
 /* ---- read --------------------------------------------------------------- */
 
-/* False: no such register. */
+/* False: there is no such register. */
 static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
 {
     struct cpu_state *s = &v->s;
@@ -159,7 +159,7 @@ static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
     case MSR_IA32_MTRRCAP: *x = CPU_MTRR_VAR | BIT(8) | BIT(10); return soft_has(v, 1, 0, 3, 12);
     case MSR_IA32_MTRR_DEF_TYPE: *x = s->mtrr_def_type; return true;
     case MSR_IA32_ARCH_CAPABILITIES: *x = ARCH_CAP_SOFT; return soft_has(v, 7, 0, 3, 29);
-    case MSR_IA32_FEATURE_CONTROL: *x = 1; return !soft_is_amd(v); /* locked, nothing enabled */
+    case MSR_IA32_FEATURE_CONTROL: *x = 1; return !soft_is_amd(v); /* it is locked, and nothing is enabled */
     case MSR_IA32_BIOS_SIGN_ID:
         *x = soft_is_amd(v) ? 0x01000065 : 1ull << 32; /* a microcode revision, as KVM reports it */
         return true;
@@ -179,7 +179,7 @@ static bool msr_read(struct soft_vcpu *v, u32 msr, u64 *x)
         return true;
     }
     if (reads_zero(v, msr)) {
-        /* HWCR.TscFreqSel: the TSC counts at one rate; Linux calls firmware faulty where it does not. */
+        /* HWCR.TscFreqSel is set: the TSC counts at one rate. If it is not set, Linux reports faulty firmware. */
         *x = msr == 0xc0010015 && soft_is_amd(v) ? BIT(24) : 0;
         return true;
     }
@@ -236,7 +236,7 @@ static bool mtrr_write(struct soft_vcpu *v, u32 msr, u64 x, bool *done)
     return true;
 }
 
-/* An address that a transfer goes to, or a base. False: #GP. */
+/* Sets a register that holds the target of a transfer, a stack pointer or a base. False: x is not canonical, #GP. */
 static bool set_canonical(const struct soft_vcpu *v, u64 *msr, u64 x)
 {
     if (!canonical(v, x))
@@ -265,7 +265,8 @@ static bool tsc_aux_write(struct soft_vcpu *v, u64 x)
     return true;
 }
 
-/* Registers of the machine check and of other ranges, and those that the machine has or that nobody does. */
+/* Writes the MTRRs, the banks of the machine check, the registers that ignore writes, and those of the machine. False: #GP,
+   also if nobody has the register. */
 static bool other_msr_write(struct soft_vcpu *v, u32 msr, u64 x)
 {
     struct cpu_state *s = &v->s;
@@ -328,7 +329,7 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
             return false;
         s->spec_ctrl = x;
         return true;
-    case MSR_IA32_PRED_CMD: return has_ibpb(v) && !(x & ~1ull); /* nothing of the guest's is predicted by us */
+    case MSR_IA32_PRED_CMD: return has_ibpb(v) && !(x & ~1ull); /* the engine predicts nothing for the guest */
     case MSR_IA32_XSS:
         if (!soft_has(v, 0xd, 1, 0, 3) || (x & ~xss_allowed(v)))
             return false;
@@ -359,7 +360,7 @@ static bool msr_write(struct soft_vcpu *v, u32 msr, u64 x)
 
 /* ---- instructions ------------------------------------------------------- */
 
-/* Apart, so that op_rdmsr has no local whose address is taken and ends in a jump. */
+/* This is a function of its own so that op_rdmsr has no local whose address is taken, and can end in a jump. */
 static __attribute__((noinline)) u64 rdmsr(struct soft_vcpu *v, const struct insn *i)
 {
     u64 x = 0;
