@@ -42,7 +42,7 @@ static inline u64 a20_mask(const struct soft_vcpu *v)
 /* Translates lin for access a, and sets A and D bits. False: the error code is in w->fault. smap: the supervisor may not
    access user pages. */
 bool soft_walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct walk *w);
-/* True if a write at the same privilege would be allowed, too. */
+/* True if D is set already and a write in ctx would be allowed, too. */
 bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tlb_ctx ctx);
 
 /* ---- tlb.c ---------------------------------------------------------------- */
