@@ -17,9 +17,9 @@
 /* ---- the tables that loads and stores probe ------------------------------ */
 
 enum { TLB_BITS = 12, TLB_SIZE = 1 << TLB_BITS };
-/* USER: CPL 3; KERNEL: CPL<3 with SMAP in force; KERNEL_AC: CPL<3 without it (AC=1 or SMAP off); EMPTY: this table is never
-   filled, so every access takes the slow path. */
-enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_EMPTY, TLB_CTX_COUNT };
+/* USER: CPL 3; KERNEL: CPL<3 with SMAP in force; KERNEL_AC: CPL<3 without it (AC=1 or SMAP off); every access in EMPTY
+   takes the slow path. */
+enum tlb_ctx { TLB_USER, TLB_KERNEL, TLB_KERNEL_AC, TLB_EMPTY /* never filled */, TLB_CTX_COUNT };
 struct tlb_entry {
     u64 read, write; /* linear page address if such an access may go straight to host memory, else TLB_NONE(slot) */
     u64 host;        /* host address minus linear address */
