@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * system.c - instructions that concern the processor itself: flags and interrupts, TLB, time, CPUID, ports, HLT. Control and debug
- * registers have files of their own.
+ * system.c - instructions that concern the processor itself: flags and interrupts, TLB, time, CPUID, ports, HLT. Control
+ * and debug registers have files of their own.
  *
  * SDM vol. 2 (each instruction), vol. 3 ch. 4.10 (INVLPG, PCID), vol. 1 ch. 18 (I/O).
  */
