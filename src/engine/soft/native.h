@@ -21,7 +21,7 @@
 #include "engine/soft/soft.h"
 
 #ifndef SOFT_VEC_EAGER
-#define SOFT_VEC_EAGER 0 /* 1: the compiler's own code may use vector registers anywhere, so they are saved after each instruction */
+#define SOFT_VEC_EAGER 0 /* 1: compiled code may use vector registers anywhere: save after each instruction */
 #endif
 
 enum {
