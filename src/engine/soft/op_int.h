@@ -69,7 +69,7 @@ static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 enum form { RR, RM, MR, RI, MI, FORMS };
 #define FORM_ROW(name, form) {name##_##form##1, name##_##form##2, name##_##form##4, name##_##form##8}
 
-/* Each finds the handler of its own mnemonics. Returns false for others, and for those that the host unit runs (native.c). */
+/* Each finds the handler of its own mnemonics. False: another mnemonic, or one that the host unit runs (native.c). */
 bool lower_arith(const struct decoded *d, struct insn *i);                           /* op_arith.c */
 bool lower_near(const struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* op_near.c */
 

@@ -6,7 +6,7 @@
 
 /* ---- conditions --------------------------------------------------------- */
 
-/* Condition codes in encoding order (SDM vol. 2 app. B table B-10). An odd code is the negation of the even one before it. */
+/* Condition codes in encoding order (SDM vol. 2 app. B table B-10). An odd code negates the even one before. */
 #define C_O(f) ((f) >> 11 & 1)
 #define C_B(f) ((f)&1)
 #define C_Z(f) ((f) >> 6 & 1)
