@@ -212,7 +212,7 @@ static void deselect(struct soft_vcpu *v, const struct vsib *g, unsigned k)
 }
 
 /* Elements are not checked for alignment (SDM vol. 2, VPGATHERDD). While every access is watched, the slow path is called
-   directly, as part of an access. */
+   directly with ACCESS_PART, which leaves out that check. */
 static u64 load_element(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
 {
     return v->watch_access ? soft_load_slow(v, i, lin, size, ACCESS_READ | ACCESS_PART) : soft_load(v, i, lin, size);
