@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* code_gate.c - the memory behind blocks.c. */
+/* code_gate.c - allocates and frees the memory of blocks.c. */
 #include <errno.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* code_gate.h - between blocks.c, which calls no libc, and code_gate.c, which allocates for it. */
+/* code_gate.h - shared by blocks.c, which calls no libc, and code_gate.c, which allocates memory for it. */
 #ifndef LODGE_ENGINE_SOFT_CODE_GATE_H
 #define LODGE_ENGINE_SOFT_CODE_GATE_H
 

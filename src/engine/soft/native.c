@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * native.c - instructions that run on the host's own unit: which these are, and
- * how one is executed through its stub (native.h, stub.c).
+ * native.c - the instructions that run on the host's own execution units: which they
+ * are, and how each is executed through its stub (native.h, stub.c).
  *
- * insn.aux: DENY_* of the class, 0 for general-register instructions; aux2: reports a pending x87 exception before it
- * looks at memory; aux3: alignment - 1 that a misaligned operand's #GP is tested for before its #PF; imm: the stub.
+ * insn.aux: DENY_* of the class, 0 for general-register instructions; aux2: it reports a pending x87 exception before it
+ * accesses memory; aux3: alignment - 1, by which #GP for a misaligned operand is checked before #PF; imm: the stub.
  */
 #include "engine/soft/native.h"
 
@@ -20,7 +20,7 @@ __attribute__((noinline)) void native_run(struct soft_vcpu *v, const struct insn
     pair[0] = *i;
     pair[1].fn = op_return;
     if (i->aux)
-        soft_vec_load(v); /* registers of a device may have been read meanwhile: its model is C */
+        soft_vec_load(v); /* a device's register may have been read meanwhile, and its model is C code that uses the unit */
     STUB(i)(v, pair, mem, ea);
     if (i->aux)
         vec_done(v);
@@ -41,7 +41,7 @@ static void op_native_int_r(struct soft_vcpu *v, const struct insn *i)
     return STUB(i)(v, i, NULL, 0);
 }
 
-/* Any operand the TLB has not: page crossings, registers of devices, ROM, first touches. */
+/* Handles any operand that the TLB does not have: page crossings, registers of devices, ROM, first accesses to a page. */
 __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 ea, enum access a)
 {
     u8 buf[192] __attribute__((aligned(64)));
@@ -51,7 +51,7 @@ __attribute__((noinline)) void native_slow(struct soft_vcpu *v, const struct ins
     if (unlikely(lin & i->aux3))
         soft_raise_err(v, i, VEC_GP, 0);
     if (i->aux == DENY_X87 && (a & ACCESS_WRITE))
-        a = ACCESS_RMW; /* FST stores nothing if it sets an unmasked exception: what goes back is then what was there */
+        a = ACCESS_RMW; /* FST stores nothing if it sets an unmasked exception; then the old bytes are written back */
     void *p = soft_ptr(v, i, lin, i->size, a, buf, &bounce);
     native_run(v, i, p, ea);
     if (bounce && (a & ACCESS_WRITE))
@@ -100,8 +100,8 @@ static void op_native_int_rmw(struct soft_vcpu *v, const struct insn *i)
     native_mem(v, i, ACCESS_RMW);
 }
 
-/* A locked operand in two pages: each half is had by a pointer first, so that nothing can fault while the lock is
-   held. Halves that are no memory have no atomicity to keep. */
+/* Runs a locked instruction whose operand lies in two pages. It gets a pointer to each half first, so that nothing can fault
+   while the lock is held. A half that is not memory has no atomicity to keep. */
 static __attribute__((noinline)) void native_split_lock(struct soft_vcpu *v, const struct insn *i, u64 lin)
 {
     u8 buf[128] __attribute__((aligned(64))), low_buf[192] __attribute__((aligned(64))),
@@ -110,7 +110,7 @@ static __attribute__((noinline)) void native_split_lock(struct soft_vcpu *v, con
     bool low_bounce, high_bounce = false;
     if (unlikely(lin & i->aux3))
         soft_raise_err(v, i, VEC_GP, 0);
-    if (!rest) { /* one page: memory itself, or a device's register */
+    if (!rest) { /* in one page: memory, or a device's register */
         native_slow(v, i, lin, 0, ACCESS_RMW);
         return;
     }
@@ -145,12 +145,12 @@ static void op_native_lock(struct soft_vcpu *v, const struct insn *i)
     return STUB(i)(v, i, (void *)(e->host + lin), 0);
 }
 
-/* Hints: nothing happens, not even a fault (SDM vol. 2, PREFETCHh). */
+/* Hints do nothing, and do not even fault (SDM vol. 2, PREFETCHh). */
 static void op_native_hint(struct soft_vcpu *v, const struct insn *i)
 {
     NEXT(v, i);
 }
-/* Cache line flushes: the checks of a byte load; caches are coherent here. */
+/* Cache line flushes make the checks of a byte load and do no more, because caches are coherent here. */
 static void op_native_line(struct soft_vcpu *v, const struct insn *i)
 {
     soft_probe(v, i, insn_linear(v, i, 1, ACCESS_READ), 1, ACCESS_READ);
@@ -167,14 +167,14 @@ void soft_native_fault(struct soft_vcpu *v, const struct insn *i, u64 vector, u6
     case VEC_DE: case VEC_UD: case VEC_MF: soft_raise(v, i, (unsigned)vector);
     case VEC_XM: soft_raise(v, i, v->s.cr4 & CR4_OSXMMEXCPT ? VEC_XM : VEC_UD);
     case VEC_SS: case VEC_GP: soft_raise_err(v, i, VEC_GP, 0); /* a host address was misaligned */
-    case VEC_PF: native_masked_fault(v, i, addr); /* returns if it was not in the guard pages */
+    case VEC_PF: native_masked_fault(v, i, addr); /* returns if the fault was not in the guard pages */
     }
     soft_fail(v, "guest memory went away under an instruction: the host could not supply the page");
 }
 
 /* ---- lowering ----------------------------------------------------------- */
 
-/* Legacy SSE with a 16-byte operand wants it aligned, but for these (SDM vol. 2, table 2-18, classes 4 and 5). */
+/* Legacy SSE needs a 16-byte operand aligned, except in these instructions (SDM vol. 2, table 2-18, classes 4 and 5). */
 u8 native_alignment(const struct decoded *d, unsigned size)
 {
     switch (d->desc->mnemonic) {
@@ -182,14 +182,15 @@ u8 native_alignment(const struct decoded *d, unsigned size)
     case M_MOVUPS: case M_MOVUPD: case M_MOVDQU: case M_LDDQU: case M_PCMPESTRI: case M_PCMPESTRM:
     case M_PCMPISTRI: case M_PCMPISTRM: return 0;
     case M_SHA1MSG1: case M_SHA1MSG2: case M_SHA1NEXTE: case M_SHA1RNDS4: case M_SHA256MSG1: case M_SHA256MSG2:
-    case M_SHA256RNDS2: return 0; /* AMD's processors take them anywhere */
+    case M_SHA256RNDS2: return 0; /* AMD's processors accept any alignment for them */
     case M_VMOVAPS: case M_VMOVAPD: case M_VMOVDQA: case M_VMOVDQA32: case M_VMOVDQA64: case M_VMOVNTPS:
     case M_VMOVNTPD: case M_VMOVNTDQ: case M_VMOVNTDQA: return (u8)(size - 1);
     }
     return (d->desc->cls == OPC_SSE || d->desc->cls == OPC_MMX) && d->encoding == ENC_LEGACY && size == 16 ? 15 : 0;
 }
 
-/* MMX forms of SSE-set instructions need no CR4.OSFXSR: no mandatory prefix, and an opcode that has an MMX form. */
+/* Is it the MMX form of an SSE instruction? It has no mandatory prefix, an opcode with an MMX form, and needs no
+   CR4.OSFXSR. */
 static bool is_mmx_form(const struct decoded *d)
 {
     if (d->encoding != ENC_LEGACY || d->rep || d->opsize66)
@@ -244,14 +245,14 @@ bool lower_native(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     switch (o->mnemonic) {
     case M_BT: case M_BTS: case M_BTR: case M_BTC:
         if (d->has_mem && d->opcode != 0xba)
-            return false; /* a bit string: the register reaches beyond the operand, in the host anywhere */
+            return false; /* a bit string: the bit number may reach beyond the operand, so to any address of the host */
         break;
     case M_ADD: case M_OR: case M_ADC: case M_SBB: case M_AND: case M_SUB: case M_XOR: case M_INC: case M_DEC:
     case M_NEG: case M_NOT: case M_XCHG:
         if (!d->has_mem)
-            return false; /* op_int.c's; some of their short forms are REX prefixes here */
+            return false; /* done by op_int.c; some of their short forms are REX prefixes in 64-bit mode */
     }
-    /* rdi and rsi are the stub's own; rSP and rBP nothing of these classes names. */
+    /* The stub needs rdi and rsi itself; no instruction of these classes names rSP or rBP. */
     if (((o->gpr_read | o->gpr_write) & ~0xfu) && !(o->flags & (OPF_MASKED_MEM | OPF_IMPLICIT_MEM)))
         return false;
     if (d->has_mem && !(o->flags & (OPF_MEM_READ | OPF_MEM_WRITE)))

@@ -1,18 +1,19 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * native.h - what native.c, stub.c, vec.c, vec_masked.c, xsave.c and their gates share:
- * the stubs through which instructions run on the host's own unit.
+ * native.h - shared by native.c, stub.c, vec.c, vec_masked.c, xsave.c and their gates:
+ * the stubs through which instructions run on the host's own execution units.
  *
  * A stub is a few dozen bytes of host code made for one instruction: it loads
- * the guest registers and flags the instruction names, executes it with its
+ * the guest registers and flags that the instruction names, executes it with its
  * memory operand replaced by a pointer, stores the results and jumps to the next
- * instruction's handler. It is called as a handler is, with two arguments more:
+ * instruction's handler. It is called like a handler, with two more arguments:
  *
  *     rdi  struct soft_vcpu *v     rdx  host address of the memory operand
  *     rsi  const struct insn *i    rcx  its effective address (x87: FDP)
  *
- * rdi and rsi keep their values throughout: a fault inside finds v and i there
- * (fault_gate.c). Nothing of the guest is changed before the instruction itself.
+ * rdi and rsi keep their values throughout, because the handler of a fault in the stub
+ * reads v and i there (fault_gate.c). The stub changes no state of the guest before the
+ * instruction itself.
  */
 #ifndef LODGE_ENGINE_SOFT_NATIVE_H
 #define LODGE_ENGINE_SOFT_NATIVE_H
@@ -20,7 +21,7 @@
 #include "engine/soft/soft.h"
 
 #ifndef SOFT_VEC_EAGER
-#define SOFT_VEC_EAGER 0 /* 1: the compiler's own code may use vectors anywhere: save after each instruction */
+#define SOFT_VEC_EAGER 0 /* 1: compiled code may use vector registers anywhere: save after each instruction */
 #endif
 
 enum {
@@ -31,7 +32,7 @@ enum {
     GUARD_PAGES = 4, GUARD_OPEN = 2 * 4096,
     XCOMP_X87 = 1 << 0, XCOMP_SSE = 1 << 1, XCOMP_AVX = 1 << 2, XCOMP_OPMASK = 1 << 5, XCOMP_ZMM_HI = 1 << 6,
     XCOMP_ZMM_HI16 = 1 << 7, XCOMP_PKRU = 1 << 9,
-    XCOMP_VECTOR = 0xe7, /* what the host unit may hold for the guest */
+    XCOMP_VECTOR = 0xe7, /* components that the host unit may hold for the guest */
     XCOMP_COUNT = 10,
 };
 
@@ -42,24 +43,24 @@ enum {
 };
 
 struct soft_native {
-    u8 *rw;       /* the code, as written */
-    const u8 *rx; /* the same, as executed */
+    u8 *rw;       /* the code, mapped to be written */
+    const u8 *rx; /* the same, mapped to be executed */
     u32 used;
-    bool xsave;   /* else FXSAVE */
+    bool xsave;   /* false: FXSAVE is used */
     bool xsavec;
-    u64 mask;     /* components of the host unit that carry the guest's */
+    u64 mask;     /* components of the host unit that hold the guest's */
     u32 mxcsr_mask;
     bool fip_if_pending; /* FXSAVE and XSAVE store FIP, FDP, FOP only with an exception pending (AMD) */
-    u8 fip_spare;        /* so many upper bits of FIP and FDP repeat the one below them, where they are loaded (AMD) */
+    u8 fip_spare;        /* how many upper bits of FIP and FDP repeat the bit below them once loaded (AMD) */
     u32 offset[XCOMP_COUNT], size[XCOMP_COUNT]; /* of components in the standard image; size 0: not on this host */
     u32 aligned;                                /* components whose start the compacted format aligns to 64 */
     bool xgetbv1; /* XGETBV with ECX = 1 */
     u64 offered;  /* XCR0 bits the guest may set */
-    u8 *guard;    /* GUARD_PAGES, only the one at GUARD_OPEN accessible: see vec_masked.c */
-    /* The masked access that runs, for a fault in the guard pages. */
+    u8 *guard;    /* GUARD_PAGES pages, of which only the one at GUARD_OPEN is accessible: see vec_masked.c */
+    /* The masked access that is running; it is read after a fault in the guard pages. */
     u64 masked_lin, masked_host;
     bool masked_active;
-    u32 hash[NATIVE_HASH_SIZE]; /* offset / NATIVE_ALIGN + 1 of a stub, by contents */
+    u32 hash[NATIVE_HASH_SIZE]; /* offset / NATIVE_ALIGN + 1 of a stub, by the hash of its bytes; 0: free */
     u16 length[NATIVE_CODE_SIZE / NATIVE_ALIGN];
 };
 
@@ -70,21 +71,21 @@ typedef void native_stub(struct soft_vcpu *v, const struct insn *i, void *mem, u
 bool native_make(struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* sets i->imm, or op_native_full */
 soft_fn op_native_full;
 bool stub_is_integer(unsigned mnemonic); /* general registers only, and run by a stub */
-bool stub_w_is_gpr_size(const struct decoded *d); /* VEX.W or EVEX.W says 64-bit general register: ignored outside 64-bit mode */
-bool stub_is_x87_control(unsigned mnemonic); /* leaves FIP, FDP, FOP alone */
+bool stub_w_is_gpr_size(const struct decoded *d); /* W is a register size: ignored outside 64-bit mode */
+bool stub_is_x87_control(unsigned mnemonic); /* does not change FIP, FDP, FOP */
 
 /* native.c */
-void native_run(struct soft_vcpu *v, const struct insn *i, void *mem, u64 ea); /* the stub alone, then back */
-/* Any operand the TLB has not. */
+void native_run(struct soft_vcpu *v, const struct insn *i, void *mem, u64 ea); /* runs the stub alone, then returns */
+/* Runs the instruction on any operand that the TLB does not have. */
 void native_slow(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 ea, enum access a);
 u8 native_alignment(const struct decoded *d, unsigned size);
-/* Where the signal handler continues after a fault in a stub: addr is that of a page fault. Does not return. */
+/* The signal handler continues here after a fault in a stub. addr: the address of a page fault. Does not return. */
 void soft_native_fault(struct soft_vcpu *v, const struct insn *i, u64 vector, u64 addr);
 
-/* vec.c: #UD or #NM if the class (DENY_*) may not run now; vectors live afterwards. */
+/* vec.c: raises #UD or #NM if the class (DENY_*) may not run now. Afterwards the unit holds the guest's vectors. */
 void vec_prepare(struct soft_vcpu *v, const struct insn *i, unsigned deny);
-void vec_wait(struct soft_vcpu *v, const struct insn *i); /* #MF if an x87 exception is pending */
-void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny); /* the faults only */
+void vec_wait(struct soft_vcpu *v, const struct insn *i); /* raises #MF if an x87 exception is pending */
+void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny); /* as vec_prepare, but raises the faults only */
 static inline void vec_ready(struct soft_vcpu *v, const struct insn *i)
 {
     if (unlikely((v->fpu_deny & i->aux) | !v->vec_live))
@@ -95,7 +96,8 @@ static inline void vec_done(struct soft_vcpu *v)
     if (SOFT_VEC_EAGER)
         soft_vec_save(v);
 }
-/* The image complete: initial components (XSTATE_BV bit clear) written out. The unit no longer holds the guest's. */
+/* Returns the complete image: components in their initial state (XSTATE_BV bit clear) are written out. Afterwards the unit
+   no longer holds the guest's registers. */
 u8 *vec_image(struct soft_vcpu *v);
 void vec_init_component(struct soft_vcpu *v, unsigned n); /* in the image */
 

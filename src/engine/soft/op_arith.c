@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * op_arith.c - integer arithmetic and shifts. What is rarer goes to the host unit (native.c).
+ * op_arith.c - integer arithmetic and shifts. The rarer instructions run on the host unit (native.c).
  */
 #include "engine/soft/op_int.h"
 
 /* ---- two-operand arithmetic --------------------------------------------- */
 
-/* carry: brings the guest's CF into the host's before the operation. */
+/* carry: copies the guest's CF to the host's CF before the operation. */
 #define NO_CARRY
 #define CARRY "btl $0, %k[fl]\n\t"
 #define ALU_FN(name, sz, carry)                                                                                    \
@@ -88,7 +88,7 @@ static soft_fn *const alu[ALU_COUNT][FORMS][SIZES] = {
     [ALU_XOR] = ALU_ROW(xor), [ALU_CMP] = ALU_ROW(cmp), [ALU_TEST] = ALU_ROW(test),
 };
 
-/* XOR or SUB of a register with itself: zero, whatever it held. */
+/* XOR or SUB of a register with itself gives zero, whatever it held. */
 OP(zero_r4)
 {
     R64(v, i->rm) = 0;
@@ -123,9 +123,9 @@ static soft_fn *const unary[UN_COUNT][2][SIZES] = {
 /* ---- shifts ------------------------------------------------------------- */
 
 /*
- * The count is i->imm or CL (aux 1). A masked count of 0 changes no flag; rotates change only CF and OF. Both come
- * out right by giving the host the guest's flags and taking them all back: POPF costs less than the case analysis
- * is worth, and only here.
+ * The count is i->imm, or CL if aux is 1. A masked count of 0 changes no flag; rotates change only CF and OF. Both cases
+ * come out right because the host gets the guest's flags before the shift and all of them are taken back. POPF costs less
+ * than telling the cases apart; this is true of shifts only.
  */
 static inline unsigned shift_count(struct soft_vcpu *v, const struct insn *i)
 {
@@ -159,7 +159,7 @@ SHIFT_ALL(shl)
 SHIFT_ALL(shr)
 SHIFT_ALL(sar)
 
-/* SHL, SHR, SAR of a register by a constant that is not 0 set every flag: no need for the old ones. */
+/* SHL, SHR, SAR of a register by a constant other than 0 set every flag, so the old flags are not needed. */
 #define SHIFT_IMM(name, sz)                                                                     \
     OP(name##_c##sz)                                                                            \
     {                                                                                           \
@@ -221,7 +221,7 @@ static soft_fn *const imul3[2][SIZES] = {{NULL, imul3_r2, imul3_r4, imul3_r8}, {
 static bool lower_alu(const struct decoded *d, struct insn *i, unsigned op)
 {
     unsigned size = d->osize, form;
-    /* 00-3F: the low three bits of the opcode name the operands; 80-83, 84-85, A8-A9, F6-F7 /0 the rest. */
+    /* In opcodes 00-3F the low three bits name the operands; the rest are 80-83, 84-85, A8-A9 and F6-F7 /0. */
     if (d->map != 0)
         return false;
     if (d->opcode < 0x40) {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * op_int.c - the integer instructions that programs are made of: moves, bit tests, flags; and which file has the rest of
- * them. Arithmetic is in op_arith.c, the stack and near jumps are in op_near.c. What is rarer goes to the host unit
+ * op_int.c - the common integer instructions: moves, bit tests, flags; lower_int, which tries the other files, too.
+ * Arithmetic is in op_arith.c, the stack and near jumps are in op_near.c. The rarer instructions run on the host unit
  * (native.c).
  */
 #include "engine/soft/op_int.h"
@@ -79,7 +79,7 @@ OP(nop) { NEXT(v, i); }
 
 /* ---- bit tests with the bit number in a register ------------------------- */
 
-/* A memory operand is a bit string: the register also moves the address, by whole operands. */
+/* A memory operand is a bit string: the bit number also moves the address, by whole operands. */
 OP(bt_mr)
 {
     unsigned size = i->size, bits = size * 8;
@@ -89,11 +89,11 @@ OP(bt_mr)
     unsigned bit = (unsigned)n & (bits - 1);
     bool write = i->aux != 0;
     u64 lin = soft_linear(v, i, i->seg, ea, size, write ? ACCESS_WRITE : ACCESS_READ);
-    { /* as RMW_BEGIN */
+    { /* a block, as in RMW_BEGIN */
     u64 buf[16];
     bool bounce;
     void *p = soft_ptr(v, i, lin, size, write ? ACCESS_RMW : ACCESS_READ, buf, &bounce);
-    /* The byte that holds the bit is all that an atomic operation needs to cover. */
+    /* An atomic operation needs to cover only the byte that holds the bit. */
     u8 *q = (u8 *)p + bit / 8, m = (u8)(1 << bit % 8), old;
     bool lock = i->lock && !bounce;
     switch (i->aux) {
@@ -138,7 +138,7 @@ OP(xlat)
 static bool lower_mov(const struct decoded *d, struct insn *i)
 {
     if (d->map != 0)
-        return false; /* control and debug registers */
+        return false; /* a control or debug register: not done here */
     unsigned size = d->osize, op = d->opcode;
     switch (op) {
     case 0x88: case 0x89:
@@ -168,14 +168,14 @@ static bool lower_mov(const struct decoded *d, struct insn *i)
         i->fn = mov[d->mod == 3 ? RI : MI][size_index(op == 0xc6 ? 1 : size)];
         return true;
     }
-    return false; /* segment registers */
+    return false; /* a segment register: not done here */
 }
 
 bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
 {
     const bool mem = has_memory(d);
     if (d->lock) {
-        /* Read-modify-write on real atomics: the host unit's, except bit strings whose address the register moves. */
+        /* Locked instructions run on the host unit as real atomics, except bit strings, whose address the register moves. */
         if (d->map == 1 && (d->opcode == 0xab || d->opcode == 0xb3 || d->opcode == 0xbb)) {
             i->aux = d->opcode == 0xab ? 1 : d->opcode == 0xb3 ? 2 : 3;
             i->fn = bt_mr;
@@ -191,7 +191,7 @@ bool lower_int(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
     case M_LEA: i->fn = lea[s]; return true;
     case M_XCHG:
         if (mem)
-            return false; /* always locked: host unit */
+            return false; /* always locked: runs on the host unit */
         if (d->opcode >= 0x90 && d->opcode <= 0x97) {
             i->rm = REG_OFF(RAX);
             i->fn = xchg_rr[s];

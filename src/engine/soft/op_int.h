@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * op_int.h - what op_arith.c, op_near.c and op_int.c share: handlers by operation, size and operand form.
+ * op_int.h - shared by op_arith.c, op_near.c and op_int.c: handlers by operation, size and operand form.
  *
- * The result and the flags of an operation come from the host's own instruction of the same size, so that flags the
- * manual leaves undefined are this processor's own too. The forms are
+ * The result and the flags of an operation come from the host's own instruction of the same size, so that flags that the
+ * manual leaves undefined are also as on this processor. The forms are
  *   rr  register, register      rm  register, memory      mr  memory, register
  *   ri  register, immediate     mi  memory, immediate     r, m  one operand
  */
@@ -23,7 +23,7 @@ static inline void set_flags(struct soft_vcpu *v, u32 ax)
 {
     v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | flags_of(ax);
 }
-/* Those that leave CF (INC, DEC). */
+/* For instructions that do not change CF (INC, DEC). */
 static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 {
     const u64 mask = RFLAGS_ARITH & ~RFLAGS_CF;
@@ -34,7 +34,7 @@ static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 #define R_2(v, off) R16(v, off)
 #define R_4(v, off) R32(v, off)
 #define R_8(v, off) R64(v, off)
-/* Register results: 4 bytes zero-extend. */
+/* Writes of registers: a result of 4 bytes is zero-extended. */
 #define W_1(v, off, x) (R8(v, off) = (u8)(x))
 #define W_2(v, off, x) (R16(v, off) = (u16)(x))
 #define W_4(v, off, x) (R64(v, off) = (u32)(x))
@@ -51,8 +51,9 @@ static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 #define OP(name) static void name(struct soft_vcpu *v, const struct insn *i)
 
 /*
- * A memory destination: a pointer to it for reading and writing, put back where it was a copy.  The two are a
- * block: with the buffer still in scope the compiler could not make NEXT a jump, and the stack would grow.
+ * A memory destination: RMW_BEGIN gets a pointer p for reading and writing; if it points to a copy, RMW_END writes the copy
+ * back. The two enclose a block: with the buffer still in scope the compiler could not make NEXT a jump, and the stack
+ * would grow.
  */
 #define RMW_BEGIN(sz)                                                       \
     {                                                                       \
@@ -68,11 +69,11 @@ static inline void set_flags_not_cf(struct soft_vcpu *v, u32 ax)
 enum form { RR, RM, MR, RI, MI, FORMS };
 #define FORM_ROW(name, form) {name##_##form##1, name##_##form##2, name##_##form##4, name##_##form##8}
 
-/* Each finds the handler of its own mnemonics. False: it is none of them, or the host unit's (native.c). */
+/* Each finds the handler of its own mnemonics. False: another mnemonic, or one that the host unit runs (native.c). */
 bool lower_arith(const struct decoded *d, struct insn *i);                           /* op_arith.c */
 bool lower_near(const struct soft_vcpu *v, const struct decoded *d, struct insn *i); /* op_near.c */
 
-/* Has ModRM a memory operand? */
+/* Does ModRM name a memory operand? */
 static inline bool has_memory(const struct decoded *d)
 {
     return d->has_modrm && d->mod != 3;

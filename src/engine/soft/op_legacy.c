@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * op_legacy.c - instructions a 64-bit host has no encoding for: decimal and ASCII adjustment, SALC, BOUND, PUSHA, POPA;
- * and ENTER with nesting levels.  SDM vol. 2; flags that the manual leaves undefined are as current processors
- * leave them.
+ * op_legacy.c - instructions that a 64-bit host cannot encode: decimal and ASCII adjustment, SALC, BOUND, PUSHA, POPA;
+ * and ENTER with nesting levels. The source is SDM vol. 2; flags that the manual leaves undefined are as current
+ * processors leave them.
  */
 #include "engine/soft/system.h"
 
@@ -103,7 +103,7 @@ static void op_pusha(struct soft_vcpu *v, const struct insn *i)
     const unsigned n = i->size;
     SYNC(v, i);
     for (unsigned r = 0; r < 8; r++)
-        stack_poke(v, (r + 1) * n, n, v->gpr[r]); /* RSP: as it was */
+        stack_poke(v, (r + 1) * n, n, v->gpr[r]); /* RSP is stored as it was before */
     sp_set(v, v->gpr[RSP] - 8 * n);
     NEXT(v, i);
 }
@@ -121,7 +121,7 @@ static void op_popa(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* ENTER: aux the nesting level. The frame pointers of the outer levels are copied (SDM vol. 2). */
+/* ENTER. aux: the nesting level. The frame pointers of the outer levels are copied (SDM vol. 2). */
 static void op_enter(struct soft_vcpu *v, const struct insn *i)
 {
     const unsigned n = i->size, level = i->aux;
@@ -130,10 +130,10 @@ static void op_enter(struct soft_vcpu *v, const struct insn *i)
     u64 depth = n;
     stack_poke(v, depth, n, v->gpr[RBP]);
     u64 frame = v->gpr[RSP] - n;
-    if (mask == 0xffff) /* ESP after the push: its upper half stays */
+    if (mask == 0xffff) /* ESP after the push: its upper half does not change */
         frame = (v->gpr[RSP] & ~mask) | (frame & mask);
     for (unsigned k = 1; k < level; k++) {
-        /* The word at RBP - k*n, by way of the distance from RSP. */
+        /* Reads the word at RBP - k*n: its depth is the distance from RSP. */
         u64 x = stack_peek(v, v->gpr[RBP] - k * n - v->gpr[RSP], n);
         depth += n;
         stack_poke(v, depth, n, x);

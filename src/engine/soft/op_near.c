@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * op_near.c - what depends on a condition, what uses the stack, and jumps within the code segment.
+ * op_near.c - instructions that depend on a condition or use the stack, and jumps within the code segment.
  */
 #include "engine/soft/op_int.h"
 
 /* ---- conditions --------------------------------------------------------- */
 
-/* Condition codes in encoding order (SDM vol. 2 app. B table B-10); the odd ones are the even ones' negation. */
+/* Condition codes in encoding order (SDM vol. 2 app. B table B-10). An odd code negates the even one before. */
 #define C_O(f) ((f) >> 11 & 1)
 #define C_B(f) ((f)&1)
 #define C_Z(f) ((f) >> 6 & 1)
@@ -24,7 +24,7 @@
 #define C_NL(f) (!C_L(f))
 #define C_NLE(f) (!C_LE(f))
 
-/* Near targets outside the code segment, or not canonical, are #GP(0) at the jump. */
+/* A near target that is outside the code segment or not canonical raises #GP(0) at the jump. */
 static inline void near_check(struct soft_vcpu *v, const struct insn *i, u64 target)
 {
     if (v->bits == 64) {
@@ -102,7 +102,7 @@ static soft_fn *const cmovcc[4][16] = {CONDS(cmov, _r2), CONDS(cmov, _r4), CONDS
 
 /* ---- the stack ---------------------------------------------------------- */
 
-/* Stack pointer arithmetic in the width of the stack segment. */
+/* Arithmetic on the stack pointer has the width of the stack segment. */
 static inline u64 stack_mask(const struct soft_vcpu *v) { return v->bits == 64 ? ~0ull : v->ss32 ? 0xffffffff : 0xffff; }
 static inline void stack_set(struct soft_vcpu *v, u64 sp)
 {
@@ -165,7 +165,7 @@ OP(pop_m)
     u64 x = stack_load(v, i, i->size, v->gpr[RSP]), old = v->gpr[RSP];
     stack_set(v, old + i->size);
     u64 sp = v->gpr[RSP], ea = insn_ea(v, i);
-    v->gpr[RSP] = old; /* until nothing can fault */
+    v->gpr[RSP] = old; /* until no fault is possible */
     u64 lin = soft_linear(v, i, i->seg, ea, i->size, ACCESS_WRITE);
     if (i->size == 8)
         soft_store(v, i, lin, 8, x);
@@ -309,7 +309,7 @@ static bool lower_push(const struct soft_vcpu *v, const struct decoded *d, struc
     } else {
         return false;
     }
-    if (v->bits == 64) { /* what the operands of PUSH itself cannot name: faults of its stack access are #SS */
+    if (v->bits == 64) { /* these have no memory operand: seg names the stack, whose faults are #SS */
         if (i->fn == push64_r || i->fn == push_i || i->fn == push_r)
             i->seg = ISEG_FLAT_SS;
     }

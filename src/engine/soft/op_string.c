@@ -4,14 +4,16 @@
  *
  * REP MOVS, STOS, CMPS and SCAS work in pieces that stay inside one page of source and destination,
  * by the host's own instruction of the same element size and direction, so that overlapping operands give what the
- * processor gives. MOVS and STOS hand such a piece of registers to their device, if it takes pieces. After every piece
- * RSI, RDI and RCX are as if the instruction had been interrupted there (SDM vol. 2 REP), and requests are looked at.
+ * processor gives. If MOVS and STOS access a device's registers, they pass such a piece to the device, if it takes pieces.
+ * After every piece RSI, RDI and RCX are as if the instruction had been interrupted there (SDM vol. 2 REP), and requests
+ * are checked.
  */
 #include "engine/soft/blocks.h"
 
 enum { OPS_MOVS, OPS_CMPS, OPS_SCAS, OPS_STOS, OPS_LODS, OPS_INS, OPS_OUTS };
 
-/* insn use: size element size, aux operation, aux2 source segment (enum insn_seg), aux3 destination segment, ashift. */
+/* Use of struct insn: size: element size; aux: operation; aux2: source segment (enum insn_seg); aux3: destination segment;
+   ashift. */
 
 static inline u64 amask(const struct insn *i) { return ~0ull >> i->ashift; }
 
@@ -60,7 +62,7 @@ static void compare(struct soft_vcpu *v, unsigned size, u64 a, u64 b)
     v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | (f & RFLAGS_ARITH);
 }
 
-/* One element; faults before any register changes. */
+/* Processes one element. A fault comes before any register changes. */
 static void element(struct soft_vcpu *v, const struct insn *i, s64 step)
 {
     switch (i->aux) {
@@ -96,7 +98,7 @@ static void element(struct soft_vcpu *v, const struct insn *i, s64 step)
         u16 port = (u16)v->gpr[RDX];
         soft_check_io(v, i, port, i->size);
         u64 at = dst(v, i, ACCESS_WRITE);
-        soft_probe(v, i, at, i->size, ACCESS_WRITE); /* the port must not be read in vain */
+        soft_probe(v, i, at, i->size, ACCESS_WRITE); /* first, because the port must not be read if the store faults */
         store(v, i, at, soft_port_in(v, port, i->size));
         reg_add(v, i, RDI, step);
         break;
@@ -112,8 +114,8 @@ static void element(struct soft_vcpu *v, const struct insn *i, s64 step)
 }
 
 /*
- * The host's own instruction on n elements from host addresses d and s on, with DF set if down. Comparisons leave their
- * flags in *flags. Returns the elements done.
+ * Runs the host's own instruction on n elements from host addresses d and s on, with DF set if down. Comparisons leave
+ * their flags in *flags. Returns the number of elements done.
  */
 #define HOST(text)                                                                                                \
     __asm__ volatile(text : "+D"(d), "+S"(s), "+c"(n), "+r"(f) : "a"(x) : "memory", "cc")
@@ -157,7 +159,7 @@ static inline __attribute__((always_inline)) u64 host_string(const struct insn *
     return all - n;
 }
 
-/* How many elements from lin on (down: and below it) lie in its page. */
+/* Returns how many elements lie in the page of lin, from lin upwards, or from lin downwards if down. */
 static inline u64 in_page(u64 lin, unsigned shift, bool down)
 {
     const u64 off = lin & 0xfff;
@@ -165,12 +167,12 @@ static inline u64 in_page(u64 lin, unsigned shift, bool down)
         return (4096 - off) >> shift;
     return off + BIT(shift) <= 4096 ? (off >> shift) + 1 : 0;
 }
-/* How many before an index register at x wraps. */
+/* Returns how many elements there are before an index register at x wraps. */
 static inline u64 before_wrap(u64 x, u64 mask, unsigned shift, bool down)
 {
     return mask == ~0ull ? ~0ull : down ? (x >> shift) + 1 : (mask - x) >> shift;
 }
-/* How many the segment's limit covers; 0 also where rights or limit are not as simple as seg_end. */
+/* Returns how many elements the segment's limit covers; 0 also if its rights or limit do not fit in seg_end. */
 static inline u64 in_segment(const struct soft_vcpu *v, unsigned seg, bool write, u64 x, unsigned shift, bool down)
 {
     if (seg >= ISEG_FLAT)
@@ -181,7 +183,7 @@ static inline u64 in_segment(const struct soft_vcpu *v, unsigned seg, bool write
     return down ? ~0ull : (end - x) >> shift;
 }
 
-/* The host's address of lin if its page may be accessed directly, else NULL. */
+/* Returns the host address of lin if its page may be accessed directly, else NULL. */
 static inline void *direct(struct soft_vcpu *v, const struct insn *i, u64 lin, enum access a)
 {
     const struct tlb_entry *e = &v->tlb[(lin >> 12) & (TLB_SIZE - 1)];
@@ -194,7 +196,7 @@ static inline void *direct(struct soft_vcpu *v, const struct insn *i, u64 lin, e
     return (void *)(e->host + lin);
 }
 
-/* n elements of which one side at least is no memory (s or d NULL), by the device. */
+/* Passes n elements to a device, where at least one side is not memory (s or d is NULL). */
 static bool by_device(struct soft_vcpu *v, const struct insn *i, u64 n, u64 from, const void *s, u64 to, void *d, bool down)
 {
     struct bus_run r = { .to_host = d, .from_host = s, .fill = i->aux == OPS_STOS, .value = v->gpr[RAX],
@@ -205,7 +207,8 @@ static bool by_device(struct soft_vcpu *v, const struct insn *i, u64 n, u64 from
     return soft_phys_run(v, &r);
 }
 
-/* As many elements as lie in one page each, by the host's instruction or a device; 0: take the slow way for one. */
+/* Does as many elements as lie in one page of each operand, by the host's instruction or a device. Returns how many; 0: the
+   caller does one element by the slow path. */
 static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, const struct insn *i, unsigned op, u64 count,
                                                        bool down)
 {
@@ -213,7 +216,7 @@ static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, cons
     const bool source = op == OPS_MOVS || op == OPS_CMPS;
     const enum access a = op == OPS_MOVS || op == OPS_STOS ? ACCESS_WRITE : ACCESS_READ;
     const u64 m = amask(i);
-    /* The source faults first, by segment or by page. */
+    /* A fault of the source comes first, by segment or by page. */
     const void *s = NULL;
     u64 from = 0, n = MIN(count, before_wrap(v->gpr[RDI] & m, m, shift, down));
     n = MIN(n, in_segment(v, i->aux3, a & ACCESS_WRITE, v->gpr[RDI] & m, shift, down));
@@ -246,7 +249,8 @@ static inline __attribute__((always_inline)) u64 chunk(struct soft_vcpu *v, cons
     return n;
 }
 
-/* A string instruction that overwrites itself is not fetched anew for the rest of its elements; what follows it is. */
+/* A string instruction that overwrites itself is not fetched again for the rest of its elements, but the instructions after
+   it are. */
 static bool ends_block(struct soft_vcpu *v)
 {
     v->in_string = false;
@@ -262,7 +266,7 @@ static void op_string(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* REP: the counter goes down with every piece, so a fault or an interrupt finds the rest of the work in it. */
+/* REP: the counter goes down with every piece, so at a fault or an interrupt it holds the rest of the work. */
 static inline __attribute__((always_inline)) void rep(struct soft_vcpu *v, const struct insn *i, unsigned op)
 {
     const s64 step = v->rflags & RFLAGS_DF ? -(s64)i->size : i->size;
@@ -286,7 +290,7 @@ static inline __attribute__((always_inline)) void rep(struct soft_vcpu *v, const
             break;
         if (unlikely(__atomic_load_n(&v->request, __ATOMIC_RELAXED) || (stepping && (v->slow & (SLOW_TF | SLOW_DR))) ||
                      v->db_pending || budget == 65536)) {
-            v->rip = RIP_START(v, i); /* interrupted: the instruction goes on later */
+            v->rip = RIP_START(v, i); /* interrupted: the instruction continues later */
             v->in_string = false;
             return;
         }
@@ -321,7 +325,7 @@ bool lower_string(struct soft_vcpu *v, const struct decoded *d, struct insn *i)
         i->size = 4;
     i->aux2 = (u8)soft_seg(v, d->seg_override != 0xff ? d->seg_override : DS);
     i->aux3 = (u8)soft_seg(v, ES);
-    /* INS and OUTS take both prefixes as REP; so do MOVS, LODS, STOS. */
+    /* INS, OUTS, MOVS, LODS and STOS take both prefixes as REP. */
     static soft_fn *const repeated[] = { op_rep_movs, op_rep_cmps, op_rep_scas, op_rep_stos };
     i->fn = !d->rep ? op_string : i->aux <= OPS_STOS ? repeated[i->aux] : op_rep_other;
     return true;

@@ -43,7 +43,7 @@ bool seg_contains(const struct cpu_seg *s, u64 off, u64 size)
 
 /* ---- descriptors -------------------------------------------------------- */
 
-/* Linear address of the selector's descriptor of n bytes, or false. */
+/* Finds the linear address of the selector's descriptor of n bytes. Returns false if the table is unusable or too short. */
 static bool desc_address(const struct soft_vcpu *v, u16 sel, unsigned n, u64 *addr)
 {
     u64 base;
@@ -107,7 +107,7 @@ void seg_unpack(struct cpu_seg *s, u16 sel, u64 raw)
     s->base = desc_base(raw);
 }
 
-/* DPL is kept: SS.DPL is where CPL is looked for. */
+/* A null segment keeps a DPL, because CPL is read from SS.DPL. */
 void seg_null(struct cpu_seg *s, u16 sel, unsigned dpl)
 {
     s->selector = sel;
@@ -131,7 +131,7 @@ void seg_load_real(struct soft_vcpu *v, unsigned seg, u16 sel)
     }
 }
 
-/* The segment's derived state after its register changed. */
+/* Updates what is derived from the segment after its register changed. */
 static void seg_sync(struct soft_vcpu *v, unsigned seg)
 {
     if (v->bits == 64) {
@@ -198,7 +198,7 @@ void seg_revalidate(struct soft_vcpu *v)
             continue;
         }
         const bool conforming = (s->attr & (SEG_CODE | SEG_C)) == (SEG_CODE | SEG_C);
-        /* Only the selector goes: the base stays in the register, where RDMSR and SWAPGS still find it. */
+        /* Selector and rights are cleared, but the base stays in the register, where RDMSR and SWAPGS still find it. */
         if ((s->attr & SEG_S) && !conforming && seg_dpl(s) < v->cpl) {
             s->selector = 0;
             s->attr = SEG_UNUSABLE;
@@ -208,7 +208,7 @@ void seg_revalidate(struct soft_vcpu *v)
 
 /* ---- MOV, PUSH, POP of segment registers -------------------------------- */
 
-/* After SS: no interrupt and no debug trap before the next instruction is through. */
+/* After a load of SS no interrupt and no debug trap is taken before the next instruction has completed. */
 static void ss_loaded(struct soft_vcpu *v, const struct insn *i)
 {
     v->s.movss_shadow = true;
@@ -252,7 +252,7 @@ static void op_push_seg(struct soft_vcpu *v, const struct insn *i)
 static void op_pop_seg(struct soft_vcpu *v, const struct insn *i)
 {
     SYNC(v, i);
-    /* The amount popped is the stack width of before: loading SS may change it. */
+    /* The stack pointer moves in the stack's width before the load, because a load of SS may change that width. */
     u64 mask = sp_mask(v), sp = (v->gpr[RSP] + i->size) & mask;
     u16 sel = (u16)stack_peek(v, 0, i->size);
     soft_load_seg(v, i, i->aux, sel);
@@ -294,10 +294,10 @@ static inline void set_zf(struct soft_vcpu *v, bool on)
     v->rflags = on ? v->rflags | RFLAGS_ZF : v->rflags & ~(u64)RFLAGS_ZF;
 }
 
-/* Which system descriptor types LAR and LSL know: a bit each. */
+/* The system descriptor types that LAR and LSL accept, a bit for each type. */
 enum { LAR_LEGACY = 0x1a3e, LSL_LEGACY = 0x0a0e, LAR_LONG = 0x1a04, LSL_LONG = 0x0a04 };
 
-/* May CPL and the selector's RPL see it, as LAR and LSL judge? */
+/* Fetches the descriptor and tells whether CPL and the selector's RPL may see it, by the rules of LAR and LSL. */
 static bool visible(struct soft_vcpu *v, u16 sel, struct desc *d, u32 system_types)
 {
     if (sel_null(sel) || !desc_fetch(v, sel, d))
@@ -315,7 +315,8 @@ static bool visible(struct soft_vcpu *v, u16 sel, struct desc *d, u32 system_typ
     return v->cpl <= desc_dpl(d->raw) && (sel & 3u) <= desc_dpl(d->raw);
 }
 
-/* Each apart from its handler, so that the handler has no local whose address is taken and NEXT is a jump. */
+/* These functions are apart from their handlers, so that no handler has a local variable whose address is taken and NEXT
+   stays a jump. */
 static __attribute__((noinline)) void lar_lsl(struct soft_vcpu *v, const struct insn *i)
 {
     const u16 sel = rm16(v, i);
@@ -357,7 +358,7 @@ static void op_verr_verw(struct soft_vcpu *v, const struct insn *i)
 }
 static void op_arpl(struct soft_vcpu *v, const struct insn *i)
 {
-    /* Memory is written, and checked for that, only where it changes: as AMD's processors do it. */
+    /* Memory is written, and checked for write access, only if the value changes, as on AMD's processors. */
     u16 src = R16(v, i->reg), dst;
     dst = i->aux2 ? (u16)soft_load(v, i, insn_linear(v, i, 2, ACCESS_READ), 2) : R16(v, i->rm);
     if ((dst & 3) < (src & 3)) {
@@ -495,7 +496,7 @@ static void op_swapgs(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* RDFSBASE RDGSBASE WRFSBASE WRGSBASE: aux the segment, aux2 write. */
+/* RDFSBASE RDGSBASE WRFSBASE WRGSBASE. aux: the segment; aux2: true for a write. */
 static void op_fsgsbase(struct soft_vcpu *v, const struct insn *i)
 {
     if (unlikely(!(v->s.cr4 & CR4_FSGSBASE)))

@@ -3,10 +3,11 @@
  * stub.c - makes the stub of an instruction (native.h): host code that runs it
  * with the guest's registers and flags.
  *
- * Whatever a stub does not change behaves as the host does, undefined flags
- * included. What it changes: the memory operand is [rdx] or [r11]; explicit
- * general-register operands live in r8-r10 (or where an implicit one already is);
- * prefixes are those the instruction needs in 64-bit mode.
+ * An instruction in a stub behaves as it does on the host, undefined flags
+ * included. A stub changes the following: the memory operand becomes [rdx] or [r11];
+ * explicit general-register operands are in r8-r10 (or in the register where an
+ * implicit operand already is); only the prefixes that the instruction needs in
+ * 64-bit mode remain.
  */
 #include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
@@ -23,9 +24,9 @@ struct emit {
 
 static void put1(struct emit *e, unsigned x)
 {
-    e->b[e->n++ % NATIVE_STUB_MAX] = (u8)x; /* native_make() looks at n */
+    e->b[e->n++ % NATIVE_STUB_MAX] = (u8)x; /* native_make() checks n */
 }
-/* Bytes of the constant in order, most significant first: put(e, 3, 0x4189e0). */
+/* Emits the low n bytes of the constant, the most significant first: put(e, 3, 0x4189e0). */
 static void put(struct emit *e, unsigned n, u64 bytes)
 {
     while (n--)
@@ -39,7 +40,7 @@ static void put32(struct emit *e, u32 x)
 
 #define V_RFLAGS ((u32)offsetof(struct soft_vcpu, rflags))
 
-/* Host register h from the guest's register; a high byte (AH-BH) alone, else all 64 bits. Flags survive. */
+/* Loads host register h from the guest's register: a high byte (AH-BH) alone, else all 64 bits. The flags do not change. */
 static void load_gpr(struct emit *e, unsigned h, unsigned off)
 {
     if (off & 7)
@@ -56,7 +57,7 @@ static void store_gpr(struct emit *e, unsigned h, unsigned off)
     put1(e, off);
 }
 
-/* The six arithmetic flags of the guest into the host's; eax is lost. POPF would cost ten times as much. */
+/* Loads the guest's six arithmetic flags into the host's flags, and overwrites eax. POPF would cost ten times as much. */
 static void load_flags(struct emit *e)
 {
     put(e, 2, 0x8b87), put32(e, V_RFLAGS); /* mov eax, [rdi+rflags] */
@@ -81,7 +82,7 @@ static void store_flags(struct emit *e)
     put(e, 2, 0x8987), put32(e, V_RFLAGS);
 }
 
-/* FIP, FDP, FOP, FCS, FDS of the x87 instruction just executed. */
+/* Records FIP, FDP, FOP, FCS and FDS of the x87 instruction just executed. */
 static void note_x87(struct emit *e, const struct decoded *d)
 {
     put(e, 3, 0x0fb746), put1(e, offsetof(struct insn, off));                    /* movzx eax, [rsi+off] */
@@ -102,7 +103,7 @@ static void note_x87(struct emit *e, const struct decoded *d)
 
 /* ---- which instructions -------------------------------------------------- */
 
-/* General-register instructions that run natively. A list, not "the rest": what is emitted here runs in the host. */
+/* The general-register instructions that run natively. Each is listed by name, because what is emitted runs in the host. */
 bool stub_is_integer(unsigned m)
 {
     switch (m) {
@@ -112,7 +113,7 @@ bool stub_is_integer(unsigned m)
     case M_BLSMSK: case M_BLSR: case M_BZHI: case M_MULX: case M_PDEP: case M_PEXT: case M_RORX: case M_SARX:
     case M_SHLX: case M_SHRX: case M_RDRAND: case M_RDSEED: case M_MOVNTI: case M_LFENCE: case M_MFENCE:
     case M_SFENCE:
-    /* LOCKed forms, and XCHG with memory, which always is; bit tests that op_int.c leaves. */
+    /* Locked forms, XCHG with memory (which always locks), and the bit tests that op_int.c does not do. */
     case M_ADD: case M_OR: case M_ADC: case M_SBB: case M_AND: case M_SUB: case M_XOR: case M_INC: case M_DEC:
     case M_NEG: case M_NOT: case M_XCHG: case M_BT: case M_BTS: case M_BTR: case M_BTC: return true;
     }
@@ -129,7 +130,7 @@ bool stub_is_x87_control(unsigned m)
     return false;
 }
 
-/* F2 and F3 that belong to the opcode; on the others they mean nothing and are dropped. */
+/* Do F2 and F3 belong to the opcode? On other instructions they mean nothing and are dropped. */
 static bool keeps_rep(const struct decoded *d, bool integer)
 {
     if (!integer)
@@ -140,7 +141,7 @@ static bool keeps_rep(const struct decoded *d, bool integer)
     return false;
 }
 
-/* VEX.W and EVEX.W say "64-bit general register" and are ignored outside 64-bit mode (SDM vol. 2, 2.3.6). */
+/* Does VEX.W or EVEX.W mean "64-bit general register"? Outside 64-bit mode it is ignored then (SDM vol. 2, 2.3.6). */
 bool stub_w_is_gpr_size(const struct decoded *d)
 {
     const struct opdesc *o = d->desc;
@@ -161,7 +162,7 @@ struct plan {
     struct { u8 guest /* offset */, host; bool write; } gpr[3];
 };
 
-/* Finds a host register for an explicit operand; the same register of the guest gets the same one of the host. */
+/* Finds a host register for an explicit operand. The same guest register always gets the same host register. */
 static unsigned assign(struct plan *p, const struct decoded *d, unsigned num, const struct opdesc_gpr *o)
 {
     static const u8 pool[3] = {8, 9, 10};
@@ -235,7 +236,7 @@ static void emit_legacy(struct emit *e, const struct decoded *d, const struct pl
     if (d->map == 3)
         put1(e, 0x3a);
     unsigned opcode = d->has_modrm || !o->reg.size ? d->opcode : (d->opcode & 0xf8u) | (p->reg & 7);
-    put1(e, !d->map && opcode == 0x82 ? 0x80 : opcode); /* its twin outside 64-bit mode */
+    put1(e, !d->map && opcode == 0x82 ? 0x80 : opcode); /* 82 means the same as 80 outside 64-bit mode */
     emit_modrm(e, d, p);
     emit_tail(e, d);
 }
@@ -256,7 +257,7 @@ static void emit_evex(struct emit *e, const struct decoded *d, const struct plan
 {
     unsigned b = d->has_mem ? p->ptr : p->rm, x = d->has_mem ? 0 : p->rm >> 4;
     unsigned w = d->bits != 64 && stub_w_is_gpr_size(d) ? 0 : d->w & 1;
-    u8 p2 = d->bytes[d->opcode_off - 1]; /* z L'L b V' aaa: as it was, but for V' */
+    u8 p2 = d->bytes[d->opcode_off - 1]; /* z L'L b V' aaa: kept, except for V' */
     put1(e, 0x62);
     put1(e, (~p->reg >> 3 & 1) << 7 | (~x & 1) << 6 | (~b >> 3 & 1) << 5 | (~p->reg >> 4 & 1) << 4 | d->map);
     put1(e, w << 7 | (~p->vvvv & 15) << 3 | 4 | d->pp);
@@ -312,7 +313,7 @@ static void emit_stub(struct emit *e, const struct decoded *d, bool integer)
     for (unsigned r = RAX; r <= RBX; r++)
         if (o->gpr_write >> r & 1)
             store_gpr(e, r, REG_OFF(r));
-    /* Whole registers before high bytes: XADD AH, AL writes both of RAX. */
+    /* Whole registers are stored before high bytes: XADD AH, AL writes two parts of RAX. */
     for (unsigned high = 0; high < 2; high++)
         for (unsigned k = 0; k < p.n; k++)
             if (p.gpr[k].write && !!(p.gpr[k].guest & 7) == high)
@@ -337,7 +338,8 @@ static bool same_bytes(const u8 *a, const u8 *b, unsigned n)
     return true;
 }
 
-/* The stub of these bytes, made if there is none; 0 if the buffer is full. */
+/* Returns the stub that has these bytes, and makes it if there is none. Returns 0 if the buffer is full, or if the hash has
+   no free slot near. */
 static u64 place(struct soft_native *n, const struct emit *e)
 {
     u64 h = 0xcbf29ce484222325ull;
@@ -353,8 +355,8 @@ static u64 place(struct soft_native *n, const struct emit *e)
     if (n->hash[slot] || n->used + size > NATIVE_CODE_SIZE)
         return 0;
     copy_bytes(n->rw + n->used, e->b, e->n);
-    /* Written through another mapping. What was never executed is in no pipeline; where the buffer is used again,
-       op_native_full has serialised (SDM vol. 3, 8.1.3). */
+    /* The stub is written through another mapping. No pipeline holds bytes that were never executed; before the buffer is
+       used again, op_native_full has serialised (SDM vol. 3, 8.1.3). */
     u32 k = n->used / NATIVE_ALIGN;
     n->hash[slot] = k + 1;
     n->length[k] = (u16)e->n;
@@ -362,11 +364,11 @@ static u64 place(struct soft_native *n, const struct emit *e)
     return (u64)(n->rx + k * NATIVE_ALIGN);
 }
 
-/* No room was left for this instruction's stub when its block was decoded: drops every block and stub, and runs the
-   instruction again, decoded afresh. */
+/* There was no room for this instruction's stub when its block was decoded. Drops every block and stub, and runs the
+   instruction again, newly decoded. */
 void op_native_full(struct soft_vcpu *v, const struct insn *i)
 {
-    struct insn self = *i; /* i goes with the blocks */
+    struct insn self = *i; /* i itself is dropped with the blocks */
     soft_code_flush(v);
     zero_bytes(v->native->hash, sizeof v->native->hash);
     v->native->used = 0;
@@ -375,8 +377,8 @@ void op_native_full(struct soft_vcpu *v, const struct insn *i)
     soft_retry_slow(v, &self, SLOW_SMC);
 }
 
-/* MASKMOVQ and MASKMOVDQU store through rDI: it is lent to them, since they cannot fault here (op_maskmov has seen to a
-   pending #MF). */
+/* MASKMOVQ and MASKMOVDQU store through rDI, so rdi holds the operand's address while they run. It need not hold v then,
+   because they cannot fault here (op_maskmov has raised a pending #MF). */
 static void emit_maskmov(struct emit *e, const struct decoded *d)
 {
     struct plan p = {.reg = d->reg, .rm = d->rm, .vvvv = 0};

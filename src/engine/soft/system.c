@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * system.c - instructions on the processor itself: flags and interrupts, TLB, time, CPUID, ports, HLT. Control and debug
- * registers have files of their own.
+ * system.c - instructions that concern the processor itself: flags and interrupts, TLB, time, CPUID, ports, HLT. Control
+ * and debug registers have files of their own.
  *
  * SDM vol. 2 (each instruction), vol. 3 ch. 4.10 (INVLPG, PCID), vol. 1 ch. 18 (I/O).
  */
@@ -33,7 +33,7 @@ static void op_pushf(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 
-/* The end of POPF: what became possible is looked at now, not at the end of the block. */
+/* The end of POPF: a trap or interrupt that the new flags allow is dealt with now, not at the end of the block. */
 #define POPF_END(v, i, old)                                                                               \
     do {                                                                                                  \
         u64 diff_ = (v)->rflags ^ (old);                                                                  \
@@ -85,8 +85,8 @@ static void op_cli(struct soft_vcpu *v, const struct insn *i)
     NEXT(v, i);
 }
 /*
- * The instruction after STI runs before any interrupt is taken. Within a block nothing is taken anyway, so going on
- * is enough, unless something waits already or the block ends here: then that instruction runs alone.
+ * The instruction after STI runs before any interrupt is taken. Within a block no interrupt is taken, so the handler need
+ * only go on, unless a request waits already or the block ends here: then that instruction runs alone.
  */
 static void op_sti(struct soft_vcpu *v, const struct insn *i)
 {
@@ -120,8 +120,9 @@ static void op_hlt(struct soft_vcpu *v, const struct insn *i)
 }
 
 /*
- * A guest that spins may spin for a processor whose thread does not run: every few PAUSEs the host is asked to run
- * another. sched_yield() by hand, since the guest's vectors may be in the registers: the kernel keeps those.
+ * A guest that spins may wait for a processor whose thread does not run, so every few PAUSEs the host is asked to run
+ * another thread. The system call sched_yield() is made by hand, because the guest's vectors may be in the registers, which
+ * the kernel preserves.
  */
 void op_pause(struct soft_vcpu *v, const struct insn *i)
 {
@@ -150,7 +151,7 @@ static void op_rdtsc(struct soft_vcpu *v, const struct insn *i)
 static void op_rdtscp(struct soft_vcpu *v, const struct insn *i)
 {
     check_tsd(v, i);
-    __asm__ volatile("lfence" ::: "memory"); /* RDTSCP waits for all before it, loads included */
+    __asm__ volatile("lfence" ::: "memory"); /* RDTSCP waits for all instructions before it, loads included */
     u64 t = soft_tsc(v);
     v->gpr[RAX] = (u32)t;
     v->gpr[RDX] = t >> 32;
@@ -162,7 +163,7 @@ static void op_rdpid(struct soft_vcpu *v, const struct insn *i)
     v->gpr[i->rm / 8] = (u32)v->s.tsc_aux;
     NEXT(v, i);
 }
-/* No performance counter counts; AMD processors have the four of the K7 whatever CPUID says. */
+/* The performance counters do not count. AMD processors have the K7's four counters whatever CPUID says. */
 static void op_rdpmc(struct soft_vcpu *v, const struct insn *i)
 {
     if ((v->cpl > 0 && !(v->s.cr4 & CR4_PCE)) || (u32)v->gpr[RCX] >= 4 || !soft_is_amd(v))
@@ -181,7 +182,7 @@ static __attribute__((noinline)) void cpuid(struct soft_vcpu *v)
 }
 static void op_cpuid(struct soft_vcpu *v, const struct insn *i)
 {
-    cpuid(v); /* apart: no local here has an address, and NEXT is a jump */
+    cpuid(v); /* a function of its own, so that no local here has its address taken and NEXT is a jump */
     NEXT(v, i);
 }
 
@@ -225,7 +226,7 @@ static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
         raise_gp0(v);
     v->stat.flush[FLUSH_INVPCID]++;
     switch (type) {
-    case 0: /* one address; of another PCID all: what is kept of it is not looked through */
+    case 0: /* one address; of another PCID all addresses, because its kept entries are not searched */
         if (pcid == soft_pcid(v))
             soft_flush_page(v, address);
         else
@@ -238,7 +239,7 @@ static void op_invpcid(struct soft_vcpu *v, const struct insn *i)
     END_BLOCK(v, i);
 }
 
-static void op_wbinvd(struct soft_vcpu *v, const struct insn *i) /* INVD too: caches are the host's */
+static void op_wbinvd(struct soft_vcpu *v, const struct insn *i) /* also INVD: the caches belong to the host */
 {
     need_cpl0(v, i);
     NEXT(v, i);
@@ -273,7 +274,7 @@ static void op_wrpkru(struct soft_vcpu *v, const struct insn *i)
 
 /* ---- ports -------------------------------------------------------------- */
 
-/* The I/O permission bitmap of a 32- or 64-bit TSS (SDM vol. 1 18.5.2): two bytes are read for any port. */
+/* The I/O permission bitmap of a 32- or 64-bit TSS (SDM vol. 1 18.5.2). Two bytes of it are read for any port. */
 static bool io_permitted(struct soft_vcpu *v, u16 port, unsigned size)
 {
     const struct cpu_seg *tr = &v->s.tr;
@@ -297,7 +298,7 @@ void soft_check_io(struct soft_vcpu *v, const struct insn *i, u16 port, unsigned
     check_io_bp(v, port, size);
 }
 
-/* aux: access size; aux2: the port is DX, else imm. */
+/* aux: access size; aux2: true if DX has the port, else imm has it. */
 static void op_in(struct soft_vcpu *v, const struct insn *i)
 {
     const u16 port = i->aux2 ? (u16)v->gpr[RDX] : (u16)(u8)i->imm;

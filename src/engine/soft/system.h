@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * system.h - what the files share that change more than registers and memory: segment.c, transfer.c and its like, task.c,
- * system.c and its like, msr.c and op_legacy.c.
+ * system.h - shared by the files whose instructions change more than registers and memory: segment.c, transfer.c,
+ * deliver.c, far_return.c, task.c, system.c, control_registers.c, debug_registers.c, msr.c and op_legacy.c.
  *
- * Convention of these files: a handler that may fault first says SYNC(v, i), which makes v->rip the
- * instruction's own address; from there on helpers raise with insn NULL. Registers are committed last.
+ * Convention of these files: a handler that may fault uses SYNC(v, i) first, which sets v->rip to the
+ * instruction's own address; after that, helpers raise faults with insn NULL. Registers are committed last.
  */
 #ifndef LODGE_ENGINE_SOFT_SYSTEM_H
 #define LODGE_ENGINE_SOFT_SYSTEM_H
@@ -22,7 +22,7 @@ static inline void need_cpl0(struct soft_vcpu *v, const struct insn *i)
 }
 static inline unsigned iopl_of(const struct soft_vcpu *v) { return (unsigned)(v->rflags >> 12) & 3; }
 
-/* Ends the handler: on to the next instruction unless something waits for the run loop. */
+/* Ends the handler and goes on to the next instruction, unless a request waits for the run loop. */
 #define NEXT_UNLESS_REQUEST(v, i)                                        \
     do {                                                                 \
         if (unlikely(__atomic_load_n(&(v)->request, __ATOMIC_RELAXED)))  \
@@ -43,8 +43,8 @@ enum {
     FLAGS_IRET32 = FLAGS_IRET16 | RFLAGS_AC | RFLAGS_ID,
 };
 
-/* Changes RFLAGS bits in mask (not RF, VM) without leaving anything derived behind; the TLB context of a new CPL is
-   the caller's. */
+/* Changes RFLAGS bits in mask (not RF, VM) and all that is derived from them. The caller sets the TLB context of a new
+   CPL. */
 static inline void flags_change(struct soft_vcpu *v, u64 value, u64 mask)
 {
     u64 old = v->rflags;
@@ -53,16 +53,16 @@ static inline void flags_change(struct soft_vcpu *v, u64 value, u64 mask)
         soft_update_slow(v);
 }
 
-/* ---- operand size of instructions whose size is not i->size's business -- */
+/* ---- operand sizes that do not follow the usual rule -------------------- */
 
-/* Far transfers: 64 bits only with REX.W. */
+/* Far transfers have 64 bits only with REX.W. */
 static inline u8 far_size(const struct decoded *d)
 {
     if (d->bits == 64)
         return d->rex & 8 ? 8 : d->opsize66 ? 2 : 4;
     return (d->bits == 32) != d->opsize66 ? 4 : 2;
 }
-/* Stack operations: 64 bits in 64-bit mode. */
+/* Stack operations have 64 bits in 64-bit mode. */
 static inline u8 stack_size(const struct decoded *d)
 {
     if (d->bits == 64)
@@ -86,12 +86,12 @@ static inline void sp_set(struct soft_vcpu *v, u64 sp)
     else
         R16(v, REG_OFF(RSP)) = (u16)sp;
 }
-/* The size bytes at offset depth from the top of the stack. */
+/* Reads size bytes at offset depth from the top of the stack. */
 u64 stack_peek(struct soft_vcpu *v, u64 depth, unsigned size);
-/* Writes size bytes ending depth bytes below the top; SP is the caller's. */
+/* Writes size bytes that start depth bytes below the top. The caller sets SP. */
 void stack_poke(struct soft_vcpu *v, u64 depth, unsigned size, u64 x);
 
-/* System structures: the supervisor's TLB first, the slow path behind it. */
+/* System structures are looked up in the supervisor's TLB first, then by the slow path. */
 static inline struct tlb_entry *sys_tlb(struct soft_vcpu *v, u64 lin)
 {
     return &v->tlbs[v->s.cr4 & CR4_SMAP ? TLB_KERNEL : TLB_KERNEL_AC][(lin >> 12) & (TLB_SIZE - 1)];
@@ -130,24 +130,24 @@ static inline bool desc_is_writable_data(u64 d) { return (d & (DESC_S | BIT(43) 
 static inline bool sel_null(unsigned sel) { return !(sel & 0xfffc); }
 static inline u32 sel_err(unsigned sel) { return sel & 0xfffc; }
 
-/* Eight bytes of the selector's descriptor; false beyond the table's limit. */
+/* Fetches eight bytes of the selector's descriptor. Returns false beyond the table's limit. */
 bool desc_fetch(struct soft_vcpu *v, u16 sel, struct desc *d);
-/* Sixteen bytes in long mode, else eight: for LDT, TSS, call gates. */
+/* The same with sixteen bytes in long mode, else eight: for LDT, TSS, call gates. */
 bool desc_fetch_system(struct soft_vcpu *v, u16 sel, struct desc *d);
 u64 desc_base_system(const struct soft_vcpu *v, const struct desc *d);
-/* Sets the accessed bit in memory if it is not. */
+/* Sets the accessed bit in memory unless it is set. */
 void desc_set_accessed(struct soft_vcpu *v, struct desc *d);
 void seg_unpack(struct cpu_seg *s, u16 sel, u64 raw);
 void seg_null(struct cpu_seg *s, u16 sel, unsigned dpl);
-/* Real or V86 mode load. */
+/* Loads a segment as in real or V86 mode. */
 void seg_load_real(struct soft_vcpu *v, unsigned seg, u16 sel);
-/* A data segment loaded on the way out to an outer level: nulled unless the new CPL may see it. */
+/* After a return to an outer level: nulls every data segment that the new CPL may not see. */
 void seg_revalidate(struct soft_vcpu *v);
-/* LDTR; vector: what a bad selector raises (#GP or #TS), ext: its EXT bit. */
+/* Loads LDTR. vector: the exception that a bad selector raises (#GP or #TS); ext: its EXT bit. */
 void ldt_load(struct soft_vcpu *v, u16 sel, unsigned vector, u32 ext);
 bool lower_segment(struct soft_vcpu *v, const struct decoded *d, struct insn *i);
 
-/* Is there room for size bytes at offset off of stack segment s (long_stack: 64-bit, no limit)? */
+/* Do size bytes at offset off lie within the limit of stack segment s? */
 bool seg_contains(const struct cpu_seg *s, u64 off, u64 size);
 
 /* ---- task switch (task.c) ----------------------------------------------- */
@@ -155,18 +155,18 @@ bool seg_contains(const struct cpu_seg *s, u64 off, u64 size);
 enum task_why { TASK_JMP, TASK_CALL, TASK_IRET, TASK_INT };
 struct task_event { /* what the switch is for */
     enum task_why why;
-    u64 next;       /* EIP that the old task saves; v->rip stays the instruction's until the new task is in */
+    u64 next;       /* EIP that the old task saves; v->rip is the instruction's own until the new task is loaded */
     u64 flags;      /* EFLAGS that it saves */
     u32 ext;        /* EXT bit of error codes */
-    bool has_error; /* an error code to push on the new task's stack */
+    bool has_error; /* error is pushed on the new task's stack */
     u32 error;
 };
-/* d: the new TSS's descriptor, fetched and checked by the caller for being a TSS, DPL and presence. */
+/* d: the descriptor of the new TSS. The caller has fetched it and checked its type, DPL and presence. */
 void task_switch(struct soft_vcpu *v, u16 sel, struct desc *d, const struct task_event *t);
 
 /* ---- control registers, MSRs -------------------------------------------- */
 
-bool soft_is_amd(const struct soft_vcpu *v); /* vendor the guest is told: AMD (or Hygon) */
+bool soft_is_amd(const struct soft_vcpu *v); /* is the vendor that the guest sees AMD (or Hygon)? */
 bool soft_has(const struct soft_vcpu *v, u32 function, u32 index, unsigned reg, unsigned bit);
 /* CR3 as a task switch or MOV loads it; raises #GP(0) for reserved bits and bad PDPTEs. */
 void cr3_load(struct soft_vcpu *v, u64 value);

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* system_gate.c - from the handlers of privileged instructions to the machine and the CPUID model: vectors are saved first. */
+/* system_gate.c - calls from the handlers of privileged instructions to the machine and the CPUID model. Each saves the
+   guest's vectors first. */
 #include "engine/soft/system.h"
 
 #include "engine/soft/blocks.h"

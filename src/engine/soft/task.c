@@ -2,7 +2,8 @@
 /*
  * task.c - the hardware task switch: JMP, CALL, IRET and interrupts to a 16- or 32-bit TSS.
  *
- * SDM vol. 3 ch. 8 (task management), 8.3 the order of steps and table 8-1 what each check raises. Long mode has none.
+ * SDM vol. 3 ch. 8 (task management), 8.3 (the order of steps) and table 8-1 (what each check raises). Long mode
+ * has no task switches.
  */
 #include "engine/soft/system.h"
 
@@ -54,7 +55,7 @@ static void load_image(struct soft_vcpu *v, u64 base, bool tss32, struct task_im
     n->cr3 = (u32)v->s.cr3;
     n->eip = (u32)soft_sys_load(v, base + T16_IP, 2);
     n->eflags = (u32)soft_sys_load(v, base + T16_FLAGS, 2);
-    for (unsigned r = 0; r < 8; r++) /* the upper halves stay */
+    for (unsigned r = 0; r < 8; r++) /* the upper halves do not change */
         n->gpr[r] = ((u32)v->gpr[r] & 0xffff0000) | (u32)soft_sys_load(v, base + T16_AX + 2 * r, 2);
     for (unsigned s = 0; s < 4; s++)
         n->seg[s] = (u16)soft_sys_load(v, base + T16_ES + 2 * s, 2);
@@ -63,7 +64,7 @@ static void load_image(struct soft_vcpu *v, u64 base, bool tss32, struct task_im
     n->trap = 0;
 }
 
-/* The busy bit of the TSS descriptor that sel names in the GDT. */
+/* Sets or clears the busy bit of the TSS descriptor that sel names in the GDT. */
 static void set_busy(struct soft_vcpu *v, u16 sel, bool busy)
 {
     struct desc d;
@@ -73,7 +74,7 @@ static void set_busy(struct soft_vcpu *v, u16 sel, bool busy)
     soft_sys_store(v, d.addr + 5, 1, access);
 }
 
-/* The segments of the new task, its CPL being CS's RPL. Faults here belong to the new task. */
+/* Loads the segments of the new task, whose CPL is the RPL of CS. Faults here belong to the new task. */
 static void load_segments(struct soft_vcpu *v, const u16 *sel, u32 ext)
 {
     struct desc d;
@@ -131,7 +132,7 @@ void task_switch(struct soft_vcpu *v, u16 sel, struct desc *d, const struct task
         soft_raise_err(v, NULL, VEC_TS, sel_err(sel) | t->ext);
     if (v->s.tr.limit < (old32 ? T32_SIZE : T16_SIZE) - 1)
         soft_raise_err(v, NULL, VEC_TS, sel_err(old_sel) | t->ext);
-    /* Everything that is touched is present, so that no fault comes halfway. */
+    /* Everything that is accessed is checked first, so that no fault comes halfway. */
     soft_probe(v, NULL, v->s.tr.base, old32 ? T32_SIZE : T16_SIZE, ACCESS_WRITE | ACCESS_IMPLICIT);
     soft_probe(v, NULL, base, tss32 ? T32_SIZE : T16_SIZE, ACCESS_WRITE | ACCESS_IMPLICIT);
     soft_probe(v, NULL, d->addr, 8, ACCESS_WRITE | ACCESS_IMPLICIT);
@@ -148,7 +149,7 @@ void task_switch(struct soft_vcpu *v, u16 sel, struct desc *d, const struct task
     if (t->why != TASK_IRET)
         set_busy(v, sel, true);
 
-    /* From here it is the new task that runs. */
+    /* From here on the new task runs. */
     seg_unpack(&v->s.tr, sel, d->raw | BIT(41));
     v->s.cr0 |= CR0_TS;
     soft_update_fpu(v);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * tlb.c - what is remembered of the guest's page tables, and when it is forgotten: the tables that loads and stores
- * probe, the last few PCIDs, and who is told that executable mappings are gone.
+ * look at, the last few PCIDs, and which parts of the engine are told that executable mappings are gone.
  *
  * SDM vol. 3 4.10.2.4 (global pages), 4.10.4.1 (what invalidates which).
  */
@@ -38,8 +38,8 @@ enum {
     SUPERVISOR_CODE = 1 << TLB_KERNEL | 1 << TLB_KERNEL_AC | 1 << TLB_EMPTY,
 };
 
-/* Executable mappings of these contexts (bits by enum tlb_ctx) changed; jc_gen says so already. Everything that finds
-   code by its RIP without asking soft_fetch_page is told here, and only here. */
+/* Executable mappings of these contexts (a bit for each enum tlb_ctx) have changed, and jc_gen has its new value already.
+   This function, and no other, tells everything that finds code by its RIP without a call of soft_fetch_page. */
 static void code_unmapped(struct soft_vcpu *v, u32 contexts)
 {
     v->stat.forgot++;
@@ -66,7 +66,7 @@ static void all_users_new_code(struct soft_vcpu *v)
     for (unsigned k = 0; k < SPACE_COUNT; k++)
         space_new_code(v, &m->spaces[k]);
     zero_bytes(&m->code[1], sizeof m->code[1]);
-    if (m->space) /* there is one from the first soft_flush_tlb on */
+    if (m->space) /* NULL only before the first soft_flush_tlb */
         v->jc_gen[1] = m->space->code_gen;
 }
 
@@ -88,7 +88,7 @@ void soft_note_code(struct soft_vcpu *v, u64 lin, const struct walk *w)
     }
 }
 
-/* INVLPG: only if code was fetched there. */
+/* For INVLPG: forgets code only if code was fetched through the page of lin. */
 static void forget_code_at(struct soft_vcpu *v, u64 lin)
 {
     struct soft_mmu *m = &v->mmu;
@@ -112,9 +112,9 @@ static void forget_code_at(struct soft_vcpu *v, u64 lin)
 /* ---- stores ------------------------------------------------------------- */
 
 /*
- * A page open for stores may be written until the run loop sees REQ_FLUSH; soft_drop_writable then takes note of it.
- * So no open entry may go another way while that request waits. The fence pairs with soft_request: either we see the
- * request here, or who made it sees every store that went through the entry.
+ * The guest may write to a page that is open for stores until the run loop sees REQ_FLUSH; soft_drop_writable then notes
+ * the page as written. So no other function may remove an open entry while that request waits. The fence pairs with
+ * soft_request: either we see the request here, or the thread that made it sees every store that went through the entry.
  */
 static void before_closing(struct soft_vcpu *v)
 {
@@ -131,9 +131,9 @@ void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
 }
 
 /*
- * No fence between the look at code_lines and the first store through the entry: who sets a line sends REQ_FLUSH
- * after it (blocks.c, watch), and whoever takes that request has the entry closed, and sees the line from then on. The
- * entry itself is nobody's but ours.
+ * No fence is needed between the read of code_lines and the first store through the entry. A thread that sets a line
+ * sends REQ_FLUSH after it (blocks.c, watch); the processor that takes that request closes the entry and sees the line
+ * from then on. The entry itself belongs to this processor alone.
  */
 void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
 {
@@ -146,15 +146,15 @@ void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
     soft_tlb_note(v, ctx, lin);
 }
 
-/* What may have been written since the dirty log was taken, or since another processor decoded code from it, is dirty
-   (again), and that code is stale. */
+/* The page at place may have been written since the dirty log was taken, or since another processor decoded code from it.
+   So it is marked as dirty (again), and that code is stale. */
 static void note_written(struct soft_vcpu *v, u64 place)
 {
     memory_mark_dirty(v->vm->cfg.memory, place);
     soft_code_written(v, place, GUEST_PAGE_SIZE);
 }
 
-/* More pages gave way than could be written down: any may have been written. */
+/* More pages were displaced than could be noted, so any page may have been written. */
 static void note_all_written(struct soft_vcpu *v)
 {
     const struct memory *mem = v->vm->cfg.memory;
@@ -182,7 +182,7 @@ void soft_drop_writable(struct soft_vcpu *v)
                 e->place &= ~0xfffull;
                 if (open)
                     note_written(v, e->place);
-                else /* watched: whoever wrote there has seen to its code */
+                else /* watched: stores took the slow path, which has dealt with the code */
                     memory_mark_dirty(v->vm->cfg.memory, e->place);
             }
     for (unsigned n = 0; n < SPACE_COUNT; n++)
@@ -224,13 +224,13 @@ void soft_protect_page(struct soft_vcpu *v, u64 place)
         was_open |= m->displaced[k] == place;
     was_open |= m->displaced_lost;
     if (was_open)
-        memory_mark_dirty(v->vm->cfg.memory, place); /* the log may have been taken since it was opened */
+        memory_mark_dirty(v->vm->cfg.memory, place); /* the dirty log may have been taken since the page was opened */
 }
 
 /* ---- the tables --------------------------------------------------------- */
 
-/* The entry that was open gives way to another, and translated code may still write through what it knew of that page,
-   until it is left. */
+/* Another entry replaces one that was open. Until control leaves translated code, that code may still write to the page
+   with what it has kept about it. */
 static void displaced(struct soft_vcpu *v, u64 place)
 {
     struct soft_mmu *m = &v->mmu;
@@ -269,7 +269,8 @@ static void drop_slot(struct soft_vcpu *v, unsigned ctx, unsigned slot)
     v->tlbs[ctx][slot].read = v->tlbs[ctx][slot].write = TLB_NONE(slot);
 }
 
-/* Empties the tables, of what is not global or of all. keep: where to (what there is room for), or NULL. */
+/* Removes all entries from the tables, or only those that are not global. keep: the space that keeps the removed entries
+   for which it has room, or NULL. */
 static void drop_entries(struct soft_vcpu *v, bool all, struct tlb_space *keep)
 {
     for (unsigned c = 0; c < TLB_EMPTY; c++) {
@@ -292,7 +293,7 @@ static void restore_entries(struct soft_vcpu *v, struct tlb_space *s)
         const unsigned slot = (from->entry.read >> 12) & (TLB_SIZE - 1), k = slot / 64;
         const u64 bit = BIT(slot % 64);
         struct tlb_index *x = &v->mmu.index[from->ctx];
-        if (x->filled.word[k] & bit) /* by a global page */
+        if (x->filled.word[k] & bit) /* a global page has this slot */
             continue;
         struct tlb_entry *e = &v->tlbs[from->ctx][slot];
         *e = from->entry;
@@ -306,7 +307,7 @@ static void restore_entries(struct soft_vcpu *v, struct tlb_space *s)
 
 /* ---- address spaces ----------------------------------------------------- */
 
-/* What s knew is gone; it is not the current one, or its entries are out of the tables. */
+/* Forgets all that s knew. Either s is not the current space, or its entries have left the tables already. */
 static void space_reset(struct soft_vcpu *v, struct tlb_space *s, u16 pcid)
 {
     s->used = true;
@@ -395,7 +396,7 @@ void soft_flush_tlb(struct soft_vcpu *v)
     soft_flush_data(v);
     v->stat.flush[FLUSH_RIGHTS]--;
     v->stat.flush[FLUSH_ALL]++;
-    for (unsigned c = 0; c < TLB_CTX_COUNT; c++) /* not so in a new table, which is all 0 */
+    for (unsigned c = 0; c < TLB_CTX_COUNT; c++) /* a new table is all 0, which is a valid tag in slot 0 */
         v->tlbs[c][0].read = v->tlbs[c][0].write = TLB_NONE(0);
     for (unsigned k = 0; k < SPACE_COUNT; k++)
         m->spaces[k].used = false;
@@ -436,6 +437,6 @@ void soft_flush_page(struct soft_vcpu *v, u64 lin)
             if (m->psc[k].gen == m->psc_global && !((m->psc[k].lin << PAGE_2M ^ lin) >> shift))
                 m->psc[k].gen = 0;
     }
-    m->space->psc_gen = ++m->gen; /* of any address (SDM vol. 3 4.10.4.1) */
+    m->space->psc_gen = ++m->gen; /* INVLPG drops the paging-structure entries of all addresses (SDM vol. 3 4.10.4.1) */
     forget_code_at(v, lin);
 }

@@ -8,7 +8,7 @@
  */
 #include "engine/soft/transfer.h"
 
-/* The flat segments of the fast system calls. */
+/* Loads s with a flat segment of the fast system calls. */
 enum fixed_seg { FIXED_CODE64, FIXED_CODE32, FIXED_DATA };
 static void seg_fixed(struct cpu_seg *s, u16 sel, unsigned dpl, enum fixed_seg kind)
 {
@@ -47,7 +47,7 @@ static void far_real(struct soft_vcpu *v, u16 sel, u64 off, unsigned n, bool cal
     soft_update_mode(v);
 }
 
-/* A direct transfer to code of the same level. */
+/* Transfers directly to code of the same level. */
 static void far_code(struct soft_vcpu *v, u16 sel, struct desc *d, u64 off, unsigned n, bool call, u64 next)
 {
     const unsigned dpl = desc_dpl(d->raw), rpl = sel & 3;
@@ -117,7 +117,7 @@ static void call_gate(struct soft_vcpu *v, u16 gate_sel, const struct desc *gate
         return;
     }
 
-    /* To an inner level: its stack, parameters copied. */
+    /* A call to an inner level uses that level's stack, and copies the parameters to it. */
     struct cpu_seg ss;
     struct stack k;
     if (v->long_mode) {
@@ -222,7 +222,7 @@ static void op_syscall(struct soft_vcpu *v, const struct insn *i)
     if (unlikely(!(v->s.efer & EFER_SCE)))
         soft_raise(v, i, VEC_UD);
     if (unlikely(v->bits != 64)) {
-        /* Intel: 64-bit mode only. AMD: also from compatibility and legacy protected mode. */
+        /* Intel's processors have it in 64-bit mode only, AMD's also in compatibility and legacy protected mode. */
         if (!soft_is_amd(v) || !v->protected_mode)
             soft_raise(v, i, VEC_UD);
         if (!v->long_mode) {

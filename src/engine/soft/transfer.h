@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * transfer.h - what deliver.c, transfer.c and far_return.c share: a stack that is not committed yet, and the commit of CS.
+ * transfer.h - shared by deliver.c, transfer.c and far_return.c: a stack that is not committed yet, and the commit of CS.
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSFER_H
 #define LODGE_ENGINE_SOFT_TRANSFER_H
 
 #include "engine/soft/system.h"
 
-/* Loads CS (checked) with CPL = its RPL and brings the mode in step; SS and RFLAGS.VM are set before. */
+/* Loads CS, which is checked already, sets CPL to its RPL and updates the mode. The caller has set SS and RFLAGS.VM. */
 static inline void cs_commit(struct soft_vcpu *v, u16 sel, u64 raw)
 {
     seg_unpack(&v->s.seg[CS], sel, raw);
@@ -19,7 +19,7 @@ static inline void cs_commit(struct soft_vcpu *v, u16 sel, u64 raw)
     soft_update_mode(v);
 }
 
-/* Loads RF from an IRET's image. It matters only to instruction breakpoints; where none is armed it is dropped. */
+/* Loads RF from an IRET's image. RF matters only to instruction breakpoints, so it is dropped if no breakpoint is armed. */
 static inline void flags_rf(struct soft_vcpu *v, u64 image)
 {
     v->rflags &= ~(u64)RFLAGS_RF;
@@ -34,8 +34,8 @@ static inline void flags_rf(struct soft_vcpu *v, u64 image)
 struct stack {
     const struct cpu_seg *seg; /* NULL: 64-bit, no limit */
     u64 sp, mask;
-    u32 err;  /* of the #SS */
-    bool sys; /* an inner level's: supervisor access */
+    u32 err;  /* error code of the #SS */
+    bool sys; /* the stack of an inner level: pushes are supervisor accesses */
 };
 
 static inline void push(struct soft_vcpu *v, struct stack *k, unsigned size, u64 x)
@@ -92,7 +92,7 @@ static inline void check_target(struct soft_vcpu *v, u64 raw, u64 off)
 }
 
 /* deliver.c */
-/* The stack of level dpl from a 16- or 32-bit TSS, checked (SDM vol. 2, INT n: INTER-PRIVILEGE-LEVEL-INTERRUPT). */
+/* Returns the stack of level dpl from a 16- or 32-bit TSS, checked (SDM vol. 2, INT n: INTER-PRIVILEGE-LEVEL-INTERRUPT). */
 struct stack inner_stack(struct soft_vcpu *v, unsigned dpl, u32 ext, struct cpu_seg *ss);
 soft_fn op_int, op_int1, op_into;
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vec.c - whose registers the host's vector and x87 unit holds, and whether the
+ * vec.c - whose registers are in the host's vector and x87 unit, and whether the
  * guest may use them now.
  *
- * The guest's registers are in the unit while v->vec_live, in v->s.xsave
- * otherwise. This file is ordinary code only in that it names no vector register
- * but in the instructions below. PKRU (component 9) never reaches the host: it is
- * the guest's alone, and XRSTOR would fault on it where the host has none.
+ * The guest's registers are in the unit while v->vec_live is set, otherwise in
+ * v->s.xsave. This file uses vector registers only in the instructions written out
+ * below. PKRU (component 9) never reaches the host: it belongs to the guest alone,
+ * and XRSTOR would fault on it on a host that has no PKRU.
  */
 #include "engine/soft/blocks.h"
 #include "engine/soft/native.h"
@@ -60,8 +60,8 @@ void soft_vec_save(struct soft_vcpu *v)
     IMAGE16(v, XS_FOP) = v->x87.fop;
     IMAGE32(v, XS_MXCSR_MASK) = n->mxcsr_mask;
     v->vec_live = false;
-    /* The C code that follows expects the unit as its ABI has it: exceptions masked, round to nearest, x87 stack
-       empty; upper halves zero, or mixing SSE and AVX costs. */
+    /* The C code that follows expects the unit as the ABI says: exceptions masked, round to nearest, x87 stack
+       empty. The upper halves must be zero, because mixing SSE and AVX is slow otherwise. */
     if (used & XCOMP_X87)
         __asm__ volatile("fninit" ::: "memory");
     if ((IMAGE32(v, XS_MXCSR) & ~0x3fu) != 0x1f80) {
@@ -101,7 +101,7 @@ u8 *vec_image(struct soft_vcpu *v)
 
 /* ---- permission --------------------------------------------------------- */
 
-/* SDM vol. 2, 2.4 to 2.7 (exception classes); vol. 3 table 14-1 and 2.5 for x87 and MMX. */
+/* The rules are in SDM vol. 2, 2.4 to 2.7 (exception classes), and vol. 3 table 14-1 and 2.5 for x87 and MMX. */
 void soft_update_fpu(struct soft_vcpu *v)
 {
     const u64 cr0 = v->s.cr0, cr4 = v->s.cr4, xcr0 = v->s.xcr0;
@@ -139,12 +139,12 @@ void vec_check(struct soft_vcpu *v, const struct insn *i, unsigned deny)
 void vec_prepare(struct soft_vcpu *v, const struct insn *i, unsigned deny)
 {
     vec_check(v, i, deny);
-    if (!SOFT_VEC_EAGER) /* else native_run does, at the last moment */
+    if (!SOFT_VEC_EAGER) /* otherwise native_run loads them, just before the stub */
         soft_vec_load(v);
 }
 
-/* SDM vol. 2, WAIT: an unmasked exception pending comes before the faults of the operand. (Inside a stub the host sees
-   to it.) */
+/* SDM vol. 2, WAIT: a pending unmasked exception comes before the faults of the operand. (In a stub the host itself raises
+   it.) */
 __attribute__((noinline)) void vec_wait(struct soft_vcpu *v, const struct insn *i)
 {
     u16 fsw = IMAGE16(v, XS_FSW);

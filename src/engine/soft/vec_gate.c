@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vec_gate.c - what native.c needs of the system: the code buffer, mapped once to
- * write and once to execute (no page is ever both), the guard pages, and what the
- * host's unit can hold.
+ * vec_gate.c - what native.c needs from the system: the code buffer, mapped once for
+ * writing and once for execution (no mapping allows both), the guard pages, and the
+ * list of what the host's unit can hold.
  */
 #include <cpuid.h>
 #include <errno.h>
@@ -28,7 +28,7 @@ static void ask_host(struct soft_native *n)
     u64 fip;
     memcpy(&fip, image + XS_FIP, 8);
     n->fip_if_pending = !fip;
-    /* Bit 47 of a pending exception's address comes back as the sign, or as bit 47 of 57. */
+    /* Bit 47 of a pending exception's address is read back as the sign (48 bits), or as bit 47 of 57 bits. */
     fip = 1ull << 47;
     image[0] = 0x7e;                        /* FCW: invalid operations are not masked, */
     image[XS_FSW] = 0x81, image[XS_FSW + 1] = 0x80; /* FSW: and there was one */
@@ -64,7 +64,8 @@ static void ask_host(struct soft_native *n)
     }
 }
 
-/* What the guest was told of the components the host unit has not (PKRU): its image is laid out by CPUID 0Dh. */
+/* Finds what the guest was told, by CPUID 0Dh, about the components that the host unit lacks (PKRU): it lays out the image
+   by that. */
 static void ask_table(struct soft_native *n, const struct cpuid_table *t)
 {
     n->offered = XCOMP_X87 | XCOMP_SSE;

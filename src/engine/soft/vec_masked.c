@@ -1,21 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * vec_masked.c - memory operands of which a mask selects the elements: VMASKMOV,
+ * vec_masked.c - memory operands whose elements are selected by a mask: VMASKMOV,
  * VPMASKMOV, MASKMOVQ/DQU, EVEX operands under {k}, gathers and scatters.
  *
- * Elements not selected cause no fault. Where the whole operand is at hand, the
- * stub runs on it and the host selects. Otherwise the host is still asked, so
- * that no table of element sizes has to be right:
- *   loads run on a copy that lies against inaccessible pages exactly as the guest's
+ * Elements that are not selected cause no fault. If the whole operand is
+ * accessible, the stub runs on it and the host selects the elements. Otherwise the
+ * host still decides which elements count, so that no table of element sizes is
+ * needed:
+ *   loads run on a copy that lies next to inaccessible pages exactly as the guest's
  *   operand does: if the host faults there, the guest faults at that element;
- *   stores run twice on buffers of 00 and FF: the bytes equal after both were
- *   written, and only these are checked and stored.
- * The copies are aligned as the operand is, so the host also says whether a
- * misaligned one is #GP: some processors raise it whatever the mask, some not
- * where the mask is empty.
+ *   stores run twice, on a buffer of 00 and on one of FF: the bytes that are equal
+ *   after both were written, and only these are checked and stored.
+ * The copies are aligned as the operand is, so the host also decides whether a
+ * misaligned operand is #GP: some processors raise it whatever the mask is, others
+ * not if the mask is empty.
  * insn.aux2 of a store: enum store_kind.
- * Gathers and scatters are done here, element by element in the saved image: they
- * fault with what precedes the element done (SDM vol. 2, VPGATHERDD).
+ * Gathers and scatters are done here, element by element in the saved image. At a
+ * fault the elements before it are done already (SDM vol. 2, VPGATHERDD).
  */
 #include "engine/soft/native.h"
 
@@ -38,7 +39,7 @@ static __attribute__((noinline)) void masked_load_slow(struct soft_vcpu *v, cons
         native_slow(v, i, lin, 0, ACCESS_READ);
         return;
     }
-    u8 *host = n->guard + at; /* pages 0 and 1: neither is accessible */
+    u8 *host = n->guard + at; /* in pages 0 and 1, which are both inaccessible */
     if (low)
         copy_in(v, i, lin, first, host += GUARD_OPEN);
     else if (high)
@@ -77,7 +78,7 @@ static void op_masked_load(struct soft_vcpu *v, const struct insn *i)
 enum { MXCSR_MASKS = 0x1f80 };
 enum store_kind {
     STORE_CHECKS_ALL = 1, /* faults are not suppressed (SDM vol. 2, exception class E6NF) */
-    STORE_CONVERTS,       /* may raise #XM, after the faults of the operand */
+    STORE_CONVERTS,       /* the instruction may raise #XM, but after the faults of the operand */
 };
 
 /* ---- stores ------------------------------------------------------------- */
@@ -123,7 +124,7 @@ static __attribute__((noinline)) void masked_store_slow(struct soft_vcpu *v, con
         set_mxcsr(v, mxcsr);
     if (i->aux2 == STORE_CHECKS_ALL)
         soft_probe(v, i, lin, size, ACCESS_WRITE);
-    /* All checks before the first store; runs of selected bytes at a time. */
+    /* All checks come before the first store. Each is of a run of selected bytes. */
     for (unsigned store = 0; store < 2; store++) {
         if (store && i->aux2 == STORE_CONVERTS)
             native_run(v, i, b, 0);
@@ -152,7 +153,7 @@ static void op_masked_store(struct soft_vcpu *v, const struct insn *i)
     return STUB(i)(v, i, (void *)(e->host + lin), 0);
 }
 
-/* MASKMOVQ, MASKMOVDQU: at seg:[rDI]. i->seg is set by lowering. */
+/* MASKMOVQ and MASKMOVDQU store at seg:[rDI]. Lowering has set i->seg. */
 static void op_maskmov(struct soft_vcpu *v, const struct insn *i)
 {
     vec_ready(v, i);
@@ -160,14 +161,14 @@ static void op_maskmov(struct soft_vcpu *v, const struct insn *i)
         vec_wait(v, i);
     u64 ea = v->gpr[RDI] << i->ashift >> i->ashift;
     u64 lin = soft_linear(v, i, i->seg, ea, i->size, ACCESS_WRITE);
-    soft_probe(v, i, lin, i->size, ACCESS_WRITE); /* bytes not selected too: AMD's processors, and Intel allows it */
+    soft_probe(v, i, lin, i->size, ACCESS_WRITE); /* also bytes that are not selected: AMD does so, Intel allows it */
     masked_store_slow(v, i, lin);
     NEXT(v, i);
 }
 
 /* ---- gather and scatter ------------------------------------------------- */
 
-/* Of a gather or scatter, packed into insn.imm. */
+/* The operands of a gather or scatter, packed into insn.imm. */
 struct vsib {
     u8 data, index, mask; /* registers; mask: vector register (VEX) or k register (EVEX) */
     u8 element, index_size, count;
@@ -187,7 +188,7 @@ static u8 *vec_byte(struct soft_vcpu *v, unsigned reg, unsigned byte)
     return image + n->offset[6] + reg * 32 + byte - 32;
 }
 
-/* Zeroes a register from a byte on, as far as the machine has it. */
+/* Zeroes a register from byte from on, as far as the host has the register. */
 static void zero_from(struct soft_vcpu *v, unsigned reg, unsigned from)
 {
     unsigned end = v->native->mask & XCOMP_ZMM_HI ? 64 : 32;
@@ -210,7 +211,8 @@ static void deselect(struct soft_vcpu *v, const struct vsib *g, unsigned k)
             *vec_byte(v, g->mask, k * g->element + b) = 0;
 }
 
-/* Elements are not checked for alignment (SDM vol. 2, VPGATHERDD): where that is looked at, so is the TLB passed by. */
+/* Elements are not checked for alignment (SDM vol. 2, VPGATHERDD). While every access is watched, the slow path is called
+   directly with ACCESS_PART, which leaves out that check. */
 static u64 load_element(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size)
 {
     return v->watch_access ? soft_load_slow(v, i, lin, size, ACCESS_READ | ACCESS_PART) : soft_load(v, i, lin, size);
@@ -229,7 +231,7 @@ static void op_vsib(struct soft_vcpu *v, const struct insn *i)
     const struct vsib *g = &u.g;
     vec_check(v, i, i->aux);
     vec_image(v);
-    if (!g->scatter) /* what it may make other than zero: no other component comes into use */
+    if (!g->scatter) /* the components that may become other than zero; no other one comes into use */
         *(u64 *)(v->s.xsave + XS_BV) |= g->data >= 16                 ? XCOMP_ZMM_HI16
                                         : g->count * g->element <= 16 ? XCOMP_SSE
                                         : g->count * g->element <= 32 ? XCOMP_SSE | XCOMP_AVX
@@ -253,7 +255,7 @@ static void op_vsib(struct soft_vcpu *v, const struct insn *i)
             *(u32 *)data = (u32)load_element(v, i, lin, 4);
         deselect(v, g, k);
     }
-    /* Mask elements beyond the last, and what lies above the result, become zero. */
+    /* Mask elements beyond the last one and the bytes above the result become zero. */
     if (g->evex)
         *(u64 *)(v->s.xsave + v->native->offset[5] + 8 * g->mask) = 0;
     else

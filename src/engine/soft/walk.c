@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * walk.c - the guest's page tables: linear to guest-physical addresses, rights, accessed and dirty bits, and the
- * paging-structure caches that spare most of the way.
+ * paging-structure caches that save most of a walk.
  *
  * SDM vol. 3 ch. 4: 4.6 access rights, 4.7 error codes, 4.8 accessed and dirty flags, 4.10.3 paging-structure caches.
  */
@@ -18,11 +18,11 @@ enum { PF_P = 1, PF_W = 2, PF_U = 4, PF_RSVD = 8, PF_I = 16, PF_PK = 32 };
 #define PTE_NX BIT(63)
 #define PTE_ADDR 0x000ffffffffff000ull
 enum { PTE_PKEY_SHIFT = 59 };
-#define PSC_1G BIT(9) /* ignored by hardware; in psc_entry.entry: the guest's page is of 1 GiB */
+#define PSC_1G BIT(9) /* ignored by hardware; in psc_entry.entry: the guest's page is 1 GiB large */
 
 /* ---- entries ------------------------------------------------------------ */
 
-/* Page-table entries: size 4 or 8. Outside RAM they read as all-ones, as an empty bus does. */
+/* Page-table entries have 4 or 8 bytes (size). Outside RAM they read as all-ones, as an empty bus does. */
 static void *pte_host(struct soft_vcpu *v, u64 gpa)
 {
     struct memory_region r;
@@ -35,7 +35,7 @@ static u64 pte_load(const void *p, unsigned size)
     return size == 8 ? __atomic_load_n((const u64 *)p, __ATOMIC_RELAXED)
                      : __atomic_load_n((const u32 *)p, __ATOMIC_RELAXED);
 }
-/* Sets accessed and dirty bits in a present entry; false if it changed meanwhile: walk again. */
+/* Sets accessed and dirty bits in a present entry. Returns false if the entry changed meanwhile: the caller walks again. */
 static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 old, u64 bits)
 {
     if ((old & bits) == bits)
@@ -49,7 +49,7 @@ static bool pte_set(struct soft_vcpu *v, void *p, u64 gpa, unsigned size, u64 ol
         size == 8
             ? __atomic_compare_exchange_n((u64 *)p, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)
             : __atomic_compare_exchange_n((u32 *)p, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
-    memory_mark_dirty(v->vm->cfg.memory, place); /* after the store: a log that is taken between them lacks nothing */
+    memory_mark_dirty(v->vm->cfg.memory, place); /* after the store, so that a log taken between the two misses nothing */
     soft_code_stored(v, place, size);
     return done;
 }
@@ -73,7 +73,7 @@ static bool user_access(const struct soft_vcpu *v, enum access a)
 }
 
 /* Is access a allowed by the rights found? Returns the error-code bits beyond P/W/U/I that a refusal has, or -1 if
-   allowed. PK tells of the key's rights whatever else refuses (SDM vol. 3 4.7). */
+   allowed. PF_PK tells whether the key refuses, even if something else refuses too (SDM vol. 3 4.7). */
 static int refused(const struct soft_vcpu *v, const struct walk *w, enum access a, bool user, bool smap)
 {
     bool write = a & ACCESS_WRITE, exec = a & ACCESS_EXEC;
@@ -81,7 +81,7 @@ static int refused(const struct soft_vcpu *v, const struct walk *w, enum access 
     if (exec)
         return (user && !w->u) || w->nx || (!user && w->u && (cr4 & CR4_SMEP)) ? 0 : -1;
     int pk = 0;
-    /* PKRU guards user pages from data accesses of either mode, PKRS supervisor pages from the supervisor's. */
+    /* PKRU protects user pages from data accesses of both modes; PKRS protects supervisor pages from the supervisor. */
     if (v->long_mode && (cr4 & (w->u ? CR4_PKE : CR4_PKS)) && (w->u || !user)) {
         u32 rights = (w->u ? v->pkru : (u32)v->s.pkrs) >> (2 * w->pkey) & 3;
         if ((rights & 1) || (write && (rights & 2) && (user || (cr0 & CR0_WP))))
@@ -99,21 +99,22 @@ bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tl
 
 /* ---- paging-structure caches -------------------------------------------- */
 
-/* Spaces have the lower half each for itself; what is global there is found again by the space that walked only. */
+/* Each space has its own slots for the lower half of the addresses, so only the space that walked to a global page there
+   finds it again. */
 static struct psc_entry *psc_slot(struct soft_vcpu *v, u64 lin)
 {
-    enum { STEP = 67 }; /* apart, though all programs lie alike */
+    enum { STEP = 67 }; /* keeps spaces apart, though all programs have similar addresses */
     const u64 mix = lin >> 63 ? 0 : (u64)(v->mmu.space - v->mmu.spaces) * STEP;
     return &v->mmu.psc[((lin >> PAGE_2M) + mix) & (PSC_SIZE - 1)];
 }
 
-/* After a walk: what the next one in the same 2 MiB need not look for. table: the page of 4 KiB entries, at host
-   address p, under w's rights; NULL: w itself is of a large page. */
+/* Keeps, after a walk, what the next walk in the same 2 MiB need not look up. table: the guest's table of 4 KiB entries; p:
+   its host address; w has the rights of the levels above it. If p is NULL, w describes a large page. */
 static void remember(struct soft_vcpu *v, u64 lin, const struct walk *w, u64 table, u8 *p)
 {
     const bool global = !p && w->global && lin >> 63;
     if (!p && w->global && !global && (v->s.cr4 & CR4_PCIDE))
-        return; /* INVLPG, which drops it whatever the PCID, would find it in the current space only */
+        return; /* INVLPG must drop a global page whatever the PCID, but would find it in the current space only */
     u64 e = PTE_P | (w->w ? PTE_W : 0) | (w->u ? PTE_U : 0) | (w->nx ? PTE_NX : 0);
     if (p)
         e |= table;
@@ -126,8 +127,8 @@ static void remember(struct soft_vcpu *v, u64 lin, const struct walk *w, u64 tab
                                             .table = p };
 }
 
-/* The walk from what is remembered; false also where it would end in a fault: tables may have been changed to allow
-   more without an invalidation, so only the whole walk knows. */
+/* Walks from what remember() kept. Returns false if that is not enough, and also where the access would fault: the guest
+   may change its tables to allow more without an invalidation, so only the whole walk can decide on a fault. */
 static bool walk_remembered(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct walk *w)
 {
     const struct psc_entry *c = psc_slot(v, lin);
@@ -168,7 +169,7 @@ static bool walk_remembered(struct soft_vcpu *v, u64 lin, enum access a, bool sm
 
 /* ---- the walk ----------------------------------------------------------- */
 
-/* The bits that are reserved in an entry of this level. */
+/* Returns the bits that are reserved in an entry of this level. */
 static inline u64 reserved_bits(const struct soft_vcpu *v, int level, unsigned shift, bool pae, bool pdpte, bool leaf)
 {
     const u64 always = pae ? always_reserved(v) : 0;

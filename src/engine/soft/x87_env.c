@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * x87_env.c - FNSTENV and FNSAVE with their inverses, and FNINIT: the x87 state as the image of its environment
- * (SDM vol. 1 ch. 8.1.10), which is made from v->s.xsave as xsave.c has it.
+ * x87_env.c - FNSTENV and FNSAVE with their inverses, and FNINIT. They store the x87 state as the image of its environment
+ * (SDM vol. 1 ch. 8.1.10), made from the canonical image v->s.xsave, which xsave.c uses as well.
  */
 #include "engine/soft/fpu_state.h"
 
-/* The tag word as FNSTENV stores it, two bits a physical register, from the abridged one and the registers. */
+/* Returns the tag word as FNSTENV stores it, two bits for each physical register, made from the abridged tag word and the
+   registers. */
 static u16 full_tags(const struct soft_vcpu *v)
 {
     const u8 *image = v->s.xsave;
@@ -29,7 +30,7 @@ static unsigned env_size(const struct insn *i)
 {
     return i->size == 2 ? 14 : 28;
 }
-/* Real-address and virtual-8086 mode store linear addresses (SDM vol. 1, figures 8-9 to 8-12). */
+/* In real-address and virtual-8086 mode the image has linear addresses (SDM vol. 1, figures 8-9 to 8-12). */
 static void build_env(struct soft_vcpu *v, const struct insn *i, u8 *to)
 {
     const u8 *image = v->s.xsave;
@@ -56,7 +57,7 @@ static void build_env(struct soft_vcpu *v, const struct insn *i, u8 *to)
     w[6] = real ? (fdp >> 16) << 12 : 0xffff0000u | fds;
 }
 
-/* Sets FSW; ST(i) is at slot i of the image, so where the top of the stack moves the registers change slots. */
+/* Sets FSW. ST(i) is in slot i of the image, so the registers change slots if the top of the stack moves. */
 static void set_fsw(struct soft_vcpu *v, u16 fsw)
 {
     u8 old[8][16];
@@ -70,7 +71,7 @@ static void set_fsw(struct soft_vcpu *v, u16 fsw)
         copy_bytes(st + 16 * k, old[(k + by) & 7], 16);
 }
 
-/* As FNINIT: the registers keep what they hold, empty. */
+/* Initializes the state as FNINIT does: the registers keep their contents, but are tagged as empty. */
 static void init_x87(struct soft_vcpu *v)
 {
     set_fsw(v, 0);
@@ -125,7 +126,7 @@ void op_fnstenv(struct soft_vcpu *v, const struct insn *i)
     vec_image(v);
     build_env(v, i, env);
     store_run(v, i, lin, env, env_size(i));
-    IMAGE16(v, XS_FCW) |= 0x3f; /* masks all exceptions afterwards */
+    IMAGE16(v, XS_FCW) |= 0x3f; /* the instruction masks all exceptions at its end */
     IMAGE16(v, XS_FSW) &= 0x7f7f;
     IMAGE64(v, XS_BV) |= XCOMP_X87;
     NEXT(v, i);

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * xsave.c - instructions that move the x87 and vector state as a whole: FXSAVE,
- * the XSAVE family, XGETBV, XSETBV. The x87's own are in x87_env.c.
+ * the XSAVE family, XGETBV, XSETBV. Those of x87 alone are in x87_env.c.
  *
- * They work on the canonical image v->s.xsave, not on the host's unit: what the
- * guest may see (its own FIP and FDP, components it has enabled, PKRU) is not
- * what the host's instructions would store. SDM vol. 1 ch. 8.1.10, 10.5, 13.
+ * They work on the canonical image v->s.xsave, not on the host's unit, because what
+ * the guest may see (its own FIP and FDP, the components it has enabled, PKRU)
+ * differs from what the host's instructions would store. SDM vol. 1 ch. 8.1.10, 10.5, 13.
  */
 #include "engine/soft/fpu_state.h"
 
@@ -36,13 +36,13 @@ void load_run(struct soft_vcpu *v, const struct insn *i, u64 lin, u8 *to, unsign
     }
 }
 
-/* The operand's linear address; align is 16 or 64: #GP(0) comes before the page faults. */
+/* Returns the operand's linear address, and checks it. If align is 16 or 64, its #GP(0) comes before the page faults. */
 u64 area(struct soft_vcpu *v, const struct insn *i, unsigned size, unsigned align, enum access a)
 {
     u64 lin = insn_linear(v, i, size, a);
     if (lin & (align - 1))
         soft_raise_err(v, i, VEC_GP, 0);
-    if (align == 1) /* an x87 environment: by words of the operand's size (vol. 3, table 6-7) */
+    if (align == 1) /* an x87 environment is checked by words of the operand's size (vol. 3, table 6-7) */
         soft_check_alignment(v, i, lin, i->size == 2 ? 2 : 4);
     soft_probe(v, i, lin, size, a);
     return lin;
@@ -50,7 +50,7 @@ u64 area(struct soft_vcpu *v, const struct insn *i, unsigned size, unsigned alig
 
 /* ---- the legacy region -------------------------------------------------- */
 
-/* Bytes 0 to 415 as an instruction with (wide) or without REX.W stores them. */
+/* Makes bytes 0 to 415 as an instruction with REX.W (wide) or without it stores them. */
 static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
 {
     copy_bytes(to, v->s.xsave, LEGACY_END64);
@@ -66,8 +66,8 @@ static void build_legacy(struct soft_vcpu *v, bool wide, u8 *to)
     *(u32 *)(to + XS_FDP + 4) = v->x87.fds;
 }
 
-/* What the unit makes of a control and a status word: bit 6 of the one reads as 1 and its other reserved bits as 0; ES
-   and B of the other say whether an unmasked exception is pending. */
+/* Makes the control and status words what the unit would make of them: bit 6 of the control word reads as 1 and its other
+   reserved bits as 0; ES and B of the status word say whether an unmasked exception is pending. */
 void settle_control(u8 *image)
 {
     u16 *fcw = (u16 *)(image + XS_FCW), *fsw = (u16 *)(image + XS_FSW);
@@ -77,7 +77,7 @@ void settle_control(u8 *image)
         *fsw |= 0x8080;
 }
 
-/* x87 part of a legacy region into the image. */
+/* Copies the x87 part of a legacy region into the image. */
 static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
 {
     u8 *image = v->s.xsave;
@@ -91,7 +91,7 @@ static void take_x87(struct soft_vcpu *v, bool wide, const u8 *from)
         v->x87.fds = IMAGE16(v, XS_FDP + 4);
         IMAGE32(v, XS_FIP + 4) = 0;
         IMAGE32(v, XS_FDP + 4) = 0;
-    } else if (v->native->fip_if_pending) { /* such processors hold 48 or 57 bits of the pointers, sign-extended */
+    } else if (v->native->fip_if_pending) { /* these processors hold 48 or 57 bits of the pointers, sign-extended */
         const u8 spare = v->native->fip_spare;
         IMAGE64(v, XS_FIP) = (u64)((s64)(IMAGE64(v, XS_FIP) << spare) >> spare);
         IMAGE64(v, XS_FDP) = (u64)((s64)(IMAGE64(v, XS_FDP) << spare) >> spare);
@@ -159,7 +159,8 @@ static u64 requested(const struct soft_vcpu *v)
     return ((u64)(u32)v->gpr[RDX] << 32 | (u32)v->gpr[RAX]) & v->s.xcr0;
 }
 
-/* How much of component c (2 to 8) there is: outside 64-bit mode no vector register but the first eight (13.5.3, 13.5.5). */
+/* Returns the size of component c (2 to 8) that the mode has: outside 64-bit mode only the first eight vector registers
+   exist (13.5.3, 13.5.5). */
 static unsigned component_size(const struct soft_vcpu *v, unsigned c)
 {
     const unsigned size = v->native->size[c];
@@ -168,7 +169,7 @@ static unsigned component_size(const struct soft_vcpu *v, unsigned c)
     return c == 2 ? MIN(size, 128u) : c == 6 ? MIN(size, 256u) : c == 7 ? 0 : size;
 }
 
-/* Offset of component c in an area whose format is xcomp_bv (0: standard). */
+/* Returns the offset of component c in an area whose format is xcomp_bv (0: standard). */
 static u32 component_at(const struct soft_native *n, u64 xcomp_bv, unsigned c)
 {
     if (!xcomp_bv)
@@ -184,7 +185,7 @@ static u32 component_at(const struct soft_native *n, u64 xcomp_bv, unsigned c)
     }
     return at;
 }
-/* Bytes the area needs for the components of mask. */
+/* Returns how many bytes the area needs for the components of mask. */
 static u32 area_size(const struct soft_native *n, u64 xcomp_bv, u64 mask)
 {
     u32 end = XS_EXTENDED;
@@ -194,14 +195,15 @@ static u32 area_size(const struct soft_native *n, u64 xcomp_bv, u64 mask)
     return end;
 }
 
-/* Which components are in use (not initial); the image must be current. */
+/* Returns which components are in use (not in their initial state). The image must be current. */
 static u64 in_use(struct soft_vcpu *v)
 {
     u64 bv = IMAGE64(v, XS_BV) & (v->native->mask | XCOMP_X87 | XCOMP_SSE);
     return v->pkru ? bv | XCOMP_PKRU : bv;
 }
 
-/* The area if it lies in one piece of host memory that may be accessed directly, else NULL. It is aligned and was probed. */
+/* Returns the area if it is in one piece of host memory that may be accessed directly, else NULL. The caller has checked its
+   alignment and probed it. */
 static u8 *direct_area(struct soft_vcpu *v, const struct insn *i, u64 lin, unsigned size, enum access a)
 {
     const unsigned first = MIN(size, 4096 - (unsigned)(lin & 0xfff));
@@ -210,7 +212,7 @@ static u8 *direct_area(struct soft_vcpu *v, const struct insn *i, u64 lin, unsig
     bool bounce;
     if (size > 4096)
         return NULL;
-    /* A read needs to know of one byte that its page is memory; of a write every byte may hit decoded code. */
+    /* For a read it is enough that one byte shows that its page is memory; for a write every byte may be decoded code. */
     u8 *p = soft_ptr(v, i, lin, write ? first : 1, a, buf, &bounce);
     if (bounce || first == size)
         return bounce ? NULL : p;
@@ -219,8 +221,8 @@ static u8 *direct_area(struct soft_vcpu *v, const struct insn *i, u64 lin, unsig
 }
 
 /*
- * XSAVE64 or XSAVEC64 of what the unit holds, straight to the guest's memory: the host's instruction does but for what is
- * not in the unit, the pointers of x87 and PKRU.
+ * Does XSAVE64 or XSAVEC64 of what the unit holds, directly to the guest's memory. The host's instruction stores all except
+ * what is not in the unit: the pointers of x87, and PKRU.
  */
 static void save_native(struct soft_vcpu *v, u8 *p, u64 mask, u64 xcomp_bv)
 {
@@ -247,7 +249,7 @@ static void save_native(struct soft_vcpu *v, u8 *p, u64 mask, u64 xcomp_bv)
         *(u64 *)(p + XS_XCOMP_BV) = xcomp_bv;
 }
 
-/* The same for an area that lies in several pieces: every component of mask, in the standard form. */
+/* The same for an area in several pieces: stores every component of mask, in the standard form. */
 static void save_pieces(struct soft_vcpu *v, const struct insn *i, u64 lin, u64 mask)
 {
     const struct soft_native *n = v->native;
@@ -284,7 +286,7 @@ static inline __attribute__((always_inline)) void do_xsave(struct soft_vcpu *v, 
     u64 use = in_use(v) & mask;
     if (kind == SAVE_COMPACT && (mask & XCOMP_SSE) && IMAGE32(v, XS_MXCSR) != 0x1f80)
         use |= XCOMP_SSE; /* 13.10: MXCSR belongs to SSE here */
-    const u64 store = kind == SAVE_PLAIN ? mask : use; /* the others leave memory alone for initial components */
+    const u64 store = kind == SAVE_PLAIN ? mask : use; /* the others store nothing for a component in its initial state */
     build_legacy(v, i->aux2, legacy);
     const bool mxcsr = kind == SAVE_COMPACT ? store & XCOMP_SSE : mask & (XCOMP_SSE | XCOMP_AVX);
     const unsigned end = legacy_end(v);
@@ -337,7 +339,7 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
     load_run(v, i, lin, head, XS_EXTENDED);
     const u64 *header = (const u64 *)(head + XS_HEADER);
     const u64 bv = header[0], xcomp_bv = header[1];
-    /* 13.8, 13.8.1: standard form; with bit 63 the compacted one */
+    /* 13.8, 13.8.1: standard form, or with bit 63 the compacted form */
     const bool compact = xcomp_bv >> 63;
     bool bad = compact ? (xcomp_bv & ~BIT(63) & ~xcr0) || (bv & ~xcomp_bv) : (bv & ~xcr0) || xcomp_bv || header[2];
     if (compact)
@@ -350,7 +352,7 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
     const u32 size = area_size(n, xcomp_bv, load);
     if (load >> 2)
         soft_probe(v, i, insn_linear(v, i, size, ACCESS_READ), size, ACCESS_READ);
-    /* Where all that the unit holds is replaced, nothing of it need be saved; but then nothing may fault any more. */
+    /* If all that the unit holds is replaced, it need not be saved; but then no fault is allowed any more. */
     const u8 *p = NULL;
     if (v->vec_live && v->bits == 64 && !(n->mask & n->offered & ~mask))
         p = direct_area(v, i, lin, size, ACCESS_READ);
@@ -358,7 +360,7 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
         v->vec_live = false;
     else
         vec_image(v);
-    /* Only what another processor's page tables could still take away faults from here on. */
+    /* From here on a fault is possible only if another processor changes the page tables. */
     for (unsigned c = 2; c < XCOMP_COUNT; c++) {
         if (c == 9)
             continue;
@@ -384,7 +386,7 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
         IMAGE32(v, XS_MXCSR) = *(u32 *)(head + XS_MXCSR);
     else if (compact && (reset & XCOMP_SSE))
         IMAGE32(v, XS_MXCSR) = 0x1f80;
-    /* In 32-bit code registers 8-15 keep what they hold, so their component stays in use. */
+    /* In 32-bit code registers 8-15 keep their contents, so their component stays in use. */
     const u64 keep = v->bits == 64 ? 0 : XCOMP_SSE | XCOMP_AVX | XCOMP_ZMM_HI | XCOMP_ZMM_HI16;
     IMAGE64(v, XS_BV) = ((IMAGE64(v, XS_BV) & ~(reset & ~keep)) | load) & ~(u64)XCOMP_PKRU;
     if (p)
@@ -394,7 +396,7 @@ static void op_xrstor(struct soft_vcpu *v, const struct insn *i)
         if (load & XCOMP_PKRU)
             load_run(v, i, lin + component_at(n, xcomp_bv, 9), (u8 *)&pkru, 4);
         soft_set_pkru(v, pkru);
-        END_BLOCK(v, i); /* rights to the pages of what follows may have changed */
+        END_BLOCK(v, i); /* the access rights to the pages of the next instructions may have changed */
     }
     NEXT(v, i);
 }
