@@ -18,7 +18,14 @@
 
 enum { END_MS = 10000 }; /* we kill a process that was told to end and has not ended by then */
 
-static int spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
+static const struct child_starter *starter; /* it is set before there are threads */
+
+void child_use(const struct child_starter *s)
+{
+    starter = s;
+}
+
+int child_spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attr;
@@ -62,11 +69,15 @@ int child_start(struct child *c, char *const argv[], const int *fd, int n)
     int ends[2];
 
     *c = (struct child){ .says = -1 };
+    if (starter) {
+        const int r = starter->start(starter->ctx, argv, fd, n, &c->says, &c->id);
+        return r ? r : fcntl(c->says, F_SETFL, O_NONBLOCK) ? -errno : 0;
+    }
     if (pipe2(ends, O_CLOEXEC))
         return -errno;
     /* The copies are above the numbers that are replaced in the child, in case we were started without a standard
        error. */
-    int r = spawn(argv, fd, n, ends[1], &c->pid);
+    int r = child_spawn(argv, fd, n, ends[1], &c->pid);
     close(ends[1]);
     if (!r && fcntl(ends[0], F_SETFL, O_NONBLOCK))
         r = -errno;
@@ -145,7 +156,7 @@ void child_end(struct child *c)
     const u64 end = clock_ns() + END_MS * 1000000ull;
     int r = 0;
 
-    if (c->pid <= 0)
+    if (c->pid <= 0 && !c->id)
         return;
     if (!c->name)
         c->name = "lodge";
@@ -160,7 +171,14 @@ void child_end(struct child *c)
     }
     if (c->len)
         say(c);
+    const bool ended = c->says < 0;
     hear_no_more(c);
+    if (c->id) {
+        if (!ended)
+            starter->kill(starter->ctx, c->id);
+        c->id = 0;
+        return;
+    }
     /* The process has closed the pipe, or will be a zombie in a moment, or does not want to end. We do the same in
        each case. */
     while ((r = waitpid(c->pid, NULL, WNOHANG)) == 0 && clock_ns() < end)
@@ -188,12 +206,14 @@ int child_last_words(struct child *c, struct error *err)
             poll(&p, 1, -1);
     }
     hear_no_more(c);
-    while (waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
+    while (!c->id && waitpid(c->pid, &status, 0) < 0 && errno == EINTR)
         ;
-    c->pid = 0;
-    if (WIFEXITED(status) && !WEXITSTATUS(status))
-        return 0;
     words[n] = 0;
+    const bool well = c->id ? !words[0] : WIFEXITED(status) && !WEXITSTATUS(status);
+    c->pid = 0;
+    c->id = 0;
+    if (well)
+        return 0;
     words[strcspn(words, "\n")] = 0;
     return error_set(err, EIO, "%s", words[0] ? words : "its process has ended and does not say why");
 }

@@ -17,6 +17,7 @@ enum { CHILD_FIRST_FD = 3, CHILD_MAX_FDS = 4, CHILD_LINE = 400, CHILD_MAX_LINES 
 
 struct child {
     pid_t pid;  /* 0: none */
+    u32 id;     /* its starter's number for it, if another process started it; else 0 */
     int says;   /* the pipe from its standard error; -1: we hear no more of it */
     bool heard; /* a loop reads `says` */
     struct loop *loop;
@@ -33,9 +34,21 @@ int must_check child_start(struct child *c, char *const argv[], const int *fd, i
    them. */
 int must_check child_listen(struct child *c, struct loop *l, const char *name);
 /* Use this instead of child_listen: it waits without a limit until the process has ended. 0, or -EIO with the last
-   line of the process in err if its status was not 0. */
+   line of the process in err if its status was not 0, or if it said something and another process has its status. */
 int must_check child_last_words(struct child *c, struct error *err);
 /* The process has been told to end. This waits for its end, logs what it still says, and does not wait for ever. */
 void child_end(struct child *c);
+
+/* Another process starts the children of this one from now on, as a process in a sandbox cannot. Before there are threads;
+   s stays the caller's. */
+struct child_starter {
+    /* Like child_start; *says is the pipe and *id a number above 0. */
+    int (*start)(void *ctx, char *const argv[], const int *fd, int n, int *says, u32 *id);
+    void (*kill)(void *ctx, u32 id); /* it did not end when it was told to */
+    void *ctx;
+};
+void child_use(const struct child_starter *s);
+/* What a starter does: runs "lodge ..." with `says` as its standard error. -errno. */
+int must_check child_spawn(char *const argv[], const int *fd, int n, int says, pid_t *pid);
 
 #endif

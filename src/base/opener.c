@@ -7,12 +7,16 @@
 #include <linux/if_tun.h>
 #include <linux/openat2.h>
 #include <net/if.h>
+#include <netdb.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
+
+#include "base/unix_socket.h"
 
 enum { BACKLOG = 64 };
 
@@ -76,13 +80,63 @@ static int tap(const struct opener_request *r)
     return -1;
 }
 
+/* The first of the name's addresses that can be had. */
+static int socket_of_host(const struct opener_request *r)
+{
+    const bool listens = r->kind == OPENER_LISTEN_HOST;
+    const struct addrinfo hints = { .ai_flags = AI_NUMERICSERV | (listens ? AI_PASSIVE : 0), .ai_socktype = SOCK_STREAM };
+    const size_t n = strcspn(r->path, " ");
+    char host[NI_MAXHOST];
+    struct addrinfo *all;
+    int fd = -1;
+
+    if (n >= sizeof host || !r->path[n]) {
+        errno = EINVAL;
+        return -1;
+    }
+    memcpy(host, r->path, n);
+    host[n] = 0;
+    if (getaddrinfo(host, r->path + n + 1, &hints, &all)) {
+        errno = EADDRNOTAVAIL;
+        return -1;
+    }
+    for (const struct addrinfo *a = all; a && fd < 0; a = listens ? NULL : a->ai_next)
+        fd = socket_of(&(struct opener_request){ .purpose = r->purpose, .kind = listens ? OPENER_LISTEN : OPENER_CONNECT,
+                                                 .address = a->ai_addr, .length = a->ai_addrlen, .type = r->type });
+    const int code = errno;
+    freeaddrinfo(all);
+    errno = code;
+    return fd;
+}
+
+static int again(int fd, int flags)
+{
+    char name[40];
+
+    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+    return open(name, flags | O_CLOEXEC);
+}
+
 static int by_ourselves(const struct opener_request *r)
 {
-    const int fd = r->kind == OPENER_FILE     ? file(r)
-                   : r->kind == OPENER_REMOVE ? unlink(r->path)
-                   : r->kind == OPENER_TAP    ? tap(r)
-                   : r->kind == OPENER_FOLDER ? mkdir(r->path, r->mode)
-                                              : socket_of(r);
+    struct error err;
+    int fd = -1;
+
+    errno = EINVAL;
+    switch (r->kind) {
+    case OPENER_FILE: fd = file(r); break;
+    case OPENER_LISTEN:
+    case OPENER_CONNECT: fd = socket_of(r); break;
+    case OPENER_REMOVE: fd = unlink(r->path); break;
+    case OPENER_TAP: fd = tap(r); break;
+    case OPENER_FOLDER: fd = mkdir(r->path, r->mode); break;
+    case OPENER_LISTEN_HOST:
+    case OPENER_CONNECT_HOST: fd = socket_of_host(r); break;
+    case OPENER_AGAIN: fd = again(r->fd, r->flags); break;
+    case OPENER_REAL: fd = realpath(r->path, r->real) ? 0 : -1; break;
+    case OPENER_STAT: fd = r->flags & O_NOFOLLOW ? lstat(r->path, r->st) : stat(r->path, r->st); break;
+    case OPENER_RUNTIME: return runtime_dir("", r->real, &err);
+    }
     return fd < 0 ? -errno : fd;
 }
 
@@ -96,22 +150,47 @@ int opener_request(const struct opener_request *r)
     return chosen ? chosen->open(chosen->ctx, r) : by_ourselves(r);
 }
 
-int opener_again(int fd, int flags)
+bool opener_elsewhere(void)
 {
-    char name[40];
-
-    snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-    return open(name, flags | O_CLOEXEC);
+    return chosen;
 }
 
-int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode)
+/* As open(2) returns. */
+static int with_errno(int fd)
 {
-    const int fd = opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_FILE, .path = path, .flags = flags, .mode = mode });
-
     if (fd >= 0)
         return fd;
     errno = -fd;
     return -1;
+}
+
+int opener_again(int fd, int flags)
+{
+    return with_errno(opener_request(&(struct opener_request){ .purpose = OPENER_DISK, .kind = OPENER_AGAIN, .fd = fd, .flags = flags }));
+}
+
+char *opener_real(enum opener_purpose purpose, const char *path, char real[PATH_MAX])
+{
+    return with_errno(opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_REAL, .path = path, .real = real })) ? NULL : real;
+}
+
+int opener_stat(enum opener_purpose purpose, const char *path, int flags, struct stat *st)
+{
+    return with_errno(opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_STAT, .path = path, .flags = flags, .st = st }));
+}
+
+int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode)
+{
+    return with_errno(opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_FILE, .path = path, .flags = flags, .mode = mode }));
+}
+
+int opener_host(enum opener_purpose purpose, enum opener_kind kind, const char *host, const char *port, int type)
+{
+    char name[NI_MAXHOST + NI_MAXSERV + 1];
+
+    if (snprintf(name, sizeof name, "%s %s", host, port) >= (int)sizeof name)
+        return -ENAMETOOLONG;
+    return opener_request(&(struct opener_request){ .purpose = purpose, .kind = kind, .path = name, .type = type });
 }
 
 int opener_listen(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type)

@@ -11,7 +11,9 @@
 #ifndef LODGE_BASE_OPENER_H
 #define LODGE_BASE_OPENER_H
 
+#include <limits.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "base/base.h"
@@ -30,6 +32,13 @@ enum opener_kind {
     OPENER_TAP,     /* path: the name of a tap device; flags: IFF_MULTI_QUEUE or 0. A queue of it, which does not block,
                        with IFF_NO_PI and IFF_VNET_HDR (linux/if_tun.h). Needs CAP_NET_ADMIN unless the user owns it. */
     OPENER_FOLDER,  /* path, mode: as mkdir(2); 0 */
+    OPENER_LISTEN_HOST,  /* path: "HOST PORT", a name or an address and a decimal number; as OPENER_LISTEN. */
+    OPENER_CONNECT_HOST, /* the same, connected by TCP. An unknown name is -EADDRNOTAVAIL. */
+    OPENER_AGAIN,   /* fd, flags: the file that this process has open already, with other flags. The opener may be another
+                       process, and refuses rights that fd does not have. */
+    OPENER_REAL,    /* path, real: as realpath(3), which fails if the name leads nowhere; 0 */
+    OPENER_STAT,    /* path, st: as stat(2), or as lstat(2) with O_NOFOLLOW in flags; 0 */
+    OPENER_RUNTIME, /* real: the user's folder for sockets, base/unix_socket.h's runtime_dir(), made and checked; 0 */
 };
 
 struct opener_request {
@@ -42,6 +51,9 @@ struct opener_request {
     const struct sockaddr *address;
     socklen_t length;
     int type; /* SOCK_STREAM or SOCK_SEQPACKET, | SOCK_NONBLOCK */
+    int fd;     /* OPENER_AGAIN */
+    char *real; /* OPENER_REAL, OPENER_RUNTIME: PATH_MAX bytes for the answer */
+    struct stat *st; /* OPENER_STAT */
 };
 
 /* open returns a descriptor, 0 if there is none to return, or -errno. */
@@ -56,8 +68,15 @@ void opener_use(const struct opener *o);
 /* A descriptor, or -errno. */
 int must_check opener_request(const struct opener_request *r);
 
-/* The file that this process has open already, with other flags: opened by this process itself. A descriptor, or -1 with errno. */
+/* True if another process opens, and this one need not reach the files by their names. */
+bool opener_elsewhere(void);
+
+/* OPENER_AGAIN: a descriptor, or -1 with errno. */
 int opener_again(int fd, int flags);
+/* OPENER_REAL: real, or NULL with errno. */
+char *opener_real(enum opener_purpose purpose, const char *path, char real[PATH_MAX]);
+/* OPENER_STAT: 0, or -1 with errno. flags: 0 or O_NOFOLLOW */
+int opener_stat(enum opener_purpose purpose, const char *path, int flags, struct stat *st);
 
 /* As open(2): a descriptor, or -1 with errno. */
 int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode);
@@ -65,6 +84,8 @@ int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t
 int must_check opener_listen(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type);
 int must_check opener_tap(const char *name, bool multi_queue);
 int must_check opener_connect(enum opener_purpose purpose, const struct sockaddr *address, socklen_t length, int type);
+/* kind: OPENER_LISTEN_HOST or OPENER_CONNECT_HOST */
+int must_check opener_host(enum opener_purpose purpose, enum opener_kind kind, const char *host, const char *port, int type);
 int opener_remove(enum opener_purpose purpose, const char *path);
 int must_check opener_folder(enum opener_purpose purpose, const char *path, mode_t mode);
 

@@ -6,6 +6,7 @@
 #define LODGE_BASE_PASS_H
 
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/base.h"
 
@@ -20,5 +21,9 @@ int must_check pass_send(int sock, const void *data, size_t len, const int *fd, 
  * more descriptors. -EMFILE: this process has no room for them. Else -errno; then no descriptor is left open.
  */
 int must_check pass_receive(int sock, void *data, size_t len, int *fd, u32 most);
+
+/* The same for a message of at most `most_len` bytes, and without waiting if flags has MSG_DONTWAIT. Returns its length; *n is
+   how many descriptors came. */
+ssize_t must_check pass_receive_some(int sock, void *data, size_t most_len, int *fd, u32 most, u32 *n, int flags);
 
 #endif

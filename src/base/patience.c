@@ -88,7 +88,7 @@ int patience_open(enum opener_purpose purpose, const char *path, int flags, mode
         if (r == EINTR)
             continue;
         /* Nobody has opened it for reading yet (open(2)). */
-        if (r != ENXIO || stat(path, &st) || !S_ISFIFO(st.st_mode))
+        if (r != ENXIO || opener_stat(purpose, path, 0, &st) || !S_ISFIFO(st.st_mode))
             return error_set(err, r, "%s%s: %s", option, path, strerror(r));
         if (patience_ask(&p, "waiting for a reader of the FIFO %s", path))
             return given_up(option, path, err);

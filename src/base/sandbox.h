@@ -38,6 +38,10 @@ int must_check sandbox_probe(struct sandbox_report *report);
    32) that the process has. For the calling thread, and threads and processes that it makes later. -errno. */
 int must_check sandbox_drop(u32 keep);
 
+/* Landlock: this thread, and those that it makes later, open no file by its name any more, and make no TCP connection, where
+   the kernel has that. -errno; 0 where it has no Landlock. */
+int must_check sandbox_no_files(void);
+
 /* A descriptor of a child's memory, to read what the child asks for. -errno: this host forbids it (Yama's
    ptrace_scope), so the child must not ask. */
 int must_check sandbox_memory(pid_t child);

@@ -3,6 +3,7 @@
 #include "base/unix_socket.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,7 +28,7 @@ static const char *make_way(enum opener_purpose purpose, const struct sockaddr_u
 {
     struct stat st;
 
-    if (lstat(sa->sun_path, &st))
+    if (opener_stat(purpose, sa->sun_path, O_NOFOLLOW, &st))
         return NULL;
     if (!S_ISSOCK(st.st_mode))
         return "there is a file or folder of this name, which is no socket";
@@ -62,7 +63,7 @@ int unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const
         return error_set(err, -fd, "%s%s: %s", what, path, strerror(-fd));
     s->fd = fd;
     strcpy(s->path, path);
-    if (!lstat(path, &st)) {
+    if (!opener_stat(purpose, path, O_NOFOLLOW, &st)) {
         s->dev = st.st_dev;
         s->ino = st.st_ino;
     }
@@ -76,7 +77,8 @@ void unix_socket_close(struct unix_socket *s)
         return;
     close(s->fd);
     s->fd = -1;
-    if (!lstat(s->path, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
+    /* The name may be another program's by now. */
+    if (!opener_stat(s->purpose, s->path, O_NOFOLLOW, &st) && st.st_dev == s->dev && st.st_ino == s->ino)
         opener_remove(s->purpose, s->path);
 }
 
@@ -88,6 +90,14 @@ int runtime_dir(const char *what, char dir[RUNTIME_DIR], struct error *err)
     struct stat st;
     int n;
 
+    if (opener_elsewhere()) {
+        char real[PATH_MAX];
+        const int r = opener_request(&(struct opener_request){ .purpose = OPENER_NET, .kind = OPENER_RUNTIME, .real = real });
+        if (r || snprintf(dir, RUNTIME_DIR, "%s", real) >= RUNTIME_DIR)
+            return error_set(err, r ? -r : ENAMETOOLONG, "%s: there is no folder for sockets that only you can use: %s", what,
+                             strerror(r ? -r : ENAMETOOLONG));
+        return 0;
+    }
     if (xdg && *xdg == '/')
         n = snprintf(dir, RUNTIME_DIR, "%s/lodge", xdg);
     else if (snprintf(base, sizeof(base), "/run/user/%u", uid) > 0 && !access(base, W_OK | X_OK))

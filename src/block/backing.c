@@ -16,6 +16,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/opener.h"
 #include "block/internal.h"
 
 bool block_is_nbd(const char *path)
@@ -69,7 +70,7 @@ static bool is_in(const char *file, const char *folder)
 {
     char real[PATH_MAX];
 
-    return folder && realpath(folder, real) && below(file, real);
+    return folder && opener_real(OPENER_DISK, folder, real) && below(file, real);
 }
 
 /* True if `file` is in the folder of b's name, or in the folder of the file that this name leads to. */
@@ -78,14 +79,14 @@ static bool is_beside(const struct block *b, const char *file)
     char folder[PATH_MAX], real[PATH_MAX];
 
     for (int follow = 0; follow < 2; follow++) {
-        if (follow ? !realpath(b->path, folder) : snprintf(folder, sizeof(folder), "%s", b->path) >= PATH_MAX)
+        if (follow ? !opener_real(OPENER_DISK, b->path, folder) : snprintf(folder, sizeof(folder), "%s", b->path) >= PATH_MAX)
             continue;
         char *slash = strrchr(folder, '/');
         if (!slash)
             strcpy(folder, ".");
         else
             slash[slash == folder] = 0;
-        const char *rest = realpath(folder, real) ? below(file, real) : NULL;
+        const char *rest = opener_real(OPENER_DISK, folder, real) ? below(file, real) : NULL;
         if (rest && !strstr(rest, "/."))
             return true;
     }
@@ -111,12 +112,12 @@ int block_may_follow(const struct block *b, const char *path, char *real, struct
                          path);
     if (block_is_nbd(path))
         return refuse(b, path, "which is on a server", err);
-    if (!realpath(path, real))
+    if (!opener_real(OPENER_DISK, path, real))
         return errno == ENOENT ? error_set(err, ENOENT, "%s: there is no such file", path)
                                : error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
     if (!is_beside(b, real) && !is_in(real, b->follow.store) && !is_in(real, more))
         return refuse(b, path, "which is not in its own folder", err);
-    if (stat(real, &st) || !S_ISREG(st.st_mode))
+    if (opener_stat(OPENER_DISK, real, 0, &st) || !S_ISREG(st.st_mode))
         return refuse(b, path, "which is no regular file", err);
     return 0;
 }

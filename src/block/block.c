@@ -109,7 +109,7 @@ int block_open_backing(struct block *b, const char *name, const char *format, st
         return r;
     if (block_format_named(format && strcmp(format, "nbd") ? format : NULL, &f, &why))
         return error_set(err, EINVAL, "the backing file of %.150s: %.300s", b->path, why.text);
-    bool there = !block_is_nbd(path) && !stat(path, &st);
+    bool there = !block_is_nbd(path) && !opener_stat(OPENER_DISK, path, 0, &st);
     for (const struct block *o = b; o; o = o->overlay, depth++)
         if (there && o->file && o->file->dev == (S_ISBLK(st.st_mode) ? st.st_rdev : st.st_dev) &&
             o->file->ino == (S_ISBLK(st.st_mode) ? 0 : st.st_ino))
@@ -164,7 +164,7 @@ static struct block *open_overlay(struct block b0, const struct block_options *o
     block_close(b, NULL);
     if (block_is_nbd(o->path))
         snprintf(path, sizeof(path), "%s", o->path);
-    else if (!realpath(o->path, path))
+    else if (!opener_real(OPENER_DISK, o->path, path))
         r = error_set(err, errno, "%s: %s", o->path, strerror(errno));
     snprintf(label, sizeof(label), "%s (throw-away overlay)", path);
     struct file_options fo = { .path = unnamed ? label : o->overlay, .direct = o->cache == BLOCK_DIRECT, .create = true,

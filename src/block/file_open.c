@@ -206,7 +206,7 @@ struct file *file_open(const struct file_options *o, struct aio *aio, struct err
     f->waiting_last = &f->waiting;
     if (o->create)
         flags |= O_CREAT | (o->overwrite ? 0 : O_EXCL);
-    if (!stat(o->path, &st) && S_ISBLK(st.st_mode)) /* O_EXCL: fails while the host has the device mounted */
+    if (!opener_stat(OPENER_DISK, o->path, 0, &st) && S_ISBLK(st.st_mode)) /* O_EXCL: fails while the host has the device mounted */
         flags = (flags & ~O_CREAT) | (o->readonly || o->no_lock ? 0 : O_EXCL);
     f->fd = o->unnamed ? open_unnamed() : open_named(o, flags);
     if (f->fd < 0) {

@@ -7,15 +7,19 @@
  * for ever.
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <libnbd.h>
 #include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
+#include <unistd.h>
 
 #include "base/log.h"
 #include "base/patience.h"
+#include "base/unix_socket.h"
 #include "block/aio.h"
+#include "block/nbd_uri.h"
 
 enum { CONNECT_MS = 10000, CHUNK = 32 << 20 };
 static const u64 SILENCE_NS = 60000000000ull, HURRY_NS = 1000000000ull;
@@ -269,14 +273,39 @@ static int connect_on(struct nbd *n)
     return out && (p.revents & (POLLOUT | POLLHUP | POLLERR)) ? nbd_aio_notify_write(n->h) : 0;
 }
 
+/* The connection is made by whoever opens for this process. 0, -1 (libnbd says why), or an errno. */
+static int begin(struct nbd *n)
+{
+    struct nbd_uri u;
+    int r = nbd_uri_parse(n->b->path, &u);
+
+    if (r == -ENOTSUP) /* what only libnbd knows */
+        return nbd_aio_connect_uri(n->h, n->b->path) ? -1 : 0;
+    if (r)
+        return -r;
+    if (nbd_set_export_name(n->h, u.export) || (u.tls && nbd_set_tls(n->h, LIBNBD_TLS_REQUIRE)) ||
+        (u.tls && u.user[0] && nbd_set_tls_username(n->h, u.user)) || (u.tls && u.psk[0] && nbd_set_tls_psk_file(n->h, u.psk)) ||
+        (u.tls && u.certificates[0] && nbd_set_tls_certificates(n->h, u.certificates)))
+        return -1;
+    const int fd = u.socket[0] ? unix_socket_connect(OPENER_DISK, u.socket) : opener_host(OPENER_DISK, OPENER_CONNECT_HOST, u.host, u.port, SOCK_STREAM);
+    if (fd < 0)
+        return -fd;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (!nbd_aio_connect_socket(n->h, fd))
+        return 0;
+    close(fd); /* libnbd has taken it only if it succeeds */
+    return -1;
+}
+
 /* 0, -1 (libnbd says why), or the errno that ended the wait. */
 static int connect_to(struct nbd *n)
 {
     u64 end = clock_ns() + CONNECT_MS * 1000000ull;
     struct patience wait = { 0 };
 
-    if (nbd_set_tls_verify_peer(n->h, true) || nbd_aio_connect_uri(n->h, n->b->path))
-        return -1;
+    const int r = nbd_set_tls_verify_peer(n->h, true) ? -1 : begin(n);
+    if (r)
+        return r;
     while (!nbd_aio_is_ready(n->h)) {
         if (nbd_aio_is_dead(n->h) || nbd_aio_is_closed(n->h))
             return -1;
@@ -302,7 +331,8 @@ static int nbd_open(struct block *b, struct error *err)
         return open_failed(n, NULL, err);
     int r = connect_to(n);
     if (r)
-        return open_failed(n, r == ETIMEDOUT ? "the server does not answer" : r == EINTR ? "a signal ended the wait" : NULL, err);
+        return open_failed(n, r == ETIMEDOUT ? "the server does not answer" : r == EINTR ? "a signal ended the wait"
+                              : r == EADDRNOTAVAIL ? "no server of this name is known" : r > 0 ? strerror(r) : NULL, err);
     int64_t size = nbd_get_size(n->h), least = nbd_get_block_size(n->h, LIBNBD_SIZE_MINIMUM),
             best = nbd_get_block_size(n->h, LIBNBD_SIZE_PREFERRED), most = nbd_get_block_size(n->h, LIBNBD_SIZE_MAXIMUM);
     if (size < 0)

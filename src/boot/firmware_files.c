@@ -103,9 +103,10 @@ static int open_vars(struct firmware *f, const char *path, struct error *err)
 {
     const char *what = "file of UEFI variables";
     const u32 max = FIRMWARE_MAX - MIN(f->code_size, (u32)FIRMWARE_MAX);
+    struct stat st;
     int rc = 0;
 
-    if (path && access(path, F_OK) && errno == ENOENT && (rc = make_vars(path, err)))
+    if (path && opener_stat(OPENER_FIRMWARE, path, 0, &st) && errno == ENOENT && (rc = make_vars(path, err)))
         return rc;
     if (path && !(f->vars_path = strdup(path)))
         return error_set(err, ENOMEM, "out of memory");
@@ -125,6 +126,7 @@ struct firmware *firmware_open(const struct firmware_params *p, struct error *er
     const bool bios = !strcmp(p->what, "bios"), uefi = !strcmp(p->what, "uefi");
     const char *path = bios ? BIOS_CODE : uefi ? UEFI_CODE : p->what;
     struct firmware *f = calloc(1, sizeof *f);
+    struct stat st;
     int rc = 0;
 
     if (!f) {
@@ -132,7 +134,7 @@ struct firmware *firmware_open(const struct firmware_params *p, struct error *er
         return NULL;
     }
     f->vars_fd = -1;
-    if ((bios || uefi) && access(path, R_OK))
+    if ((bios || uefi) && opener_stat(OPENER_FIRMWARE, path, 0, &st))
         rc = error_set(err, errno, "the firmware %s needs %s; on Debian: apt-get install %s", p->what, path,
                        bios ? "seabios" : "ovmf");
     else if (!(f->code = read_file(path, "firmware", FIRMWARE_MIN, FIRMWARE_MAX, O_RDONLY, NULL, &f->code_size, err)))

@@ -28,6 +28,7 @@
 #include "config/json.h"
 #include "store/store.h"
 #include "vm/vm.h"
+#include "worker/broker.h"
 #include "worker/worker.h"
 
 void help_run(void)
@@ -292,14 +293,40 @@ static bool has_terminal(const struct vm_config *c)
     return c->parallel && !strcmp(c->parallel, "stdio");
 }
 
-static u32 worker_needs(const struct vm_config *c)
+static bool is_tls_disk(const char *path)
 {
-    u32 needs = c->nshares ? WORKER_FOLDERS : 0;
+    return path && !strncmp(path, "nbds", 4);
+}
 
-    for (u32 i = 0; i < c->nnets; i++)
-        if (c->net[i].nhostfwd)
-            needs |= WORKER_FORWARDS;
+static u32 worker_needs(const struct run_options *o)
+{
+    const struct vm_config *c = &o->config;
+    u32 needs = (c->nshares ? WORKER_FOLDERS : 0) | (o->run.perf_map ? WORKER_PERF : 0);
+
+    for (u32 i = 0; i < c->ndisks; i++)
+        needs |= is_tls_disk(c->disk[i].path) ? WORKER_TLS : 0;
+    for (u32 i = 0; i < c->ncdroms; i++)
+        needs |= is_tls_disk(c->cdrom[i].path) ? WORKER_TLS : 0;
     return needs;
+}
+
+/* What the worker may have opened: what the machine's configuration names, and where the run's reports go. */
+static struct policy *worker_policy(const struct run_options *o)
+{
+    struct policy *p = policy_new(&o->config, o->run.image_store);
+    int r = p ? 0 : -ENOMEM;
+
+    for (u32 i = 0; i < o->run.ntrace && !r; i++)
+        if (o->run.trace[i].file)
+            r = policy_allow(p, OPENER_REPORT, o->run.trace[i].file);
+    if (!r && o->run.stats_file)
+        r = policy_allow(p, OPENER_REPORT, o->run.stats_file);
+    if (!r && o->run.system_map)
+        r = policy_allow(p, OPENER_REPORT, o->run.system_map);
+    if (!r)
+        return p;
+    policy_free(p);
+    return NULL;
 }
 
 /* Watches over the machine: prepares it, lets a worker run it, and removes what that leaves. It also returns in the
@@ -316,10 +343,18 @@ static int watch_over(struct run_options *o, struct front *front, struct error *
     if (o->image || o->keep)
         if (!(r = configure_image(o, &image, &machine, err)))
             r = config_check(&o->config, err);
+    struct policy *policy = r ? NULL : worker_policy(o);
+    if (!r && !policy)
+        r = error_set(err, ENOMEM, "out of memory");
+    const struct worker_job job = { front->sock, worker_needs(o), policy };
     if (!r)
-        r = worker_start(front->sock, worker_needs(&o->config), &status, err);
-    if (!r)
+        r = worker_start(&job, &status, err);
+    policy_free(policy); /* in the worker, too, where nobody asks it */
+    if (!r) {
+        if (o->config.api_socket)
+            o->run.pid = broker_own_pid();
         return run_machine(o, front, err);
+    }
     log_set_raw(front->terminal);
     if (image_machine_end(&machine, &left))
         log_error("%s; the next machine that starts removes it", left.text);

@@ -7,12 +7,15 @@
 
 #include <cpuid.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 #include <x86intrin.h>
 
 #include "base/loop.h"
+#include "base/opener.h"
 
 /* ---- CPUID -------------------------------------------------------------- */
 
@@ -119,10 +122,14 @@ static u64 cpuinfo_khz(void)
     char line[256];
     unsigned mhz, frac;
     u64 khz = 0;
-    FILE *f = fopen("/proc/cpuinfo", "re");
+    const int fd = opener_file(OPENER_ENGINE, "/proc/cpuinfo", O_RDONLY, 0);
+    FILE *f = fd < 0 ? NULL : fdopen(fd, "r");
 
-    if (!f)
+    if (!f) {
+        if (fd >= 0)
+            close(fd);
         return 0;
+    }
     while (!khz && fgets(line, sizeof(line), f)) {
         if (sscanf(line, "cpu MHz : %u.%3u", &mhz, &frac) == 2)
             khz = (u64)mhz * 1000 + frac;

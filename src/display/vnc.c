@@ -196,7 +196,6 @@ static bool is_loopback(const struct sockaddr *sa)
 static int listen_tcp(struct vnc *v, const struct vnc_params *o, struct error *err)
 {
     char host[160], text[NI_MAXHOST], port[NI_MAXSERV];
-    struct addrinfo hints = { .ai_socktype = SOCK_STREAM, .ai_flags = AI_PASSIVE }, *a = NULL;
     struct sockaddr_storage bound;
     socklen_t len = sizeof bound;
     const char *colon = strrchr(o->where, ':');
@@ -213,25 +212,21 @@ static int listen_tcp(struct vnc *v, const struct vnc_params *o, struct error *e
         h[strlen(h) - 1] = 0;
         h++;
     }
-    const int r = getaddrinfo(h, colon + 1, &hints, &a);
-    if (r)
-        return error_set(err, EINVAL, "%s: %s", h, gai_strerror(r));
-    const bool open = !is_loopback(a->ai_addr);
-    if (open && !o->password) {
-        freeaddrinfo(a);
-        return error_set(err, EPERM,
-                         "everybody who can reach this address could use the machine; give it a password, or listen on "
-                         "127.0.0.1 or a unix socket");
-    }
-    const int fd = opener_listen(OPENER_SCREEN, a->ai_addr, a->ai_addrlen, SOCK_STREAM | SOCK_NONBLOCK);
+    const int fd = opener_host(OPENER_SCREEN, OPENER_LISTEN_HOST, h, colon + 1, SOCK_STREAM | SOCK_NONBLOCK);
     const int code = fd < 0 ? -fd : getsockname(fd, (struct sockaddr *)&bound, &len) ? errno : 0;
-    freeaddrinfo(a);
     if (code) {
         if (fd >= 0)
             close(fd);
         return error_set(err, code, "%s%s", strerror(code),
                          code == EACCES         ? "; low ports are root's: take one from 1024 on"
                          : code == EADDRINUSE ? "; port 0 takes one that is free, and says which" : "");
+    }
+    const bool open = !is_loopback((struct sockaddr *)&bound);
+    if (open && !o->password) { /* nobody has been let in yet */
+        close(fd);
+        return error_set(err, EPERM,
+                         "everybody who can reach this address could use the machine; give it a password, or listen on "
+                         "127.0.0.1 or a unix socket");
     }
     if (open && !o->tls_creds)
         log_warn("the screen at vnc:%s: without tls-creds the picture and the keys can be read on their way", o->where);
@@ -302,7 +297,7 @@ struct vnc *vnc_attach(int sock, struct display *d, struct input *in, struct loo
 struct vnc *vnc_open(const struct vnc_params *o, const char *title, struct display *d, struct input *in, struct loop *loop,
                      struct error *err)
 {
-    char *const argv[] = { (char *)"lodge", (char *)"displayd", NULL };
+    char *const argv[] = { (char *)"lodge", (char *)"displayd", (char *)(uintptr_t)o->tls_creds, NULL };
     struct vnc_hello h;
     struct vnc *v = vnc_new(d, in, loop);
     int pair[2] = { -1, -1 }, listener = -1;

@@ -11,7 +11,9 @@
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <sys/un.h>
 
+#include "base/pass.h"
 #include "base/unix_socket.h"
 #include "http/internal.h"
 
@@ -27,6 +29,7 @@ struct http_server {
     struct unix_socket sock;
     struct MHD_Daemon *daemon;
     struct loop_fd watch;
+    struct loop_fd door; /* the connections come by it, made by another process; fd -1: none */
     struct timer timer;
     bool closing;
     struct connection {
@@ -86,6 +89,27 @@ static void set_since(struct MHD_Connection *connection, u64 since)
         c->since = since;
 }
 
+/* The process that accepts the connections looks at each one's first request, so one is all that a connection has. */
+static bool one_request_each(const struct http_server *s)
+{
+    return s->door.fd >= 0;
+}
+
+/* Takes in those who wait at the door, as long as there is room. Others wait there. */
+static void admit(struct http_server *s)
+{
+    char c;
+    int fd;
+    u32 n;
+
+    while (connections(s) < s->limits.connections && pass_receive_some(s->door.fd, &c, 1, &fd, 1, &n, MSG_DONTWAIT) > 0)
+        if (n) /* MHD closes it if it does not take it */
+            (void)MHD_add_connection(s->daemon, fd, (struct sockaddr *)&(struct sockaddr_un){ .sun_family = AF_UNIX }, sizeof(sa_family_t));
+    const bool full = connections(s) >= s->limits.connections;
+    if (loop_fd_set(s->loop, &s->door, full ? 0 : EPOLLIN)) /* it cannot fail for one that is there */
+        return;
+}
+
 static void run(struct http_server *s)
 {
     MHD_UNSIGNED_LONG_LONG ms;
@@ -93,6 +117,8 @@ static void run(struct http_server *s)
 
     drop_slow(s);
     do { /* while it is full, it looks for new clients only at its beginning: run it once more if there is room now */
+        if (one_request_each(s))
+            admit(s);
         before = connections(s);
         MHD_run(s->daemon);
     } while (connections(s) < before);
@@ -106,6 +132,7 @@ static void run(struct http_server *s)
 }
 
 static void on_ready(struct loop_fd *w, u32 events) { run(container_of(w, struct http_server, watch)); }
+static void on_door(struct loop_fd *w, u32 events) { run(container_of(w, struct http_server, door)); }
 static void on_timer(struct timer *t) { run(container_of(t, struct http_server, timer)); }
 
 /* ---- requests ----------------------------------------------------------- */
@@ -126,6 +153,8 @@ static enum MHD_Result send_answer(struct call *c)
     c->out = NULL;
     if (c->type)
         MHD_add_response_header(r, MHD_HTTP_HEADER_CONTENT_TYPE, c->type);
+    if (one_request_each(c->server))
+        MHD_add_response_header(r, MHD_HTTP_HEADER_CONNECTION, "close");
     const enum MHD_Result result = MHD_queue_response(c->connection, c->status, r);
     MHD_destroy_response(r);
     return result;
@@ -218,8 +247,16 @@ static int start(struct http_server *s, const char *what, const char *path, stru
 
     if (r)
         return r;
-    s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME, 0, NULL, NULL, on_request, s,
-                                 MHD_OPTION_LISTEN_SOCKET, s->sock.fd,
+    /* Another process that opens for us may give us, instead of the socket, one by which its connections come. */
+    int type = SOCK_STREAM;
+    socklen_t size = sizeof type;
+    getsockopt(s->sock.fd, SOL_SOCKET, SO_TYPE, &type, &size);
+    const bool door = type == SOCK_SEQPACKET;
+    const struct MHD_OptionItem listens[] = {
+        { door ? MHD_OPTION_END : MHD_OPTION_LISTEN_SOCKET, s->sock.fd, NULL }, { MHD_OPTION_END, 0, NULL },
+    };
+    s->daemon = MHD_start_daemon(MHD_USE_EPOLL | MHD_ALLOW_SUSPEND_RESUME | (door ? MHD_USE_NO_LISTEN_SOCKET : 0), 0, NULL, NULL,
+                                 on_request, s, MHD_OPTION_ARRAY, listens,
                                  MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->limits.connections,
                                  MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)s->limits.silence_s,
                                  MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)HEAD_MEMORY,
@@ -230,8 +267,12 @@ static int start(struct http_server *s, const char *what, const char *path, stru
     if (!info)
         return error_set(err, EIO, "%s%s: the HTTP server does not start", what, path);
     s->watch = (struct loop_fd){ info->epoll_fd, EPOLLIN, on_ready };
-    if ((r = loop_fd_add(s->loop, &s->watch))) {
+    if ((r = loop_fd_add(s->loop, &s->watch)))
         s->watch.fd = -1;
+    s->door = (struct loop_fd){ door ? s->sock.fd : -1, EPOLLIN, on_door };
+    if (door && !r && (r = loop_fd_add(s->loop, &s->door)))
+        s->door.fd = -1;
+    if (r) {
         error_set(err, -r, "%s%s: %s", what, path, strerror(-r));
     }
     return r;
@@ -251,7 +292,7 @@ struct http_server *http_server_open(struct loop *l, const char *what, const cha
     s->loop = l;
     s->routes = routes;
     s->limits = *k;
-    s->watch.fd = s->sock.fd = -1;
+    s->watch.fd = s->door.fd = s->sock.fd = -1;
     for (u32 i = 0; i < k->connections; i++)
         s->connection[i].fd = -1;
     timer_init(&s->timer, l, on_timer);
@@ -269,10 +310,13 @@ void http_server_close(struct http_server *s)
     timer_disarm(&s->timer);
     if (s->watch.fd >= 0)
         loop_fd_remove(s->loop, &s->watch);
+    if (s->door.fd >= 0)
+        loop_fd_remove(s->loop, &s->door);
+    s->door.fd = -1;
     if (s->daemon) {
         MHD_run(s->daemon); /* sends the last answers */
         const int fd = MHD_quiesce_daemon(s->daemon); /* otherwise MHD would close our socket */
-        (void)fd;
+        (void)fd; /* none, if it has none */
         MHD_stop_daemon(s->daemon);
     }
     unix_socket_close(&s->sock);

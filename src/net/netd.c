@@ -62,6 +62,7 @@ static int run_switch(const char *name)
     }
     const pid_t pid = fork();
     if (pid < 0) {
+        fprintf(stderr, "switch:%s: cannot make its process: %s\n", name, strerror(errno));
         close(listener);
         switch_forget(name);
     }
@@ -74,9 +75,9 @@ static int run_switch(const char *name)
 int netd_main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
-    if (argc == 2 && !strcmp(argv[1], "user")) {
+    if ((argc == 2 || argc == 3) && !strcmp(argv[1], "user")) {
         prctl(PR_SET_NAME, "lodge-net");
-        return user_process(3);
+        return user_process(3, argc == 3 ? argv[2] : "");
     }
     if (argc == 3 && !strcmp(argv[1], "switch")) {
         prctl(PR_SET_NAME, "lodge-switch");

@@ -251,7 +251,7 @@ static int watch(struct peer *p, struct error *err)
 
 static int user_open(struct net *n, const struct net_spec *spec, struct error *err)
 {
-    char *const argv[] = { (char *)"lodge", (char *)"netd", (char *)"user", NULL };
+    char *argv[] = { (char *)"lodge", (char *)"netd", (char *)"user", NULL, NULL };
     struct peer_hello h;
     struct peer *p = peer_new(n, err);
     int pair[2], r;
@@ -265,6 +265,7 @@ static int user_open(struct net *n, const struct net_spec *spec, struct error *e
     r = user_options(&h.user, spec->config, err);
     if (r)
         goto fail;
+    argv[3] = h.user.tftp[0] ? h.user.tftp : NULL;
     n->mtu = h.user.mtu;
     n->nports = h.user.nforwards;
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair)) {

@@ -54,7 +54,7 @@ int must_check peer_receive_hello(int sock, struct peer_hello *h);
 int must_check peer_send_answer(int sock, const struct peer_answer *a, const int fds[3]);
 
 /* The network processes. netd.c runs them; they return the exit status. */
-int user_process(int sock);
+int user_process(int sock, const char *tftp); /* tftp: the folder that the machine may name, or "" */
 int switch_process(int listener);
 /* Listens in a directory that belongs to this user. -EADDRINUSE: the switch runs already. Else -errno with err set. */
 int must_check switch_listen(const char *name, struct error *err);

@@ -352,14 +352,15 @@ static void serve(struct user *u, int sock)
     }
 }
 
-int user_process(int sock)
+int user_process(int sock, const char *tftp)
 {
     struct user *u = calloc(1, sizeof(*u));
     struct peer_hello h;
     struct peer_answer a = { .magic = PEER_MAGIC };
     int fds[3], status = 1, keeper;
 
-    if (!u || peer_receive_hello(sock, &h) || !memchr(h.user.tftp, 0, sizeof(h.user.tftp)))
+    if (!u || peer_receive_hello(sock, &h) || !memchr(h.user.tftp, 0, sizeof(h.user.tftp)) ||
+        strcmp(h.user.tftp, tftp)) /* the machine may be in a guest's hands; who started us is not */
         goto out;
     memcpy(a.mac, h.mac, 6);
     u->link.memfd = u->link.bell_in = u->link.bell_out = -1;

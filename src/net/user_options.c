@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 
+#include "base/opener.h"
 #include "net/peer.h"
 
 enum { HOST = 2, DNS = 3, DHCP = 15 };
@@ -120,20 +121,17 @@ static int parse_hostname(struct user_config *c, const char *text, struct error 
 /* Stores a folder by its absolute name, because the process that reads it may have another working directory. */
 static int parse_tftp(struct user_config *c, const char *text, struct error *err)
 {
-    char *path = realpath(text, NULL);
+    char path[PATH_MAX];
     struct stat st;
-    int r = 0;
 
-    if (!path || stat(path, &st))
-        r = error_set(err, errno, "tftp=%s: %s", text, strerror(errno));
-    else if (!S_ISDIR(st.st_mode))
-        r = error_set(err, ENOTDIR, "tftp=%s: it is the folder that the files are in", text);
-    else if (strlen(path) >= sizeof(c->tftp))
-        r = error_set(err, ENAMETOOLONG, "tftp=%s: at most %zu bytes from the root", text, sizeof(c->tftp) - 1);
-    else
-        strcpy(c->tftp, path);
-    free(path);
-    return r;
+    if (!opener_real(OPENER_NET, text, path) || opener_stat(OPENER_NET, text, 0, &st))
+        return error_set(err, errno, "tftp=%s: %s", text, strerror(errno));
+    if (!S_ISDIR(st.st_mode))
+        return error_set(err, ENOTDIR, "tftp=%s: it is the folder that the files are in", text);
+    if (strlen(path) >= sizeof(c->tftp))
+        return error_set(err, ENAMETOOLONG, "tftp=%s: at most %zu bytes from the root", text, sizeof(c->tftp) - 1);
+    strcpy(c->tftp, path);
+    return 0;
 }
 
 static int parse_bootfile(struct user_config *c, const char *text, struct error *err)

@@ -14,7 +14,7 @@
 static void ping(struct http_call *c)
 {
     http_json(c, json_pack("{s:s, s:s, s:i, s:[]}", "build_version", "lodge-" LODGE_VERSION, "version", LODGE_VERSION,
-                           "pid", (int)getpid(), "features"));
+                           "pid", vm_of(c)->run->pid ? vm_of(c)->run->pid : (int)getpid(), "features"));
 }
 
 /* VmInfo. `config` is what Cloud Hypervisor's VmConfig has a place for; `lodge` is all of it, as in vm.yaml. */

@@ -26,6 +26,7 @@ struct vm_run {
     enum vm_stats stats;
     const char *stats_file;  /* NULL: standard error */
     bool quiet;              /* nothing on standard error but errors */
+    int pid;                 /* the process's number for those outside, if it has another one in a namespace of its own; or 0 */
     bool api_optional;       /* the machine goes without its control socket if that cannot be had */
     const char *image_store; /* or NULL: the folder of the user's images, which disks may have as backing files */
 };

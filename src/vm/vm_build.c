@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/opener.h"
 #include "display/vnc.h"
 #include "vm/api.h"
 #include "vm/devices.h"
@@ -142,11 +143,12 @@ static int open_screen(struct vm *v, struct error *err)
 static int build_machine(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
+    struct stat rom;
     struct machine_config mc = {
         .kind = kind_of(c),
         .ram = c->memory, .cpuid = &v->cpuid, .loop = v->loop, .kernel_irqchip = v->caps.irqchip,
         .firmware = v->firmware, .boot = boot_order(c),
-        .vga = has_vga(c), .vga_rom = has_vga(c) && !access(VGA_BIOS, R_OK) ? VGA_BIOS : NULL,
+        .vga = has_vga(c), .vga_rom = has_vga(c) && !opener_stat(OPENER_ROM, VGA_BIOS, 0, &rom) ? VGA_BIOS : NULL,
         .boot_console = !c->display && c->nserial && strcmp(c->serial[0], "null"),
         .display = v->display, .input = v->input,
         .event = vm_on_machine_event, .ctx = v, .trace = stats_machine(v->stats, trace_machine(v->trace)),

@@ -6,7 +6,16 @@
 #include <limits.h>
 #include <sys/socket.h>
 
-#include "base/base.h"
+#include "base/opener.h"
+
+/* What can be asked for beside enum opener_kind. */
+enum broker_kind {
+    BROKER_FIRST = OPENER_RUNTIME + 1,
+    BROKER_CHILD = BROKER_FIRST, /* path: the arguments, each with a 0 after it; with its descriptors. See base/child.h. */
+    BROKER_KILL,                 /* flags: the id of a child */
+    BROKER_PID,                  /* the result is the worker's number on the host */
+    BROKER_KINDS,
+};
 
 struct broker_request { /* struct opener_request without its pointers, and what these lead to */
     u32 purpose, kind;
@@ -20,6 +29,9 @@ struct broker_request { /* struct opener_request without its pointers, and what 
 
 struct broker_answer { /* with a descriptor, where the request is for one and result is not negative */
     s32 result;
+    u32 id;              /* BROKER_CHILD */
+    struct stat st;      /* OPENER_STAT */
+    char path[PATH_MAX]; /* OPENER_REAL, OPENER_RUNTIME; the message ends after its 0 */
 };
 
 #endif

@@ -19,6 +19,7 @@
 #include "base/sandbox.h"
 #include "base/signals.h"
 #include "worker/broker.h"
+#include "worker/room.h"
 
 enum { END_MS = 30000 }; /* a machine that nobody wants any more has as long to write out its disks */
 
@@ -45,9 +46,9 @@ static int end_of(pid_t worker, int status)
 }
 
 /* Until the worker has ended. */
-static int keep(pid_t worker, int signals, int front, struct broker *b, int requests)
+static int keep(pid_t worker, int signals, int front, struct broker *b)
 {
-    struct pollfd p[3] = { { signals, POLLIN, 0 }, { front, 0, 0 }, { requests, POLLIN, 0 } };
+    struct pollfd p[2 + BROKER_FDS] = { { signals, POLLIN, 0 }, { front, 0, 0 } };
     u64 end = 0; /* clock_ns() at which it is no longer waited for; 0: ever */
     int status;
     pid_t got;
@@ -56,7 +57,9 @@ static int keep(pid_t worker, int signals, int front, struct broker *b, int requ
         const u64 now = clock_ns();
         if (end && now >= end)
             kill(worker, SIGKILL);
-        if (poll(p, ARRAY_SIZE(p), end && now < end ? (int)((end - now) / 1000000) + 1 : -1) < 0)
+        int ms = end && now < end ? (int)((end - now) / 1000000) + 1 : -1;
+        const u32 n = broker_poll(b, p + 2, &ms);
+        if (poll(p, 2 + n, ms) < 0)
             continue;
         if (p[0].revents)
             hand_on(worker, signals);
@@ -66,8 +69,7 @@ static int keep(pid_t worker, int signals, int front, struct broker *b, int requ
             kill(worker, SIGCONT);
             kill(worker, SIGTERM);
         }
-        if (p[2].revents && !broker_serve(b))
-            p[2].fd = -1;
+        broker_serve(b);
     }
     return got == worker ? end_of(worker, status) : 1;
 }
@@ -81,55 +83,75 @@ static int failed(int r, struct error *err)
    virtio/virtio_fs.c. There is none by which a file outside could be opened that the folder does not lead to. */
 static u32 rights(u32 needs)
 {
-    const u32 folders = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID;
+    return needs & WORKER_FOLDERS ? 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID : 0;
+}
 
-    return (needs & WORKER_FOLDERS ? folders : 0) | (needs & WORKER_FORWARDS ? 1u << CAP_NET_BIND_SERVICE : 0);
+/* The broker's end of the socket is closed when it is dead; in another namespace, getppid() does not know it. */
+static bool has_broker(int requests)
+{
+    struct pollfd p = { requests, 0, 0 };
+
+    return poll(&p, 1, 0) == 0;
 }
 
 /* In the new process. */
-static void be_worker(pid_t broker, int requests, u32 needs, const sigset_t *before)
+static void be_worker(const struct room *room, int requests, u32 needs, const sigset_t *before)
 {
     sigprocmask(SIG_SETMASK, before, NULL);
     prctl(PR_SET_NAME, "lodge-vm");
     prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (getppid() != broker) /* it died before that */
+    if (!has_broker(requests)) /* it died before that */
         raise(SIGTERM);
-    broker_use(requests);
-    const int r = sandbox_drop(rights(needs));
+    const int r = room_enter(room, rights(needs));
     if (r) {
         log_error("the machine's process cannot give up its privileges: %s", strerror(-r));
         _exit(1);
     }
+    broker_use(requests);
 }
 
-int worker_start(int front, u32 needs, int *status, struct error *err)
+/* vm/perf_map.c */
+static void allow_perf_map(struct policy *p, pid_t worker)
+{
+    char path[40];
+
+    snprintf(path, sizeof path, "/tmp/perf-%d.map", worker);
+    if (policy_allow(p, OPENER_REPORT, path))
+        log_warn("perf map: out of memory");
+}
+
+int worker_start(const struct worker_job *job, int *status, struct error *err)
 {
     /* Its end, and what stops a machine for a while (front.c). */
     static const int also[] = { SIGCHLD, SIGTSTP, SIGCONT };
-    const pid_t broker = getpid();
+    struct room room = { .whole = !job->needs };
     sigset_t before;
     int pair[2];
 
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
         return failed(-errno, err);
-    struct broker *b = broker_new(pair[0]); /* pair[0] is its */
+    struct broker *b = broker_new(pair[0], job->policy); /* pair[0] is its */
     sigprocmask(SIG_SETMASK, NULL, &before);
     const int signals = b ? signals_fd(also, ARRAY_SIZE(also)) : -ENOMEM;
     fflush(NULL);
-    const pid_t pid = signals < 0 ? -1 : fork();
+    const pid_t pid = signals < 0 ? -1 : room_fork(&room);
     const int r = signals < 0 ? signals : pid < 0 ? -errno : pid ? 1 : 0;
     if (r) /* or the end of the worker's would not be seen */
         close(pair[1]);
     if (r > 0) {
         prctl(PR_SET_NAME, "lodge-broker");
-        *status = keep(pid, signals, front, b, pair[0]);
+        broker_worker(b, pid);
+        if (job->needs & WORKER_PERF)
+            allow_perf_map(job->policy, pid);
+        *status = keep(pid, signals, job->front, b);
     }
     if (signals >= 0)
         close(signals);
-    if (!b)
-        close(pair[0]);
-    broker_free(b); /* in the worker, too, where it has nothing to remove yet */
+    if (r)
+        broker_free(b);
+    else
+        broker_drop(b);
     if (!r)
-        be_worker(broker, pair[1], needs, &before);
+        be_worker(&room, pair[1], job->needs, &before);
     return r < 0 ? failed(r, err) : r;
 }

@@ -7,24 +7,38 @@
 #define LODGE_WORKER_WORKER_H
 
 #include "base/error.h"
+#include "worker/policy.h"
 
-/* What a machine has that needs rights of root's. They are of use only where the command is run by root. */
+/* What a machine has for which its worker needs more than an empty room. */
 enum worker_needs {
-    WORKER_FOLDERS = 1 << 0,  /* shared folders: the guest's root owns and reaches the files there as the host's root does */
-    WORKER_FORWARDS = 1 << 1, /* ports of the host's that are forwarded: those below 1024 */
+    WORKER_FOLDERS = 1 << 0, /* shared folders: the guest's root owns and reaches the files there as the host's root does */
+    WORKER_PERF = 1 << 1,    /* perf finds what it knows of the process by the host's name and number */
+    WORKER_TLS = 1 << 2,     /* disks by nbds://: libnbd reads keys by their names */
+};
+
+struct worker_job {
+    int front;  /* a socket whose other end closes when nobody wants the machine any more; the worker is then told to end in
+                   order (SIGTERM), and ended if it does not */
+    u32 needs;  /* enum worker_needs */
+    struct policy *policy; /* what the broker opens; the caller's */
 };
 
 /*
  * Like fork(). 0: this is the worker. 1: this is the broker, and the worker has ended: *status is its exit status, or 1 after
  * one line that says what it died of. -errno with err set: there is no worker.
  *
- * front: a socket whose other end closes when nobody wants the machine any more; the worker is then told to end in order
- * (SIGTERM), and ended if it does not. Before there are threads, with the signals of the end blocked (base/signals.h): the
- * broker hands them on. The worker is sent SIGTERM, too, should the broker die.
+ * Before there are threads, with the signals of the end blocked (base/signals.h): the broker hands them on. The worker is
+ * sent SIGTERM, too, should the broker die.
  *
- * The worker cannot get new privileges, by whatever program, has no capabilities but what needs (enum worker_needs) asks
- * for, and leaves no core file, in which the guest's memory would be. What needs more is opened by the broker.
+ * The worker is in an empty room from the first (room.h), and has everything opened by the broker (broker.h).
  */
-int must_check worker_start(int front, u32 needs, int *status, struct error *err);
+int must_check worker_start(const struct worker_job *job, int *status, struct error *err);
+
+/* In the worker, when all is set up and before the guest's first instruction: from here on it makes only the system calls of
+   a machine that runs (tools/sandbox_calls.h). limits: what it may use of memory and of a file. -errno with err set. */
+struct worker_limits {
+    u64 memory; /* bytes of its own, beside the guest's */
+};
+int must_check worker_close_door(const struct worker_limits *limits, struct error *err);
 
 #endif

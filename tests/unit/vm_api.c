@@ -19,7 +19,8 @@
 
 static const struct engine_ops engine = { .name = "none" };
 static const struct vm_config config = { .cpus = 1, .memory = MiB(1) };
-static struct vm vm = { .config = &config, .engine = &engine, .state = VM_RUNNING };
+static const struct vm_run usual_run;
+static struct vm vm = { .config = &config, .run = &usual_run, .engine = &engine, .state = VM_RUNNING };
 static struct api *api;
 static pthread_t thread;
 static char path[64];
