@@ -152,7 +152,7 @@ void memory_place_written(struct memory *m, u64 place, u64 len);
    lies behind the first page that is in no region. Any thread may call it. */
 void memory_discard(struct memory *m, u64 gpa, u64 len);
 
-/* The dirty log: the pages that were written since the last memory_dirty_take. Whoever writes in software calls
+/* The dirty log: the pages that were written since the last memory_dirty_take. Code that writes to guest memory calls
    memory_mark_dirty. */
 static inline void memory_mark_dirty(const struct memory *m, u64 place)
 {

@@ -78,7 +78,7 @@ struct tinsn {
 struct trans {
     u64 rip, place;
     u64 cs;          /* jit_cs() */
-    u64 place2;      /* the page into which an instruction reaches that crosses pages, and is then the only one; else ~0 */
+    u64 place2;      /* the second page of an instruction that crosses pages, and is then the only one; else ~0 */
     u32 key, gen, gen2;
     u32 page_id2;
     u32 serial;    /* every translation has its own number, which is never used again */
@@ -88,7 +88,7 @@ struct trans {
     u64 convert;   /* the code that puts registers where they are between regions, for a fault; 0: they are there already */
     u32 size;
     u32 retired_code; /* where its entry leads after it was patched, from the entry */
-    u32 slow_code;    /* likewise, where its slow paths and ways out begin */
+    u32 slow_code;    /* where its slow paths and ways out begin, from the entry */
     u32 ntinsns, nlinks;
     struct tinsn *tinsn; /* by host address */
     u8 *bytes;           /* the bytes of the guest's instructions, in the order of tinsn */
