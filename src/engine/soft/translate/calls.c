@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * calls.c - what uses the stack: pushes and pops, calls, returns, and jumps that a register or memory gives.
+ * calls.c - instructions that use the stack (pushes, pops, calls, returns), and jumps whose target is in a register or
+ * memory.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -17,7 +18,7 @@ static void emit_store_imm(struct tr *t, const struct operand *o, u32 imm)
         e4(e, imm);
 }
 
-/* What lies where a CALL is about to write: jit_bad_target puts it back. */
+/* Saves what lies where a CALL is about to write, so that jit_bad_target can put it back. */
 static void emit_keep_under(struct tr *t, struct operand *o)
 {
     settle_operand(t, o);
@@ -25,8 +26,8 @@ static void emit_keep_under(struct tr *t, struct operand *o)
     e_gs(&t->e, 0x89, o->free, OFF(tr.under), 8);
 }
 
-/* Pushes host register reg, guest register g from memory (reg NONE), or an immediate (both NONE; reloc: and tr.delta).
-   keep: emit_keep_under. */
+/* Pushes host register reg. If that is NONE, pushes guest register g from memory. If both are NONE, pushes imm, or with
+   reloc imm + tr.delta. keep: what lies there is saved (emit_keep_under). */
 static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool reloc, bool keep)
 {
     struct emit *e = &t->e;
@@ -55,15 +56,15 @@ static void emit_push(struct tr *t, unsigned reg, unsigned g, u64 imm, bool relo
     end_access(t, s);
 }
 
-/* Where the called code returns to: T0 is where the guest goes on. Flags are kept: what does not return here may read
-   them. */
+/* Writes the place at which a called function's host RET arrives. T0 has the RIP at which the guest goes on. If that is not
+   rip, it is looked up. Flags are kept, since the code there may read them. */
 void emit_landing(struct tr *t, u64 rip)
 {
     struct emit *e = &t->e;
     t->t1_slot = -1;
     t->s.n = 0;
     e_mov(e, T1, RCX);
-    if (t->r->reloc) { /* what it was for the caller lies behind (emit_leave_delta) */
+    if (t->r->reloc) { /* the caller's tr.delta is next on the stack (emit_leave_delta) */
         e1(e, 0x59);                           /* pop rcx */
         e1(e, 0x49), e1(e, 0xf7), e1(e, 0xd2); /* not r10 */
         e_lea(e, RCX, RCX, T0, 0, (s32)rip + 1);
@@ -86,7 +87,7 @@ void emit_landing(struct tr *t, u64 rip)
     emit_take(t);
 }
 
-/* Before a CALL of the host's: where it lands does not know in which module it is. */
+/* To be called before a host CALL is written: its landing does not know by itself with which delta it runs. */
 static void emit_leave_delta(struct tr *t)
 {
     struct emit *e = &t->e;
@@ -136,7 +137,7 @@ void translate_push(struct tr *t, const struct rinsn *i)
         emit_push(t, host_of[g], NONE, 0, false, false);
 }
 
-/* Two accesses, neither done before both are known to be good. */
+/* There are two accesses. Neither is made before both are known to succeed. */
 void translate_push_mem(struct tr *t, const struct rinsn *i)
 {
     struct emit *e = &t->e;
@@ -176,7 +177,7 @@ void translate_pop(struct tr *t, const struct rinsn *i)
     bool restore;
     struct slow *s = begin_access(t, &a, t->slot, false, &o, &restore);
     const unsigned dst = host_of[g] == IN_MEMORY ? T0 : host_of[g];
-    if (g == RSP && t->slot < t->sp) /* what is not written has moved */
+    if (g == RSP && t->slot < t->sp) /* the part of RSP that is not written has moved before */
         emit_move_stack(t, t->slot);
     e_rm(e, 0x8b, dst, o.base, o.index, o.scale, o.disp, t->slot);
     if (host_of[g] == IN_MEMORY)
@@ -203,7 +204,7 @@ void translate_leave(struct tr *t)
     end_access(t, s);
 }
 
-/* RIP behind instruction i. */
+/* The RIP behind instruction i. */
 static u64 rip_behind(const struct tr *t, const struct rinsn *i)
 {
     return region_to(t->r, region_rip(t->r, i->off) + i->d.len);
@@ -211,14 +212,14 @@ static u64 rip_behind(const struct tr *t, const struct rinsn *i)
 
 void translate_call(struct tr *t, const struct rinsn *i)
 {
-    if (ctx_changed(t)) { /* its return would find a caller in another context */
+    if (ctx_changed(t)) { /* its callee would return to code of another context */
         emit_fallback(t);
         return;
     }
     emit_call(t, region_target(t->r, i), rip_behind(t, i));
 }
 
-/* The target that guest register g holds, into T0. */
+/* Loads T0 with the target that guest register g holds. */
 static void emit_target(struct tr *t, unsigned g)
 {
     load_guest(t, T0, g);
@@ -226,7 +227,7 @@ static void emit_target(struct tr *t, unsigned g)
         e_rr(&t->e, t->slot == 2 ? 0x0fb7 : 0x8b, T0, T0, 4);
 }
 
-/* The return address is on the guest's stack, the target in jit_tmp2: goes there. */
+/* Calls the target in tr.tmp2. The return address is on the guest's stack already. */
 static void emit_call_known(struct tr *t)
 {
     struct emit *e = &t->e;
@@ -237,7 +238,7 @@ static void emit_call_known(struct tr *t)
     e_call_rel(e, t->j->lookup[t->s.ctx]);
 }
 
-/* CALL whose target is at a in memory: two accesses, each of which probes for itself. */
+/* A CALL whose target is in memory at a. It has two accesses, each with its own probe. */
 static void emit_call_memory(struct tr *t, const struct address *a, u64 next)
 {
     struct emit *e = &t->e;
@@ -279,7 +280,7 @@ void translate_call_indirect(struct tr *t, const struct rinsn *i)
         emit_call_memory(t, &a, next);
         return;
     }
-    emit_target(t, i->d.rm); /* which may be RSP itself: before it moves */
+    emit_target(t, i->d.rm); /* before RSP moves, because it may be RSP */
     e_gs(&t->e, 0x89, T0, OFF(tr.tmp2), 8);
     emit_push(t, NONE, NONE, next, t->r->reloc, true);
     have_flags(t, T0);

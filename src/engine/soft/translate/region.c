@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* region.c - which blocks are translated together, and which flags matter where. */
+/* region.c - finds the blocks that are translated together, and the places where flags are needed. */
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
 /* ---- discovery ------------------------------------------------------------ */
 
-/* Whoever writes to these bytes from now on makes the page's code stale. */
+/* From now on a write to these bytes makes the page's code stale. False: its code has changed since the first such call. */
 static bool watch(struct region *r, unsigned off, unsigned n)
 {
     unsigned last = MIN(off + n - 1, 4095u);
@@ -20,19 +20,19 @@ static bool watch(struct region *r, unsigned off, unsigned n)
     return true;
 }
 
-/* A jump there is a fault: not canonical, or beyond CS. */
+/* True if a jump to that address faults, because it is not canonical or beyond CS's limit. */
 static bool unreachable(const struct region *r, u64 to)
 {
     return (u64)((s64)(to << 16) >> 16) != to || to > r->v->jc_limit;
 }
 
-/* Careful code is not gone round in. */
+/* Careful code has no loops. True if it would get one by a jump at off. */
 static bool leads_back(const struct region *r, unsigned off, u64 to)
 {
     return r->careful && region_off(r, to) <= off;
 }
 
-/* Straight on from off; false: the code changed meanwhile. */
+/* Decodes from off straight on, and notes in starts where jumps in the page lead. False: the code changed meanwhile. */
 static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *nstarts)
 {
     for (;;) {
@@ -40,7 +40,7 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
             return true;
         struct rinsn *i = &r->insn[r->ninsns];
         const unsigned avail = MIN(15u, 4096 - off);
-        unsigned n = MIN(avail, 64 - off % 64); /* no line is watched that the instruction does not reach into */
+        unsigned n = MIN(avail, 64 - off % 64); /* so that no line is watched into which the instruction does not reach */
         enum decode_result found;
         do {
             if (!watch(r, off, n))
@@ -86,8 +86,8 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
     }
 }
 
-/* Does the block there belong to the region? Code that hardly ever ran is not worth its translation, and what has one
-   is linked to, unless that cuts a loop in two (whole). */
+/* True if the block at off belongs to the region. Code that hardly ever ran is not worth its translation. Code that has a
+   translation is linked, unless that would cut a loop in two (whole). */
 static bool belongs(struct region *r, unsigned off)
 {
     const struct block *b = soft_block_peek(r->v, r->place | off);
@@ -95,7 +95,7 @@ static bool belongs(struct region *r, unsigned off)
            (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->place | off, ~0ull, r->key, r->cs));
 }
 
-/* The one instruction that begins in the page and ends in the next. */
+/* Makes a region of one instruction, which begins in the page and ends in the next one. */
 static bool discover_crossing(struct region *r)
 {
     struct rinsn *i = &r->insn[0];
@@ -110,7 +110,7 @@ static bool discover_crossing(struct region *r)
         return false;
     i->off = (u16)off;
     i->how = (u8)region_how(r, &i->d);
-    /* Where it leads is in the other page, which the offsets here do not reach. */
+    /* As in decode_run: a jump that faults is left to its handler. */
     if ((i->how == HOW_JMP || i->how == HOW_JCC || i->how == HOW_LOOP || i->how == HOW_CALL) &&
         unreachable(r, region_target(r, i)))
         i->how = HOW_STOP;
@@ -179,7 +179,7 @@ static void cut(struct region *r)
                 k->next = r->block_at[off];
                 break;
             }
-            if (r->at[off] < 0 || used >= REGION_INSNS) /* the later blocks still get one each: order has room for that */
+            if (r->at[off] < 0 || used >= REGION_INSNS) /* each later block still gets one, for which order has room */
                 break;
         }
         k->end = (u16)off;
@@ -188,7 +188,7 @@ static void cut(struct region *r)
         const struct rblock *k = &r->block[b];
         if (k->taken >= 0 && r->block[k->taken].off < k->end)
             r->block[k->taken].header = true;
-        if (k->next >= 0 && r->block[k->next].off < k->end) /* cannot be, but a loop without a poll must not */
+        if (k->next >= 0 && r->block[k->next].off < k->end) /* this cannot happen, but no loop may be without a poll */
             r->block[k->next].header = true;
     }
 }
@@ -200,7 +200,7 @@ static void flags_of(const struct rinsn *i, u32 *read, u32 *kill)
     const struct opdesc *o = i->d.desc;
     *read = o->eflags_read & RFLAGS_ARITH;
     *kill = o->eflags_write & RFLAGS_ARITH;
-    /* A shift by 0 changes nothing, so one by CL, which may be 0, hands on what was. */
+    /* A shift by 0 changes no flags, so one by CL, which may be 0, must be given the flags that there were. */
     const bool by_one = i->d.map == 0 && (i->d.opcode == 0xd0 || i->d.opcode == 0xd1);
     const bool moves = by_one || (i->d.imm_off && (i->d.imm & (i->d.osize == 8 ? 63 : 31)));
     switch (o->mnemonic) {
@@ -231,7 +231,7 @@ static void flags_of(const struct rinsn *i, u32 *read, u32 *kill)
         *kill = 0;
         break;
     case HOW_POPF:
-        *read = RFLAGS_ARITH; /* a slow path wants them */
+        *read = RFLAGS_ARITH; /* a slow path needs them */
         break;
     }
 }
@@ -248,7 +248,7 @@ static u32 through_block(struct region *r, const struct rblock *k, u32 live, boo
     return live;
 }
 
-/* What leaves the region needs them all. */
+/* Finds for each instruction whether flags are needed from there on. Where the region is left, all of them are. */
 static void liveness(struct region *r)
 {
     for (unsigned b = 0; b < r->nblocks; b++)
@@ -283,7 +283,7 @@ static void liveness(struct region *r)
 
 bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
 {
-    /* what the last region left behind */
+    /* clears what the last region left behind */
     for (unsigned n = 0; n < r->ninsns; n++)
         r->at[r->insn[n].off] = -1;
     for (unsigned n = 0; n < r->nblocks; n++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* region_how.c - how each instruction of a region is translated (enum how): kept, replaced, or left to its handler. */
+/* region_how.c - decides how each instruction of a region is translated (enum how): kept, replaced, or left to its
+   handler. */
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
@@ -24,9 +25,9 @@ static enum how how_vector(const struct region *r, const struct decoded *d)
     const bool mem = d->has_mem;
     if (!r->vectors || (o->flags & (OPF_IMPLICIT_MEM | OPF_VSIB)) || (o->gpr_read | o->gpr_write) & ~0xfu)
         return HOW_FALLBACK;
-    if (o->cls == OPC_AVX512 && !r->avx512) /* masks by VEX as well */
+    if (o->cls == OPC_AVX512 && !r->avx512) /* this includes mask instructions, which have a VEX encoding */
         return HOW_FALLBACK;
-    /* Elements that a mask leaves out suppress faults; where the probe says that all may be accessed there are none. */
+    /* A masked-out element must not fault. The probe makes sure that the whole operand may be accessed, so none does. */
     if (d->encoding == ENC_EVEX && !r->avx512)
         return HOW_FALLBACK;
     if (mem && (!memory_size(d) || memory_size(d) > 64))
@@ -39,7 +40,7 @@ static enum how how_vector(const struct region *r, const struct decoded *d)
     case M_MASKMOVDQU:
         return HOW_FALLBACK;
     }
-    /* The rest needs the address to be of memory that is read or written as a whole. */
+    /* Any other is kept if it has no operand in memory, or reads or writes all of it. */
     return mem && !(o->flags & (OPF_MEM_READ | OPF_MEM_WRITE)) ? HOW_FALLBACK : HOW_KEEP;
 }
 
@@ -89,9 +90,9 @@ static bool always_kept(unsigned mnemonic)
 static enum how how_near(const struct region *r, const struct decoded *d)
 {
     const unsigned word = d->bits / 8;
-    const bool near = d->bits == 16 || d->osize >= 4; /* else RIP wraps otherwise than the mode has it */
-    const bool slot = d->bits == 16 || d->osize == word; /* what goes to the stack or comes from it */
-    /* No target is beyond CS: a call there would have pushed before that is found. */
+    const bool near = d->bits == 16 || d->osize >= 4; /* else RIP would have fewer bits than it has in this mode */
+    const bool slot = d->bits == 16 || d->osize == word; /* the translator can push and pop this size */
+    /* No target can be beyond CS's limit. Otherwise the call would have pushed before that is found. */
     const bool within = d->bits == 64 || r->v->jc_limit >= (d->osize == 2 ? 0xffff : 0xffffffff);
     switch (d->desc->mnemonic) {
     case M_JMP:
@@ -116,7 +117,7 @@ static enum how how_near(const struct region *r, const struct decoded *d)
     return near ? HOW_JCC : HOW_STOP;
 }
 
-/* Jcc, CMOVcc, SETcc: which of them, by its opcode; 0: none. */
+/* Which of Jcc (0x80), CMOVcc (0x40) and SETcc (0x90) it is; 0: none of them. */
 static unsigned condition(const struct decoded *d)
 {
     if (d->map == 0 && d->opcode >= 0x70 && d->opcode <= 0x7f)
@@ -129,7 +130,7 @@ static unsigned condition(const struct decoded *d)
 static enum how how_int(const struct region *r, const struct decoded *d)
 {
     const bool mem = d->has_mem;
-    const bool slot = d->bits == 16 || d->osize == d->bits / 8; /* what goes to the stack or comes from it */
+    const bool slot = d->bits == 16 || d->osize == d->bits / 8; /* the translator can push and pop this size */
     if (always_kept(d->desc->mnemonic))
         return HOW_KEEP;
     switch (d->desc->mnemonic) {
@@ -178,7 +179,8 @@ static enum how how_int(const struct region *r, const struct decoded *d)
     return other(d->desc);
 }
 
-/* Those without REP; source and destination flat, or all is held against limits. */
+/* String instructions without REP are translated if their source and destination are flat, or if the region compares every
+   access with a limit. */
 static enum how how_string(const struct region *r, const struct decoded *d)
 {
     const bool flat = d->seg_override == 0xff || r->segmented ||
@@ -207,7 +209,7 @@ static enum how how_system(const struct region *r, const struct decoded *d)
         return HOW_RDTSC;
     case M_PUSHFQ:
         return HOW_PUSHF;
-    case M_PUSHF: /* in virtual-8086 mode IOPL says whether it may be */
+    case M_PUSHF: /* in virtual-8086 mode it depends on IOPL whether it is allowed */
         return d->bits == 16 && !(r->user && !r->v->protected_mode) ? HOW_PUSHF : other(o);
     case M_POPF:
         return d->bits == 16 && !r->user ? HOW_POPF : other(o);
@@ -217,7 +219,8 @@ static enum how how_system(const struct region *r, const struct decoded *d)
     return other(o);
 }
 
-/* Selectors in 16-bit code. Real and virtual-8086 mode load only a base with them. SS holds interrupts off: the handler's. */
+/* True if it is an instruction of 16-bit code that moves a selector, and can be translated. In real and virtual-8086 mode, a
+   selector loads only a base. A load of SS is left to the handler, because it holds interrupts off. */
 static bool moves_selector(const struct region *r, const struct decoded *d, enum how *how)
 {
     if (d->bits != 16 || d->encoding != ENC_LEGACY || d->lock)
@@ -244,19 +247,19 @@ enum how region_how(const struct region *r, const struct decoded *d)
 {
     const struct opdesc *o = d->desc;
     enum how how;
-    if (!(r->v->isa[o->feature / 64] >> (o->feature % 64) & 1)) /* #UD, or what it was before the extension */
+    if (!(r->v->isa[o->feature / 64] >> (o->feature % 64) & 1)) /* it is #UD, or what it was before the extension */
         return other(o);
     if (d->bits == 16)
         switch (o->mnemonic) {
-        case M_ADCX: /* no forms of 16 bits, which a prefix would make of them */
+        case M_ADCX: /* they have no form of 16 bits, but would get the prefix for one (kept.c) */
         case M_ADOX:
         case M_MOVNTI:
             return other(o);
         }
     if (d->bits != 64) {
-        /* W that says nothing there would here; segments that are not flat (the key tells whether FS and GS reach all
-           of 4 GiB) */
-        if (o->mnemonic == M_VZEROALL || o->mnemonic == M_VZEROUPPER) /* would reach registers 8 to 15 */
+        /* Left to the handler: a W bit that means nothing there, but would here; accesses to segments that are not flat (the
+           key says whether FS and GS reach all of 4 GiB). */
+        if (o->mnemonic == M_VZEROALL || o->mnemonic == M_VZEROUPPER) /* here they would clear registers 8 to 15, too */
             return other(o);
         if (d->encoding != ENC_LEGACY && d->w && stub_w_is_gpr_size(d))
             return other(o);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * replaced.c - unprivileged instructions that are written anew, because what they do to guest registers is not what they
- * would do to the host's: strings, LEA, segment registers; and what the x87 notes of its last instruction.
+ * replaced.c - unprivileged instructions that are replaced, because they would do to the host's registers something else
+ * than they do to the guest's: strings, LEA, segment registers. It also writes what the x87 notes about its last
+ * instruction.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -20,7 +21,8 @@ static void emit_step(struct tr *t, unsigned g, unsigned size)
     store_guest(t, g, host);
 }
 
-/* One element of a string, upwards: with DF set the handler does it. Registers change behind the last probe. */
+/* Writes one element of a string instruction that goes upward; with DF set the handler does it. Registers change behind the
+   last probe. */
 void translate_string(struct tr *t, const struct rinsn *i)
 {
     struct emit *e = &t->e;
@@ -30,12 +32,13 @@ void translate_string(struct tr *t, const struct rinsn *i)
     struct address a = { .base = source ? RSI : RDI, .index = 0xff, .seg = source ? i->d.seg : ES, .asize = t->w };
     struct operand o;
     bool restore;
-    if (flags && !leaves_flags(i)) { /* cannot be: comparisons set them all */
+    if (flags && !leaves_flags(i)) { /* this cannot happen, because comparisons set all flags */
         emit_fallback(t);
         return;
     }
     struct slow *s = begin_access(t, &a, size, op == 0xaa, &o, &restore), *s2 = NULL;
-    e1(e, 0x65), e1(e, 0xf6), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(rflags) + 1), e1(e, RFLAGS_DF >> 8); /* test byte gs:[], DF */
+    /* test byte gs:[], DF */
+    e1(e, 0x65), e1(e, 0xf6), e1(e, 0x04), e1(e, 0x25), e4(e, OFF(rflags) + 1), e1(e, RFLAGS_DF >> 8);
     struct slow *down = new_slow(t, CC_NE, flags);
     down->flags_away = flags;
     unsigned reg = RAX;
@@ -71,7 +74,7 @@ static void emit_selector(struct emit *e, unsigned dst, unsigned seg)
     e1(e, 0x0f), e1(e, 0xb7), e1(e, (dst & 7) << 3 | 4), e1(e, 0x25), e4(e, selector_of(seg));
 }
 
-/* FIP, FDP, FOP, FCS, FDS of the x87 instruction just executed. */
+/* Writes code that notes FIP, FDP, FOP, FCS and FDS of the x87 instruction before it. */
 void emit_note_x87(struct tr *t, const struct rinsn *i)
 {
     struct emit *e = &t->e;
@@ -102,7 +105,7 @@ void translate_lea(struct tr *t, const struct rinsn *i)
         return;
     }
     unsigned dst = host_of[d->reg] == IN_MEMORY ? T0 : host_of[d->reg];
-    if (d->bits == 16) { /* all registers are the host's */
+    if (d->bits == 16) { /* no register of 16-bit code is in memory */
         emit_ea(t, &a);
         e_rr(e, 0x8b, dst, T0, d->osize);
         return;
@@ -138,7 +141,7 @@ void translate_lea(struct tr *t, const struct rinsn *i)
     store_guest(t, d->reg, dst);
 }
 
-/* MOV from, PUSH a segment register. */
+/* MOV from a segment register, or PUSH of one. */
 void translate_seg_store(struct tr *t, const struct rinsn *i)
 {
     struct emit *e = &t->e;
@@ -167,8 +170,8 @@ void translate_seg_store(struct tr *t, const struct rinsn *i)
     end_access(t, s);
 }
 
-/* MOV to, POP, LES and the like where protection is off: the selector gives the base, all else stays as it is. Only what
-   protected mode left unusable gets limit and rights, by the handler. */
+/* MOV to a segment register, POP, LES and the like, while protection is off: the selector gives the base, and all else stays
+   as it is. Only a segment that protected mode left unusable also gets a limit and rights, which the handler does. */
 void translate_seg_load(struct tr *t, const struct rinsn *i)
 {
     struct emit *e = &t->e;

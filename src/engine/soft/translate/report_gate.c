@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* report_gate.c - what is told of the translator's work: its translations (to a trace, to perf's map) and figures. */
+/* report_gate.c - tells what the translator does: its translations (to a trace, to perf's map) and its figures. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -14,7 +14,7 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
     if (!trace->translation)
         return;
     soft_vec_save(v);
-    const u64 delta = v->jit->region.delta; /* it was made last */
+    const u64 delta = v->jit->region.delta; /* t was made last, so this is its region */
     struct engine_translated *insn = calloc(t->ntinsns + 1, sizeof *insn);
     struct engine_link *link = calloc(t->nlinks + 1, sizeof *link);
     const struct emit_data *d = &v->jit->data_in_code;
@@ -32,7 +32,7 @@ void soft_jit_report(struct soft_vcpu *v, const struct trans *t)
         for (u32 k = 0; k < d->n; k++) {
             const u8 *at = d->span[k].at;
             const u32 off = (u32)(at - t->entry);
-            s32 rel = 0; /* of the call before it and the five bytes of the way on */
+            s32 rel = 0; /* the displacement of the call, which lies before these bytes and the five bytes of a jump */
             if (off >= 10)
                 memcpy(&rel, at - 9, sizeof rel);
             const bool of_link = off >= 10 && at[-10] == 0xe8 && t->code + off - 5 + (u64)(s64)rel == v->jit->exit_link;
@@ -73,7 +73,7 @@ void soft_jit_report_stubs(struct soft_vm *vm)
             if (s[o].host_at > s[k].host_at && s[o].host_at < end)
                 end = s[o].host_at;
         s[k].host_size = (u32)(end - s[k].host_at);
-        if (s[k].host_size) /* check: only in builds that do */
+        if (s[k].host_size) /* "check" is empty unless this build checks accesses */
             trace->stub(trace->ctx, &s[k]);
     }
 }

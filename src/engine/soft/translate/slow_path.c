@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * slow_path.c - what the fast path does not cover is left to the interpreter's handler: in line for an
- * instruction that is not translated, and behind the region for an access whose probe fails.
+ * slow_path.c - leaves to the interpreter's handler what the fast path does not cover: in line for an instruction that is
+ * not translated, and behind the region for an access whose probe fails.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -13,7 +13,7 @@ void emit_site(struct emit *e, const struct jit_site *s, unsigned size)
         e1(e, b[k]);
 }
 
-/* The interpreter's handler, in line; goes on behind. */
+/* Calls the interpreter's handler in line, and goes on behind the call. */
 void emit_fallback(struct tr *t)
 {
     struct emit *e = &t->e;
@@ -34,7 +34,7 @@ struct slow *new_slow(struct tr *t, unsigned cc, bool flags_saved)
 {
     if (t->nslow == SLOW_MAX) {
         fail(t);
-        return &t->slow[0]; /* what is failed is thrown away */
+        return &t->slow[0]; /* the translation is thrown away, since it failed */
     }
     struct slow *s = &t->slow[t->nslow++];
     s->at = e_jcc(&t->e, cc);
@@ -48,7 +48,8 @@ struct slow *new_slow(struct tr *t, unsigned cc, bool flags_saved)
     return s;
 }
 
-/* The probe's branch has just been written. */
+/* To be called when the branch of a probe has just been written. If it is for a store, and tr.watched, the slow path first
+   asks whether the store may be made beside decoded code. */
 struct slow *ask_watched(struct tr *t, struct slow *s, unsigned span, bool write)
 {
     if (write && t->watched) {
@@ -64,7 +65,7 @@ void write_slow(struct tr *t, const struct slow *s)
     struct emit *e = &t->e;
     e_fix(e, s->at, here(e));
     if (s->watched) {
-        if (s->constant) { /* as the other probes leave it */
+        if (s->constant) { /* T0 and T1 get what the other probes leave in them */
             const u32 slot = (u32)((s->lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
             e_mov_imm(e, T1, slot);
             e_mov_imm(e, T0, s->lin);

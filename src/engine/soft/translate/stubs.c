@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* stubs.c - the way into translated code and out of it: written once, shared by all processors of a VM. */
+/* stubs.c - writes the host code by which translated code is entered and left. All processors of a VM share it. */
 #include "engine/soft/mmu.h"
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
@@ -25,7 +25,7 @@ static void emit_spill(struct emit *e)
     e_gs(e, 0x89, RAX, OFF(rflags), 8);
 }
 
-/* eax holds RFLAGS: the arithmetic ones into the host's. */
+/* Sets the host's arithmetic flags to those in EAX, which has RFLAGS. */
 void emit_flags_from_eax(struct emit *e)
 {
     e1(e, 0x0f), e1(e, 0xba), e1(e, 0xe0), e1(e, 11); /* bt eax, 11 */
@@ -44,7 +44,8 @@ static void emit_reload(struct emit *e)
             e_gs(e, 0x8b, jit_home[g], GPR(g), 8);
 }
 
-/* The same where a scratch register is free: RAX is had back sooner than through memory. */
+/* emit_save_flags and emit_restore_flags with a scratch register that is free: that brings RAX back sooner than memory
+   does. */
 void emit_save_flags_by(struct emit *e, unsigned scratch)
 {
     e_mov(e, scratch, RAX);
@@ -61,7 +62,7 @@ void emit_restore_flags_by(struct emit *e, unsigned scratch)
     e1(e, 0x9e);
     e_mov(e, RAX, scratch);
 }
-/* Into and out of gs:[tr.flags]; no register changes. */
+/* They move the flags into gs:[tr.flags], and back. No register changes. */
 void emit_save_flags(struct emit *e)
 {
     e_gs(e, 0x89, RAX, OFF(tr.tmp), 8);
@@ -74,7 +75,7 @@ void emit_restore_flags(struct emit *e)
 {
     e_gs(e, 0x89, RAX, OFF(tr.tmp), 8);
     e_gs(e, 0x8b, RAX, OFF(tr.flags), 4);
-    e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh: OF */
+    e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh, which sets OF */
     e1(e, 0x9e);              /* sahf */
     e_gs(e, 0x8b, RAX, OFF(tr.tmp), 8);
 }
@@ -82,10 +83,10 @@ void emit_restore_flags(struct emit *e)
 /* ---- one instruction by its handler --------------------------------------- */
 
 enum { LOWERED = 1 << 12 };
-struct lowered { /* of one processor; insn may name native stubs of its own */
-    u64 serial;  /* of the translation and place of the instruction in it, + 1 */
+struct lowered { /* belongs to one processor, since pair may lead to that processor's native stubs */
+    u64 serial;  /* the translation's serial and the instruction's number in it, + 1; 0: unused */
     u16 mnemonic;
-    struct insn pair[2]; /* the instruction, and what tells that it fell through */
+    struct insn pair[2]; /* the instruction, and one that notes that it went on to the next */
     struct block block;
 };
 
@@ -114,7 +115,7 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     const unsigned len = t->tinsn[k].len;
     struct decoded d;
     zero_bytes(l->pair, sizeof l->pair);
-    l->serial = 0; /* lowering may drop all */
+    l->serial = 0; /* soft_lower may call soft_jit_forget_lowered */
     if (decode(&d, jit_bytes(t, k), len, v->bits, v->protected_mode) == DECODE_OK)
         soft_lower(v, &d, &l->pair[0]);
     else
@@ -122,7 +123,7 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     l->mnemonic = d.desc ? d.desc->mnemonic : 0;
     if (d.rip_relative)
         l->pair[0].disp += d.len;
-    /* STI is told that a block ends: its shadow, if it casts one, is the run loop's. */
+    /* A block ends behind STI, because the run loop takes care of its interrupt shadow, if it has one. */
     l->pair[1].fn = l->mnemonic == M_STI ? op_end : op_fell_through;
     l->pair[1].off = (u16)len;
     l->block.place = (t->place & ~0xfffull) | t->tinsn[k].off;
@@ -135,14 +136,14 @@ static struct lowered *lower(struct soft_vcpu *v, const struct trans *t, unsigne
     return l;
 }
 
-/* Does something wait that would be taken now? (What else was requested the run loop did when it was.) */
+/* True if a request waits that would be taken now. (The run loop has done the other requests when they came.) */
 static bool deliverable(const struct soft_vcpu *v)
 {
     const u32 r = __atomic_load_n(&v->request, __ATOMIC_RELAXED);
     return r && ((v->rflags & RFLAGS_IF) || ((r & (REQ_NMI | REQ_NMI2)) && !v->s.nmi_masked));
 }
 
-/* Code for v->rip now, if it is there without the run loop; 0 otherwise. */
+/* Returns where the code for v->rip is, if it can be found without the run loop and nothing asks for that; else 0. */
 static u64 chain(struct soft_vcpu *v)
 {
     if (unlikely(v->slow | __atomic_load_n(&v->poll, __ATOMIC_RELAXED) | v->s.activity))
@@ -158,9 +159,9 @@ static u64 chain(struct soft_vcpu *v)
     return t->code;
 }
 
-enum { LEAVE, GO_ON }; /* what run_insn answers, or where to go */
+enum { LEAVE, GO_ON }; /* what run_insn returns, unless it returns the address of code to go on at */
 
-/* The instruction's own handler, in C. */
+/* Runs instruction k of t by its handler, which is C. */
 static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
 {
     const u64 key = v->jc_key;
@@ -170,7 +171,7 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     v->block = &l->block;
     v->gpr[REG_BLOCK] = jit_rip_at(t->cs, t->rip, t->tinsn[k].off) + jit_delta_of(v, t);
     v->tr.next = false;
-    v->tr.from = 0; /* where the last jump led has been reached */
+    v->tr.from = 0; /* the last indirect jump has reached its target */
     l->pair[0].fn(v, &l->pair[0]);
     if (!v->tr.next)
         return chain(v);
@@ -183,7 +184,7 @@ static u64 run_insn(struct soft_vcpu *v, const struct trans *t, unsigned k, enum
     return GO_ON;
 }
 
-/* The same, where what follows is not to go on in this translation. */
+/* The same, but the next instruction must not go on in this translation. */
 static u64 run_insn_alone(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
 {
     const u64 r = run_insn(v, t, k, why);
@@ -193,7 +194,7 @@ static u64 run_insn_alone(struct soft_vcpu *v, const struct trans *t, unsigned k
     return chain(v);
 }
 
-/* The same, and with it those behind that a probe was for: each alone would come here again. */
+/* The same for up to MOST instructions, since each of those that follow would come here again because of the same probe. */
 static u64 run_insns_alone(struct soft_vcpu *v, const struct trans *t, unsigned k, enum soft_handled why)
 {
     enum { MOST = 8 };
@@ -207,7 +208,7 @@ static u64 run_insns_alone(struct soft_vcpu *v, const struct trans *t, unsigned 
     }
 }
 
-/* site: in translated code, after the call that came here; what follows it is described by jit_site. */
+/* site: the return address of the call in translated code that came here. A struct jit_site describes it. */
 static u64 run_fallback(struct soft_vcpu *v, u64 site)
 {
     const struct jit_site *s = jit_site_at(site);
@@ -215,8 +216,8 @@ static u64 run_fallback(struct soft_vcpu *v, u64 site)
     return run_insn(v, t, s->insn, site - t->code >= t->slow_code ? HANDLED_SLOW : HANDLED_UNTRANSLATED);
 }
 
-/* A probe of several accesses found no TLB entry that serves them all. If one can be had: GO_ON with the probe. If not,
-   it goes on in careful code, or while there is none by handlers. sp: the stack of translated calls. */
+/* A probe for several accesses found no TLB entry that serves them all. If there can be one, returns GO_ON, and the probe is
+   made again. If not, goes on in careful code, or by handlers while there is none. sp: the stack of translated calls. */
 static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
 {
     const struct jit_site *s = jit_site_at(site);
@@ -232,9 +233,10 @@ static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
     v->stat.refill++;
     if (((first ^ (first + s->span - 1)) < 4096) && soft_accessible(v, first, ACCESS_READ)) {
         const struct tlb_entry *e = &v->tlb[(first >> 12) & (TLB_SIZE - 1)];
-        /* Not back where the run loop is wanted: for one, the entry that gave way may have been another group's, whose
-           page the next request to close it would no longer find open (tlb.c). Nor out at once: two groups that are
-           probed together and share an entry would come here for ever. The instruction is done alone. */
+        /* It does not go back if the run loop is wanted. One reason: the new entry may have replaced one that another group
+           relies on, and the next request to close that page would no longer find it open (tlb.c). It does not leave at once
+           either: two groups that are probed together and share an entry would come here for ever. So the instruction is
+           done alone. */
         if ((s->write ? e->write : e->read) == (first & ~0xfffull) && !__atomic_load_n(&v->poll, __ATOMIC_RELAXED)) {
             jit_vec_load(v);
             return GO_ON;
@@ -247,14 +249,14 @@ static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
     v->stat.careful++;
     jit_vec_load(v);
     v->tr.on = sp;
-    if (unlikely((t->key >> 5 & 3) != v->tlb_ctx)) { /* those who called wait in the other (emit_stac) */
+    if (unlikely((t->key >> 5 & 3) != v->tlb_ctx)) { /* its callers are in t's context (translate_ac) */
         v->tr.on = v->tr.base;
         *(u64 *)v->tr.base = v->jit->sentinel[v->tlb_ctx];
     }
     return careful->code;
 }
 
-/* A fault of the host's unit at pc: the interpreter runs that instruction and finds the same. */
+/* The host's unit faulted at pc. The interpreter runs that instruction, and finds the same fault. */
 static u64 run_fault(struct soft_vcpu *v, u64 pc)
 {
     const struct trans *t = jit_by_code(v->jit, pc);
@@ -263,7 +265,7 @@ static u64 run_fault(struct soft_vcpu *v, u64 pc)
     unsigned k = 0;
     while (k + 1 < t->ntinsns && pc - t->code >= t->tinsn[k + 1].host)
         k++;
-    if (t->tinsn[k].flags_away) /* as emit_save_flags() left them: AH from LAHF, AL is OF */
+    if (t->tinsn[k].flags_away) /* as emit_save_flags() leaves them: bits 8-15 are those of LAHF, and bit 0 is OF */
         v->rflags = (v->rflags & ~(u64)RFLAGS_ARITH) | ((v->tr.flags >> 8 & 0xff) & RFLAGS_ARITH) | (v->tr.flags & 1) << 11;
     return run_insn_alone(v, t, k, HANDLED_FAULT);
 }
@@ -282,7 +284,7 @@ void jit_bad_target(struct soft_vcpu *v)
         sp -= d.osize + (d.opcode == 0xc2 ? (u16)d.imm : 0);
     reg_write(v, REG_OFF(RSP), v->bits == 64 ? 8 : v->ss32 ? 4 : 2, sp);
     v->rip = jit_rip_at(t->cs, t->rip, t->tinsn[s->insn].off) + jit_delta_of(v, t);
-    if (d.desc->mnemonic == M_CALL) { /* it looks at its target before it writes (SDM vol. 2, CALL) */
+    if (d.desc->mnemonic == M_CALL) { /* a CALL checks its target before it writes (SDM vol. 2, CALL) */
         const u64 to = sp - d.osize;
         soft_store(v, NULL, v->bits == 64 ? to : (u32)(v->s.seg[SS].base + (v->ss32 ? (u32)to : (u16)to)), d.osize, v->tr.under);
     }
@@ -297,7 +299,8 @@ u64 soft_jit_fault_entry(struct soft_vcpu *v, u64 pc)
 
 /* ---- writing them --------------------------------------------------------- */
 
-/* Calls fn(v, what r10 holds, rsp) on the stack of C and acts on its answer. */
+/* Calls fn(v, r10, rsp) on the stack of C. If it returns LEAVE, goes to out; if GO_ON, to the address in gs:[back]; else to
+   the address that it returned. */
 static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
 {
     emit_spill(e);
@@ -320,9 +323,10 @@ static void emit_c(struct jit *j, struct emit *e, u64 fn, u64 out, u64 back)
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe3); /* jmp r11 */
 }
 
-/* A probe of gs:[tr.span] bytes for stores failed: T0 is the address xor the tag, T1 where the entry is. Carry clear: the
-   page may be written, holds decoded code, and none in the lines in question, so that nothing needs to be told; the probe
-   counts as passed. Changes no register. For a VM of one processor: nobody decodes between this and the store. */
+/* This is called when a probe for a store of gs:[tr.span] bytes has failed. T0 is the address xor the tag, and T1 the place
+   of the TLB's entry. It clears carry if the page may be written and holds decoded code, but none in the lines of this
+   store. Then nobody needs to be told of the store, and the probe counts as passed. It changes no register. It is for a VM
+   with one processor, in which nobody decodes between this and the store. */
 static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 *code_lines)
 {
     const u32 entry = OFF(tlbs) + ctx * (u32)sizeof((struct soft_vcpu *)0)->tlbs[0];
@@ -347,7 +351,7 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e_mov_imm(e, RAX, (u64)code_lines);
     e_rm(e, 0x8b, RDX, RAX, RDX, 3, 0, 8);
     e1(e, 0x48), e1(e, 0x85), e1(e, 0xd2); /* test rdx, rdx */
-    no[2] = e_jcc(e, CC_E);                /* the code is gone: the page is to be opened */
+    no[2] = e_jcc(e, CC_E);                /* the code is gone, and the page must be opened */
     e_gs(e, 0x8b, RAX, OFF(tr.span), 4);
     e_lea(e, RAX, RAX, RCX, 0, -1);
     e1(e, 0xc1), e1(e, 0xe8), e1(e, 6);                  /* shr eax, 6: the last line */
@@ -372,7 +376,7 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e1(e, 0xc3);
 }
 
-/* What the ABI has a function keep. */
+/* The registers that a function must keep by the ABI. */
 static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
 /* enter(code in rdi) */
@@ -392,7 +396,8 @@ static void emit_enter(struct jit *j, struct emit *e)
     e1(e, 0x41), e1(e, 0xff), e1(e, 0xe2); /* jmp r10 */
 }
 
-/* Leaves with RIP in r10 and the place after the call in gs:[tr.site]. Returns where enter() goes back to its caller. */
+/* Leaves with RIP in r10. exit_link is called, and notes its return address in gs:[tr.site]. Returns the address of the code
+   by which enter() returns to its caller. */
 static u64 emit_leave(struct jit *j, struct emit *e)
 {
     j->exit_link = here(e);
@@ -416,7 +421,7 @@ static u64 emit_leave(struct jit *j, struct emit *e)
 /* The calls of C: handlers, probes, faults. */
 static void emit_handlers(struct jit *j, struct emit *e, u64 out)
 {
-    /* called from translated code whose registers are at home; goes on after the call */
+    /* called from translated code whose registers are where they are between regions; goes on after the call */
     j->fallback = here(e);
     e1(e, 0x41), e1(e, 0x5a); /* pop r10 */
     e_gs(e, 0x89, T0, OFF(tr.back), 8);
@@ -427,17 +432,17 @@ static void emit_handlers(struct jit *j, struct emit *e, u64 out)
     e_gs(e, 0x89, T0, OFF(tr.back), 8);
     emit_c(j, e, (u64)run_refill, out, OFF(tr.back));
 
-    /* fault: pc in gs:[tr.fault_pc] (set by the signal handler; everything else as the instruction found it) */
+    /* the signal handler has set gs:[tr.fault_pc]; everything else is as the instruction found it */
     j->fault = here(e);
     e_gs(e, 0x8b, T0, OFF(tr.fault_pc), 8);
     emit_c(j, e, (u64)run_fault, out, OFF(tr.back));
 }
 
-/* The lookup of context c: RIP in r10; flags are kept. */
+/* The lookup of context c. r10 has RIP. Flags are kept. */
 static void emit_lookup(struct jit *j, struct emit *e, unsigned c)
 {
     const u32 table = OFF(jct) + c * (u32)sizeof((struct soft_vcpu *)0)->jct[0];
-    /* from code that ran in another context than it was entered in: whoever called it waits in that one */
+    /* for code that was entered in another context than c: its callers are in that one, so the stack is emptied */
     j->lookup_reset[c] = here(e);
     e_gs(e, 0x8b, RSP, OFF(tr.base), 8);
     e1(e, 0x4c), e1(e, 0x8d), e1(e, 0x1d); /* lea r11, [rip + sentinel] */
@@ -472,7 +477,7 @@ static void emit_lookup(struct jit *j, struct emit *e, unsigned c)
     /* jmp gs:[r11 + table + code] */
     e1(e, 0x65), e1(e, 0x41), e1(e, 0xff), e1(e, 0xa3), e4(e, table + (u32)offsetof(struct jct_entry, code));
 
-    /* where a RET lands that no translated CALL waits for */
+    /* here arrives a RET for which no translated CALL waits */
     j->sentinel[c] = here(e);
     e_fix(e, own, here(e));
     e_lea(e, RSP, RSP, NONE, 0, -8);

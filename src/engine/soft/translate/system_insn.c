@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * system_insn.c - instructions about flags, time and privilege that are done in line: CLI, STI, STAC, CLAC, SWAPGS,
- * RDTSC, PUSHF, POPF.
+ * system_insn.c - translates instructions about flags, time and privilege in line: CLI, STI, STAC, CLAC, SWAPGS, RDTSC,
+ * RDTSCP, PUSHF, POPF.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -36,7 +36,7 @@ static void translate_sti(struct tr *t, bool flags)
 {
     struct emit *e = &t->e;
     const struct rblock *b = &t->r->block[t->block];
-    if (t->pos + 1 == b->first + b->n) { /* an interrupt could come before the next instruction */
+    if (t->pos + 1 == b->first + b->n) { /* an interrupt could be taken before the next instruction */
         emit_fallback(t);
         return;
     }
@@ -82,7 +82,7 @@ static void translate_rdtsc(struct tr *t, const struct rinsn *i, bool flags)
         s = new_slow(t, CC_NE, flags);
     }
     if (i->d.desc->mnemonic == M_RDTSCP) {
-        e1(e, 0x0f), e1(e, 0xae), e1(e, 0xe8); /* lfence: it waits for the loads before it */
+        e1(e, 0x0f), e1(e, 0xae), e1(e, 0xe8); /* lfence, because RDTSCP waits for the loads before it */
         e_gs(e, 0x8b, RCX, OFF(s.tsc_aux), 4);
     }
     e1(e, 0x0f), e1(e, 0x31);
@@ -103,7 +103,7 @@ static void translate_pushf(struct tr *t)
     const struct address stack = stack_at(t, -t->w);
     struct operand o;
     bool restore;
-    /* flags are live here: they are what is pushed */
+    /* flags are live here, because they are pushed */
     struct slow *s = begin_access(t, &stack, t->w, true, &o, &restore);
     if (restore)
         emit_restore_flags(e);
@@ -117,7 +117,7 @@ static void translate_pushf(struct tr *t)
     e_gs(e, 0x89, RAX, OFF(tr.tmp2), 8);
     e1(e, 0x9f);                                              /* lahf */
     e1(e, 0x0f), e1(e, 0x90), e1(e, 0xc0);                    /* seto al */
-    e_gs(e, 0x89, RAX, OFF(tr.flags), 4);                    /* to have them back below */
+    e_gs(e, 0x89, RAX, OFF(tr.flags), 4);                    /* they are restored below */
     e1(e, 0x44), e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc0 | x << 3); /* movzx free, al */
     e1(e, 0x41), e1(e, 0xc1), e1(e, 0xe0 | x), e1(e, 11);     /* shl free, 11 */
     e1(e, 0x0f), e1(e, 0xb6), e1(e, 0xc4);                    /* movzx eax, ah */
@@ -146,7 +146,7 @@ static void translate_popf(struct tr *t)
     emit_load_zx(t, &o, t->w);
     if (restore)
         emit_restore_flags(e);
-    /* Only arithmetic flags and IF change, and nothing waits for IF: else the handler does it. */
+    /* The handler does it if other flags than the arithmetic ones and IF change, or if a request waits. */
     emit_save_flags(e);
     e_gs(e, 0x8b, T1, OFF(rflags), 4);
     e1(e, 0x45), e1(e, 0x31), e1(e, 0xd3);                                                 /* xor r11d, r10d */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * translate.c - from a region of guest instructions to host code; translate.h has the conventions, internal.h the parts.
+ * translate.c - makes host code of a region of guest instructions. translate.h has the conventions, internal.h the list of
+ * the files that do the parts.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -9,7 +10,7 @@ u64 jit_workspace_size(void)
     return sizeof(struct tr);
 }
 
-/* The block written so far has ended; another of some instructions begins. */
+/* The block that was written so far has ended, and another begins, which has insns instructions (0: none begins). */
 void count_block(struct tr *t, unsigned insns)
 {
     emit_counts_end(&t->counts, t->probes, t->accesses);
@@ -89,7 +90,8 @@ void translate_one(struct tr *t, const struct rinsn *i)
     }
 }
 
-/* What the region is to be of: the code at v->rip, whose bytes are in page (and page2, where b reaches into a second). */
+/* Says what the region shall be made of: the code at v->rip. page2 has the rest of its bytes, if b reaches into a second
+   page. */
 static void set_region(struct region *r, const struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page2,
                        enum jit_kind kind, unsigned most)
 {
@@ -104,7 +106,8 @@ static void set_region(struct region *r, const struct soft_vcpu *v, const struct
     r->careful = kind == JIT_KIND_CAREFUL;
 }
 
-/* The translation of the region, but for its code; what space it takes is given back by the caller. */
+/* Makes the record of the region's translation, without its code. The caller gives its space back if the translation
+   fails. */
 static struct trans *new_trans(struct soft_vcpu *v, const struct block *b)
 {
     struct jit *j = v->jit;
@@ -128,14 +131,14 @@ static struct trans *new_trans(struct soft_vcpu *v, const struct block *b)
     return x;
 }
 
-/* Nothing is written yet. */
+/* Prepares t. Nothing is written yet. */
 static void begin(struct tr *t, struct soft_vcpu *v, struct trans *x)
 {
     struct jit *j = v->jit;
     struct region *r = &j->region;
     const struct jit_segment *seg = &j->seg[j->open];
     t->v = v, t->j = j, t->r = r, t->t = x;
-    /* With more processors another may decode what lies there just before the store. 64-bit systems keep code by itself. */
+    /* With more processors, another one may decode what lies there just before the store. 64-bit systems keep code apart. */
     t->watched = v->vm->cfg.cpus == 1 && v->bits != 64;
     t->e = (struct emit){ j->rw + align_up(seg->code, 16), j->rw + seg->code_end, j->rx - j->rw };
     j->data_in_code.n = 0;
@@ -157,14 +160,14 @@ static void begin(struct tr *t, struct soft_vcpu *v, struct trans *x)
     choose_map(t);
 }
 
-/* The entry, then the blocks in each version that is asked for. */
+/* Writes the entry, and then the blocks in each version that is needed. */
 static void write_blocks(struct tr *t)
 {
     struct emit *e = &t->e;
     const struct region *r = t->r;
     t->t->entry = e->p;
     t->t->code = here(e);
-    /* Five bytes that a jump can replace at once. */
+    /* a no-operation of five bytes, which a jump can replace at once */
     e1(e, 0x0f), e1(e, 0x1f), e1(e, 0x44), e1(e, 0x00), e1(e, 0x00);
     const unsigned first = (unsigned)r->block_at[region_off(r, r->rip)];
     if (!r->block[first].header)
@@ -180,7 +183,7 @@ static void write_blocks(struct tr *t)
     count_block(t, 0);
 }
 
-/* What the blocks lead to besides each other lies behind them. */
+/* Writes what lies behind the blocks: slow paths, ways out, and what a retired entry leads to. */
 static void write_behind(struct tr *t)
 {
     struct emit *e = &t->e;
@@ -203,7 +206,7 @@ static void write_behind(struct tr *t)
     x->size = (u32)(e->p - x->entry);
 }
 
-/* Is it whole, and still of the code that the guest has there? */
+/* True if the translation is complete, and the guest's code is still the same. */
 static bool good(const struct tr *t, const struct block *b)
 {
     const struct jit_segment *seg = &t->j->seg[t->j->open];
@@ -214,7 +217,7 @@ static bool good(const struct tr *t, const struct block *b)
            (!t->r->page2 || (x->page_id2 && soft_code_watch(t->v, b->place2, 1) == b->gen2));
 }
 
-/* Its tables go to where they stay, and it is found from now on. */
+/* Moves its tables to where they stay. It can be found from now on. */
 static void keep(struct tr *t)
 {
     struct jit *j = t->j;
@@ -257,7 +260,7 @@ struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delt
                      enum jit_kind kind)
 {
     struct trans *t = NULL;
-    /* What does not fit is cut smaller. Careful code is soon to be left again. */
+    /* A region that does not fit is made smaller. Careful code is short, because it shall be left again soon. */
     for (unsigned most = kind == JIT_KIND_CAREFUL ? CAREFUL_INSNS : REGION_INSNS; !t && most >= 4; most /= 4)
         t = translate(v, b, delta, page, page2, kind, most);
     return t;

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * versions.c - the blocks of a region, each written for what is known where it is entered.
+ * versions.c - writes the blocks of a region, each for what is known where it is entered.
  *
- * A block is written once for each set of probes that are known to hold at its entry (struct state), up to VERSIONS: so the
- * second round of a loop finds done what the first had to do.
+ * A block is written once for each set of probes that are known to hold at its entry (struct state), but at most VERSIONS
+ * times. So the second round of a loop need not make the probes that the first round has made.
  */
 #include "engine/soft/translate/internal.h"
 
-/* Does state s promise all that `wanted` relies on? */
+/* True if state s promises all that `wanted` relies on. */
 static bool implies(const struct state *s, const struct state *wanted)
 {
     if (s->ctx != wanted->ctx)
@@ -26,13 +26,13 @@ static bool implies(const struct state *s, const struct state *wanted)
     return true;
 }
 
-/* No more room for several versions. */
+/* True if there is no more room for several versions. */
 static bool crowded(const struct tr *t)
 {
     return t->ntinsn > TINSNS - REGION_INSNS || t->e.p - t->t->entry > JIT_REGION_MAX / 4;
 }
 
-/* The version of block b to go to from here; made if none fits well. */
+/* Returns the version of block b to go to from here. If none fits well, there will be a new one. */
 unsigned choose_version(struct tr *t, unsigned b)
 {
     struct version *v = t->version[b];
@@ -46,7 +46,7 @@ unsigned choose_version(struct tr *t, unsigned b)
     if (t->nversions[b] == VERSIONS || crowded(t)) {
         if (best < VERSIONS)
             return best;
-        if (t->nversions[b] == VERSIONS) { /* cannot be: the last has no promises */
+        if (t->nversions[b] == VERSIONS) { /* this cannot happen, because the last version relies on nothing */
             fail(t);
             return 0;
         }
@@ -83,8 +83,8 @@ static void jump_to(struct tr *t, unsigned b, unsigned k, int cc)
     t->fixup[t->nfixup++] = (struct fixup){ at, (u8)b, (u8)k };
 }
 
-/* To block b if it is in the region, else out; where that is the next thing written, nothing. Returns whether to go on
-   writing (b, k). */
+/* Goes to block b if it is in the region, else out. True: the caller must write version *k of b here, so no jump is
+   needed. */
 static bool flow_to(struct tr *t, s16 b, u64 rip, unsigned *k)
 {
     if (b < 0) {
@@ -101,7 +101,7 @@ static bool flow_to(struct tr *t, s16 b, u64 rip, unsigned *k)
     return true;
 }
 
-/* The instructions of block q, one by one. Returns the last; NULL: it does not fit. */
+/* Writes the instructions of block q, one by one. Returns the last one; NULL: it failed. */
 static const struct rinsn *write_insns(struct tr *t, const struct rblock *q)
 {
     struct emit *e = &t->e;
@@ -132,12 +132,13 @@ static const struct rinsn *write_insns(struct tr *t, const struct rblock *q)
     return i;
 }
 
-/* LOOP and the like, JRCXZ, which reaches only so far: the way taken. What is not goes on behind. */
+/* Writes LOOP and the like, and JRCXZ. The host's JRCXZ does not reach far. So the jump that is taken is written right
+   behind it, and what is not taken goes on behind that. */
 static void write_loop(struct tr *t, const struct rblock *q, const struct rinsn *i)
 {
     struct emit *e = &t->e;
     const unsigned op = i->d.opcode;
-    const bool cx = i->d.asize == 2; /* which no jump looks at by itself: all of RCX is to be had back from T1 */
+    const bool cx = i->d.asize == 2; /* no host jump tests CX alone, so RCX becomes CX and is restored from T1 */
     u8 *over, *over2 = NULL;
     if (op != 0xe3)
         e_rm(e, 0x8d, RCX, RCX, NONE, 0, -1, i->d.asize);
@@ -169,13 +170,13 @@ static void write_loop(struct tr *t, const struct rblock *q, const struct rinsn 
         e_mov(e, RCX, T1);
 }
 
-/* What follows i, the last instruction of block q. Returns the block to go on with, in version *to; -1: none. */
+/* Writes what follows i, the last instruction of block q. Returns the block to write next, in version *to; -1: none. */
 static s16 write_end(struct tr *t, const struct rblock *q, const struct rinsn *i, unsigned *to)
 {
     const struct region *r = t->r;
     const u64 next = region_to(r, region_rip(r, i->off) + i->d.len), jump = region_target(r, i);
     switch (i->how) {
-    case HOW_STOP: /* where it falls through after all */
+    case HOW_STOP: /* for the case that it goes on to the next instruction after all */
         emit_exit(t, next, -1);
         return -1;
     case HOW_JMP_IND:
@@ -206,7 +207,7 @@ static s16 write_end(struct tr *t, const struct rblock *q, const struct rinsn *i
     return flow_to(t, q->next, next, to) ? q->next : -1;
 }
 
-/* Writes version k of block b, and on from there while what follows is not written yet. */
+/* Writes version k of block b, and goes on with what follows while that is not written yet. */
 void write_block(struct tr *t, unsigned b, unsigned k)
 {
     const struct region *r = t->r;

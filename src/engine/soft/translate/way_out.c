@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * way_out.c - how a region is left: exits to a RIP known now, linked to its translation when there is one, polls for
- * requests, and what is written of them behind the blocks.
+ * way_out.c - how a region is left: exits to a RIP that is known now, which are linked to its translation when there is one;
+ * polls for requests; and what of both is written behind the blocks.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -28,8 +28,8 @@ struct link *new_link(struct tr *t, u64 rip, s16 *number)
     return l;
 }
 
-/* Into RCX, whose value is then in another register: 0 if the page of this number is mapped as it was when it got it.
-   Returns where the number is. Keeps the flags; T1 is used up. */
+/* Sets RCX to 0 if the page with this number is mapped as it was when it got the number. The caller has moved RCX's value to
+   another register. Returns the place of the number in the code. Keeps the flags; T1 is used up. */
 static u8 *emit_mapped(struct tr *t, u32 id)
 {
     struct emit *e = &t->e;
@@ -45,8 +45,9 @@ static u8 *emit_mapped(struct tr *t, u32 id)
     return at;
 }
 
-/* The comparison that keeps the flags: is the page of the target mapped as it was when the link was made? RCX is in T0
-   from then on. Returns behind a JRCXZ to where it is. */
+/* Checks, without changing the flags, whether the page of the link's target is mapped as it was when it got its number.
+   RCX's value is in T0 from then on. Ends with a JRCXZ, which is taken if it is, and returns the place behind it; the caller
+   fills in where it goes. */
 u8 *emit_mapping_check(struct tr *t, struct link *l)
 {
     struct emit *e = &t->e;
@@ -56,7 +57,8 @@ u8 *emit_mapping_check(struct tr *t, struct link *l)
     return e->p;
 }
 
-/* Out to a RIP known now. cc < 0: always. Linked to the target's translation when there is one. */
+/* Goes out to a RIP that is known now, if cc is true, or always if cc < 0. It is linked to the target's translation when
+   there is one. */
 void emit_exit(struct tr *t, u64 rip, int cc)
 {
     struct emit *e = &t->e;
@@ -71,7 +73,7 @@ void emit_exit(struct tr *t, u64 rip, int cc)
         e_align(e, 2);
         c->at = e_jcc(e, (unsigned)cc);
     }
-    /* What is written behind, with a link in it, serves all that lead there. */
+    /* A way out that is written behind the blocks serves all exits that lead to the same RIP. */
     const bool in_place = region_has(t->r, rip) && !t->nswaps && !ctx_changed(t);
     for (unsigned k = 0; k + 1 < t->nout && !in_place; k++)
         if (t->out[k].kind == OUT_EXIT && t->out[k].rip == rip && t->out[k].ctx == t->s.ctx && t->out[k].same < 0) {
@@ -91,7 +93,7 @@ static void write_exit_link(struct tr *t, const struct way_out *c)
     const struct jit_site s = { .trans = trans_number(t), .insn = (u16)c->link };
     emit_rip(t, T0, c->rip);
     e_call_rel(e, t->j->exit_link);
-    for (unsigned k = 0; k < 5; k++) /* as behind the other calls */
+    for (unsigned k = 0; k < 5; k++) /* so many bytes as the jump behind other calls has (jit_site_at) */
         e1(e, 0xcc);
     emit_site(e, &s, SITE_SHORT);
 }
@@ -156,7 +158,7 @@ void write_way_out(struct tr *t, struct way_out *c)
     write_exit_link(t, c);
 }
 
-/* Requests are looked at where the region is entered and where its loops close: that bounds how long an interrupt
+/* Looks for requests. There is a poll where the region is entered and one in each loop, which bounds how long an interrupt
    waits. */
 void emit_poll(struct tr *t, u64 rip, bool flags, bool at_entry)
 {
@@ -177,7 +179,8 @@ void emit_poll(struct tr *t, u64 rip, bool flags, bool at_entry)
     }
 }
 
-/* Notes which instruction goes where T0 says: a target that is not canonical is its fault. */
+/* Notes which instruction jumps to the address in T0, because it is that instruction that faults if the address is not
+   valid. */
 void emit_from(struct tr *t)
 {
     struct emit *e = &t->e;
@@ -188,7 +191,8 @@ void emit_from(struct tr *t)
     e4(e, 0);
 }
 
-/* The entry's, where the instruction's bytes reach into a second page: is that mapped as it was? */
+/* Writes the check at the entry of an instruction that reaches into a second page: leaves if that page is not mapped as it
+   was. */
 void emit_page2_check(struct tr *t, u64 rip)
 {
     struct emit *e = &t->e;
