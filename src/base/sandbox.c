@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "sandbox_filters.h"
 
 enum {
@@ -155,9 +156,28 @@ static int restrict_calls_asking(void)
 static int restrict_calls(enum sandbox kind)
 {
     static const struct filter *const filters[] = { [SANDBOX_USER] = &filter_user, [SANDBOX_SWITCH] = &filter_switch,
-                                                    [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer };
+                                                    [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer,
+                                                    [SANDBOX_LOOP] = &filter_loop, [SANDBOX_VCPU] = &filter_vcpu,
+                                                    [SANDBOX_BLOCK] = &filter_block, [SANDBOX_OUTPUT] = &filter_output };
 
     return filter_load(filters[kind], 0);
+}
+
+static bool confined; /* the process: it is set before there are threads */
+
+void sandbox_confine_threads(void)
+{
+    confined = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL; /* this kernel has none, as sandbox_probe() says */
+}
+
+void sandbox_thread(enum sandbox kind)
+{
+    const int r = confined ? restrict_calls(kind) : 0;
+
+    if (!r)
+        return;
+    log_error("a thread of the machine cannot give up its system calls: %s", strerror(-r));
+    _exit(1);
 }
 
 int sandbox_drop(u32 keep)

@@ -14,6 +14,8 @@ enum sandbox {
     SANDBOX_SWITCH, /* the clients of its own socket */
     SANDBOX_SCREEN, /* it accepts viewers and makes a process for each; that process goes on to SANDBOX_VIEWER */
     SANDBOX_VIEWER, /* the descriptors it has, and no others */
+    /* Threads of a worker, which is in an empty room already: sandbox_thread() */
+    SANDBOX_LOOP, SANDBOX_VCPU, SANDBOX_BLOCK, SANDBOX_OUTPUT,
 };
 
 /*
@@ -37,6 +39,12 @@ int must_check sandbox_probe(struct sandbox_report *report);
 /* The smaller half: no new privileges, no core files, and no capabilities but those in keep (1 << CAP_..., of the first
    32) that the process has. For the calling thread, and threads and processes that it makes later. -errno. */
 int must_check sandbox_drop(u32 keep);
+
+/* This process's threads are confined: from now on sandbox_thread does what it says. Before there are threads. */
+void sandbox_confine_threads(void);
+/* From here on this thread, and those that it makes, make only the system calls of its kind. Nothing in a process that is not
+   confined. It ends the process if it cannot. */
+void sandbox_thread(enum sandbox kind);
 
 /* Landlock: this thread, and those that it makes later, open no file by its name any more, and make no TCP connection, where
    the kernel has that. -errno; 0 where it has no Landlock. */

@@ -296,6 +296,9 @@ static bool is_server(const struct policy *p, const char *before, const char *wh
     for (u32 i = 0; i < c->ncdroms; i++)
         if (in_uri(c->cdrom[i].path, before, what, n))
             return true;
+    for (u32 i = 0; i < c->nfloppies; i++)
+        if (in_uri(c->floppy[i].path, before, what, n))
+            return true;
     for (u32 i = 0; i < MOST_GRANTS; i++)
         if (in_uri(p->grant[i], before, what, n))
             return true;
@@ -461,6 +464,7 @@ int policy_judge(const struct policy *p, const struct opener_request *r)
     case OPENER_AGAIN: may = may_open_again(r); break;
     case OPENER_REAL: may = may_resolve(p, r); break;
     case OPENER_STAT: may = may_stat(p, r); break;
+    case OPENER_USER: break; /* the broker's own: it says who has open what the worker has open */
     case OPENER_RUNTIME: may = p->switches[0]; break;
     }
     return may ? 0 : -EACCES;

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -108,6 +109,8 @@ static void be_worker(const struct room *room, int requests, u32 needs, const si
         _exit(1);
     }
     broker_use(requests);
+    if (!(needs & WORKER_FOLDERS))
+        sandbox_confine_threads();
 }
 
 /* vm/perf_map.c */
@@ -154,4 +157,25 @@ int worker_start(const struct worker_job *job, int *status, struct error *err)
     if (!r)
         be_worker(&room, pair[1], job->needs, &before);
     return r < 0 ? failed(r, err) : r;
+}
+
+static void limit(int what, u64 most)
+{
+    struct rlimit r;
+
+    if (getrlimit((__rlimit_resource_t)what, &r))
+        return;
+    r.rlim_cur = MIN(r.rlim_cur, most);
+    r.rlim_max = MIN(r.rlim_max, most);
+    (void)setrlimit((__rlimit_resource_t)what, &r);
+}
+
+void worker_close_door(const struct worker_limits *limits)
+{
+    limit(RLIMIT_DATA, limits->memory);
+    limit(RLIMIT_FSIZE, limits->file);
+    limit(RLIMIT_NOFILE, limits->descriptors);
+    if (limits->threads)
+        limit(RLIMIT_NPROC, limits->threads);
+    sandbox_thread(SANDBOX_LOOP);
 }
