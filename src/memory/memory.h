@@ -55,8 +55,7 @@ struct memory {
     struct memory_region region[MEMORY_MAX_REGIONS]; /* largest first: most lookups end at the first or second */
     u32 npieces;
     struct memory_piece piece[MEMORY_MAX_PIECES];
-    int fd;      /* the memfd */
-    bool keep_mapped;
+    int fd;      /* the memfd; helper processes map it, too, and say what they wrote */
     u64 fd_size; /* places are below it */
     u64 most;    /* bytes: what the host had when this was made, and the most that there can be */
     u64 top;     /* first address above all that was ever mapped */
@@ -72,8 +71,8 @@ struct memory {
 
 struct memory *memory_new(struct error *err);
 void memory_free(struct memory *m);
-/* Somebody may still read and write the guest's memory after memory_free: it stays mapped as long as the process lives. */
-void memory_keep_mapped(struct memory *m);
+/* All pieces are made: from now on nobody who has the memfd can make it larger. */
+void memory_complete(struct memory *m);
 
 /* Zeroed memory that the guest sees nowhere yet; size is rounded up to pages. -ENOSPC too many, -E2BIG more than the host
    has. */
@@ -123,6 +122,8 @@ bool memory_find(const struct memory *m, u64 gpa, struct memory_region *r);
 static inline u32 memory_generation(const struct memory *m) { return __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE); }
 /* A pointer to the byte at a place, and in *left how many bytes of its piece there are from it on. NULL: no such place. */
 u8 *memory_at(const struct memory *m, u64 place, u64 *left);
+/* The other way: the place of a byte that a pointer into a piece leads to. False: it leads into none. */
+bool memory_place_of(const struct memory *m, const void *host, u64 *place);
 
 /* ---- checked access ------------------------------------------------------ */
 
