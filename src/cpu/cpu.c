@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpu.c - one processor's state after RESET and INIT, the table its snapshot is
- * made of, and the check a state from a file must pass before an engine sees it.
+ * cpu.c - the state of a processor after RESET and INIT, the table of its fields for a snapshot, and the check that a state
+ * from a file must pass before an engine sees it.
  */
 #include "cpu/cpu.h"
 
@@ -76,13 +76,13 @@ static u64 get_le(const u8 *p, unsigned n)
     return v;
 }
 
-/* What RESET and INIT have in common: SDM vol. 3 table 10-1. */
+/* Sets what RESET and INIT set alike (SDM vol. 3 table 10-1). */
 static void reset_execution(struct cpu_state *s, bool bsp)
 {
     static const struct cpu_seg data = { .selector = 0, .attr = SEG_P | SEG_S | SEG_W | SEG_A, .limit = 0xffff, .base = 0 };
 
     memset(s->gpr, 0, sizeof(s->gpr));
-    s->gpr[RDX] = 0x600; /* processor signature: 00n06xxxh; the machine puts CPUID.1:EAX here */
+    s->gpr[RDX] = 0x600; /* the processor's signature (00n06xxxh); the machine puts CPUID.1:EAX here */
     s->rip = 0xfff0;
     s->rflags = RFLAGS_FIXED;
     for (int i = 0; i < SEG_COUNT; i++)
@@ -119,7 +119,7 @@ void cpu_reset(struct cpu_state *s, bool bsp)
     s->pat = 0x0007040600070406;
     s->misc_enable = 1; /* fast strings */
     s->apic_base = 0xfee00000 | BIT(11) | (bsp ? BIT(8) : 0);
-    /* x87 after RESET is not as after FNINIT: FCW 0040h, every register +0.0 and valid. */
+    /* RESET leaves x87 in another state than FNINIT: FCW is 0040h, and every register is +0.0 and valid. */
     put_le(s->xsave + XSAVE_FCW, 0x40, 2);
     put_le(s->xsave + XSAVE_FTW, 0xff, 1);
     put_le(s->xsave + XSAVE_MXCSR, 0x1f80, 4);

@@ -15,8 +15,8 @@
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11, R12, R13, R14, R15 };
 enum seg_reg { ES, CS, SS, DS, FS, GS, SEG_COUNT }; /* instruction encoding order */
 
-/* attr: descriptor bits 40-55 as they stand (type 0-3, S 4, DPL 5-6, P 7, limit bits zero, AVL 12,
-   L 13, D/B 14, G 15) plus SEG_UNUSABLE. limit: in bytes, already scaled by G. */
+/* attr has bits 40-55 of the descriptor in their order (type 0-3, S 4, DPL 5-6, P 7, AVL 12, L 13, D/B 14, G 15), without
+   the bits of the limit, and SEG_UNUSABLE. limit is in bytes, scaled by G already. */
 struct cpu_seg {
     u16 selector, attr;
     u32 limit;
@@ -31,7 +31,7 @@ static inline unsigned seg_dpl(const struct cpu_seg *s) { return (s->attr & SEG_
 
 struct cpu_table { /* GDTR, IDTR */
     u64 base;
-    u32 limit; /* 16 bits used */
+    u32 limit; /* 16 bits are used */
 };
 
 enum {
@@ -87,7 +87,7 @@ enum vector {
     VEC_XM = 19,
 };
 
-/* What a processor does when it is not executing (as KVM's mp_state). */
+/* What a processor is doing (as KVM's mp_state). */
 enum cpu_activity { CPU_RUNNING, CPU_HALTED, CPU_WAIT_SIPI, CPU_SHUTDOWN };
 
 enum { CPU_MTRR_VAR = 8, CPU_XSAVE_SIZE = 4096 };
@@ -99,41 +99,42 @@ struct cpu_state {
     u64 cr0, cr2, cr3, cr4, cr8, xcr0;
     u64 dr[4], dr6, dr7;
 
-    /* model-specific registers that engines own; see cpu/msr.h */
+    /* model-specific registers, which the engines keep; see cpu/msr.h */
     u64 efer, star, lstar, cstar, sfmask, kernel_gs_base;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 pat, tsc_aux, misc_enable, debugctl, spec_ctrl, xss, mcg_status, mcg_cap, pkrs;
-    u64 apic_base;    /* IA32_APIC_BASE; owned by the LAPIC, mirrored here for CPUID */
-    u64 tsc_deadline; /* owned by the LAPIC; here for KVM, which keeps it with the MSRs */
+    u64 apic_base;    /* IA32_APIC_BASE; the LAPIC owns it, and CPUID needs this copy */
+    u64 tsc_deadline; /* the LAPIC owns it; KVM keeps it with the MSRs */
     u64 tsc;          /* the guest's TSC when the state was taken */
     u64 tsc_adjust;
     u64 mtrr_def_type, mtrr_fixed[11], mtrr_base[CPU_MTRR_VAR], mtrr_mask[CPU_MTRR_VAR];
     u64 kvm_wall_clock, kvm_system_time; /* paravirtual clock MSRs 4b564d00h, 01h */
 
-    /* in flight */
+    /* activity, and events that are not delivered yet */
     u8 activity;                      /* enum cpu_activity */
-    bool sti_shadow, movss_shadow;    /* interrupts held off for one instruction */
+    bool sti_shadow, movss_shadow;    /* interrupts are held off for one instruction */
     bool nmi_masked, nmi_pending;
     bool sipi_pending;
     u8 sipi_vector;
-    bool exception_pending, exception_has_error; /* raised, not yet delivered */
+    bool exception_pending, exception_has_error; /* raised, but not delivered yet */
     u8 exception_vector;
     u32 exception_error;
-    bool interrupt_injected; /* accepted from the PIC/LAPIC, delivery interrupted */
+    bool interrupt_injected; /* accepted from the PIC or the LAPIC, but its delivery was interrupted */
     u8 interrupt_vector;
     bool interrupt_soft;
 
-    /* standard (not compacted) XSAVE image; components in xcr0|x87|SSE valid; XSTATE_BV says which are not initial */
+    /* The XSAVE image in the standard format (not compacted). x87, SSE and the components in xcr0 are valid. XSTATE_BV says
+       which of them are not in their initial state. */
     u8 xsave[CPU_XSAVE_SIZE] __attribute__((aligned(64)));
 };
 
 extern const struct state_desc cpu_state_desc;
 
-/* SDM vol. 3 table 10-1: the state after power-up or RESET; INIT keeps what the column says it keeps
-   (x87/SSE/MSRs/CR0.CD,NW/tsc). bsp: the boot processor runs, the others wait for SIPI. */
+/* The state after power-up or RESET, and what INIT makes of a state (SDM vol. 3 table 10-1). INIT keeps x87 and SSE, XCR0,
+   the MSRs except EFER, CR0.CD and CR0.NW, and the TSC. bsp: the boot processor runs; the others wait for a SIPI. */
 void cpu_reset(struct cpu_state *s, bool bsp);
 void cpu_init_signal(struct cpu_state *s, bool bsp);
-/* Rejects what no processor can hold (reserved bits, non-canonical bases, bad MXCSR): for states from files. */
+/* For states from files: refuses what no processor can hold (reserved bits, non-canonical bases, a bad MXCSR). */
 int must_check cpu_state_check(const struct cpu_state *s, struct error *err);
 
 #endif

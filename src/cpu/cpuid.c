@@ -1,10 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cpuid.c - from a model name and what the engine supports to the leaves a guest
- * reads.  Intel SDM vol. 2 CPUID; AMD APM vol. 3 app. E; hypervisor leaves:
- * linux/Documentation/virt/kvm/x86/cpuid.rst.
+ * cpuid.c - makes the leaves that a guest reads, from the name of a model and what the engine supports. Sources: Intel SDM
+ * vol. 2 CPUID; AMD APM vol. 3 app. E; for the hypervisor's leaves linux/Documentation/virt/kvm/x86/cpuid.rst.
  *
- * One socket, one core a CPU, one thread a core; x2APIC ID = CPU number.
+ * A guest has one socket. Each CPU is a core with one thread, and its x2APIC ID is its number.
  */
 #include "cpu/cpuid.h"
 
@@ -19,7 +18,7 @@
 enum { MAX_BASIC = 0x1f, GUEST_PHYS_BITS = 40, GUEST_LIN_BITS = 48 };
 #define MAX_HYPERVISOR 0x40000010u
 #define MAX_EXTENDED 0x80000021u
-#define APIC_HZ 1000000000u /* the LAPIC timer counts nanoseconds, in KVM's and in ours */
+#define APIC_HZ 1000000000u /* the timers of KVM's LAPIC and of ours count nanoseconds */
 
 /* ---- the table ---------------------------------------------------------- */
 
@@ -73,7 +72,7 @@ u32 cpuid_xsave_length(const struct cpuid_table *t, unsigned n)
 
 /* ---- what an engine supports -------------------------------------------- */
 
-/* The XCR0 components that the features of t leave in use. */
+/* The XCR0 components that the features of t use. */
 static u64 xcr0_of(const struct cpuid_table *t, u64 possible)
 {
     u64 x = 0;
@@ -94,7 +93,7 @@ void cpuid_restrict(struct cpuid_table *t, bool soft)
     bool seen[CPUID_MAX_LEAVES][4] = { { false } };
     u64 possible = t->xcr0;
 
-    /* Registers that hold features are rebuilt from the table of known ones; the rest of the leaf stays. */
+    /* Registers that hold features are built again from the table of known features. The other registers of a leaf stay. */
     struct cpuid_table raw = *t;
     for (u32 i = 0; i < feature_count; i++) {
         const struct feature_entry *e = &feature_table[i];
@@ -121,14 +120,15 @@ void cpuid_restrict(struct cpuid_table *t, bool soft)
             feature_set(t, &e->f, true);
     }
 
-    /* AVX and AVX-512 are of no use where the operating system does not switch their registers. */
+    /* AVX and AVX-512 are of no use if the host's operating system does not switch their registers. */
     if (!(possible & BIT(2)) || !cpuid_leaf_find(t, 0xd, 2))
         feature_set(t, cpu_feature_find("avx"), false);
     if ((possible & 0xe0) != 0xe0)
         feature_set(t, cpu_feature_find("avx512f"), false);
     feature_close(t);
     if (soft && has(t, "pku") && !(possible & BIT(9))) {
-        /* PKRU in software only: its place in the area is Intel's, which no component of such a host reaches. */
+        /* The host's XCR0 has no PKRU, so it exists in software only. It lies in the XSAVE area where Intel has it. No
+           component of such a host reaches that place. */
         struct cpuid_leaf *l = cpuid_leaf_add(t, 0xd, 9, true);
         if (l && !l->eax) {
             l->eax = 8;
@@ -145,7 +145,7 @@ void cpuid_restrict(struct cpuid_table *t, bool soft)
 
 struct model {
     const char *name;
-    const char *features;  /* space-separated; what the engine must be able to give */
+    const char *features;  /* space-separated; the engine must be able to give them. NULL: all that it can give */
     const char *vendor;    /* NULL: the host's */
     u32 signature;         /* CPUID.1:EAX; 0: the host's */
     const char *brand;
@@ -160,7 +160,7 @@ struct model {
 static const struct model models[] = {
     { "host", NULL, NULL, 0, NULL },
     { "max", NULL, NULL, 0, NULL },
-    /* The levels of the x86-64 psABI: the same guest on any host that reaches the level. */
+    /* The levels of the x86-64 psABI. The guest has the same instructions on any host that reaches the level. */
     { "x86-64-v1", F_V1, NULL, 0, "Lodge x86-64-v1" },
     { "x86-64-v2", F_V2, NULL, 0, "Lodge x86-64-v2" },
     { "x86-64-v3", F_V3, NULL, 0, "Lodge x86-64-v3" },
@@ -195,7 +195,7 @@ static const char *next_word(const char *s, const char *separators, char *word, 
     return s + n;
 }
 
-/* A scratch table that holds feature registers only. */
+/* The features that the guest shall have. The table holds registers with features only. */
 struct wish {
     struct cpuid_table has;
     const struct cpuid_table *supported;
@@ -246,7 +246,7 @@ static int apply_list(struct wish *w, const char *list, struct error *err)
     char word[40];
     const char *s;
 
-    for (int pass = 0; pass < 2; pass++) { /* what is added first, then what is removed: order does not matter */
+    for (int pass = 0; pass < 2; pass++) { /* adds first and then removes, so the order in the list does not matter */
         for (s = next_word(list, ",", word, sizeof(word)); word[0]; s = next_word(s, ",", word, sizeof(word))) {
             if (word[0] != '+' && word[0] != '-')
                 return error_set(err, EINVAL, "CPU feature '%s' needs a + or - before it", word);
@@ -294,7 +294,7 @@ static void set_vendor(struct cpuid_leaf *l, const char *name)
     memcpy(&l->ecx, name + 8, 4);
 }
 
-/* Bits an APIC ID needs to number n things. */
+/* How many bits of an APIC ID are needed to number n things. */
 static u32 id_bits(u32 n)
 {
     u32 bits = 0;
@@ -321,7 +321,8 @@ struct cache {
     u32 ways, line, sets;
 };
 
-/* The caches of the host, which the guest's memory accesses go through whatever runs them; else ordinary ones. */
+/* Finds the host's caches, since the guest's memory accesses go through them on either engine. If the host's are not known,
+   these are ordinary ones. Returns how many there are. */
 static u32 host_caches(const struct cpuid_table *s, struct cache out[4])
 {
     static const struct cache usual[4] = { { 1, 1, 8, 64, 64 }, { 2, 1, 8, 64, 64 }, { 3, 2, 8, 64, 1024 },
@@ -379,7 +380,7 @@ static void put_brand(struct cpuid_table *t, const struct cpuid_table *s, const 
         if (n == 0)
             n = (size_t)snprintf(brand, sizeof(brand), "x86-64 processor");
         if (n + 8 < sizeof(brand))
-            snprintf(brand + n, sizeof(brand) - n, " (Lodge)"); /* not the bare machine: say so */
+            snprintf(brand + n, sizeof(brand) - n, " (Lodge)"); /* tells that this is not the bare machine */
     }
     for (u32 i = 0; i < 3; i++) {
         u32 r[4];
@@ -388,7 +389,7 @@ static void put_brand(struct cpuid_table *t, const struct cpuid_table *s, const 
     }
 }
 
-/* XSAVE: the components in t->xcr0, where they lie on this host. */
+/* The leaves of XSAVE: the components in t->xcr0 lie in the guest's area where they lie in this host's. */
 static void put_xsave(struct cpuid_table *t, const struct cpuid_table *s)
 {
     u32 end = 576;
@@ -426,11 +427,11 @@ static void put_all(struct cpuid_table *t, const struct cpuid_table *s, const st
 
     l = cpuid_leaf_add(t, 1, 0, false);
     l->eax = signature;
-    l->ebx = (64 / 8) << 8 | (1u << bits) << 16; /* CLFLUSH line; APIC IDs reserved for the package */
+    l->ebx = (64 / 8) << 8 | (1u << bits) << 16; /* the CLFLUSH line; how many APIC IDs the package has */
     if (cpus > 255)
         l->ebx |= 0xffu << 16;
     if (cpus > 1)
-        l->edx |= BIT(28); /* HTT: the field above is valid */
+        l->edx |= BIT(28); /* HTT: the number of APIC IDs is valid */
 
     if (!amd)
         put(t, 2, 0, false, 0x0000ff01, 0, 0, 0); /* FFh: the caches are in leaf 4 */
@@ -449,7 +450,7 @@ static void put_all(struct cpuid_table *t, const struct cpuid_table *s, const st
     if (has(t, "xsave"))
         put_xsave(t, s);
     if (khz) {
-        /* crystal * ebx / eax = TSC; the crystal is also what the LAPIC timer counts */
+        /* The TSC's frequency is crystal * ebx / eax. The LAPIC timer counts the crystal, too. */
         put(t, 0x15, 0, false, 1000000, (u32)khz, APIC_HZ, 0);
         put(t, 0x16, 0, false, (u32)((khz + 500) / 1000), (u32)((khz + 500) / 1000), 100, 0);
     }

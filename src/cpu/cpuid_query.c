@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* cpuid_query.c - what CPUID answers when it is executed: the table, and what follows the processor's own state. */
+/* cpuid_query.c - what CPUID answers when it is executed: the table's values, and those that follow the processor's
+   state. */
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 
-/* Size of the XSAVE area for the components in mask; compacted or standard (SDM vol. 1 13.4.2, 13.4.3). */
+/* The size of an XSAVE area for the components in mask, compacted or in the standard format (SDM vol. 1 13.4.2, 13.4.3). */
 static u32 xsave_size(const struct cpuid_table *t, u64 mask, bool compacted)
 {
     u32 end = 576;
@@ -23,7 +24,8 @@ static u32 xsave_size(const struct cpuid_table *t, u64 mask, bool compacted)
     return end;
 }
 
-/* Beyond the highest leaf of its class AMD answers zeros; Intel the highest basic leaf. */
+/* A function beyond the highest leaf of its class reads as zeros on AMD, and as the highest basic leaf on Intel. Returns the
+   function to answer. */
 static u32 clamp_function(const struct cpuid_table *t, u32 function)
 {
     const struct cpuid_leaf *zero = cpuid_leaf_find(t, 0, 0);

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * feature.c - the CPUID feature bits Lodge knows, by the names of /proc/cpuinfo
- * (and QEMU's where they differ), who can give them to a guest and what they need.
- * Intel SDM vol. 2 CPUID; AMD APM vol. 3 app. E.
+ * feature.c - the table of the CPUID features that Lodge knows: their names in /proc/cpuinfo (and QEMU's if they differ),
+ * who can give them to a guest, and what they need. Sources: Intel SDM vol. 2 CPUID; AMD APM vol. 3 app. E.
  *
- * A bit that is not in this table is never told to a guest.
+ * A guest sees no feature bit that is not in this table, except the few that cpuid.c sets for a vendor or for several CPUs,
+ * and those that follow the processor's state (cpuid_query.c).
  */
 #include "cpu/feature.h"
 
@@ -142,7 +142,7 @@ const struct feature_entry feature_table[] = {
     { { "xsavec", 0xd, 1, EAX, 1 }, NULL, "xsave", HOST },
     { { "xgetbv1", 0xd, 1, EAX, 2 }, NULL, "xsave", HOST },
     { { "xsaves", 0xd, 1, EAX, 3 }, NULL, "xsave", NEVER },
-    /* 80000001:EDX (AMD's copies of 1:EDX are made where the vendor wants them) */
+    /* 80000001:EDX (cpuid.c copies bits of 1:EDX to it for AMD) */
     { { "syscall", EXT1, 0, EDX, 11 }, NULL, NULL, SYS },
     { { "nx", EXT1, 0, EDX, 20 }, NULL, "pae", SYS },
     { { "mmxext", EXT1, 0, EDX, 22 }, NULL, "sse", HOST },

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host.c - the processor we run on: its CPUID, cut to what the software engine
- * implements, and the frequency of its time-stamp counter.
+ * host.c - the processor that Lodge runs on: its CPUID, cut to what the software engine implements, and the frequency of its
+ * time-stamp counter.
  */
 #include "cpu/cpuid.h"
 
@@ -56,7 +56,7 @@ int cpuid_soft_supported(struct cpuid_table *t, struct error *err)
                 host_leaf(t, 0xd, n, true);
         }
     } else {
-        cpuid_leaf_add(t, 1, 0, false)->ecx &= ~(u32)BIT(26); /* XSAVE is there, but not for us */
+        cpuid_leaf_add(t, 1, 0, false)->ecx &= ~(u32)BIT(26); /* XSAVE cannot be used: the system has not enabled it */
     }
     host_leaf(t, 0x80000001, 0, false);
     for (u32 f = 0x80000002; f <= 0x80000008; f++) {
@@ -79,7 +79,8 @@ int cpuid_soft_supported(struct cpuid_table *t, struct error *err)
 
 /* ---- TSC ---------------------------------------------------------------- */
 
-/* A pair (TSC, ns) taken as close together as can be: the tightest of several tries. Returns how close, in TSC ticks. */
+/* Reads the TSC and the clock, several times, and keeps the pair whose readings are closest together. Returns how close they
+   are, in TSC ticks. */
 static u64 read_pair(u64 *tsc, u64 *ns)
 {
     u64 best = ~0ull;
@@ -96,8 +97,9 @@ static u64 read_pair(u64 *tsc, u64 *ns)
     return best;
 }
 
-/* Every start waits for this, so no longer than it takes to be within 10 ppm, nearly always within 1: the clock is read
-   with a few nanoseconds' jitter where it is itself made of the TSC, a microsecond's where it is another chip. */
+/* Every start waits for this, so it takes no longer than is needed for a result within 10 ppm, and at most 20 ms. The result
+   is nearly always within 1 ppm. The clock is read with a jitter of a few nanoseconds if the system makes it from the TSC,
+   and of a microsecond if it is another chip. */
 static u64 measure_khz(void)
 {
     const u64 enough = 100000, longest_ns = 20 * 1000 * 1000;
@@ -113,7 +115,7 @@ static u64 measure_khz(void)
     return (u64)((unsigned __int128)(t1 - t0) * 1000000 / (n1 - n0));
 }
 
-/* The kernel's own figure, where the CPU's nominal frequency is the TSC's (virtual machines, older CPUs). */
+/* The CPU's frequency as the kernel tells it. In virtual machines and on older CPUs the TSC has the same. */
 static u64 cpuinfo_khz(void)
 {
     char line[256];
@@ -147,8 +149,9 @@ static u64 find_khz(void)
         if (a && b && c)
             told = (u64)c * b / a / 1000;
     }
-    /* What is told is exact and the same each time, so it is preferred; but only where measuring agrees: firmware lies,
-       and a CPU's frequency need not be its TSC's. 15 ppm keep a guest's clock within 1 ms of ours over a minute. */
+    /* What is told is exact and the same each time, so it is preferred. But measuring must agree with it, because firmware
+       may tell a wrong value, and a CPU's frequency need not be its TSC's. With 15 ppm, a guest's clock stays within 1 ms of
+       ours over a minute. */
     if (!measured)
         return told;
     if (told && near_ppm(told, measured, 15))

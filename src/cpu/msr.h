@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* msr.h - model-specific register numbers.  SDM vol. 4, APM vol. 2 app. A; KVM's from linux/Documentation/virt/kvm/x86/msr.rst. */
+/* msr.h - the numbers of model-specific registers: SDM vol. 4, APM vol. 2 app. A;
+   linux/Documentation/virt/kvm/x86/msr.rst. */
 #ifndef LODGE_CPU_MSR_H
 #define LODGE_CPU_MSR_H
 
@@ -35,7 +36,8 @@ enum {
 #define ARCH_CAP_GDS_NO BIT(26)
 #define ARCH_CAP_RFDS_NO BIT(27)
 #define ARCH_CAP_ITS_NO BIT(62)
-/* What the software engine says: docs/soft-engine.md, Speculation, tells what of it is so. SSB_NO is not said. */
+/* The bits that the software engine sets. docs/soft-engine.md, "Speculation", says why for each of them, and why SSB_NO is
+   not among them. */
 #define ARCH_CAP_SOFT                                                                                              \
     (ARCH_CAP_RDCL_NO | ARCH_CAP_IBRS_ALL | ARCH_CAP_SKIP_L1DFL | ARCH_CAP_MDS_NO | ARCH_CAP_PSCHANGE_MC_NO |     \
      ARCH_CAP_TAA_NO | ARCH_CAP_SBDR_SSDP_NO | ARCH_CAP_FBSDP_NO | ARCH_CAP_PSDP_NO | ARCH_CAP_BHI_NO |           \

@@ -1,8 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * choose.c - which engine a VM gets, and why.  "auto" takes KVM only after a test
- * guest has shown that it runs kernel code at speed: the presence of /dev/kvm says
- * little.
+ * choose.c - chooses the engine of a VM, and says why. "auto" takes KVM only after a test guest has shown that it runs
+ * kernel code at full speed. That /dev/kvm exists says little.
  */
 #include "engine/engine.h"
 

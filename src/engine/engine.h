@@ -52,7 +52,7 @@ struct engine_translation {
     u32 ninsns;
     const struct engine_translated { /* by host */
         u64 rip;
-        u32 host; /* where its host code begins, from host_at; behind that of the last one is code for no instruction */
+        u32 host; /* where its host code begins, from host_at. Code for no instruction follows that of the last one. */
         u8 len;
         const u8 *bytes;
     } *insn;
@@ -74,8 +74,8 @@ struct engine_stub { /* host code that translations share */
     u32 host_size;
 };
 
-/* A member may be NULL. Only the software engine calls them (KVM: exits), on the vCPU's thread. stub is called while the VM is
-   created. There is never more than one call of translation at a time, whichever vCPU it is for. */
+/* A member may be NULL. The software engine calls them on the vCPU's thread, except stub, which it calls while the VM is
+   created. KVM calls none. There is never more than one call of translation at a time, whichever vCPU it is for. */
 struct engine_trace {
     void *ctx;
     void (*exec)(void *ctx, u32 vcpu, const struct cpu_state *s, const u8 *code, unsigned len, unsigned bits);
@@ -99,27 +99,27 @@ struct engine_config {
     void *machine;
     u32 cpus;
     const struct engine_trace *trace; /* or NULL */
-    u64 code_cache; /* software engine: bytes for translated code, one cache for all vCPUs; 0: interpret everything */
-    u32 translate_after; /* runs of a block in the interpreter before it is translated */
-    bool count; /* software engine: translated code counts what it does; costs a little */
+    u64 code_cache; /* software engine: bytes for translated code, one cache for all vCPUs; 0: everything is interpreted */
+    u32 translate_after; /* software engine: how often a block runs in the interpreter before it is translated */
+    bool count; /* software engine: translated code counts what it does, which costs a little */
 };
 
 enum { ENGINE_TRANSLATE_AFTER = 12 }; /* the usual value */
 
 struct engine_caps {
-    bool irqchip;      /* PIC, IOAPIC, LAPIC, PIT in the engine; state by irqchip_get/set */
+    bool irqchip;      /* the engine has PIC, IOAPIC, LAPIC and PIT; irqchip_get/set and lapic_get/set move their state */
     bool trace_exec;
     struct cpuid_table supported;
 };
 
 enum run_result {
-    RUN_KICKED,   /* kick() was called: the caller looks at its requests and runs again */
-    RUN_SHUTDOWN, /* triple fault; state is as the fault left it */
-    RUN_ERROR,    /* we or the host failed; err says how */
+    RUN_KICKED,   /* kick() was called; the caller looks at its requests and runs again */
+    RUN_SHUTDOWN, /* a triple fault; the state is as the fault left it */
+    RUN_ERROR,    /* Lodge or the host failed; err says how */
 };
 
 enum engine_signal {
-    SIGNAL_INTR, /* arg: level of the INTR pin (1 asserted); answered by interrupt_ack */
+    SIGNAL_INTR, /* arg: level of the INTR pin (1 asserted); the engine then calls interrupt_ack */
     SIGNAL_NMI,  /* with an irqchip: a pulse on the processor's LINT1, which its APIC may mask */
     SIGNAL_INIT,
     SIGNAL_SIPI, /* arg: vector */

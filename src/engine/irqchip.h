@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * irqchip.h - the registers of interrupt controllers and the timer in one
- * neutral form, shared by our own chips (irq/, devices/i8254) and an engine that
- * keeps them in the kernel.  Intel 8259A, 82093AA, 8254 data sheets; SDM vol. 3 ch. 11.
+ * irqchip.h - the registers of the interrupt controllers and the timer in one neutral form, which our own chips (irq/,
+ * devices/i8254) share with an engine that keeps them in the kernel. Sources: the data sheets of Intel 8259A, 82093AA and
+ * 8254; SDM vol. 3 ch. 11.
  */
 #ifndef LODGE_ENGINE_IRQCHIP_H
 #define LODGE_ENGINE_IRQCHIP_H
@@ -12,12 +12,12 @@
 enum irqchip { IRQCHIP_PIC_MASTER, IRQCHIP_PIC_SLAVE, IRQCHIP_IOAPIC, IRQCHIP_PIT };
 
 struct irqchip_pic { /* 8259A */
-    u8 lines;       /* level on the eight inputs as last seen, for edge detection */
+    u8 lines;       /* the last level of the eight inputs; edges are found by it */
     u8 irr, imr, isr;
     u8 priority_add; /* highest priority input */
     u8 irq_base;     /* ICW2 */
     bool read_isr, poll, special_mask, auto_eoi, rotate_on_auto_eoi, special_fully_nested, four_byte_init;
-    u8 init_state; /* 0 ready, 1-3 expecting ICW2-4 */
+    u8 init_state; /* 0: ready; 1-3: ICW2-4 comes next */
     u8 elcr, elcr_mask;
 };
 

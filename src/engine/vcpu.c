@@ -2,9 +2,9 @@
 /*
  * vcpu.c - vCPU threads.
  *
- * One mutex, one condition for those who wait to run and one for the one who waits that they stopped.
- * `stop` is what is wanted, `running` how many threads are inside run().  A kick that comes before run()
- * makes it return at once (engine.h), so "set stop, then kick" cannot be lost.
+ * There is one mutex. Threads that wait until they may run use the condition `wake`, and the controlling thread uses
+ * `stopped` to wait until all have stopped. `stop` says what is wanted, and `running` how many threads are inside run(). A
+ * kick that comes before run() makes it return at once (engine.h), so a kick after `stop` was set cannot be lost.
  */
 #include "engine/vcpu.h"
 
@@ -24,7 +24,7 @@ struct vcpu {
     pthread_t thread;
     u32 id;
     bool started; /* the thread exists */
-    bool parked;  /* ended in shutdown or error: waits for the next resume */
+    bool parked;  /* its run() ended in a shutdown or an error; it waits for the next resume */
 };
 
 struct vcpus {
@@ -55,7 +55,7 @@ static void *vcpu_thread(void *arg)
         pthread_mutex_unlock(&g->lock);
         err.text[0] = 0;
         if (g->c.loop)
-            loop_wait_again(g->c.loop); /* a pause came in the middle of an access that had to wait */
+            loop_wait_again(g->c.loop); /* the last pause may have come while an access had to wait */
         enum run_result r = g->c.ops->run(v->engine, &err);
         if (r != RUN_KICKED)
             g->c.on_stop(g->c.ctx, v->id, r, &err);
@@ -68,8 +68,8 @@ static void *vcpu_thread(void *arg)
     return NULL;
 }
 
-/* Signals are for the loop's thread; the engine unblocks what it uses to kick. Not those an instruction causes: an
-   engine may have handlers for them. */
+/* Signals are for the loop's thread, so a vCPU's thread blocks them. The engine unblocks the one that it kicks with. Signals
+   that an instruction causes are not blocked, because an engine may have handlers for them. */
 static int start_thread(struct vcpu *v)
 {
     sigset_t old;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * bus.c - a sorted table of ranges and the splitting of accesses to what a device takes.
+ * bus.c - the sorted table of ranges; it also splits accesses into those that a device takes.
  *
- * Lookups are under a sequence lock: a reader copies the range it found and retries if the table changed
- * meanwhile.  It never waits for another reader and never writes shared memory.  A table that has to
- * grow is replaced by one twice as large and the old one kept until bus_free, so a slow reader never
- * looks at freed memory and a guest that moves a BAR for ever costs nothing.
+ * Lookups use a sequence lock: a reader copies the range that it found, and tries again if the table changed meanwhile. It
+ * never waits for another reader, and never writes to shared memory. A full table is replaced by one that is twice as large.
+ * The old one is kept until bus_free, so a slow reader never looks at freed memory. A range that moves needs no larger
+ * table, so a guest that moves a BAR again and again uses up no memory.
  */
 #include "memory/bus.h"
 
@@ -61,7 +61,7 @@ void bus_free(struct bus *b)
     free(b);
 }
 
-/* Word by word and atomic: a reader may look on while a writer moves ranges. */
+/* Ranges are copied word by word, and each word atomically, because a reader may look at one while a writer moves it. */
 #define LOAD(p) __atomic_load_n(&(p), __ATOMIC_RELAXED)
 #define STORE(p, v) __atomic_store_n(&(p), v, __ATOMIC_RELAXED)
 
@@ -140,8 +140,9 @@ void bus_remove(struct bus *b, u64 base, void *dev)
 }
 
 /*
- * Copies the range that holds addr; size 0 and base the start of the next one (or the limit) if none does.
- * The capacity bounds the search whatever a racing writer shows us.
+ * Returns a copy of the range that holds addr. If none does, its size is 0, and its base is where the next range starts (or
+ * the limit). The search never leaves the table, whatever a writer that works at the same time lets it see, since it goes
+ * no further than the table's capacity.
  */
 static inline __attribute__((always_inline)) struct bus_range lookup(struct bus *b, u64 addr)
 {
@@ -198,9 +199,9 @@ static void call_write(const struct bus_range *r, u64 offset, unsigned size, u64
 }
 
 /*
- * The next piece of an access of which n bytes at addr remain: at most the device's largest access, within
- * one range.  Narrower than its smallest, or not aligned to that: *shift bytes into an access of min_size
- * at *offset.  Returns the bytes the piece covers.
+ * Finds the next piece of an access of which n bytes at addr remain. It is within one range, and not larger than the
+ * device's largest access. If it is smaller than the device's smallest access, or not aligned to that, it becomes an access
+ * of min_size at *offset, and the piece begins *shift bytes into it. Returns how many bytes the piece covers.
  */
 static unsigned piece(const struct bus_range *r, u64 addr, unsigned n, u64 *offset, unsigned *size, unsigned *shift)
 {
@@ -221,15 +222,15 @@ static unsigned piece(const struct bus_range *r, u64 addr, unsigned n, u64 *offs
     return n;
 }
 
-/* Is it an access that the device takes as it is? Almost all are. */
+/* True if the device takes the access as it is. Almost all accesses are so. */
 static inline bool plain(const struct bus_range *r, u64 addr, unsigned size)
 {
-    const u8 min = r->ops->min_size, max = r->ops->max_size; /* no limits: 0, and (u8)(0 - 1) */
+    const u8 min = r->ops->min_size, max = r->ops->max_size; /* 0: no limit; (u8)(0 - 1) is then the largest size - 1 */
     const u64 offset = addr - r->base;
     return size >= min && (u8)(max - 1) >= size - 1 && (min <= 1 || !(offset & (min - 1u))) && r->size - offset >= size;
 }
 
-/* Bytes from addr on, at most n, that no range claims. */
+/* How many bytes from addr on, at most n, belong to no range. next is what lookup returned for addr. */
 static unsigned gap(const struct bus_range *next, u64 addr, unsigned n)
 {
     return next->base > addr ? (unsigned)MIN((u64)n, next->base - addr) : n;
@@ -288,7 +289,7 @@ void bus_write(struct bus *b, u64 addr, unsigned size, u64 value)
         write_pieces(b, addr, size, value);
 }
 
-/* Does all of a run that begins at addr lie in the range? */
+/* True if all of a run that begins at addr lies in the range. */
 static bool holds(const struct bus_range *r, const struct bus_run *run, u64 addr)
 {
     const u64 before = run->down ? (u64)(run->count - 1) * run->size : 0, after = (u64)run->size * run->count - before;

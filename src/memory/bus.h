@@ -22,7 +22,8 @@ struct bus;
  * read from from_host or from, or it is value. It is then written to to_host or to.
  */
 struct bus_run {
-    /* Of the first element, where to_host or from_host is NULL: for bus_run an address of the bus, for a device an offset. */
+    /* Where the first element is, if to_host or from_host is NULL: an address of the bus for bus_run, an offset for a
+       device. */
     u64 to, from;
     u8 *to_host;
     const u8 *from_host;
@@ -36,10 +37,11 @@ struct bus_run {
 struct bus_ops {
     u64 (*read)(void *dev, u64 offset, unsigned size);
     void (*write)(void *dev, u64 offset, unsigned size, u64 value);
-    u8 min_size, max_size; /* 1, 2, 4 or 8: wider accesses are split, narrower ones widened
-                              (a widened write reads nothing: it zero-fills); 0 means 1 and 8 */
-    /* Does a whole run at once, with the same result as read and write element by element; or NULL. It must not change what
-       memory is mapped where. */
+    /* 1, 2, 4 or 8; 0 stands for 1 and for 8. Wider accesses are split, and narrower ones are widened. A widened write does
+       not read the register first: the other bytes are 0. */
+    u8 min_size, max_size;
+    /* Does a whole run at once, with the same result as if read and write were called for each element. It must not change
+       what memory is mapped where. May be NULL. */
     void (*run)(void *dev, const struct bus_run *r);
 };
 
@@ -56,12 +58,12 @@ void bus_free(struct bus *b);
 /* -EEXIST on overlap, -EINVAL if empty or past the limit, -ENOMEM. The range is copied. */
 int must_check bus_add(struct bus *b, const struct bus_range *r);
 void bus_remove(struct bus *b, u64 base, void *dev);
-/* size 1, 2, 4 or 8. An access that crosses the end of a range is split between its neighbours. */
+/* size is 1, 2, 4 or 8. An access that crosses the end of a range is split there. */
 u64 bus_read(struct bus *b, u64 addr, unsigned size);
 void bus_write(struct bus *b, u64 addr, unsigned size, u64 value);
 /* Does a run of accesses. If it is not to one device, or the device has no handler for runs, nothing is done: false. */
 bool bus_run(struct bus *b, const struct bus_run *r);
-/* Name of the range at addr for traces, or "-". */
+/* The name of the range at addr, for traces, or "-". */
 const char *bus_name(struct bus *b, u64 addr);
 
 #endif

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * map.c - which part of guest memory is seen where: one table of regions that changes in place, under a sequence lock.
- * Readers (memory_lookup) write nothing and never wait for one another; a guest that changes it for ever costs nothing.
+ * map.c - the table of regions, which says where the guest sees which part of memory. It is changed in place, under a
+ * sequence lock. Readers (memory_lookup) write nothing and never wait for one another. A guest that changes its regions
+ * again and again uses up no memory.
  */
 #include <errno.h>
 #include <string.h>
@@ -10,7 +11,7 @@
 
 #define STORE(p, v) __atomic_store_n(&(p), v, __ATOMIC_RELAXED)
 
-/* Word by word and atomic: a reader may look on. */
+/* Copies word by word, and each word atomically, because a reader may look at it at the same time. */
 static void put(struct memory_region *to, const struct memory_region *from)
 {
     STORE(to->gpa, from->gpa);
@@ -32,7 +33,7 @@ static void change_end(struct memory *m)
     __atomic_store_n(&m->seq, m->seq + 1, __ATOMIC_RELEASE);
 }
 
-/* The region that begins at gpa, or nregions. The lock is held. */
+/* The index of the region that begins at gpa, or nregions if there is none. The caller holds the lock. */
 static u32 index_of(const struct memory *m, u64 gpa)
 {
     u32 k = 0;

@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * memory.c - guest memory: one memfd, one mapping a piece, one bitmap of dirty pages; see map.c for where it is seen.
+ * memory.c - guest memory: one memfd, one mapping for each piece, and one bitmap of dirty pages. map.c says where the guest
+ * sees it.
  *
- * The memfd is what a snapshot copies and what another process can map; it is sparse, so memory the
- * guest never touched costs nothing.  MAP_NORESERVE: a VM may be given more than is free now, as any
- * process may, but never more than the host has: that could only end in the OOM killer.
+ * A snapshot copies the memfd, and another process can map it. It is sparse, so memory that the guest never touched costs
+ * nothing. The mappings are made with MAP_NORESERVE: a VM may be given more memory than is free now, as any process may. It
+ * may never be given more than the host has, since that could only end in the OOM killer.
  */
 #include "memory/memory.h"
 
@@ -17,7 +18,7 @@
 
 #include "base/apart.h"
 
-enum { MOST_SHIFT = 46 }; /* of places: what processors of today can address */
+enum { MOST_SHIFT = 46 }; /* places have at most this many bits, as the addresses of today's processors have */
 #define PIECE_ALIGN (64 * GUEST_PAGE_SIZE) /* a piece's dirty bits are whole words */
 
 static u64 host_ram(void)
@@ -40,7 +41,7 @@ struct memory *memory_new(struct error *err)
     }
     m->most = host_ram();
     m->fd = memfd_create("guest-ram", MFD_CLOEXEC | MFD_ALLOW_SEALING);
-    /* Whoever else gets the descriptor cannot take memory away that is mapped here. */
+    /* Another process that gets the descriptor cannot take away memory that is mapped here. */
     if (m->fd >= 0 && fcntl(m->fd, F_ADD_SEALS, F_SEAL_SHRINK)) {
         close(m->fd);
         m->fd = -1;
@@ -91,7 +92,7 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
         return error_set(err, E2BIG,
                          "the guest's memory (%llu MiB) is more than this host has (%llu MiB); give it less",
                          (unsigned long long)((m->fd_size + size) >> 20), (unsigned long long)(m->most >> 20));
-    if (ftruncate(m->fd, (off_t)end) < 0 && errno == EFBIG) /* RLIMIT_FSIZE: it is a file in memory */
+    if (ftruncate(m->fd, (off_t)end) < 0 && errno == EFBIG) /* RLIMIT_FSIZE holds for a file in memory, too */
         return error_set(err, EFBIG,
                          "the guest's memory (%llu MiB) is more than the limit on the size of files (ulimit -f) lets it be; "
                          "raise that, or give it less memory", (unsigned long long)(end >> 20));
@@ -105,7 +106,7 @@ int memory_piece(struct memory *m, struct memory_piece **out, const char *name, 
         return error_set(err, e, "cannot map %llu MiB of guest memory: %s", (unsigned long long)(size >> 20),
                          strerror(e));
     }
-    /* Only advice: helps where the host allows huge pages in shared memory, refused elsewhere. */
+    /* This is only advice. It helps on a host that allows huge pages in shared memory; others refuse it. */
     if (size >= MiB(2))
         (void)madvise(host, size, MADV_HUGEPAGE);
     m->fd_size = end;
@@ -139,7 +140,7 @@ bool memory_place_of(const struct memory *m, const void *host, u64 *place)
     return false;
 }
 
-/* 0 if [gpa, gpa + len) is all memory; writable: and none of it read-only. */
+/* Returns 0 if all of [gpa, gpa + len) is memory and, with writable, none of it is read-only. */
 static int check(const struct memory *m, u64 gpa, u64 len, bool writable)
 {
     u64 end;

@@ -37,16 +37,16 @@ enum { MEMORY_MAX_REGIONS = 96, MEMORY_MAX_PIECES = 48 };
 struct memory_piece {
     const char *name; /* "ram", "ram-high", "bios": static string */
     u8 *host;         /* mapped read-write in this process, page-aligned */
-    u64 place, size;  /* of its first byte; bytes. Multiples of a page */
-    bool rom;         /* no mapping of it may be written by the guest */
+    u64 place, size;  /* the place of its first byte; its size in bytes. Both are multiples of a page */
+    bool rom;         /* the guest may write to no region that shows it */
 };
 
 struct memory_region {
     u64 gpa, size; /* bytes, page-aligned */
-    u8 *host;      /* of the byte at gpa */
-    u64 place;     /* likewise */
+    u8 *host;      /* where the byte at gpa is in this process */
+    u64 place;     /* its place */
     bool readonly;
-    u32 id;        /* below MEMORY_MAX_REGIONS; its own until it is unmapped */
+    u32 id;        /* below MEMORY_MAX_REGIONS; no other region has it before this one is unmapped */
 };
 
 struct memory {
@@ -57,13 +57,14 @@ struct memory {
     struct memory_piece piece[MEMORY_MAX_PIECES];
     int fd;      /* the memfd; helper processes map it, too, and say what they wrote */
     u64 fd_size; /* places are below it */
-    u64 most;    /* bytes: what the host had when this was made, and the most that there can be */
-    u64 top;     /* first address above all that was ever mapped */
-    u64 *dirty;  /* a bit a page, by place; atomic */
+    u64 most;    /* the bytes of RAM that the host had when this was made (at most 2^46); all places are below it */
+    u64 top;     /* first address above all regions that there ever were */
+    u64 *dirty;  /* one bit for each page, in the order of places; accessed atomically */
     pthread_mutex_t change;
-    /* The engine's hooks. written: what devices wrote, after it is there, len bytes from place on (one piece); any
-       thread: code may have been translated from it. changed: a region is gone (now is NULL), new (was is NULL), or
-       shows something else from now on; called in order, after lookups find the new state. */
+    /* The engine's hooks. written is called on any thread, after a device has written len bytes from place on (in one
+       piece): code may have been translated from them. changed is called when a region is gone (now is NULL), is new (was
+       is NULL), or shows something else from now on. It is called in the order of the changes, when lookups find the new
+       state already. */
     void (*written)(void *ctx, u64 place, u64 len);
     void (*changed)(void *ctx, const struct memory_region *was, const struct memory_region *now);
     void *ctx;
@@ -71,15 +72,15 @@ struct memory {
 
 struct memory *memory_new(struct error *err);
 void memory_free(struct memory *m);
-/* All pieces are made: from now on nobody who has the memfd can make it larger. */
+/* To be called when all pieces are made: from now on nobody who has the memfd can make it larger. */
 void memory_complete(struct memory *m);
 
-/* Zeroed memory that the guest sees nowhere yet; size is rounded up to pages. -ENOSPC too many, -E2BIG more than the host
-   has. */
+/* Makes zeroed memory that the guest sees nowhere yet. size is rounded up to pages. -ENOSPC: size is 0, or there are too
+   many pieces. -E2BIG: it is more than the host has. -EFBIG: it is more than RLIMIT_FSIZE allows. */
 int must_check memory_piece(struct memory *m, struct memory_piece **out, const char *name, u64 size, bool rom,
                             struct error *err);
-/* [gpa, gpa + size) shows the piece from offset on. -EINVAL not whole pages, or not in the piece; -EEXIST overlaps
-   another region; -ENOSPC too many. Of a ROM, readonly is implied. */
+/* From now on [gpa, gpa + size) shows the piece from offset on. A region of a ROM is always read-only. -EINVAL: these are
+   not whole pages, or not all in the piece. -EEXIST: another region overlaps. -ENOSPC: there are too many regions. */
 int must_check memory_map(struct memory *m, u64 gpa, u64 size, const struct memory_piece *p, u64 offset, bool readonly);
 /* The region that begins at gpa shows another part of memory from now on; nobody sees a state in between. -EINVAL: no region
    begins there, or the part is not in the piece. */
@@ -122,13 +123,13 @@ bool memory_find(const struct memory *m, u64 gpa, struct memory_region *r);
 static inline u32 memory_generation(const struct memory *m) { return __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE); }
 /* A pointer to the byte at a place, and in *left how many bytes of its piece there are from it on. NULL: no such place. */
 u8 *memory_at(const struct memory *m, u64 place, u64 *left);
-/* The other way: the place of a byte that a pointer into a piece leads to. False: it leads into none. */
+/* The other way: finds the place of the byte that a pointer into a piece leads to. False: it leads into none. */
 bool memory_place_of(const struct memory *m, const void *host, u64 *place);
 
 /* ---- checked access ------------------------------------------------------ */
 
 /* They copy, also over several regions without a gap between them. -EFAULT: a byte is outside all regions, and nothing was
-   written. */
+   copied; or the regions changed meanwhile, and some bytes may have been copied. */
 int must_check memory_read(const struct memory *m, u64 gpa, void *buf, u64 len);
 /* memory_write refuses read-only regions with -EROFS. memory_load, which is for our own loaders, writes to them. */
 int must_check memory_write(struct memory *m, u64 gpa, const void *buf, u64 len);
@@ -138,16 +139,17 @@ int must_check memory_load(struct memory *m, u64 gpa, const void *buf, u64 len);
    pages are marked as dirty, and read-only regions are refused. */
 void *memory_ptr(struct memory *m, u64 gpa, u64 len, bool write);
 
-/* To be called after this process, or the host for it, has written through a pointer of memory_ptr(..., true): marks the pages
-   as dirty once more, and tells the engine. */
+/* To be called after this process, or the host for it, has written through a pointer of memory_ptr(..., true): marks the
+   pages as dirty once more, and tells the engine. */
 void memory_written(struct memory *m, u64 gpa, u64 len);
 /* The same, for bytes that are given by that pointer. */
 void memory_host_written(struct memory *m, const void *host, u64 len);
 /* The same by place, for a device that wrote to its own piece through piece->host. The guest need not see it anywhere. */
 void memory_place_written(struct memory *m, u64 place, u64 len);
 
-/* The guest no longer needs the contents of the pages that lie wholly in [gpa, gpa + len). They read as zero from now on, and
-   take no memory of the host's until they are written again. Pages that are not RAM stay as they are. Any thread. */
+/* The guest no longer needs the contents of the pages that lie wholly in [gpa, gpa + len). They read as zero from now on,
+   and take no memory of the host's until they are written again. Read-only regions stay as they are, and so does all that
+   lies behind the first page that is in no region. Any thread may call it. */
 void memory_discard(struct memory *m, u64 gpa, u64 len);
 
 /* The dirty log: the pages that were written since the last memory_dirty_take. Whoever writes in software calls

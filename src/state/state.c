@@ -9,8 +9,8 @@
  *   field    u8 name length, name, u8 kind (0 scalars, 1 structs), u8 flags, u16 element size, u32 count,
  *            u32 length, data: for scalars count * size bytes, for structs count times (u32 length, fields)
  *
- * Flag bit 0: a reader that does not know it may skip it.  The loader believes nothing: every length is
- * checked against what encloses it, recursion follows our own tables and so ends.
+ * Flag bit 0 means that a reader that does not know the record or field may skip it. The loader trusts nothing: it checks
+ * every length against what encloses it. Its recursion ends because it follows our own tables.
  */
 #include "state/state.h"
 
@@ -22,7 +22,7 @@
 enum {
     FORMAT = 1,
     NAME_MAX_BYTES = 31,
-    FIELDS_MAX = 256, /* of one struct; bounds the set of fields seen */
+    FIELDS_MAX = 256, /* fields of one struct: load_fields has a bit for each */
     KIND_SCALARS = 0,
     KIND_STRUCTS = 1,
     FLAG_OPTIONAL = 1,
@@ -53,7 +53,7 @@ void state_list_free(struct state_list *l)
     free(l);
 }
 
-/* Our own tables are checked once, when they are added: walking them needs no doubt afterwards. */
+/* Our own tables are checked once, when they are added, and need no checks when they are walked. */
 static bool fields_valid(const struct state_field *f, int depth)
 {
     u32 n = 0;
@@ -118,7 +118,7 @@ static int put(struct state_buf *b, const void *data, size_t n)
 
 static int put_int(struct state_buf *b, u64 v, unsigned size)
 {
-    return put(b, &v, size); /* the host is x86-64: little-endian */
+    return put(b, &v, size); /* the host is x86-64, so the bytes are in little-endian order already */
 }
 
 static int put_name(struct state_buf *b, const char *name)
@@ -128,7 +128,7 @@ static int put_name(struct state_buf *b, const char *name)
     return r ? r : put(b, name, strlen(name));
 }
 
-/* Leaves room for a length, to be filled in by put_length_end. */
+/* Leaves room for a length, which put_length_end fills in. */
 static int put_length_begin(struct state_buf *b, size_t *at)
 {
     *at = b->len;
@@ -180,7 +180,8 @@ int state_save(const struct state_list *l, struct state_buf *out, struct error *
     out->len = 0;
     if ((r = put(out, magic, sizeof(magic))) || (r = put_int(out, FORMAT, 4)) || (r = put_int(out, l->n, 4)))
         return error_set(err, -r, "no memory for the saved state");
-    for (u32 i = 0; i < 2 * l->n; i++) { /* all before any is written: one may change another's */
+    /* Every pre_save is called before the first record is written, because one may change the state of another object. */
+    for (u32 i = 0; i < 2 * l->n; i++) {
         const struct entry *e = &l->entry[i % l->n];
         if (e->desc->pre_save && e->desc->pre_save_last == (i >= l->n) && (r = e->desc->pre_save(e->obj)))
             return error_set(err, -r, "cannot read the state of %s.%u: %s", e->desc->name, e->instance, strerror(-r));
@@ -213,7 +214,7 @@ static bool get(struct reader *r, void *to, size_t n)
     return true;
 }
 
-/* The next n bytes as a reader of their own. */
+/* Makes the next n bytes a reader of their own. */
 static bool get_part(struct reader *r, size_t n, struct reader *part)
 {
     if (n > r->left)
@@ -360,7 +361,7 @@ static int load_records(const struct state_list *l, struct reader *r, u32 record
         if (!seen[i])
             return error_set(r->err, EINVAL, "the saved state lacks %s.%u, which this machine has",
                              l->entry[i].desc->name, l->entry[i].instance);
-    /* Every object is filled before the first is told: what is derived may look at its neighbours. */
+    /* Every object is loaded before the first post_load is called, because one may look at other objects. */
     for (u32 i = 0; i < l->n; i++) {
         struct entry *en = &l->entry[i];
         if (en->desc->post_load && (e = en->desc->post_load(en->obj, r->err)))

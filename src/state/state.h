@@ -9,10 +9,10 @@
  * STATE_FIELD takes one scalar (bool, u8 to u64, s32, s64), STATE_ARRAY an array of scalars. The size of an element comes
  * from its type. STATE_STRUCT and STATE_STRUCTS nest structs that have fields of their own.
  *
- * The stream begins with a header (magic number, version). Then come records (tag, instance, version, length), and in each
- * record its fields (name, element size, count, little-endian data). A record or field that the reader does not know is an
- * error, unless it is marked optional. A field that is missing because its `since` is newer than the record's version keeps
- * its reset value. All lengths are checked, because a stream may be hostile.
+ * The stream begins with a header (magic number, version of the format, number of records). Then come the records (tag,
+ * instance, version, length), and in each record its fields (name, element size, count, little-endian data). A record or
+ * field that the reader does not know is an error, unless it is marked optional. A field that is missing because its `since`
+ * is newer than the record's version keeps its reset value. All lengths are checked, because a stream may be hostile.
  */
 #ifndef LODGE_STATE_STATE_H
 #define LODGE_STATE_STATE_H
@@ -28,7 +28,7 @@ struct state_field {
     u16 elem;  /* element size in bytes: 1, 2, 4, 8; for a nested struct its size */
     u16 since; /* the record version that introduced it */
     u32 count; /* elements */
-    const struct state_field *nested; /* NULL: scalar */
+    const struct state_field *nested; /* the fields of the nested struct; NULL: scalars */
     bool boolean; /* the elements are bool: a loaded one must be 0 or 1 */
 };
 
@@ -36,12 +36,14 @@ struct state_desc {
     const char *name; /* at most 31 characters */
     u16 version;
     const struct state_field *fields;
-    /* Before saving (fetch from KVM, express deadlines relative to now ...), and after loading
-       (validate: -EINVAL with a sentence; re-arm timers; recompute what is derived). May be NULL.
-       Called while no vCPU runs. */
+    /* pre_save is called before saving: it fetches state from KVM, makes deadlines relative to now, and so on. post_load is
+       called after loading: it checks the state (-EINVAL with a sentence), starts timers, and computes what is derived from
+       it. Both are called while no vCPU runs. They may be NULL. */
     int (*pre_save)(void *obj);
     int (*post_load)(void *obj, struct error *err);
-    bool pre_save_last; /* for interrupt controllers: the pre_save of a device may find an interrupt due, and raise it */
+    /* pre_save is called after that of the others. Interrupt controllers set this, since the pre_save of a device may find
+       that an interrupt is due, and raise it. */
+    bool pre_save_last;
 };
 
 #define STATE_BOOLEAN_(x) _Generic((x), bool: true, default: false)

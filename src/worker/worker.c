@@ -77,11 +77,11 @@ static int failed(int r, struct error *err)
     return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
 }
 
-/* Capabilities: those of capabilities(7) that the guest's root needs to be the root of a shared folder. CAP_FSETID is in
-   virtio/virtio_fs.c. There is none by which a file outside could be opened that the folder does not lead to. */
+/* Capabilities: those of capabilities(7) that the guest's root needs to be the root of a shared folder. The folder's process,
+   which this one starts, has them from it (base/sandbox.c). */
 static u32 rights(u32 needs)
 {
-    const u32 folders = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID;
+    const u32 folders = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
 
     return (needs & WORKER_FOLDERS ? folders : 0) | (needs & WORKER_FORWARDS ? 1u << CAP_NET_BIND_SERVICE : 0);
 }

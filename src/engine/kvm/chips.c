@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * chips.c - the interrupt controllers and the PIT that KVM keeps in the kernel,
- * and their registers in the form our own chips use.
+ * chips.c - the interrupt controllers and the PIT that KVM keeps in the kernel, and their registers in the form that our own
+ * chips use.
  */
 #include "engine/kvm/kvm.h"
 
@@ -11,8 +11,8 @@
 
 enum { IOAPIC_PINS = 24 };
 
-/* GSI n reaches PIC input n (below 16) and IOAPIC pin n, except that the timer, GSI 0, is wired to IOAPIC pin 2, as the
-   MADT says, and 2 is the PICs' cascade. */
+/* GSI n reaches PIC input n (if it is below 16) and IOAPIC pin n, with two exceptions. GSI 0, the timer, is wired to IOAPIC
+   pin 2, as the MADT says. GSI 2 reaches nothing, because PIC input 2 is the cascade. */
 static int route(struct engine_vm *vm)
 {
     struct kvm_irq_routing *r = calloc(1, sizeof(*r) + 40 * sizeof(r->entries[0]));
@@ -38,7 +38,7 @@ static int route(struct engine_vm *vm)
 
 int kvm_create_chips(struct engine_vm *vm, struct error *err)
 {
-    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY }; /* port 61h with the PIT it gates */
+    struct kvm_pit_config pit = { .flags = KVM_PIT_SPEAKER_DUMMY }; /* port 61h gates the PIT, and is in KVM, too */
     int r = kvm_vm_ioctl(vm->vm_fd, KVM_CREATE_IRQCHIP, NULL);
     if (r < 0)
         return error_set(err, -r, "KVM cannot make its interrupt controllers: %s", strerror(-r));
@@ -61,7 +61,7 @@ int kvm_msi(struct engine_vm *vm, u64 address, u32 data)
 {
     struct kvm_msi m = { .address_lo = (u32)address, .address_hi = (u32)(address >> 32), .data = data };
     int r = kvm_vm_ioctl(vm->vm_fd, KVM_SIGNAL_MSI, &m);
-    return r < 0 ? r : 0; /* above 0: delivered; 0: the guest holds it off */
+    return r < 0 ? r : 0; /* above 0: it was delivered; 0: the guest blocks it */
 }
 
 static void pic_get(struct irqchip_pic *d, const struct kvm_pic_state *s)
@@ -120,7 +120,7 @@ static int pit_set(struct engine_vm *vm, const struct irqchip_pit *s)
     if (s->speaker_data_on)
         d.flags |= KVM_PIT_FLAGS_SPEAKER_DATA_ON;
     int r = kvm_vm_ioctl(vm->vm_fd, KVM_SET_PIT2, &d);
-    if (r == -EINVAL && d.flags) { /* before Linux 5.19 the flag is unknown */
+    if (r == -EINVAL && d.flags) { /* Linux before 5.19 does not know the flag */
         d.flags = 0;
         r = kvm_vm_ioctl(vm->vm_fd, KVM_SET_PIT2, &d);
     }
@@ -185,6 +185,6 @@ int kvm_lapic_set(struct engine_vcpu *v, const struct irqchip_lapic *state)
     for (u32 i = 0; i < ARRAY_SIZE(state->reg); i++)
         memcpy(k.regs + i * 16, &state->reg[i], 4);
     int r = kvm_vm_ioctl(v->fd, KVM_SET_LAPIC, &k);
-    /* KVM drops a write of IA32_TSC_DEADLINE while the timer is not in that mode; it may be only now. */
+    /* KVM drops a write of IA32_TSC_DEADLINE while the timer is in another mode. The timer may be in that mode only now. */
     return r < 0 ? r : kvm_set_tsc_deadline(v, v->tsc_deadline);
 }

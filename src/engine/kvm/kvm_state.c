@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm_state.c - a vCPU's registers between KVM's structures and struct cpu_state.
+ * kvm_state.c - copies a vCPU's registers between KVM's structures and struct cpu_state.
  *
- * Setting goes in an order KVM needs: special registers (the mode) first, for much of the rest is checked against
- * them; events after everything that could disturb them.
+ * They are set in the order that KVM needs. The special registers (the mode) come first, because KVM checks much of the rest
+ * against them. Events come after everything that could disturb them.
  */
 #include "engine/kvm/kvm.h"
 
@@ -40,12 +40,12 @@ static const struct msr_row msr_rows[] = {
     FIXED(MSR_IA32_MTRR_FIX4K_C0000 + 6, 9), FIXED(MSR_IA32_MTRR_FIX4K_C0000 + 7, 10),
     VARIABLE(0), VARIABLE(1), VARIABLE(2), VARIABLE(3), VARIABLE(4), VARIABLE(5), VARIABLE(6), VARIABLE(7),
     M(MSR_KVM_WALL_CLOCK_NEW, kvm_wall_clock), M(MSR_KVM_SYSTEM_TIME_NEW, kvm_system_time),
-    M(MSR_IA32_TSC_DEADLINE, tsc_deadline), /* after the TSC it is compared with */
-    M(MSR_IA32_MCG_CAP, mcg_cap),           /* read only */
+    M(MSR_IA32_TSC_DEADLINE, tsc_deadline), /* after the TSC, with which it is compared */
+    M(MSR_IA32_MCG_CAP, mcg_cap),           /* only read, never set */
 };
 _Static_assert(ARRAY_SIZE(msr_rows) <= KVM_MSR_COUNT, "a bit for each row");
 
-struct msr_list { /* struct kvm_msrs with its room */
+struct msr_list { /* struct kvm_msrs with room for its entries */
     u32 nmsrs, pad;
     struct kvm_msr_entry e[KVM_MSR_COUNT];
 };
@@ -100,7 +100,7 @@ static int set_msrs(struct engine_vcpu *v, const struct cpu_state *s)
         if ((v->msr_known & BIT(i)) && msr_rows[i].msr != MSR_IA32_MCG_CAP)
             l.e[l.nmsrs++] = (struct kvm_msr_entry){ .index = msr_rows[i].msr, .data = x };
     }
-    /* KVM stops at the first it refuses. One that it does not let be set to what it has anyway is no loss. */
+    /* KVM stops at the first MSR that it refuses. If that MSR has the wanted value already, nothing is lost. */
     for (u32 at = 0; at < l.nmsrs;) {
         struct msr_list part = { .nmsrs = l.nmsrs - at };
         memcpy(part.e, l.e + at, part.nmsrs * sizeof(part.e[0]));
@@ -112,7 +112,7 @@ static int set_msrs(struct engine_vcpu *v, const struct cpu_state *s)
             u64 now = 0;
             u32 msr = l.e[at].index;
             if (one_msr(v, KVM_GET_MSRS, msr, &now) < 0 || now != l.e[at].data) {
-                /* IA32_MISC_ENABLE is Intel's: its bits have no meaning where KVM refuses them. */
+                /* IA32_MISC_ENABLE is Intel's. If KVM refuses its bits, they have no meaning here. */
                 if (msr != MSR_IA32_MISC_ENABLE) {
                     log_error("KVM refuses the value %llx of MSR %x", (unsigned long long)l.e[at].data, msr);
                     return -EINVAL;
@@ -184,8 +184,8 @@ static int get_sregs(struct engine_vcpu *v, struct cpu_state *s)
     return 0;
 }
 
-/* SREGS2 carries the PAE PDPTEs, which our state does not: they are read again from CR3, as a CR3 load does, so the
-   older call, which does that, is the one that fits. */
+/* KVM_SET_SREGS2 takes the PAE PDPTEs, which our state does not have. They must be read again from where CR3 points, as a
+   load of CR3 does it. The older call does so. */
 static int set_sregs(struct engine_vcpu *v, const struct cpu_state *s)
 {
     struct kvm_sregs k = { .es = seg_put(&s->seg[ES]), .cs = seg_put(&s->seg[CS]), .ss = seg_put(&s->seg[SS]),
@@ -211,7 +211,7 @@ static int get_events(struct engine_vcpu *v, struct cpu_state *s)
 {
     struct kvm_vcpu_events e = { 0 };
     struct kvm_mp_state m = { 0 };
-    int r = kvm_vm_ioctl(v->fd, KVM_GET_MP_STATE, &m); /* first: it takes a pending INIT or SIPI */
+    int r = kvm_vm_ioctl(v->fd, KVM_GET_MP_STATE, &m); /* comes first, since KVM then carries out a pending INIT or SIPI */
     if (r >= 0)
         r = kvm_vm_ioctl(v->fd, KVM_GET_VCPU_EVENTS, &e);
     if (r < 0)
@@ -313,7 +313,7 @@ static int get_fpu(struct engine_vcpu *v, struct cpu_state *s)
     _Static_assert(sizeof(k->region) == CPU_XSAVE_SIZE, "KVM's area is as large as ours");
     memcpy(s->xsave, k->region, CPU_XSAVE_SIZE);
     free(k);
-    memset(s->xsave + XSAVE_SW_BYTES, 0, XSAVE_HEADER - XSAVE_SW_BYTES); /* the host kernel's notes, not state */
+    memset(s->xsave + XSAVE_SW_BYTES, 0, XSAVE_HEADER - XSAVE_SW_BYTES); /* the host kernel's notes, and no state */
     if (r >= 0)
         r = kvm_vm_ioctl(v->fd, KVM_GET_XCRS, &x);
     if (r < 0)
@@ -339,7 +339,7 @@ static int set_fpu(struct engine_vcpu *v, const struct cpu_state *s)
     free(k);
     if (r >= 0)
         r = kvm_vm_ioctl(v->fd, KVM_SET_XCRS, &x);
-    if (r == -EINVAL && s->xcr0 == 1) /* no XSAVE in this guest: there is no XCR0 to set */
+    if (r == -EINVAL && s->xcr0 == 1) /* this guest has no XSAVE, so it has no XCR0 either */
         r = 0;
     return r;
 }
@@ -368,7 +368,7 @@ static int set_debug(struct engine_vcpu *v, const struct cpu_state *s)
 int kvm_get_state(struct engine_vcpu *v, struct cpu_state *s)
 {
     memset(s, 0, sizeof(*s));
-    int r = kvm_do_requests(v); /* an NMI that came while it stands still belongs to its state */
+    int r = kvm_do_requests(v); /* an NMI that came while the vCPU does not run belongs to its state */
     if (r >= 0)
         r = get_events(v, s);
     if (r >= 0)
@@ -406,6 +406,6 @@ int kvm_put_state(struct engine_vcpu *v, const struct cpu_state *s)
 
 int kvm_set_state(struct engine_vcpu *v, const struct cpu_state *s)
 {
-    __atomic_store_n(&v->request, 0, __ATOMIC_SEQ_CST); /* was meant for the state that ends here */
+    __atomic_store_n(&v->request, 0, __ATOMIC_SEQ_CST); /* requests were meant for the state that is replaced here */
     return kvm_put_state(v, s);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm_vcpu.c - a virtual processor on KVM: made, run, interrupted.
+ * kvm_vcpu.c - creates, runs and interrupts a virtual processor on KVM.
  *
- * A kick cannot be lost: it sets kvm_run.immediate_exit, which KVM_RUN looks at after it has finished the access that
- * caused the last exit and before it enters the guest, and then sends a signal, which ends a KVM_RUN already inside.
- * So a run ends only there, where no half-done port or MMIO access is left in the kernel.
+ * A kick cannot be lost. It first sets kvm_run.immediate_exit. KVM_RUN looks at that before it enters the guest, when it has
+ * finished the access that caused the last exit. Then the kick sends a signal, which ends a KVM_RUN that is in the guest
+ * already. So when a run ends, no half-done port or MMIO access is left in the kernel.
  */
 #include "engine/kvm/kvm.h"
 
@@ -28,7 +28,7 @@ static void on_kick(int sig)
 
 void kvm_install_kick(void)
 {
-    struct sigaction sa = { .sa_handler = on_kick }; /* no SA_RESTART: KVM_RUN must return */
+    struct sigaction sa = { .sa_handler = on_kick }; /* without SA_RESTART, because KVM_RUN must return */
     sigemptyset(&sa.sa_mask);
     sigaction(kvm_kick_signal(), &sa, NULL);
 }
@@ -38,7 +38,7 @@ static void interrupt_run(struct engine_vcpu *v)
     __atomic_store_n(&v->run->immediate_exit, 1, __ATOMIC_SEQ_CST);
     int tid = __atomic_load_n(&v->tid, __ATOMIC_SEQ_CST);
     if (tid)
-        syscall(SYS_tgkill, getpid(), tid, kvm_kick_signal()); /* a thread that has just ended: ESRCH, harmless */
+        syscall(SYS_tgkill, getpid(), tid, kvm_kick_signal()); /* ESRCH is harmless: the thread has just ended */
 }
 
 void kvm_kick(struct engine_vcpu *v)
@@ -65,8 +65,8 @@ void kvm_signal(struct engine_vcpu *v, enum engine_signal sig, u32 arg)
 
 /* ---- create ------------------------------------------------------------- */
 
-/* A KVM that cannot intercept CPUID in user mode shows features that were not asked for: say which, for a guest may use
-   them in its kernel, where such a KVM cannot run them. */
+/* A KVM that cannot intercept CPUID in user mode shows features that were not asked for. This says which, because a guest
+   may use them in its kernel, where such a KVM cannot run them. */
 static void report_added_features(struct engine_vcpu *v, struct kvm_cpuid2 *c)
 {
     char names[300] = "";
@@ -195,7 +195,7 @@ static void do_io(struct engine_vcpu *v)
     }
 }
 
-/* Memory comes here while its slot is made anew, and so does what A20 masks. */
+/* An access to memory comes here while its slot is being changed, or if the A20 gate masked its address. */
 static u64 mmio_read(struct engine_vcpu *v, u64 gpa, u32 size)
 {
     const struct engine_config *c = &v->vm->cfg;
@@ -231,7 +231,7 @@ static void do_mmio(struct engine_vcpu *v)
     }
 }
 
-/* " at RIP (bytes)": what the guest was executing when KVM gave up. */
+/* Puts " at CS:RIP, code BYTES" into buf: what the guest was executing when KVM gave up. */
 static void where(struct engine_vcpu *v, char *buf, size_t size)
 {
     struct kvm_regs regs;
@@ -273,7 +273,8 @@ static enum run_result internal_error(struct engine_vcpu *v, struct error *err)
     return RUN_ERROR;
 }
 
-/* KVM_NMI reaches the processor whatever the APIC in the kernel thinks of it (linux/Documentation/virt/kvm/api.rst). */
+/* True if an NMI on LINT1 reaches the processor. This must be asked here, because KVM_NMI does not ask the APIC in the
+   kernel (linux/Documentation/virt/kvm/api.rst). If the APIC is disabled, it reaches the first processor only. */
 static bool lint1_is_nmi(struct engine_vcpu *v)
 {
     enum { APIC_ENABLE = 1 << 11, LVT_LINT1 = 0x36, DELIVERY = 7 << 8, DELIVERY_NMI = 4 << 8, MASKED = 1 << 16 };
@@ -343,7 +344,7 @@ static enum run_result run_loop(struct engine_vcpu *v, struct error *err)
         if (r < 0) {
             int e = errno;
             if (e == EINTR || e == EAGAIN) {
-                /* Cleared before the flags are read: a kick after that sets it again (interrupt_run). */
+                /* This is cleared before the flags are read, so a kick that comes later sets it again (interrupt_run). */
                 __atomic_store_n(&v->run->immediate_exit, 0, __ATOMIC_SEQ_CST);
                 r = kvm_do_requests(v);
                 if (r < 0) {
@@ -362,7 +363,7 @@ static enum run_result run_loop(struct engine_vcpu *v, struct error *err)
         case KVM_EXIT_IO: do_io(v); break;
         case KVM_EXIT_MMIO: do_mmio(v); break;
         case KVM_EXIT_SHUTDOWN: v->shutdown = true; return RUN_SHUTDOWN;
-        case KVM_EXIT_INTERNAL_ERROR: /* perhaps what it executes was just not there */
+        case KVM_EXIT_INTERNAL_ERROR: /* perhaps the slot of the code that it executes was just being changed */
             if (!kvm_map_moved(v->vm, changes))
                 return internal_error(v, err);
             break;
@@ -395,7 +396,7 @@ enum run_result kvm_run(struct engine_vcpu *v, struct error *err)
         pthread_sigmask(SIG_UNBLOCK, &set, NULL);
         v->prepared_tid = tid;
     }
-    if (v->shutdown) /* until a state is set */
+    if (v->shutdown) /* it stays shut down until a state is set */
         return RUN_SHUTDOWN;
     __atomic_store_n(&v->tid, tid, __ATOMIC_SEQ_CST);
     enum run_result r = run_loop(v, err);

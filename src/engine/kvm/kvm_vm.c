@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kvm_vm.c - a VM on /dev/kvm: what the host's KVM offers, memory slots and their
- * dirty log, the clock.
+ * kvm_vm.c - a VM on /dev/kvm: what the host's KVM can do, the slots of memory and their dirty log, the clock.
  */
 #include "engine/kvm/kvm.h"
 
@@ -104,11 +103,11 @@ static int supported_cpuid(int fd, struct cpuid_table *t, struct error *err)
     const struct cpuid_leaf *d = cpuid_leaf_find(t, 0xd, 0);
     t->xcr0 = d ? (u64)d->edx << 32 | d->eax : 1;
 
-    /* What KVM has but does not always list (api.rst 4.46), and the name of the processor. */
+    /* Adds what KVM has but does not always list (api.rst 4.46), and the name of the processor. */
     struct cpuid_leaf *one = cpuid_leaf_add(t, 1, 0, false);
     if (check(fd, KVM_CAP_TSC_DEADLINE_TIMER) > 0)
         one->ecx |= BIT(24);
-    one->ecx |= BIT(31) | BIT(21); /* hypervisor; x2APIC comes with the irqchip */
+    one->ecx |= BIT(31) | BIT(21); /* "hypervisor", and x2APIC, which comes with the irqchip */
     for (u32 f = 0x80000002; f <= 0x80000004; f++) {
         struct cpuid_leaf *l = cpuid_leaf_add(t, f, 0, false);
         if (l && !(l->eax | l->ebx | l->ecx | l->edx))
@@ -171,13 +170,14 @@ static int worse(int a, int b)
 }
 
 /*
- * A region's slot is its id. While the A20 gate is closed the second MiB shows the first (of the odd ones only this is
- * masked: it is what real mode reaches, and what is looked at to find out); then a region's part beyond it, and its image
- * there, have slots of their own.
+ * The number of a region's slot is its id. While the A20 gate is closed, the second MiB shows the first. Of the odd MiBs
+ * only this one is masked: it is the one that real mode reaches, and the one that a guest looks at to find out whether the
+ * gate is closed. A region below 2 MiB then has up to three slots: one for what it has in the first MiB, one for the image
+ * of that in the second MiB, and one for what it has above the second MiB.
  */
 enum { BEYOND = MEMORY_MAX_REGIONS, IMAGE = 2 * MEMORY_MAX_REGIONS };
 
-/* The part of r in [from, to), shown shift bytes higher up. */
+/* Makes a slot of the part of r in [from, to), which the guest sees shift bytes higher up. */
 static int set_part(struct engine_vm *vm, u32 slot, const struct memory_region *r, u64 from, u64 to, u64 shift)
 {
     const u64 start = MAX(r->gpa, from), end = MIN(r->gpa + r->size, to);
@@ -203,7 +203,7 @@ static int set_slot(struct engine_vm *vm, const struct memory_region *r)
     return MIN(e, set_part(vm, BEYOND + r->id, r, MiB(2), UINT64_MAX, 0));
 }
 
-/* Slots that are not there are none to the kernel either: it answers EINVAL. */
+/* Deletes all slots that r may have. If one does not exist, the kernel answers EINVAL, which does no harm. */
 static void delete_slot(struct engine_vm *vm, const struct memory_region *r)
 {
     for (u32 k = 0; k <= IMAGE; k += MEMORY_MAX_REGIONS) {
@@ -241,7 +241,7 @@ static int sync_slot(struct engine_vm *vm, const struct memory_region *r)
     return e;
 }
 
-/* Regions change on vCPU threads, under memory's lock. */
+/* Holds memory's lock meanwhile, because vCPU threads may change regions. */
 static int kvm_dirty_sync(struct engine_vm *vm)
 {
     struct memory *m = vm->cfg.memory;
@@ -259,7 +259,7 @@ static int kvm_dirty_enable(struct engine_vm *vm, bool on)
     if (vm->dirty_on == on)
         return 0;
     if (!on)
-        r = kvm_dirty_sync(vm); /* what was logged is not lost */
+        r = kvm_dirty_sync(vm); /* what was logged must not be lost */
     if (on && !vm->dirty_buf) {
         for (u32 i = 0; i < vm->cfg.memory->npieces; i++)
             vm->dirty_words = MAX(vm->dirty_words, ((vm->cfg.memory->piece[i].size >> GUEST_PAGE_SHIFT) + 63) / 64);
@@ -277,8 +277,9 @@ static int kvm_dirty_enable(struct engine_vm *vm, bool on)
     return r;
 }
 
-/* memory.changed. A slot does not change what it shows: it is deleted, which the kernel does at once for all vCPUs, and
-   made anew. Between the two accesses of other vCPUs come to do_mmio, and code they execute there is an internal error. */
+/* This is memory.changed. A slot cannot be made to show something else. It is deleted, which the kernel does at once for all
+   vCPUs, and another is made. In between, an access of another vCPU comes to do_mmio, and a vCPU that executes code there
+   gets an internal error. */
 static void map_changed(void *p, const struct memory_region *was, const struct memory_region *now)
 {
     struct engine_vm *vm = p;
@@ -368,8 +369,8 @@ static int kvm_vm_create(struct engine_vm **out, const struct engine_config *cfg
         r = error_set(err, errno, "KVM cannot make a VM: %s", strerror(errno));
         goto fail;
     }
-    /* Intel processors without unrestricted guest need three pages and a page for real mode; these lie where neither
-       RAM nor firmware of ours is. */
+    /* On Intel processors without "unrestricted guest", KVM needs three pages and another one for real mode. They lie where
+       Lodge puts neither RAM nor firmware. */
     u64 identity = 0xfeffc000;
     kvm_vm_ioctl(vm->vm_fd, KVM_SET_IDENTITY_MAP_ADDR, &identity);
     ioctl(vm->vm_fd, KVM_SET_TSS_ADDR, 0xfeffd000ul);
@@ -397,7 +398,7 @@ fail:
 
 static void kvm_reset_caches(struct engine_vm *vm)
 {
-    (void)vm; /* the kernel sees our writes to guest memory: it caches no code */
+    (void)vm; /* KVM caches no code, so it sees what Lodge wrote to guest memory */
 }
 
 static int kvm_clock_get(struct engine_vm *vm, u64 *ns)

@@ -1,13 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * selftest.c - does this host's KVM run a guest's kernel at the speed of the
- * processor?  /dev/kvm can exist and be useless: a KVM without hardware
- * virtualization interprets ring 0, a thousand times slower.
+ * selftest.c - finds out whether this host's KVM runs a guest's kernel at the speed of the processor. /dev/kvm can exist and
+ * be useless: a KVM without hardware virtualization interprets ring 0, which is a thousand times slower.
  *
- * Two loops in 64-bit ring 0 are timed and compared with the same work on the
- * host: plain instructions, and changes of the address space (MOV CR3, INVLPG),
- * which a KVM without nested paging must trap.  A timer ends a run that takes too
- * long; how far it came tells the speed all the same.
+ * Two loops are timed in 64-bit ring 0. One has plain instructions, and is compared with the same loop on the host. The
+ * other changes the address space (MOV CR3, INVLPG), which a KVM without nested paging must trap; there is a limit to its
+ * time. A timer ends a run that takes too long. The speed then follows from how far it came.
  */
 #include "engine/kvm/selftest.h"
 
@@ -27,13 +25,13 @@
 
 enum {
     PLAIN_LOOPS = 20000, SPACE_LOOPS = 50, ROUNDS = 3,
-    LIMIT_NS = 5 * 1000 * 1000, /* of one run */
-    TOO_SLOW = 20,               /* times the host, plain instructions */
-    TOO_LONG_NS = 200 * 1000,    /* one change of address space */
+    LIMIT_NS = 5 * 1000 * 1000, /* for one run */
+    TOO_SLOW = 20,               /* for plain instructions: so many times the host's time */
+    TOO_LONG_NS = 200 * 1000,    /* for one change of the address space */
     MEM_SIZE = 0x10000, PML4 = 0x1000, PDPT = 0x2000, PD = 0x3000, CODE = 0x8000, DATA = 0xc000,
 };
 
-/* rcx loops of ten plain instructions with loads, stores and flags; the same for the guest and for us. rbx: memory. */
+/* rcx rounds of ten plain instructions with loads, stores and flags. The guest and the host run the same. rbx: memory. */
 #define PLAIN_LOOP                   \
     "1: mov (%rbx), %rax\n"          \
     "   add $3, %rax\n"              \
@@ -60,7 +58,8 @@ __asm__(".pushsection .rodata\n"
         "kvm_selftest_end:\n"
         ".popsection\n");
 
-/* Wall clock for the limit; this thread's CPU time, which a guest's is part of, for the speed: others may be running. */
+/* The limit goes by the wall clock. The speed goes by this thread's CPU time, which includes the guest's, since other
+   threads may be running. */
 static u64 now_ns(clockid_t clock)
 {
     struct timespec ts;
@@ -74,7 +73,7 @@ static u64 host_plain_ns(void)
     for (int i = 0; i < ROUNDS; i++) {
         u64 t = now_ns(CLOCK_THREAD_CPUTIME_ID);
         u64 rcx = PLAIN_LOOPS, rdx = 0;
-        /* The loop pushes: below the red zone. */
+        /* The loop pushes, so the stack pointer must be below the red zone. */
         __asm__ volatile("sub $256, %%rsp\n\t"
                          "1: mov (%%rbx), %%rax\n\tadd $3, %%rax\n\tmov %%rax, (%%rbx)\n\txor %%rax, %%rdx\n\t"
                          "rol $5, %%rdx\n\tlea 7(%%rdx,%%rax), %%rsi\n\tpush %%rsi\n\tpop %%rdi\n\tdec %%rcx\n\tjnz 1b\n\t"
@@ -101,7 +100,8 @@ static void store64(u8 *p, u64 v)
     memcpy(p, &v, 8);
 }
 
-/* 64-bit ring 0, first 2 MiB identity-mapped, no descriptor tables in memory: nothing here loads a segment. */
+/* Puts the vCPU into 64-bit ring 0, with the first 2 MiB mapped to themselves. There are no descriptor tables in memory,
+   because the loops load no segment. */
 static int set_mode(struct tester *t)
 {
     struct kvm_sregs s;
@@ -124,12 +124,12 @@ static int set_mode(struct tester *t)
 
 static int arm(struct tester *t, u64 ns)
 {
-    /* Repeats, so that a signal that comes just before KVM_RUN does not leave it without one. */
+    /* The timer repeats, because KVM_RUN does not see a signal that comes just before it. */
     struct itimerspec its = { .it_value = { 0, (long)ns }, .it_interval = { 0, ns ? 2 * 1000 * 1000 : 0 } };
     return timer_settime(t->timer, 0, &its, NULL) < 0 ? -errno : 0;
 }
 
-/* Runs one loop; *ns: how long; *done: how many rounds of it. */
+/* Runs one loop. *ns is how long it took, and *done how many rounds it made. */
 static int run_loop(struct tester *t, u64 rip, u64 loops, u64 *ns, u64 *done)
 {
     struct kvm_regs g = { .rip = rip, .rsp = 0xfff0, .rbx = DATA, .rcx = loops, .rflags = RFLAGS_FIXED };
@@ -195,7 +195,7 @@ static int open_tester(struct tester *t, struct error *why)
         return error_set(why, ENOMEM, "out of memory");
     c->nent = 256;
     if (ioctl(t->kvm, KVM_GET_SUPPORTED_CPUID, c) == 0)
-        ioctl(t->vcpu, KVM_SET_CPUID2, c); /* long mode must be there to be entered */
+        ioctl(t->vcpu, KVM_SET_CPUID2, c); /* a vCPU without long mode in its CPUID cannot enter it */
     free(c);
     r = set_mode(t);
     return r < 0 ? error_set(why, -r, "KVM does not let a guest into 64-bit mode: %s", strerror(-r)) : 0;
@@ -216,7 +216,7 @@ static void close_tester(struct tester *t)
     }
 }
 
-/* Best of a few runs, for the machine may be busy: nanoseconds a round of the loop. */
+/* *ns_each is how long a round of the loop takes. It is the best of a few runs, since the machine may be busy. */
 static int best_of(struct tester *t, u64 rip, u64 loops, double *ns_each)
 {
     *ns_each = 1e18;
@@ -228,7 +228,7 @@ static int best_of(struct tester *t, u64 rip, u64 loops, double *ns_each)
         double each = (double)ns / (double)MAX(done, 1);
         *ns_each = MIN(*ns_each, each);
         if (done < loops && i > 0)
-            break; /* it is slow, and hopeless: do not take longer to say so */
+            break; /* it is hopelessly slow, and another run would only take time */
     }
     return 0;
 }

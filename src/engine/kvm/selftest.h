@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * selftest.h - the one thing of the KVM engine that is not behind engine.h: is
- * this host's KVM fast enough to be chosen?
+ * selftest.h - says whether this host's KVM is fast enough to be chosen. It is the only function of the KVM engine that is
+ * not behind engine.h.
  */
 #ifndef LODGE_ENGINE_KVM_SELFTEST_H
 #define LODGE_ENGINE_KVM_SELFTEST_H
 
 #include "base/error.h"
 
-/* 0, or -errno; why: one sentence either way. Takes some milliseconds. */
+/* Returns 0 or -errno. In both cases why is one sentence that says so. Takes some milliseconds. */
 int kvm_selftest(struct error *why);
 
 #endif

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * access.c - how an instruction gets at its memory operand: by a group that holds already, by one made now, or by a
- * probe of its own; and where its flags are meanwhile.
+ * access.c - how an instruction gets at its memory operand: by a group that holds already, by one that is made now, or by a
+ * probe of its own. It also knows where the guest's flags are meanwhile.
  */
 #include "engine/soft/translate/internal.h"
 
-/* Neither reads flags nor writes any. */
+/* True if the instruction, as it is translated, neither reads arithmetic flags nor writes any. */
 bool leaves_flags(const struct rinsn *i)
 {
     switch (i->how) {
@@ -18,7 +18,7 @@ bool leaves_flags(const struct rinsn *i)
     case HOW_PUSH:
     case HOW_POP:
     case HOW_LEAVE: return true;
-    /* these have them back before they go */
+    /* these restore the flags before they leave */
     case HOW_CALL:
     case HOW_RET:
     case HOW_JMP_IND: return true;
@@ -27,7 +27,7 @@ bool leaves_flags(const struct rinsn *i)
     return false;
 }
 
-/* The flags are to be the guest's again. scratch is used up. */
+/* Makes the host's flags the guest's again, if they are not. scratch is used up. */
 void have_flags(struct tr *t, unsigned scratch)
 {
     if (!t->flags_away)
@@ -38,9 +38,9 @@ void have_flags(struct tr *t, unsigned scratch)
         t->t1_slot = -1;
 }
 
-/* The operand of the present instruction's access a, whose address is m: by a group, one made now, or a probe of its
-   own. restore: the flags are to be restored behind the access (emit_restore_flags). The slow path, if there is one of
-   its own, comes back behind what is written until end_access(). */
+/* Finds the operand of the present instruction's access, whose address is m: by a group, by one that is made now, or by a
+   probe of its own. *restore: the caller must write emit_restore_flags behind the probe. Returns the slow path if the access
+   has one of its own. It comes back behind what is written before end_access(). */
 struct slow *begin_access(struct tr *t, const struct address *m, unsigned size, bool write, struct operand *o,
                           bool *restore)
 {
@@ -68,7 +68,7 @@ struct slow *begin_access(struct tr *t, const struct address *m, unsigned size, 
         s32 lo = a.lo, hi = a.hi;
         bool w = a.key.write;
         const unsigned n = look_ahead(t, t->block, t->pos, &a, &lo, &hi, &w);
-        /* worth keeping: for another access, or the next round */
+        /* the probe is worth keeping for another access, or for the next round of a loop */
         if (n >= 2 || a.key.base == RSP ||
             (t->loops && a.key.index == 0xff && a.key.seg == SEG_FLAT && !(a.key.base != 0xff && t->moved >> a.key.base & 1))) {
             struct slow *s = make_group(t, t->block, t->pos, &a, saved, back);
@@ -95,7 +95,8 @@ void end_access(struct tr *t, struct slow *s)
     }
 }
 
-/* Before an instruction that sets flags which are still wanted where the next accesses are: probes for those now. */
+/* Called before each instruction. If it sets flags that are still needed at the accesses that follow, makes the probes for
+   these now, when no flags need to be saved. */
 void probe_ahead(struct tr *t)
 {
     const struct region *r = t->r;
@@ -108,7 +109,7 @@ void probe_ahead(struct tr *t)
         struct access_at a;
         if (!access_of(r, &r->insn[r->order[pos]], &a))
             continue;
-        /* seen from here */
+        /* its range, as it is relative to the registers here */
         s32 lo = 0, hi = 0;
         bool known = true;
         for (unsigned k = t->pos; k < pos && known; k++)
@@ -124,7 +125,7 @@ void probe_ahead(struct tr *t)
     }
 }
 
-/* An operand that leaves a scratch register. */
+/* Changes the operand so that it leaves a scratch register free. */
 void settle_operand(struct tr *t, struct operand *o)
 {
     if (o->free != NONE)
@@ -134,7 +135,7 @@ void settle_operand(struct tr *t, struct operand *o)
     t->t1_slot = -1;
 }
 
-/* T0 = the size bytes at o, size 2, 4 or 8. */
+/* T0 = the size bytes at o. size is 2, 4 or 8. */
 void emit_load_zx(struct tr *t, const struct operand *o, unsigned size)
 {
     struct emit *e = &t->e;

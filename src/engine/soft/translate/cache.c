@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * cache.c - where translations are kept, how they are found, linked, made stale and thrown out.
+ * cache.c - keeps the translations: finds them, links them, makes them stale and throws them out.
  *
- * The space is cut into segments that fill one after the other. When one is opened, the next in turn is drained: its
- * translations are taken out of every list and table, and it is free once every processor has been outside translated
- * code since (soft_jit_quiesce; a request makes them leave). Meanwhile the others run on; what is not translated for
- * want of space is interpreted.
+ * The space is cut into segments, which fill one after the other. Before one is full, the next one is drained: its
+ * translations are taken out of every list and table. It is free once every processor has been outside translated code
+ * since (soft_jit_quiesce; `poll` makes them leave). Processors do not wait for this. Code that is not translated because
+ * there is no space is interpreted.
  *
- * Lists are changed under jit.lock. jit_find walks them without: what it meets stays readable until its processor
- * has been outside next.
+ * Lists are changed under jit.lock. jit_find walks them without it: what it meets stays readable until its processor is
+ * outside translated code the next time.
  */
 #include "engine/soft/translate/translate.h"
 
@@ -42,7 +42,7 @@ static u64 segment_size(const struct jit *j)
 
 struct trans *jit_by_code(struct jit *j, u64 pc)
 {
-    /* Only the segment it lies in stays as it is while we are in there. */
+    /* Only the segment in which pc lies is sure to stay as it is while this processor runs code there. */
     const u64 k = (pc - (u64)j->rx - j->stubs_end) / segment_size(j);
     if (k < j->nseg)
         for (struct trans *t = __atomic_load_n(&j->seg[k].first, __ATOMIC_ACQUIRE); t; t = t->seg_next)
@@ -53,7 +53,8 @@ struct trans *jit_by_code(struct jit *j, u64 pc)
 
 /* ---- processors outside translated code ------------------------------------- */
 
-/* What is out of reach from here on may be used anew once every processor has been outside since. */
+/* Begins a new epoch, and makes all processors leave translated code. Space that nobody can reach from now on may be used
+   again when all of them have passed this epoch. */
 static u64 new_epoch(struct soft_vcpu *v)
 {
     const u64 epoch = __atomic_add_fetch(&v->jit->epoch, 1, __ATOMIC_SEQ_CST);
@@ -79,7 +80,7 @@ static bool all_passed(struct soft_vcpu *v, u64 epoch)
 
 enum { PAGE_USED = 1, PAGE_USER = 2, PAGE_DYING = 4 }; /* in jit_page.place */
 
-/* A number for guest page lin, mapped to place; 0: there are no more at present. */
+/* Returns a number for guest page lin, which is mapped to place; 0: there are no more at present. */
 u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user)
 {
     const u64 key = place | PAGE_USED | (user ? PAGE_USER : 0);
@@ -92,7 +93,7 @@ u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user)
             return k;
         }
         if (!p->place && !free)
-            free = k; /* never 0 */
+            free = k; /* if k is 0, nothing was found yet, so 0 is never given out */
     }
     if (!free) {
         j->crowded = true;
@@ -103,10 +104,10 @@ u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user)
     return free;
 }
 
-/* Numbers that no translation has any more are given out again once no processor takes them for mapped. */
+/* Numbers that no translation has any more are given out again, but not before no processor takes them for mapped. */
 static void sweep_pages(struct soft_vcpu *v)
 {
-    enum { EVERY = 4096 }; /* translations: should all numbers be in use, this costs little */
+    enum { EVERY = 4096 }; /* translations between two sweeps, so that it costs little even if all numbers are in use */
     struct jit *j = v->jit;
     if (j->sweep) {
         if (!all_passed(v, j->sweep))
@@ -157,7 +158,7 @@ void jit_unlink(struct jit *j, struct link *l)
         store32(j, l->jump, l->unlinked - (l->jump + 4));
 }
 
-/* Has every processor been outside translated code since? */
+/* True if every other processor has been outside translated code since then. */
 static bool quiet_since(struct soft_vcpu *v, u64 when)
 {
     for (u32 k = 0; when && k < v->vm->cfg.cpus; k++) {
@@ -173,10 +174,10 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     struct jit *j = v->jit;
     if (l->to == to || l->from->retired || to->retired || (l->check && !to->page_id))
         return;
-    /* Within a page the target is where the code comes from. */
+    /* A link without a mapping check stays in its page. */
     if (!l->check && (l->from->place ^ to->place) >= 4096)
         return;
-    /* Who has passed the check for the former target must not meet the jump to this one. */
+    /* A processor that has passed the check for the former target must not meet the jump to this one. */
     if (l->check && (l->to || !quiet_since(v, l->quiet))) {
         jit_unlink(j, l);
         return;
@@ -228,7 +229,8 @@ void jit_add(struct jit *j, struct trans *t)
     j->made_bytes += t->size;
 }
 
-/* SDM vol. 3, 5.3: limits. FS and GS of 4 GiB are what threads' own data is reached by. */
+/* True if any address is within the segment's limit (SDM vol. 3, 5.3), as it is in the FS or GS by which threads reach their
+   own data. */
 static bool whole(const struct cpu_seg *s)
 {
     return s->limit == 0xffffffff && (s->attr & (SEG_UNUSABLE | SEG_CODE | SEG_E | SEG_W)) == SEG_W;
@@ -246,14 +248,15 @@ u32 jit_key32(const struct soft_vcpu *v)
     return (whole(&v->s.seg[FS]) ? JIT_FS_4G : 0) | (whole(&v->s.seg[GS]) ? JIT_GS_4G : 0);
 }
 
-/* Nobody gets to it any more but who is in it. Once only: what page_prev points to is later another's. */
+/* From now on nothing leads into t, and only processors that are in it still run it. This must be done only once, because
+   page_prev later points to what belongs to another. */
 void jit_retire(struct jit *j, struct trans *t)
 {
     if (t->retired)
         return;
     for (struct trans **p = &j->hash[jit_hash_of(j, t->rip, t->place, t->key)]; *p; p = &(*p)->hash_next)
         if (*p == t) {
-            __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays, for who stands there */
+            __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays for a jit_find that is at t now */
             break;
         }
     *t->page_prev = t->page_next;
@@ -270,7 +273,8 @@ void jit_retire(struct jit *j, struct trans *t)
         jit_unlink(j, t->in);
     for (u32 k = 0; k < t->nlinks; k++)
         jit_unlink(j, &t->link[k]);
-    /* The entry's no-operation becomes a jump: eight aligned bytes, of which the last three stay. */
+    /* The no-operation at the entry becomes a jump. Eight aligned bytes are written, of which the last three stay as they
+       are. */
     u64 x;
     copy_bytes(&x, t->entry, 8);
     x = (x & ~0xffffffffffull) | (u64)(u32)(t->retired_code - 5) << 8 | 0xe9;
@@ -350,7 +354,7 @@ bool jit_room(struct soft_vcpu *v)
     struct jit_segment *next = &j->seg[n];
     const u32 left = s->code_end - s->code, data_left = s->data_end - s->data;
     const bool room = s->state == SEG_OPEN && left > JIT_REGION_MAX + KiB(4) && data_left > KiB(4);
-    /* The next is drained while there is room left in this one, so that nobody has to wait. */
+    /* The next one is drained while there is room left in this one, so that nobody has to wait. */
     if (next->state == SEG_FULL &&
         (!room || left < segment_size(j) / 4 + JIT_REGION_MAX || data_left < j->data_size / j->nseg / 4))
         drain(v, n);
@@ -368,10 +372,11 @@ bool jit_room(struct soft_vcpu *v)
 /* ---- how much a block must run ------------------------------------------------- */
 
 /*
- * A cache too small for what the guest runs is filled over and over with what was in it a while ago. So the time spent
- * on translating is held against the time that passes: while translations are evicted and making them is a good part of
- * it, blocks must run twice as often first, up to where the interpreter has spent on one what its translation costs;
- * when it is a small part they need to run half as often.
+ * A cache that is too small for what the guest runs is filled again and again with what was in it a while ago. So the time
+ * that translating takes is compared with the time that passes. If translations are evicted, and making them takes more than
+ * a quarter of the time, blocks must run twice as often before they are translated. The limit (HOT_MOST) is where the
+ * interpreter has spent as much time on a block as its translation costs. If translating takes less than a sixteenth of the
+ * time, blocks need to run half as often.
  */
 enum { HOT_MOST = 4096, HOT_WINDOW_MS = 5 };
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * emit.h - writing host instructions. Numbers are hardware register numbers (RAX 0 ... R15 15).
+ * emit.h - writes host instructions. Registers have their hardware numbers (RAX 0 ... R15 15).
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSLATE_EMIT_H
 #define LODGE_ENGINE_SOFT_TRANSLATE_EMIT_H
@@ -8,7 +8,7 @@
 #include "base/base.h"
 #include "cpu/cpu.h"
 
-struct emit_data { /* what lies among the instructions and is none */
+struct emit_data { /* bytes among the instructions that are none */
     u32 n;
     struct {
         const u8 *at; /* in the writable view */
@@ -16,9 +16,9 @@ struct emit_data { /* what lies among the instructions and is none */
     } span[4096];
 };
 struct emit {
-    u8 *p, *end; /* in the writable view; p == end: full, what follows is dropped */
+    u8 *p, *end; /* in the writable view; if p == end, the space is full, and what follows is dropped */
     s64 rx;      /* executable view minus writable view */
-    struct emit_data *data; /* NULL: nobody asks */
+    struct emit_data *data; /* NULL: nobody needs it */
 };
 
 static inline void e1(struct emit *e, unsigned b)
@@ -53,13 +53,13 @@ static inline bool emit_full(const struct emit *e)
 {
     return e->end - e->p < 64;
 }
-/* Address at which the next byte will execute. */
+/* The address at which the next byte will execute. */
 static inline u64 here(const struct emit *e)
 {
     return (u64)(e->p + e->rx);
 }
 
-/* op reg, gs:[off] (8B load, 89 store, 03 add, 33 xor ...). size 4 or 8. */
+/* op reg, gs:[off] (8B load, 89 store, 03 add, 33 xor ...). size is 4 or 8. */
 static inline void e_gs(struct emit *e, unsigned op, unsigned reg, u32 off, unsigned size)
 {
     e1(e, 0x65);
@@ -93,7 +93,7 @@ static inline void e_mov(struct emit *e, unsigned dst, unsigned src)
     e1(e, 0x89);
     e1(e, 0xc0 | (src & 7) << 3 | (dst & 7));
 }
-/* op dst, src (8B mov, 0FB7 movzx from 16 bits); size of dst 2, 4 or 8. */
+/* op dst, src (8B mov, 0FB7 movzx from 16 bits). size is that of dst: 2, 4 or 8. */
 static inline void e_rr(struct emit *e, unsigned op, unsigned dst, unsigned src, unsigned size)
 {
     const unsigned rex = (size == 8) << 3 | (dst >> 3) << 2 | src >> 3;
@@ -124,7 +124,7 @@ static inline void e_mov_imm(struct emit *e, unsigned dst, u64 x)
         e8(e, x);
     }
 }
-/* ModRM, SIB and displacement of [base + index * 2^scale + disp]; index 16: none. base any (not none). */
+/* ModRM, SIB and displacement of [base + index * 2^scale + disp]. index may be 16, which is none; base may not. */
 static inline void e_mem(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
 {
     bool sib = index != 16 || (base & 7) == 4, d0 = disp == 0 && (base & 7) != 5, d1 = disp == (s8)disp;
@@ -138,7 +138,7 @@ static inline void e_mem(struct emit *e, unsigned reg, unsigned base, unsigned i
     else
         e4(e, (u32)disp);
 }
-/* op reg, [base + index * 2^scale + disp] with REX. size 2, 4 or 8. */
+/* op reg, [base + index * 2^scale + disp] with the prefixes that it needs. size is 2, 4 or 8. */
 static inline void e_rm(struct emit *e, unsigned op, unsigned reg, unsigned base, unsigned index, unsigned scale,
                         s32 disp, unsigned size)
 {
@@ -164,7 +164,8 @@ static inline void e_call_rel(struct emit *e, u64 to)
     e1(e, 0xe8);
     e4(e, (u32)(to - (here(e) + 4)));
 }
-/* NOPs, so that what comes n bytes from here begins at a multiple of 4: a store there is one to who executes it. */
+/* Writes NOPs so that what comes n bytes from here begins at a multiple of 4. A processor that executes it sees a store of 4
+   bytes to that place whole or not at all. */
 static inline void e_align(struct emit *e, unsigned n)
 {
     switch (-((u64)e->p + n) & 3) {
@@ -173,7 +174,7 @@ static inline void e_align(struct emit *e, unsigned n)
     case 1: e1(e, 0x90); break;
     }
 }
-/* ModRM, SIB and 32-bit displacement: a form that EVEX does not scale. */
+/* ModRM, SIB and a 32-bit displacement, which EVEX does not scale. */
 static inline void e_mem_wide(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
 {
     bool sib = index != 16 || (base & 7) == 4;
@@ -182,12 +183,12 @@ static inline void e_mem_wide(struct emit *e, unsigned reg, unsigned base, unsig
         e1(e, scale << 6 | (index == 16 ? 4 : index & 7) << 3 | (base & 7));
     e4(e, (u32)disp);
 }
-static inline void e_call(struct emit *e, u64 to) /* any distance; through rax */
+static inline void e_call(struct emit *e, u64 to) /* over any distance, through RAX */
 {
     e1(e, 0x48), e1(e, 0xb8), e8(e, to);
     e1(e, 0xff), e1(e, 0xd0);
 }
-/* jcc rel32, returns the place of rel32 for e_fix. */
+/* jcc rel32. Returns the place of rel32 for e_fix. */
 static inline u8 *e_jcc(struct emit *e, unsigned cc)
 {
     e1(e, 0x0f);

@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* instrument.c - what translated code does besides, where that is asked for: counting (engine_config.count), and checking its own
-   accesses (meson -Djit_check=true). Neither changes a register or a flag that anybody uses. */
+/* instrument.c - what translated code does in addition if it is asked for: it counts (engine_config.count), and it checks
+   its own accesses (meson -Djit_check=true). Neither changes a register or a flag that is in use. */
 #include "engine/soft/translate/translate.h"
 
 /* ---- counts --------------------------------------------------------------- */
 
-/* gs:[off] += a number to be filled in: its place. */
+/* gs:[off] += a number that is filled in later. Returns the number's place. */
 static u8 *emit_add(struct emit *e, u32 off)
 {
     e_gs(e, 0x8b, T0, off, 8);
-    e1(e, 0x4d), e1(e, 0x8d), e1(e, 0x92); /* lea r10, [r10 + disp32]: keeps the flags */
+    e1(e, 0x4d), e1(e, 0x8d), e1(e, 0x92); /* lea r10, [r10 + disp32], which keeps the flags */
     u8 *at = e->p;
     e4(e, 0);
     e_gs(e, 0x89, T0, off, 8);
@@ -24,7 +24,7 @@ static void fill_in(u8 *at, u32 x)
 
 struct emit_counts emit_counts(struct emit *e, unsigned insns)
 {
-    if (e->end - e->p < 128) /* full, or about to be: the translation fails */
+    if (e->end - e->p < 128) /* the space is full, or nearly so, and the translation fails */
         return (struct emit_counts){ 0 };
     fill_in(emit_add(e, OFF(stat.jit_blocks)), 1);
     fill_in(emit_add(e, OFF(stat.jit_insns)), insns);
@@ -40,7 +40,7 @@ void emit_counts_end(const struct emit_counts *c, u32 probes, u32 accesses)
 
 /* ---- checks ---------------------------------------------------------------- */
 
-/* Saved around the call into C: what C may use, and RBX for the stack pointer. */
+/* These are saved around the call into C: the registers that C may use, and RBX, which keeps the stack pointer. */
 static const u8 check_saved[] = { RAX, RCX, RDX, RSI, RDI, R8, R9, R10, R11, RBX };
 
 static void check_access(struct soft_vcpu *v)
@@ -70,7 +70,7 @@ void emit_check(struct emit *e, const struct jit *j, unsigned base, unsigned ind
     e_call_rel(e, j->check);
 }
 
-/* Nothing is pushed on the stack of translated calls: where it ends it begins anew (fault_gate.c). */
+/* The stub pushes nothing on the stack of translated calls, because that is emptied when it is full (fault_gate.c). */
 void emit_check_stub(struct emit *e)
 {
     const u32 save = OFF(tr.check_save), flags = save + 8 * (u32)ARRAY_SIZE(check_saved);
@@ -88,7 +88,7 @@ void emit_check_stub(struct emit *e)
     e_call(e, (u64)check_access);
     e_mov(e, RSP, RBX);
     e_gs(e, 0x8b, RAX, flags, 4);
-    e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh: OF */
+    e1(e, 0x04), e1(e, 0x7f); /* add al, 7fh, which sets OF */
     e1(e, 0x9e);              /* sahf */
     for (unsigned k = 0; k < ARRAY_SIZE(check_saved); k++)
         e_gs(e, 0x8b, check_saved[k], save + 8 * k, 8);

@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * internal.h - what the files share that write a region's host code (jit_translate): the translation in the making, and
- * what each file does for the others.
+ * internal.h - shared by the files that write a region's host code (jit_translate): the translation while it is being
+ * written, and what each file does for the others.
  *
- *   translate.c         the region as a whole: entry, blocks, what lies behind them
- *   versions.c          its blocks, each for what is known where it is entered
+ *   translate.c         the region as a whole: its entry, its blocks, and what lies behind them
+ *   versions.c          its blocks, each written for what is known where it is entered
  *   region_registers.c  which host register has which guest register
  *   kept.c replaced.c calls.c system_insn.c   one instruction, by family
  *   access.c            how an instruction gets at its memory operand
  *   probe_group.c       which accesses one probe serves
  *   probe.c             the probe
- *   slow_path.c         where it fails
+ *   slow_path.c         where to go when the probe fails
  *   way_out.c           how the region is left
  */
 #ifndef LODGE_ENGINE_SOFT_TRANSLATE_INTERNAL_H
@@ -32,16 +32,16 @@ enum {
 
 enum { SEG_FLAT = 0xff };
 
-/* A probe that holds: lo..hi about the registers (or the constant) lie in one page, and gs:[tr.slot + slot] is what
-   to add to reach them in the host. */
+/* A probe that still holds. All bytes from lo to hi, relative to the registers (or the constant), lie in one page.
+   tr.slot[slot] is what to add to a guest address to get the host's. */
 struct group {
-    u8 base, index, scale; /* guest registers, FF none */
+    u8 base, index, scale; /* guest registers, 0xff: none */
     u8 seg;                /* SEG_FLAT, FS, GS */
     u8 slot;
     bool write;
-    s32 lo, hi;  /* from the value of the registers; hi exclusive */
-    bool reloc;  /* constant, and tr.delta is to be added */
-    u64 page;    /* of constant addresses: both registers FF */
+    s32 lo, hi;  /* relative to the registers; hi is exclusive */
+    bool reloc;  /* the address is constant, and tr.delta is to be added */
+    u64 page;    /* the page of a constant address, for which both registers are 0xff */
 };
 struct state {
     u8 n, ctx;
@@ -53,19 +53,19 @@ struct version {
 };
 
 struct slow {
-    u8 *at;        /* rel32 that leads here */
-    u64 back;      /* single: after the instruction; group: where the probe begins */
-    u16 insn;      /* tinsn */
-    bool flags_saved; /* they are to be had back before the interpreter goes on */
-    bool flags_away;  /* and where it comes back they are away again */
+    u8 *at;        /* the rel32 that leads here */
+    u64 back;      /* where it goes on: behind the instruction, or for a group where the probe begins */
+    u16 insn;      /* number of the instruction in trans.tinsn */
+    bool flags_saved; /* the flags must be restored before the interpreter runs the instruction */
+    bool flags_away;  /* at `back` the flags must be saved again */
     bool group;
     struct group g;
-    u16 watched;      /* a probe for stores of so many bytes, which may be made beside decoded code; 0: no such */
-    u64 found;        /* where that goes on */
+    u16 watched;      /* the probe is for a store of so many bytes that may be made beside decoded code; 0: it is not */
+    u64 found;        /* where such a store goes on */
     u8 ctx;           /* enum tlb_ctx */
     u64 lin;          /* a constant address, whose probe leaves nothing in T0 and T1 */
     bool constant;
-    u8 *beyond;       /* rel32 that leads here, but past that question: beyond the segment's limit; NULL */
+    u8 *beyond;       /* a rel32 that leads here without the question `watched`: beyond the segment's limit; or NULL */
 };
 struct fixup {
     u8 *at;
@@ -74,13 +74,13 @@ struct fixup {
 enum { OUT_EXIT, OUT_POLL, OUT_CALL, OUT_FROM };
 struct way_out { /* a way out, written behind the blocks */
     int kind; /* OUT_* */
-    u8 *at; /* rel32 that leads here; NULL: linked in place only */
+    u8 *at; /* the rel32 that leads here; NULL: none does */
     u64 rip;
-    s16 same;         /* -1: none; another way out that is this one, too */
-    s16 link;         /* -1: by the lookup, in context ctx */
+    s16 same;         /* an earlier way out that is used instead; -1: none */
+    s16 link;         /* number of its link; -1: it goes through the lookup of context ctx */
     u8 ctx;
     u16 insn;
-    bool restore_rcx; /* the poll that keeps the flags */
+    bool restore_rcx; /* T1 has RCX, since this is a poll that keeps the flags */
     bool at_entry;    /* registers are where they are between regions */
     u64 code;         /* where it was written */
 };
@@ -91,22 +91,22 @@ struct tr {
     struct jit *j;
     struct region *r;
     struct trans *t;
-    struct state s;   /* here */
-    u8 map[16];       /* host register of a guest register, in the region; IN_MEMORY */
-    struct { u8 guest, victim; } swap[3]; /* guest lives where victim does elsewhere, and victim in memory */
+    struct state s;   /* what is known at the present place */
+    u8 map[16];       /* the host register that has a guest register in this region, or IN_MEMORY */
+    struct { u8 guest, victim; } swap[3]; /* guest lives where victim lives between regions, and victim lives in memory */
     unsigned nswaps;
-    bool flags_away;  /* the guest's flags are in gs:[tr.flags], the host's mean nothing */
-    s8 t1_slot;       /* T1 holds this slot, -1: no */
+    bool flags_away;  /* the guest's flags are in gs:[tr.flags], and the host's mean nothing */
+    s8 t1_slot;       /* T1 holds this slot; -1: it holds none */
     u8 next_slot;
     bool failed, loops;
-    u32 moved;        /* registers that the region writes */
-    u8 w;             /* bytes of an address: 8, 4, 2 */
-    u8 sp;            /* of the stack pointer: the same, but where SS.B has it otherwise */
-    bool watched;     /* stores to pages with decoded code are made here where their lines have none */
-    u8 slot;          /* of what the present instruction pushes or pops: the same, but in 16-bit code its operand size */
-    struct emit_counts counts; /* of the block in the making; what it has of them */
+    u32 moved;        /* the registers that the region writes */
+    u8 w;             /* bytes of an address: 8, 4 or 2 */
+    u8 sp;            /* bytes of the stack pointer: w, unless SS.B says otherwise */
+    bool watched;     /* a store to a page with decoded code is made by this code if the code is in other lines */
+    u8 slot;          /* bytes that the present instruction pushes or pops: w, but in 16-bit code its operand size */
+    struct emit_counts counts; /* for the block that is being written, which has so many of them: */
     u32 probes, accesses;
-    unsigned block, pos; /* the instruction: block, index in region.order */
+    unsigned block, pos; /* the present instruction: its block, and its index in region.order */
     struct version version[REGION_BLOCKS][VERSIONS];
     u8 nversions[REGION_BLOCKS];
     struct { u8 block, version; } todo[REGION_BLOCKS * VERSIONS];
@@ -121,27 +121,28 @@ struct tr {
 
 #define host_of (t->map)
 
-/* Bytes of a struct jit_site that is about no probe. */
+/* The size of a struct jit_site that does not describe a probe. */
 enum { SITE_SHORT = offsetof(struct jit_site, base) };
 
 /* ---- operands ---- */
 
-struct address { /* guest terms; 0xff none */
+struct address { /* of the guest; 0xff: no register */
     u8 base, index, scale, seg, asize;
     s64 disp;
     bool constant; /* value is the effective address */
     u64 value;
-    bool reloc;    /* with tr.delta */
+    bool reloc;    /* tr.delta is to be added to value */
 };
 
-/* Where an operand is, once probed: [base + index + disp], and the scratch register that is free (NONE: none). */
+/* Where an operand is after its probe: [base + index * 2^scale + disp]. free is the scratch register that is not used for
+   it, or NONE. */
 struct operand {
     u8 base, index, free;
     s32 disp;
     u8 scale;
 };
 
-/* One access of an instruction, as a group would serve it. */
+/* One access of an instruction, described as a group that would serve it. */
 struct access_at {
     struct group key; /* base, index, scale, seg, page; write */
     s32 lo, hi;
@@ -177,7 +178,7 @@ static inline bool is_constant(const struct group *g)
 {
     return g->base == 0xff && g->index == 0xff && g->seg == SEG_FLAT;
 }
-/* Is the code entered in another TLB context than it is in here? Then nobody who called it may be returned to. */
+/* True if the region was entered in another TLB context than the present one. Then it may not return to its callers. */
 static inline bool ctx_changed(const struct tr *t)
 {
     return t->s.ctx != t->r->ctx;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* jit_gate.c - the memory behind the translator: code mapped once to write and once to execute, records beside it. */
+/* jit_gate.c - the translator's memory: its code, which is mapped once to be written and once to be executed, and its
+   records. */
 #include <asm/prctl.h>
 #include <cpuid.h>
 #include <errno.h>
@@ -13,13 +14,13 @@
 #include "engine/soft/native.h"
 #include "engine/soft/translate/translate.h"
 
-/* BMI2: shifts that leave the flags alone, where the lookup of indirect branches wants them. */
+/* BMI2 has shifts that keep the flags, which the lookup of indirect branches uses. */
 static bool host_bmi2(void)
 {
     u32 a, b = 0, c, d;
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b >> 8 & 1);
 }
-/* LAHF and SAHF in 64-bit mode: only the first processors with long mode lack them. */
+/* Translated code needs LAHF and SAHF in 64-bit mode. Only the first processors with long mode lack them. */
 static bool host_can(void)
 {
     u32 a, b, c = 0, d;
@@ -55,14 +56,16 @@ int soft_jit_new(struct soft_vm *vm)
     j->data_size = align_up(MAX(share / 3, KiB(512)), GUEST_PAGE_SIZE);
     j->nseg = j->size < MiB(8) ? 4 : JIT_SEGMENTS;
     j->bmi2 = host_bmi2();
-    /* Shared anonymous memory, twice: perf takes "/dev/zero" for a place of generated code, a memfd not. */
+    /* This is shared anonymous memory, mapped twice. perf takes "/dev/zero" for a place of generated code, but not a
+       memfd. */
     if (!(j->rw = apart_reserve(j->size, 0)) || !(j->rx = apart_reserve(j->size, 0)))
         goto fail;
     if (mmap(j->rw, j->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) != j->rw ||
         mremap(j->rw, 0, j->size, MREMAP_MAYMOVE | MREMAP_FIXED, j->rx) != j->rx ||
         mprotect(j->rx, j->size, PROT_READ | PROT_EXEC) < 0)
         goto fail;
-    /* A bucket for each quarter KiB of records, which is what one has on average: so most hold one at most. */
+    /* There is a bucket for each 256 bytes of records. A translation has so many on average, so most buckets hold at most
+       one. */
     for (j->hash_bits = 12; 256ull << j->hash_bits < j->data_size; j->hash_bits++)
         ;
     j->next_home = JIT_HOME_FIRST;
@@ -82,7 +85,7 @@ fail:;
     return r;
 }
 
-/* Bytes of the stack that signals are taken on: by hardware as much as the vector registers ask for, and then some. */
+/* The size of the stack for signals in bytes. It depends on the processor, whose vector registers must fit. */
 static u64 signal_stack_size(void)
 {
     return ((u64)sysconf(_SC_SIGSTKSZ) + GUEST_PAGE_SIZE - 1) & ~(u64)(GUEST_PAGE_SIZE - 1);
@@ -93,8 +96,9 @@ static u8 *signal_stack(struct soft_vcpu *v)
     return v->tr.stack + JIT_STACK + 2 * GUEST_PAGE_SIZE;
 }
 
-/* The stack of translated calls lies between pages that fault: a guest that only ever calls runs into the lower one,
-   and begins anew (fault_gate.c). There is no room on it for that signal: above lies a stack for signals. */
+/* The stack of translated calls lies between pages that fault. If a guest calls and never returns, it runs into the lower
+   page, and the stack is emptied (fault_gate.c). The stack then has no room for that signal, so a stack for signals lies
+   above it. */
 int soft_jit_attach(struct soft_vcpu *v)
 {
     struct jit *j = v->vm->jit;
@@ -139,7 +143,7 @@ void soft_jit_thread(struct soft_vcpu *v)
     syscall(SYS_arch_prctl, ARCH_SET_GS, v);
     stack_t s;
     if (sigaltstack(NULL, &s) == 0 && !(s.ss_flags & SS_DISABLE))
-        return; /* a sanitizer's, which it takes away itself */
+        return; /* it belongs to a sanitizer, which removes it itself */
     s = (stack_t){ .ss_sp = signal_stack(v), .ss_size = signal_stack_size() };
     sigaltstack(&s, NULL);
 }

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * jit_run.c - the door from the run loop: which translation a processor runs next, what it knows by itself of where
- * translations are, and whether one is made now. cache.c keeps those of all processors.
+ * jit_run.c - what the run loop calls: it finds the translation that a processor runs next, or decides that one is made. It
+ * also keeps what each processor knows of where translations are. cache.c keeps the translations of all processors.
  */
 #include "engine/soft/translate/translate.h"
 
@@ -68,7 +68,7 @@ static void note_page(struct soft_vcpu *v, u32 id, u64 delta)
     v->tr.mapped[id] = 1 - delta;
 }
 
-/* v is about to enter t: who leads here from now on finds it without the run loop. */
+/* v is about to enter t. From now on, code that leads to this RIP finds t without the run loop. */
 static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
 {
     const u32 f = v->tlb_ctx * (u32)JCT_SIZE + (v->rip & (JCT_SIZE - 1));
@@ -86,21 +86,22 @@ static void note(struct soft_vcpu *v, struct trans *t, u64 delta)
 /* ---- code that lies elsewhere in each process -------------------------------------- */
 
 /*
- * Libraries and programs lie elsewhere in each process. Their translations are not made anew for each: they are made for
- * a home, an address of ours below 2 GiB, and run with what is to be added to it, a multiple of the page's size, in
- * tr.delta. What leads from one translation to the next without a look-up is for one delta: so what is mapped in one
- * piece gets homes in one piece, as far as that can be guessed; where the guess is wrong, links are not made.
+ * Libraries and programs lie at another address in each process, but have one translation for all of them. It is made for a
+ * home, which is an address below 2 GiB that this file chooses. When it runs, tr.delta has what is to be added to its RIPs,
+ * a multiple of the page's size. Translations are linked only if they have the same delta. So code that is mapped in one
+ * piece should get homes in one piece. What is one piece is guessed (find_home); if the guess is wrong, links are not made.
  */
 enum { MODULE_REACH = 16 << 20 };
 
-/* Is code at v->rip made relocatable? Not what lies below 4 GiB, which nobody moves. And no direct jump of it leads to
-   an address that is not canonical. */
+/* True if code at v->rip is translated as relocatable. Code below 4 GiB is not, because nobody moves it. Code just below
+   2^47 is not either, so no direct jump of relocatable code leads to an address that is not canonical. */
 bool jit_relocatable(const struct soft_vcpu *v)
 {
     return v->cpl == 3 && v->bits == 64 && v->rip - JIT_RELOC_FROM < JIT_RELOC_END - JIT_RELOC_FROM;
 }
 
-/* What separates v->rip, at place, from where translations there are made for; false: that is not known. */
+/* *delta: the distance of v->rip, which is at place, from the RIP for which code there is translated. False: the page has no
+   home yet. */
 static bool home_of(const struct soft_vcpu *v, u64 place, u64 *delta)
 {
     const u32 home = __atomic_load_n(&v->jit->home[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
@@ -122,7 +123,8 @@ static void note_module(struct soft_vcpu *v, u64 delta)
     v->tr.module[v->tr.modules++ % ARRAY_SIZE(v->tr.module)].hi = v->rip;
 }
 
-/* A home for the page of v->rip: beside that of the code that leads here, or else of what lies nearest. */
+/* Chooses a home for the page of v->rip: with the delta of the code that leads here, or else with that of the nearest code.
+   If there is none near, it is a new one. Returns the delta. */
 static u64 find_home(struct soft_vcpu *v, u64 place)
 {
     struct jit *j = v->jit;
@@ -154,7 +156,7 @@ static u64 find_home(struct soft_vcpu *v, u64 place)
     return delta;
 }
 
-/* The translation for v->rip at place, and the delta it runs with; NULL. */
+/* Returns the translation for v->rip at place, and the delta with which it runs; or NULL. */
 static struct trans *find_here(struct soft_vcpu *v, u64 place, u64 place2, u32 key, u64 cs, u64 *delta)
 {
     *delta = 0;
@@ -163,7 +165,7 @@ static struct trans *find_here(struct soft_vcpu *v, u64 place, u64 place2, u32 k
     return home_of(v, place, delta) ? jit_find(v->jit, v->rip - *delta, place, place2, key | JIT_RELOC, cs) : NULL;
 }
 
-/* The same for a block's place: mostly it is known from the last time. */
+/* The same for the place of a block, which mostly knows its translation from the last time. */
 static struct trans *find_of(struct soft_vcpu *v, struct block *b, u32 key, u64 cs, u64 *delta)
 {
     struct trans *t = b->trans;
@@ -177,8 +179,8 @@ static struct trans *find_of(struct soft_vcpu *v, struct block *b, u32 key, u64 
     return t;
 }
 
-/* What jct holds of this context is for one mode and one code segment. The supervisor's contexts are for the same: STAC
-   and CLAC go from one to the other without a look. */
+/* What jct has for a context is for one mode and one code segment. The two contexts of the supervisor have the same mode and
+   segment, because STAC and CLAC switch between them without a check. */
 static inline unsigned mode_of(const struct soft_vcpu *v)
 {
     return v->tlb_ctx == TLB_USER ? TLB_USER : TLB_KERNEL;
@@ -218,7 +220,7 @@ struct trans *jit_known(struct soft_vcpu *v)
     }
     struct block *b = key & JIT_NOT ? NULL : soft_jc_block(v);
     u64 delta;
-    struct trans *t = b ? find_of(v, b, key, cs, &delta) : NULL; /* jc has none that reaches into a second page */
+    struct trans *t = b ? find_of(v, b, key, cs, &delta) : NULL; /* jc has no block that reaches into a second page */
     if (t) {
         for_mode(v, key, cs);
         note(v, t, delta);
@@ -226,13 +228,13 @@ struct trans *jit_known(struct soft_vcpu *v)
     return t;
 }
 
-/* Links l to t. Where t leads back to where l comes from, a loop was cut in two: then both become one, which is
-   returned. */
+/* Links l to t, and returns t. If t leads back to the translation from which l comes, a loop was cut in two. Then one
+   translation takes the place of both, and is returned. */
 static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, struct trans *t, u64 delta)
 {
     struct jit *j = v->jit;
     u64 place;
-    const u8 *page = soft_fetch_page(v, jit_lin(t->cs, v->rip), &place); /* before the lock: it may fault */
+    const u8 *page = soft_fetch_page(v, jit_lin(t->cs, v->rip), &place); /* before jit_lock, because it may fault */
     if (!jit_lock(j, false))
         return t;
     jit_link(v, l, t);
@@ -268,11 +270,11 @@ struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
         return NULL;
     *splits = 0;
     u64 now;
-    const u8 *page = soft_fetch_page(v, jit_lin(cs, v->rip), &now); /* before the lock: it may fault */
+    const u8 *page = soft_fetch_page(v, jit_lin(cs, v->rip), &now); /* before jit_lock, because it may fault */
     if (!page || now != (place & ~0xfffull) || !jit_lock(j, false))
         return NULL;
     const struct block b = { .place = place, .place2 = ~0ull };
-    /* Its home may be another's by now, should the page have been written. */
+    /* If the page was written meanwhile, t is retired, and the page may have another home. */
     if (!t->retired && !(x = jit_find(j, v->rip - delta, place, ~0ull, key, cs)) && jit_room(v)) {
         const u64 since = __builtin_ia32_rdtsc();
         x = jit_translate(v, &b, delta, page, NULL, JIT_KIND_CAREFUL);
@@ -284,11 +286,12 @@ struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place)
     return x;
 }
 
-/* A translation of block b at v->rip, made now or meanwhile by another processor; NULL: not this time. */
+/* Returns a translation of block b at v->rip, which is made now or was made meanwhile by another processor. NULL: there is
+   none this time. */
 static __attribute__((noinline)) struct trans *make(struct soft_vcpu *v, struct block *b, u32 key, u64 cs, u64 *delta)
 {
     struct jit *j = v->jit;
-    /* Before the lock: they may fault. */
+    /* soft_fetch_page is called before jit_lock, because it may fault. */
     u64 place, place2 = ~0ull;
     const u64 lin = jit_lin(cs, v->rip);
     const u8 *page = soft_fetch_page(v, lin, &place), *page2 = NULL;
@@ -303,7 +306,7 @@ static __attribute__((noinline)) struct trans *make(struct soft_vcpu *v, struct 
         const u64 since = __builtin_ia32_rdtsc();
         t = jit_translate(v, b, *delta, page, page2, JIT_KIND_PLAIN);
         if (j->hot > j->hot_least)
-            b->hits = 0; /* should it be evicted soon it is not to come back as fast */
+            b->hits = 0; /* if it is evicted soon, it must not come back as fast */
         jit_watch_cost(v, since);
         j->refused += !t;
         if (t && unlikely(v->vm->cfg.trace))
@@ -314,7 +317,7 @@ static __attribute__((noinline)) struct trans *make(struct soft_vcpu *v, struct 
     return t;
 }
 
-/* Runs t, whatever follows it, and notes where that was left. */
+/* Runs t and what follows it, and notes by which way out translated code was left. */
 static inline void run(struct soft_vcpu *v, const struct trans *t)
 {
     struct jit *j = v->jit;
@@ -331,8 +334,8 @@ static inline void run(struct soft_vcpu *v, const struct trans *t)
         v->tr.pending = &jit_trans_of(j, s)->link[s->insn];
         v->tr.pending_epoch = v->tr.epoch;
     } else {
-        /* It may have been left before its first instruction, for a poll or because it was retired. Whatever asks for
-           that, even if it does so each time: the interpreter gets on. */
+        /* It may have been left before its first instruction, for a poll or because it was retired. The interpreter then
+           runs the block next, so the guest gets on even if this happens each time. */
         v->tr.stayed = v->rip == rip;
     }
 }
@@ -351,7 +354,8 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (key & JIT_NOT)
         return false;
     for_mode(v, key, cs);
-    /* Code that ran a few times has none, unless another processor or process made it: that is looked for now and then. */
+    /* Code that ran only a few times has no translation, unless it was made for another processor or process. So it is
+       looked for only now and then. */
     if (!b->trans && b->hits % 8 && b->hits < j->hot) {
         b->hits++;
         return false;
@@ -368,7 +372,7 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     }
     struct link *l = v->tr.pending;
     v->tr.pending = NULL;
-    /* Relocatable code leads on to such with the same delta. */
+    /* Relocatable code is linked only to code with the same delta. */
     if (l && v->tr.pending_epoch == v->tr.epoch && l->to != t && l->rip == t->rip && l->key == t->key && l->from->cs == cs &&
         (l->from->reloc ? v->tr.delta : 0) == delta)
         t = join(v, b, l, t, delta);
@@ -376,7 +380,9 @@ bool soft_jit_run(struct soft_vcpu *v, struct block *b)
     if (t->reloc)
         note_module(v, delta);
     v->stat.enter++;
-    if (v->mmu.ndisplaced) { /* nothing that translated code knew holds any longer; the fence as in tlb.c, before_closing() */
+    /* Nothing that translated code knew from its probes counts any longer. The fence is that of before_closing() in
+       tlb.c. */
+    if (v->mmu.ndisplaced) {
         __atomic_thread_fence(__ATOMIC_SEQ_CST);
         if (!(__atomic_load_n(&v->request, __ATOMIC_RELAXED) & REQ_FLUSH))
             v->mmu.ndisplaced = 0, v->mmu.displaced_lost = false;

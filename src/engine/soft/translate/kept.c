@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * kept.c - an instruction that is kept as it is: only its registers get other names, and its memory operand another
- * address.
+ * kept.c - writes an instruction that is kept as it is. Only its registers get other names, and its memory operand gets
+ * another address.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -10,7 +10,7 @@ struct rename {
     struct {
         u8 guest, host;
         bool write;
-    } mem[2]; /* those that live in memory */
+    } mem[2]; /* registers that live in memory */
     unsigned nmem;
 };
 
@@ -19,7 +19,7 @@ static bool is_high(const struct decoded *d, unsigned n, unsigned size)
     return size == 1 && d->encoding == ENC_LEGACY && !d->rex && n >= 4 && n < 8;
 }
 
-/* Names one operand; false: no scratch register is left. */
+/* Names one operand. False: no scratch register is left. */
 static bool rename_one(const struct tr *t, struct rename *r, unsigned slot, unsigned guest, const struct opdesc_gpr *o, const u8 *scratch,
                        unsigned nscratch)
 {
@@ -42,7 +42,7 @@ static bool rename_one(const struct tr *t, struct rename *r, unsigned slot, unsi
     return true;
 }
 
-/* Does 66 belong before it where it is kept? Code of 16 bits has it where it means 32. */
+/* True if the kept instruction needs the prefix 66. In 16-bit code, an instruction with that prefix has 32-bit operands. */
 static bool short_operand(const struct decoded *d)
 {
     if (d->bits != 16 || (d->desc->cls != OPC_INT && d->desc->cls != OPC_CONTROL))
@@ -71,7 +71,7 @@ static bool keeps_prefix(const struct decoded *d)
     return false;
 }
 
-/* The plan for renaming, made before anything is emitted. scratch as available. */
+/* Plans how registers are renamed, before anything is emitted. False: it cannot be done. */
 static bool plan(const struct tr *t, const struct decoded *d, struct rename *r, const u8 *scratch, unsigned nscratch)
 {
     const struct opdesc *o = d->desc;
@@ -113,10 +113,10 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
     }
     const unsigned x = mem ? (m->index != NONE ? m->index >> 3 : 0) : d->encoding == ENC_EVEX ? rm >> 4 : 0;
     const unsigned b = mem ? m->base >> 3 : d->has_modrm ? rm >> 3 & 1 : reg >> 3;
-    const unsigned rr = d->has_modrm ? reg >> 3 & 1 : 0; /* not where the accumulator is moved */
+    const unsigned rr = d->has_modrm ? reg >> 3 & 1 : 0; /* a MOV of the accumulator has no ModRM */
     if (d->encoding == ENC_EVEX) {
-        /* The numbers that were decoded, not the bytes: R' and vvvv's highest bit name registers here, and mean nothing
-           in the guest's 32-bit code (SDM vol. 2, 2.7). */
+        /* This takes the numbers that were decoded and not the bytes. R' and vvvv's highest bit name registers here, but
+           mean nothing in the guest's 32-bit code (SDM vol. 2, 2.7). */
         e1(e, 0x62);
         e1(e, (~rr & 1) << 7 | (~x & 1) << 6 | (~b & 1) << 5 | (~reg >> 4 & 1) << 4 | d->map);
         e1(e, (d->w & 1) << 7 | (~r->host[2] & 15) << 3 | 4 | d->pp);
@@ -135,7 +135,7 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
         if (d->rep && keeps_prefix(d))
             e1(e, d->rep);
         unsigned rex = (d->rex & 8) | rr << 2 | x << 1 | b;
-        /* SPL BPL SIL DIL and what replaces them are bytes only with a REX prefix. */
+        /* SPL, BPL, SIL and DIL, and the registers that replace them, can be named only with a REX prefix. */
         if (rex || (d->rex && (o->reg.size == 1 || o->rm.size == 1)))
             e1(e, 0x40 | rex);
         if (d->map >= 1)
@@ -144,19 +144,19 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
             e1(e, 0x38);
         if (d->map == 3)
             e1(e, 0x3a);
-        if (!d->has_modrm && (d->opcode & 0xf0) == 0x40 && !d->map) /* INC, DEC: REX prefixes here */
+        if (!d->has_modrm && (d->opcode & 0xf0) == 0x40 && !d->map) /* INC and DEC, which are REX prefixes here */
             e1(e, 0xff), e1(e, 0xc0 | (d->opcode & 8) | (reg & 7));
         else if (mem && !d->has_modrm) /* MOV of the accumulator and an address */
             e1(e, 0x88 | (d->opcode & 1) | (~d->opcode & 2));
         else
             e1(e, !d->has_modrm                      ? (d->opcode & ~7u) | (reg & 7)
-                  : d->map == 0 && d->opcode == 0x82 ? 0x80 /* which has no such other number in 64-bit mode */
+                  : d->map == 0 && d->opcode == 0x82 ? 0x80 /* 64-bit mode does not have this other opcode of 80 */
                                                      : d->opcode);
     }
     if (mem && !d->has_modrm) {
         e_mem(e, RAX, m->base, m->index, m->scale, m->disp);
     } else if (d->has_modrm) {
-        /* A register number where ModRM.reg names one, else the opcode's extension. */
+        /* ModRM.reg is a register's number if it names one, else a part of the opcode. */
         unsigned field = o->reg.size || d->encoding != ENC_LEGACY || o->cls == OPC_SSE || o->cls == OPC_MMX
                              ? reg
                              : d->modrm >> 3 & 7;
@@ -167,7 +167,7 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
         else
             e1(e, 0xc0 | (field & 7) << 3 | (rm & 7));
     }
-    /* VBLENDVPS, VBLENDVPD, VPBLENDVB name a fourth register in the immediate; of eight, outside 64-bit mode. */
+    /* VBLENDVPS, VBLENDVPD and VPBLENDVB name a fourth register in the immediate. Outside 64-bit mode it is one of eight. */
     const bool is4 = d->encoding == ENC_VEX && d->map == 3 && d->opcode >= 0x4a && d->opcode <= 0x4c;
     if (d->imm_off)
         for (unsigned k = d->imm_off; k < d->len; k++)
@@ -179,7 +179,7 @@ static void emit_kept(struct tr *t, const struct decoded *d, const struct rename
 
 static bool keep_needs_modrm(const struct decoded *d)
 {
-    /* One-byte forms with implied operands carry nothing to rename but their opcode. */
+    /* Forms without ModRM whose operands are implied have nothing to rename. */
     return d->has_modrm || d->desc->reg.size;
 }
 
@@ -196,7 +196,7 @@ bool translate_kept(struct tr *t, const struct rinsn *i)
         if (!plan(t, d, &r, both, 2))
             return false;
         if (!keep_needs_modrm(d)) {
-            /* CBW ... CMC, A8/A9 and 04-3D with the accumulator: as they are */
+            /* CBW to CMC, and A8, A9 and 04 to 3D with the accumulator, are written as they are */
             const bool narrow = d->bits == 16;
             if (narrow && short_operand(d))
                 e1(e, 0x66);
@@ -217,7 +217,7 @@ bool translate_kept(struct tr *t, const struct rinsn *i)
         settle_operand(t, &o);
     if (restore)
         emit_restore_flags(e);
-    if (r.nmem) { /* the one scratch register depends on the operand's form */
+    if (r.nmem) { /* which scratch register is free depends on the operand's form */
         r.mem[0].host = o.free;
         if (d->desc->reg.size && host_of[d->reg & 15] == IN_MEMORY && !is_high(d, d->reg, d->desc->reg.size))
             r.host[0] = o.free;

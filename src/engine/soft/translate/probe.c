@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * probe.c - an address in guest terms becomes host code: the effective address, and the probe of the software TLB
- * that leads to the place in the host's memory, or to the slow path.
+ * probe.c - makes host code of a guest's address: code that computes the effective address, and the probe of the software
+ * TLB, which leads to the place in the host's memory or to the slow path.
  */
 #include "engine/soft/translate/internal.h"
 
@@ -27,7 +27,7 @@ bool address_of(const struct region *r, const struct rinsn *i, struct address *a
     return true;
 }
 
-/* An address known now, but for tr.delta, into a register. */
+/* Loads a register with an address that is known now. reloc: tr.delta is added to it. */
 void emit_place(struct tr *t, unsigned reg, u64 x, bool reloc)
 {
     struct emit *e = &t->e;
@@ -36,13 +36,13 @@ void emit_place(struct tr *t, unsigned reg, u64 x, bool reloc)
         return;
     }
     e_gs(e, 0x8b, reg, OFF(tr.delta), 8);
-    const s64 near = MAX(MIN((s64)x, 0x7fffffffll), -0x80000000ll); /* and what is left fits as well */
+    const s64 near = MAX(MIN((s64)x, 0x7fffffffll), -0x80000000ll); /* the rest fits into a displacement as well */
     e_lea(e, reg, reg, NONE, 0, (s32)near);
     if ((s64)x != near)
         e_lea(e, reg, reg, NONE, 0, (s32)((s64)x - near));
 }
 
-/* The effective address into T0; T1 may be used up. */
+/* Computes the effective address in T0. T1 may be used up. */
 void emit_ea(struct tr *t, const struct address *a)
 {
     struct emit *e = &t->e;
@@ -78,7 +78,7 @@ void emit_ea(struct tr *t, const struct address *a)
         e_rr(e, 0x0fb7, T0, T0, 4);
 }
 
-/* The operand at what T1 holds + base + index * 2^scale + disp, any of them NONE. */
+/* Makes the operand at T1 + base + index * 2^scale + disp. base and index may be NONE. */
 void operand_by(struct tr *t, u8 base, u8 index, u8 scale, s32 disp, struct operand *o)
 {
     if (index == NONE) {
@@ -92,9 +92,9 @@ void operand_by(struct tr *t, u8 base, u8 index, u8 scale, s32 disp, struct oper
     *o = (struct operand){ T1, index, T0, disp, scale };
 }
 
-/* A probe of one access. Address, comparison with the TLB's tag, branch to the slow path; the host pointer is in o (NULL:
-   T1 is what to add to the address).
-   Called with flags that nobody needs (saved, or dead). */
+/* Writes a probe: the address, the comparison with the TLB's tag, and the branch to the slow path. *o is where the host has
+   the operand. If o is NULL, T1 has what is to be added to the address. The flags are used up, so they must be saved or
+   dead. */
 struct slow *emit_probe(struct tr *t, const struct address *a, unsigned span, bool write, bool saved,
                         struct operand *o)
 {
@@ -108,7 +108,7 @@ struct slow *emit_probe(struct tr *t, const struct address *a, unsigned span, bo
     if (a->constant && a->seg < FS && !t->r->segmented && !a->reloc) {
         u64 lin = a->value, page = lin & ~0xfffull;
         u32 slot = tlb + (u32)((lin >> 12) & (TLB_SIZE - 1)) * (u32)sizeof(struct tlb_entry);
-        if ((lin & 0xfff) + span > 4096) {         /* always the slow way */
+        if ((lin & 0xfff) + span > 4096) {         /* it always takes the slow path */
             e1(e, 0x45), e1(e, 0x39), e1(e, 0xd2); /* cmp r10d, r10d */
             s = new_slow(t, CC_E, saved);
         } else if (fits32(page)) {
@@ -139,7 +139,7 @@ struct slow *emit_probe(struct tr *t, const struct address *a, unsigned span, bo
     const bool in_registers = !a->constant && hb != IN_MEMORY && hi != IN_MEMORY && a->seg < FS && a->asize == 8;
     u8 *beyond = NULL, *out = NULL;
     emit_ea(t, a);
-    if (t->r->segmented) { /* its limit and its base */
+    if (t->r->segmented) { /* the segment's limit and base */
         e_lea(e, T1, T0, NONE, 0, (s32)span);
         e_gs(e, 0x3b, T1, OFF(seg_end[write][0]) + 8u * a->seg, 8);
         if (write && t->watched)
@@ -161,7 +161,7 @@ struct slow *emit_probe(struct tr *t, const struct address *a, unsigned span, bo
     e_gs_r11(e, 0x33, T0, tlb + tag);
     e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - span); /* cmp r10, 4096 - span */
     if (beyond)
-        beyond[-1] = (u8)(e->p - beyond); /* which goes on with the same condition */
+        beyond[-1] = (u8)(e->p - beyond); /* the jump arrives at one with the same condition, which is then taken, too */
     s = ask_watched(t, new_slow(t, CC_A, saved), span, write);
     s->beyond = out;
     if (in_registers || !o) {

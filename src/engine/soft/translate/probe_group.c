@@ -1,19 +1,22 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * probe_group.c - one probe serves all accesses near it off the same base registers, and this file says which: what a
- * probe holds for (struct group), which instructions keep that true, and how far ahead it is worth to look.
+ * probe_group.c - one probe serves all accesses that use the same base registers and lie near each other. This file says
+ * which accesses a probe serves (struct group), which instructions keep it true, and how far ahead it is worth looking.
  */
 #include "engine/soft/translate/internal.h"
 
 enum {
-    SPAN_MAX = 512, /* bytes one probe may answer for: the wider, the likelier it reaches over a page's end, */
-    SPAN_FIRST = 64, SPAN_EACH = 64, /* which costs what 50 probes do: where nothing is repeated, for each access it serves */
-    LOOKAHEAD = 40,
+    /* A probe serves at most SPAN_MAX bytes. The wider it is, the likelier it reaches over the end of a page, which costs as
+       much as 50 probes. So in a region without loops it serves at most SPAN_FIRST bytes, and SPAN_EACH more for each access
+       that it serves already. */
+    SPAN_MAX = 512,
+    SPAN_FIRST = 64, SPAN_EACH = 64,
+    LOOKAHEAD = 40, /* instructions */
 };
 
 /* ---- which instructions keep a group true ---- */
 
-/* Does i add a constant to register g, and do nothing else to it? */
+/* True if i adds a constant to register g, and does nothing else to it. */
 static bool adjusts(const struct rinsn *i, unsigned g, s32 *by)
 {
     const struct decoded *d = &i->d;
@@ -49,7 +52,8 @@ static bool adjusts(const struct rinsn *i, unsigned g, s32 *by)
     return false;
 }
 
-/* Is register g of a group given another value by i? by: what is added, if that is known. */
+/* True if i, which writes the registers w, changes register g of a group. *by is what it adds to it; *lost: that is not
+   known. */
 static bool moves(const struct rinsn *i, u32 w, unsigned g, s32 *by, bool *lost)
 {
     *by = 0;
@@ -60,7 +64,7 @@ static bool moves(const struct rinsn *i, u32 w, unsigned g, s32 *by, bool *lost)
     return true;
 }
 
-/* Carries a range about the group's registers over instruction i. false: it is lost. */
+/* Carries a range, which is relative to the group's registers, over instruction i. False: it is lost. */
 bool carry_group(const struct group *key, const struct rinsn *i, s32 *lo, s32 *hi)
 {
     if (is_constant(key))
@@ -87,12 +91,12 @@ static void drop_group(struct state *s, unsigned k)
     s->g[k] = s->g[--s->n];
 }
 
-/* What holds after i. */
+/* Drops the groups that do not hold after i, and changes the ranges of the others. */
 void carry_state(struct tr *t, const struct rinsn *i)
 {
     struct state *s = &t->s;
     if ((i->how == HOW_FALLBACK && i->d.desc->cls == OPC_SYSTEM) || i->how == HOW_STAC || i->how == HOW_CLAC)
-        s->n = 0; /* mappings, or what is allowed, may have changed */
+        s->n = 0; /* mappings or rights may have changed */
     for (unsigned k = s->n; k-- > 0;)
         if (!carry_group(&s->g[k], i, &s->g[k].lo, &s->g[k].hi))
             drop_group(s, k);
@@ -106,7 +110,7 @@ bool access_of(const struct region *r, const struct rinsn *i, struct access_at *
     const s32 word = d->bits == 64 ? 8 : 4;
     struct address m;
     a->key = (struct group){ .base = 0xff, .index = 0xff, .seg = SEG_FLAT };
-    if (r->segmented) /* each access is held against a limit */
+    if (r->segmented) /* each access is compared with a limit */
         return false;
     switch (i->how) {
     case HOW_PUSH:
@@ -118,7 +122,7 @@ bool access_of(const struct region *r, const struct rinsn *i, struct access_at *
         return true;
     case HOW_CALL_IND:
         if (d->has_mem)
-            return false; /* two accesses: each probes for itself */
+            return false; /* it has two accesses, and each has its own probe */
         a->key.base = RSP;
         a->key.write = true;
         a->lo = -word, a->hi = 0;
@@ -186,15 +190,15 @@ struct group *find_group(struct state *s, const struct access_at *a)
     return NULL;
 }
 
-/* The range that a probe for a, made before instruction pos of the block, should answer for: what the instructions
-   from there on access. lo, hi: relative to the registers at pos. Returns how many accesses it serves. */
+/* Finds the range that a probe for a should serve if it is made before instruction pos of the block: what the instructions
+   from there on access. *lo and *hi are relative to the registers at pos. Returns how many accesses it serves. */
 unsigned look_ahead(const struct tr *t, unsigned block, unsigned pos, const struct access_at *a, s32 *lo, s32 *hi,
                     bool *write)
 {
     const struct region *r = t->r;
     const struct rblock *b = &r->block[block];
     unsigned n = 0;
-    s32 shift_lo = 0, shift_hi = 0; /* the registers at pos, seen from the instruction: 0 less what was added since */
+    s32 shift_lo = 0, shift_hi = 0; /* 0 less what was added to the registers between pos and the present instruction */
     unsigned blocks = 0;
     for (unsigned steps = 0; steps < LOOKAHEAD; steps++, pos++) {
         while (pos == b->first + b->n) {
@@ -209,7 +213,7 @@ unsigned look_ahead(const struct tr *t, unsigned block, unsigned pos, const stru
         const struct rinsn *i = &r->insn[r->order[pos]];
         struct access_at x;
         if (access_of(r, i, &x) && same_registers(&x.key, &a->key)) {
-            /* seen from pos0: displacement here + what was added between */
+            /* relative to the registers at the first pos: the displacement here + what was added since */
             const s64 l = MIN((s64)*lo, (s64)x.lo - shift_lo), h = MAX((s64)*hi, (s64)x.hi - shift_lo);
             if (is_constant(&a->key) || h - l <= (t->loops ? SPAN_MAX : MIN(SPAN_MAX, SPAN_FIRST + SPAN_EACH * (s64)n))) {
                 *lo = (s32)l, *hi = (s32)h;
@@ -235,7 +239,7 @@ static void emit_load_slot(struct tr *t, unsigned slot)
     t->t1_slot = (s8)slot;
 }
 
-/* Probes for the group of a before instruction pos, whose place is the present one; the flags may be used up. */
+/* Writes, at the present place, a probe for the group of a before instruction pos. The flags are used up. */
 struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct access_at *a, bool saved, u64 back)
 {
     struct emit *e = &t->e;
@@ -243,7 +247,7 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
     struct group g = a->key;
     g.lo = a->lo, g.hi = a->hi;
     look_ahead(t, block, pos, a, &g.lo, &g.hi, &g.write);
-    /* One that this replaces. */
+    /* Drops groups that this one replaces. */
     for (unsigned k = s->n; k-- > 0;)
         if (same_registers(&s->g[k], &g) && s->g[k].lo >= g.lo && s->g[k].hi <= g.hi && s->g[k].write <= g.write)
             drop_group(s, k);
@@ -265,7 +269,7 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
     w->group = true;
     w->g = g;
     w->back = back;
-    if (is_constant(&g)) { /* the page in the host */
+    if (is_constant(&g)) { /* T1 = where the host has the page */
         if (fits32(g.page) && !g.reloc) {
             e_lea(e, T1, T1, NONE, 0, (s32)g.page);
         } else {
@@ -279,7 +283,7 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
     return w;
 }
 
-/* The operand of an access that a group serves. */
+/* Makes the operand of an access that a group serves. */
 void use_group(struct tr *t, const struct group *g, const struct access_at *a, struct operand *o)
 {
     struct emit *e = &t->e;

@@ -55,7 +55,7 @@ u32 written_or_stack(const struct rinsn *i)
     return w;
 }
 
-/* The general registers an instruction names. */
+/* The general registers that an instruction names. */
 static u32 named(const struct rinsn *i)
 {
     const struct decoded *d = &i->d;
@@ -74,8 +74,8 @@ static u32 named(const struct rinsn *i)
     return w;
 }
 
-/* Guest registers that live in memory between regions take the place of such that matter less here, where that pays for
-   the moves at every way in and out. */
+/* Chooses which guest registers that live in memory between regions take the place of those that matter less in this region.
+   A swap must pay for the moves at every way in and out. */
 void choose_map(struct tr *t)
 {
     static const u8 outside[] = { R9, R10, R11 }, victims[] = { R15, R14, R13, R12, R8, RDI, RSI };
@@ -91,7 +91,7 @@ void choose_map(struct tr *t)
         const struct rblock *k = &r->block[b];
         if (k->taken < 0 || r->block[k->taken].off >= k->end)
             continue;
-        for (unsigned c = 0; c < r->nblocks; c++) /* what lies between a loop's head and its end */
+        for (unsigned c = 0; c < r->nblocks; c++) /* the blocks between a loop's head and its end */
             if (r->block[c].off >= r->block[k->taken].off && r->block[c].off <= k->off && depth[c] < 3)
                 depth[c]++;
     }
@@ -128,7 +128,8 @@ void choose_map(struct tr *t)
     }
 }
 
-/* Registers to where they are between regions, and back. Keep the flags, and T0 and T1. */
+/* emit_give moves registers to where they are between regions, and emit_take moves them back. Both keep the flags, T0 and
+   T1. */
 void emit_give(struct tr *t)
 {
     for (unsigned k = 0; k < t->nswaps; k++) {

@@ -2,15 +2,14 @@
 /*
  * translate.h - the binary translator, which makes host code of guest code that runs often.
  *
- * The unit is a region: blocks of one guest page that lead to each other by direct jumps, translated together
- * (region.c finds them, translate.c and the files beside it write them). Most instructions are kept as they are; those that
- * must not run on the real machine are replaced. Guest registers live in host registers (below), arithmetic
- * flags in RFLAGS, vectors and x87 in
- * the host's unit. A memory operand becomes a probe of the software TLB and an access through a host pointer; one probe
- * serves all accesses that use the same base registers and lie near each other. What the fast path does not cover (a TLB
- * miss, a register of a device, an access that faults, an instruction without a translation) is done by the interpreter's
- * handler of that one instruction, with the registers stored where the handler expects them (stubs.c). So only the
- * interpreter has to know what every instruction means, and faults are as precise as in the interpreter.
+ * The unit is a region: blocks of one guest page that lead to each other by direct jumps, and are translated together
+ * (region.c finds them; translate.c and the files beside it write them). Most instructions are kept as they are; those that
+ * must not run on the real machine are replaced. Guest registers live in host registers (below), arithmetic flags in RFLAGS,
+ * vectors and x87 in the host's unit. A memory operand becomes a probe of the software TLB and an access through a host
+ * pointer; one probe serves all accesses that use the same base registers and lie near each other. What the fast path does
+ * not cover (a TLB miss, a register of a device, an access that faults, an instruction without a translation) is done by the
+ * interpreter's handler of that one instruction, with the registers stored where the handler expects them (stubs.c). So only
+ * the interpreter has to know what every instruction means, and faults are as precise as in the interpreter.
  *
  *   guest  rax rcx rdx rbx rbp rsi rdi r8 r12-r15   the same host register
  *          rsp                                      r9
@@ -37,15 +36,15 @@
 #include "engine/soft/translate/emit.h"
 
 enum {
-    REGION_INSNS = 256, CAREFUL_INSNS = 32,
+    REGION_INSNS = 256, CAREFUL_INSNS = 32, /* the most instructions of a region; of careful code */
     REGION_BLOCKS = 48,
-    JIT_REGION_MAX = 32 << 10, /* bytes of host code of one region; offsets in it are 16 bits */
-    JIT_SEGMENTS = 8, /* at most */
+    JIT_REGION_MAX = 32 << 10, /* the most bytes of host code of a region; offsets in it have 16 bits */
+    JIT_SEGMENTS = 8, /* a small cache has 4 */
     JIT_PAGE_BUCKETS = 1 << 12,
     /* Relocatable code is translated for RIPs between FIRST and END. Its homes are STEP apart, and far enough from 0 and
        2 GiB for addresses near them. */
     JIT_HOME_FIRST = 256 << 20, JIT_HOME_END = 1792 << 20, JIT_HOME_STEP = 48 << 20,
-    JIT_SLOTS = 8,          /* how many earlier probes code in a region may rely on */
+    JIT_SLOTS = 8,          /* so many earlier probes may be relied on at one place */
     JIT_STACK = 256 << 10,  /* size of the stack of translated calls in bytes */
 };
 
@@ -60,9 +59,9 @@ enum {
 struct link {
     u64 rip;             /* where it leads */
     u32 key;
-    u32 jump;        /* place of the rel32 to patch, from the start of the code */
-    u32 unlinked;    /* likewise, where it goes while it is not linked */
-    u32 check;       /* place of the disp32 of the mapping check (to another page), 0: none */
+    u32 jump;        /* the place of the rel32 to patch, from the start of the code */
+    u32 unlinked;    /* where that jump goes while it is not linked, from the start of the code */
+    u32 check;       /* the place of the disp32 of the mapping check, if it leads to another page; else 0 */
     u64 quiet;           /* the value of jit.quiet when it was last unlinked; 0: it was never linked */
     struct trans *from, *to;
     struct link *next, **prev; /* the list of the links to the same translation; there may be thousands */
@@ -104,19 +103,19 @@ struct trans {
    call. */
 struct jit_site {
     u32 trans; /* number of the translation: its place in jit.data / 16 */
-    u16 insn;  /* tinsn; exits: link */
-    /* For a probe for several accesses (run_refill): they lie in span bytes from lo on, relative to the registers. */
+    u16 insn;  /* number of the instruction in trans.tinsn; for an exit, of the link in trans.link */
+    /* Only for a probe for several accesses (run_refill). These lie in span bytes from lo on, relative to the registers. */
     u8 base, index, scale, seg;
     bool write;
     u16 span;
     s32 lo;
     u64 constant;
-    bool reloc; /* tr.delta is to be added to it */
+    bool reloc; /* tr.delta is to be added to constant */
 } __attribute__((packed));
 
 struct jit_segment {
-    u32 code, code_end; /* from the start of the code: the end of what is used, the end */
-    u32 data, data_end;
+    u32 code, code_end; /* where its used part ends, and where it ends, from the start of the code */
+    u32 data, data_end; /* the same for its records */
     struct trans *first;
     u32 state; /* enum segment_state */
     u64 epoch; /* while it drains: it is free when every processor has passed this epoch */
@@ -124,39 +123,39 @@ struct jit_segment {
 enum segment_state { SEG_FREE, SEG_OPEN, SEG_FULL, SEG_DRAINING };
 
 struct rinsn {
-    u16 off;            /* in the page */
+    u16 off;            /* its offset in the page */
     u8 how;             /* enum how */
     struct decoded d;
 };
 struct rblock {
     u16 first, n;       /* instructions */
-    u16 off, end;       /* in the page */
-    s16 next, taken;    /* blocks that follow; -1: none, or out of the region */
+    u16 off, end;       /* where it begins and ends in the page */
+    s16 next, taken;    /* the blocks that follow; -1: none, or it is not in the region */
     bool header;        /* a backward jump leads here */
     u32 live_in, live_out;
 };
 struct region {
     struct soft_vcpu *v;
-    u64 rip, place;     /* rip: less delta */
+    u64 rip, place;     /* rip is the guest's, less delta */
     u64 delta;
     bool reloc;
     u64 cs;             /* jit_cs() */
-    const u8 *page;     /* the guest's */
+    const u8 *page;     /* the guest's page */
     const struct block *crossing; /* an instruction that reaches into another page, and is then the only one; or NULL */
-    const u8 *page2;
+    const u8 *page2;    /* that page */
     u32 gen;
     u32 key;
     unsigned ctx;
     bool vectors, avx512, user, segmented;
-    bool whole;         /* other translations may begin inside it */
+    bool whole;         /* it includes blocks that have translations of their own (join) */
     bool careful;       /* each access has a probe of its own, and nothing jumps backward */
-    unsigned most;      /* at most so many instructions */
+    unsigned most;      /* it has at most so many instructions */
     unsigned ninsns, nblocks;
     u64 watched;        /* a bit for each line of the page */
-    s16 at[4096];       /* instruction at an offset, or -1 */
-    s16 block_at[4096]; /* block that starts there, or -1 */
+    s16 at[4096];       /* the instruction at an offset, or -1 */
+    s16 block_at[4096]; /* the block that starts at an offset, or -1 */
     u16 order[REGION_INSNS + REGION_BLOCKS]; /* the blocks' instructions, in their order */
-    /* likewise: whether the instruction or a later one needs the arithmetic flags */
+    /* in the same order: the instruction or a later one needs the arithmetic flags */
     bool live[REGION_INSNS + REGION_BLOCKS];
     struct rinsn insn[REGION_INSNS];
     struct rblock block[REGION_BLOCKS];
@@ -173,16 +172,15 @@ struct jit {
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
     u64 epoch;
-    /* counts the changes of which a processor may have seen a part only, until it was outside translated code; atomic
-       */
+    /* counts the changes of which a processor may have seen a part only, until it is outside translated code; atomic */
     u64 quiet;
     u32 serial;
     u32 npages;
     bool crowded;        /* a page got no number */
-    /* sweep: unused numbers are free when all processors have passed this epoch, 0: there are none; swept: jit.made
-       when they were last looked for */
+    /* sweep: unused numbers are free when all processors have passed this epoch; 0: there are none. swept: the value of
+       jit.made when they were looked for last */
     u64 sweep, swept;
-    struct jit_page { u64 lin, place; } page_id[JIT_PAGE_IDS]; /* a code page as mapped; open hashing */
+    struct jit_page { u64 lin, place; } page_id[JIT_PAGE_IDS]; /* a page of code and where it is mapped; open hashing */
     void *workspace;
     /* how often the interpreter runs a block before it is translated; hot_least: the same if the cache were large */
     u16 hot, hot_least;
@@ -202,7 +200,7 @@ struct jit {
     u64 made, made_insns, made_bytes, refused, retired, evicted, links;
 };
 
-/* The description of the call whose return address is back. */
+/* The description of the call that has the return address back. */
 static inline const struct jit_site *jit_site_at(u64 back)
 {
     return (const struct jit_site *)(back + 5);
@@ -231,9 +229,9 @@ static inline const u8 *jit_bytes(const struct trans *t, unsigned k)
 bool soft_jit_run(struct soft_vcpu *v, struct block *b);
 /* To be called before the block at v->rip, whose bytes begin at place, is decoded. Its translation is looked up next. */
 void soft_jit_expect(struct soft_vcpu *v, u64 place);
-/* The processor is outside translated code, so space may be used again. */
+/* To be called when the processor is outside translated code. Tells the others so, which may then use space again. */
 void soft_jit_quiesce(struct soft_vcpu *v);
-/* It will be outside for a long time. */
+/* The same, when it will be outside for a long time. */
 void soft_jit_idle(struct soft_vcpu *v);
 /* Executable mappings changed: forgets where the RIPs of these TLB contexts (a bit for each enum tlb_ctx) lead. */
 void soft_jit_clear_lookup(struct soft_vcpu *v, u32 contexts);
@@ -246,8 +244,8 @@ void soft_jit_forget_lowered(struct soft_vcpu *v);
 /* Something that all translations assume has changed: none of them is entered again. */
 void soft_jit_retire_all(struct soft_vcpu *v);
 
-/* Where the guest may not use vectors, translated code has no vector instruction, and the host's registers need not
-   be loaded. */
+/* Loads the host's vector registers, unless the guest may not use vectors. Translated code then has no vector
+   instruction. */
 static inline void jit_vec_load(struct soft_vcpu *v)
 {
     if (likely(!(v->jc_key & JC_DENIED)))
@@ -267,7 +265,7 @@ void soft_jit_thread_end(struct soft_vcpu *v); /* and after */
 /* stubs.c */
 void jit_stubs(struct jit *j, const u64 *code_lines);
 enum { H_SP = R9, T0 = R10, T1 = R11, NONE = 16, IN_MEMORY = 0xff };
-extern const u8 jit_home[16]; /* host register of a guest register between regions, IN_MEMORY */
+extern const u8 jit_home[16]; /* the host register that has a guest register between regions, or IN_MEMORY */
 #define OFF(field) ((u32)offsetof(struct soft_vcpu, field))
 #define GPR(n)     (OFF(gpr) + 8u * (n))
 void emit_save_flags(struct emit *e);
@@ -303,12 +301,12 @@ void soft_report_vm(const struct soft_vm *vm, void (*tell)(void *ctx, const stru
 
 /* cache.c */
 /* The mode that a translation is for: the low byte of jc_key, and what that byte does not say. */
-enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 and 2; a code segment that reaches over 4 GiB */,
-       JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code: any address is within FS, GS */,
-       JIT_SEGMENTED = 1 << 12 /* not all of CS, DS, ES and SS are flat: so in 16-bit code */,
-       JIT_OTHER_STACK = 1 << 13 /* SS.B is not as CS.D */,
-       JIT_RELOC = 1 << 14 /* relocatable: of translations and links, not of jit_key() */,
-       JIT_CAREFUL = 1 << 15 /* goes on where a probe for several accesses failed: of translations only */ };
+enum { JIT_NO_AVX512 = 1 << 8, JIT_NOT = 1 << 9 /* not translated: CPL 1 or 2, or a code segment that reaches over 4 GiB */,
+       JIT_FS_4G = 1 << 10, JIT_GS_4G = 1 << 11 /* 32-bit code in which any address is within FS, GS */,
+       JIT_SEGMENTED = 1 << 12 /* 16-bit code, or CS, DS, ES and SS are not all flat, or SS.B is 0 */,
+       JIT_OTHER_STACK = 1 << 13 /* SS.B differs from CS.D */,
+       JIT_RELOC = 1 << 14 /* relocatable; only translations and links have it, and jit_key() does not */,
+       JIT_CAREFUL = 1 << 15 /* goes on where a probe for several accesses failed; only translations have it */ };
 u32 jit_key32(const struct soft_vcpu *v);
 static inline u32 jit_key(const struct soft_vcpu *v)
 {
@@ -341,10 +339,10 @@ static inline unsigned jit_hash_of(const struct jit *j, u64 rip, u64 place, u32 
 }
 
 /* jit_run.c */
-/* The translation for v->rip, if it can be found without the run loop, and jct has it from now on; or NULL. */
+/* Returns the translation for v->rip if it can be found without the run loop, or NULL. jct has it from now on. */
 struct trans *jit_known(struct soft_vcpu *v);
-/* A careful translation for v->rip, which is at place in a page of t, the translation that runs. It is made if it is needed
-   often. Or NULL. */
+/* Returns a careful translation for v->rip, which is at place in a page of t, the translation that runs; or NULL. It is made
+   if it is needed often. */
 struct trans *jit_careful(struct soft_vcpu *v, const struct trans *t, u64 place);
 /* cache.c */
 bool jit_lock(struct jit *j, bool wait);
@@ -352,7 +350,7 @@ void jit_unlock(struct jit *j);
 struct trans *jit_find(struct jit *j, u64 rip, u64 place, u64 place2, u32 key, u64 cs);
 struct trans *jit_by_code(struct jit *j, u64 pc);
 bool jit_relocatable(const struct soft_vcpu *v);
-bool jit_room(struct soft_vcpu *v); /* true: the open segment has room for one more region */
+bool jit_room(struct soft_vcpu *v); /* makes room for one more region in the open segment; false: there is none now */
 void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
@@ -368,7 +366,7 @@ static inline u64 region_rip(const struct region *r, unsigned off)
 {
     return jit_rip_at(r->cs, r->rip, off);
 }
-/* Does rip lie in the region's page? */
+/* True if rip lies in the region's page. */
 static inline bool region_has(const struct region *r, u64 rip)
 {
     return (jit_lin(r->cs, rip) ^ jit_lin(r->cs, r->rip)) < 4096;
@@ -392,9 +390,9 @@ static inline u64 region_target(const struct region *r, const struct rinsn *i)
 
 enum how {
     HOW_FALLBACK, /* the interpreter does it, and translated code goes on */
-    HOW_STOP,     /* likewise, but it ends the block */
+    HOW_STOP,     /* the same, but it ends the block */
     HOW_KEEP, HOW_NOP, HOW_LEA, HOW_PUSH, HOW_PUSH_MEM, HOW_POP, HOW_LEAVE, HOW_X87, HOW_STRING,
-    /* in 16-bit code: a selector to a register or memory, and one that is but a base / 16 back */
+    /* in 16-bit code: a selector is stored to a register or memory; a selector, which is just base / 16, is loaded */
     HOW_SEG_STORE, HOW_SEG_LOAD,
     HOW_STAC, HOW_CLAC, HOW_CLI, HOW_STI, HOW_SWAPGS, HOW_RDTSC, HOW_PUSHF, HOW_POPF,
     HOW_CALL, HOW_CALL_IND, HOW_JMP, HOW_JMP_IND, HOW_JCC, HOW_LOOP, HOW_RET,
@@ -407,12 +405,12 @@ static inline bool how_ends(unsigned how)
 }
 
 /* translate.c */
+enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* `whole` and `careful` of struct region */
 /* page2: the second page, if b reaches into one */
-enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* as struct region has it */
 struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
                             enum jit_kind kind);
 u64 jit_workspace_size(void);
-/* region_how.c: bytes of the explicit memory operand, 0: not fixed */
+/* region_how.c: the bytes of the explicit memory operand; 0: its size is not fixed */
 unsigned memory_size(const struct decoded *d);
 
 #endif
