@@ -201,8 +201,8 @@ static void say_missing(enum sandbox kind, struct sandbox_report *r)
                   "Linux 5.9): its process may read every file that you can");
     else if (kind == SANDBOX_FOLDER && !r->root && !r->landlock)
         error_set(&r->missing, 0,
-                  "this host has neither Landlock (Linux 5.19) nor lets its process have a root of its own (a mount namespace): "
-                  "a guest that took it over could use every file that you can");
+                  "this host has neither Landlock (Linux 5.19) nor lets its process have a root of its own (a mount "
+                  "namespace): a guest that took it over could use every file that you can");
     else if (kind == SANDBOX_FOLDER && !r->root)
         error_set(&r->missing, 0,
                   "this host does not let its process have a root of its own (a mount namespace): a guest that took it over "

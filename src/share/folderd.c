@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* folderd.c - see folderd.h. One thread, one request at a time; while the host's disk lets it wait, requests stay in the socket. */
+/*
+ * folderd.c - see folderd.h. It has one thread and serves one request at a time. While the host's disk lets it wait, requests
+ * stay in the socket.
+ */
 #include "share/folderd.h"
 
 #include <errno.h>

@@ -10,7 +10,7 @@
 
 /* What a machine has that needs rights of root's. They are of use only where the command is run by root. */
 enum worker_needs {
-    WORKER_FOLDERS = 1 << 0,  /* shared folders: their processes, which it starts, reach the files there as the host's root does */
+    WORKER_FOLDERS = 1 << 0,  /* shared folders: their processes, which it starts, reach the files as the host's root does */
     WORKER_FORWARDS = 1 << 1, /* ports of the host's that are forwarded: those below 1024 */
 };
 
