@@ -24,6 +24,7 @@
 #include <sys/ioctl.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -32,7 +33,9 @@
 enum {
     FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_SCREEN = 1 << SANDBOX_SCREEN,
     FOR_VIEWER = 1 << SANDBOX_VIEWER | FOR_SCREEN, /* a filter stays on those who come after */
-    FOR_ALL = FOR_USER | FOR_SWITCH | FOR_VIEWER,
+    FOR_FOLDER = 1 << SANDBOX_FOLDER,
+    FOR_PEERS = FOR_USER | FOR_SWITCH | FOR_VIEWER, /* those that speak with strangers */
+    FOR_ALL = FOR_PEERS | FOR_FOLDER,
     /* The worker's threads: what the loop's may do, the others may do less of. */
     FOR_LOOP = 1 << SANDBOX_LOOP, FOR_VCPU = 1 << SANDBOX_VCPU, FOR_BLOCK = 1 << SANDBOX_BLOCK, FOR_OUTPUT = 1 << SANDBOX_OUTPUT,
     FOR_THREADS = FOR_LOOP | FOR_VCPU | FOR_BLOCK | FOR_OUTPUT, FOR_EACH = FOR_ALL | FOR_THREADS,
@@ -43,29 +46,29 @@ static const struct {
     u32 who;
 } calls[] = {
     /* waiting, and the clock where the vDSO does not answer */
-    { SCMP_SYS(poll), FOR_EACH },
-    { SCMP_SYS(ppoll), FOR_EACH },
+    { SCMP_SYS(poll), FOR_PEERS | FOR_THREADS },
+    { SCMP_SYS(ppoll), FOR_PEERS | FOR_THREADS },
     { SCMP_SYS(epoll_wait), FOR_SWITCH },
     { SCMP_SYS(epoll_pwait), FOR_SWITCH },
     { SCMP_SYS(epoll_ctl), FOR_SWITCH },
     { SCMP_SYS(timerfd_settime), FOR_SWITCH },
     { SCMP_SYS(clock_gettime), FOR_EACH },
-    { SCMP_SYS(gettimeofday), FOR_EACH },
-    { SCMP_SYS(time), FOR_EACH },
-    { SCMP_SYS(nanosleep), FOR_EACH },
-    { SCMP_SYS(clock_nanosleep), FOR_EACH },
+    { SCMP_SYS(gettimeofday), FOR_PEERS | FOR_THREADS },
+    { SCMP_SYS(time), FOR_PEERS | FOR_THREADS },
+    { SCMP_SYS(nanosleep), FOR_PEERS | FOR_THREADS },
+    { SCMP_SYS(clock_nanosleep), FOR_PEERS | FOR_THREADS },
     /* bells and messages */
-    { SCMP_SYS(read), FOR_EACH },
+    { SCMP_SYS(read), FOR_PEERS | FOR_THREADS },
     { SCMP_SYS(write), FOR_EACH },
-    { SCMP_SYS(readv), FOR_EACH },
-    { SCMP_SYS(writev), FOR_EACH },
+    { SCMP_SYS(readv), FOR_PEERS | FOR_THREADS },
+    { SCMP_SYS(writev), FOR_PEERS | FOR_THREADS },
     { SCMP_SYS(recvfrom), FOR_ALL },
-    { SCMP_SYS(recvmsg), FOR_ALL },
+    { SCMP_SYS(recvmsg), FOR_PEERS },
     { SCMP_SYS(sendto), FOR_ALL },
-    { SCMP_SYS(sendmsg), FOR_ALL },
+    { SCMP_SYS(sendmsg), FOR_PEERS },
     { SCMP_SYS(close), FOR_EACH },
-    { SCMP_SYS(getsockopt), FOR_ALL },
-    { SCMP_SYS(setsockopt), FOR_ALL },
+    { SCMP_SYS(getsockopt), FOR_PEERS },
+    { SCMP_SYS(setsockopt), FOR_PEERS },
     { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN },
     { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN },
     /* the guest's connections; socket() and ioctl() below */
@@ -92,6 +95,34 @@ static const struct {
     { SCMP_SYS(wait4), FOR_SCREEN },
     { SCMP_SYS(set_robust_list), FOR_SCREEN },
     { SCMP_SYS(seccomp), FOR_SCREEN },
+    /* a folder's files: by a name below a descriptor, by a descriptor, or by the name of one (setxattr and the like, chmod) */
+    { SCMP_SYS(openat), FOR_FOLDER },
+    { SCMP_SYS(openat2), FOR_FOLDER },
+    { SCMP_SYS(newfstatat), FOR_FOLDER },
+    { SCMP_SYS(fstatfs), FOR_FOLDER },
+    { SCMP_SYS(getdents64), FOR_FOLDER },
+    { SCMP_SYS(lseek), FOR_FOLDER },
+    { SCMP_SYS(preadv), FOR_FOLDER },
+    { SCMP_SYS(pwritev), FOR_FOLDER },
+    { SCMP_SYS(copy_file_range), FOR_FOLDER },
+    { SCMP_SYS(ftruncate), FOR_FOLDER },
+    { SCMP_SYS(fallocate), FOR_FOLDER },
+    { SCMP_SYS(fsync), FOR_FOLDER },
+    { SCMP_SYS(fdatasync), FOR_FOLDER },
+    { SCMP_SYS(mkdirat), FOR_FOLDER },
+    { SCMP_SYS(unlinkat), FOR_FOLDER },
+    { SCMP_SYS(renameat), FOR_FOLDER }, /* renameat2() without flags, in some C libraries */
+    { SCMP_SYS(renameat2), FOR_FOLDER },
+    { SCMP_SYS(linkat), FOR_FOLDER },
+    { SCMP_SYS(symlinkat), FOR_FOLDER },
+    { SCMP_SYS(readlinkat), FOR_FOLDER },
+    { SCMP_SYS(chmod), FOR_FOLDER },
+    { SCMP_SYS(fchownat), FOR_FOLDER },
+    { SCMP_SYS(utimensat), FOR_FOLDER },
+    { SCMP_SYS(getxattr), FOR_FOLDER },
+    { SCMP_SYS(setxattr), FOR_FOLDER },
+    { SCMP_SYS(listxattr), FOR_FOLDER },
+    { SCMP_SYS(removexattr), FOR_FOLDER },
     /* memory, threads' locks, the end */
     { SCMP_SYS(brk), FOR_EACH },
     { SCMP_SYS(munmap), FOR_EACH },
@@ -119,6 +150,7 @@ static const struct {
     /* what is plugged into its ports, its helpers, its broker; it accepts viewers of a console, and makes no socket */
     { SCMP_SYS(recvfrom), FOR_LOOP | FOR_VCPU },
     { SCMP_SYS(recvmsg), FOR_LOOP },
+    { SCMP_SYS(recvmmsg), FOR_LOOP },
     { SCMP_SYS(sendto), FOR_LOOP | FOR_VCPU | FOR_OUTPUT },
     { SCMP_SYS(sendmsg), FOR_LOOP },
     { SCMP_SYS(accept4), FOR_LOOP },
@@ -196,6 +228,12 @@ static const struct {
     { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_STREAM | SOCK_CLOEXEC), ONLY(2, 0) } },
     /* fork(): no threads, no namespaces, nobody else's child, no other signal at its end. */
     { SCMP_SYS(clone), FOR_SCREEN, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) } },
+    /* No devices. */
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFREG) } },
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFIFO) } },
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFSOCK) } },
+    /* How many descriptors there may be. */
+    { SCMP_SYS(prlimit64), FOR_FOLDER, 2, { ONLY(0, 0), ONLY(2, 0) } },
     /* A viewer's sandbox, and its own limits alone. */
     { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) } },
     { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_SET_SECCOMP) } },
@@ -240,6 +278,7 @@ static const struct {
     { "switch", SANDBOX_SWITCH, 0 },
     { "screen", SANDBOX_SCREEN, 0 },
     { "viewer", SANDBOX_VIEWER, 0 },
+    { "folder", SANDBOX_FOLDER, 0 },
     { "loop", SANDBOX_LOOP, 0 },
     { "vcpu", SANDBOX_VCPU, 0 },
     { "block", SANDBOX_BLOCK, 0 },

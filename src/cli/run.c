@@ -317,7 +317,7 @@ static bool is_tls_disk(const char *path)
 static u32 worker_needs(const struct run_options *o)
 {
     const struct vm_config *c = &o->config;
-    u32 needs = (c->nshares ? WORKER_FOLDERS : 0) | (o->run.perf_map ? WORKER_PERF : 0);
+    u32 needs = o->run.perf_map ? WORKER_PERF : 0;
 
     for (u32 i = 0; i < c->ndisks; i++)
         needs |= is_tls_disk(c->disk[i].path) ? WORKER_TLS : 0;
@@ -393,6 +393,10 @@ static void sweep(const struct vm_config *c)
         sweep_one(OPENER_CHARDEV, c->serial[i], "unix:");
     for (u32 i = 0; i < c->nconsoles; i++)
         sweep_one(OPENER_CHARDEV, c->console[i], "unix:");
+    for (u32 i = 0; i < c->ninputs; i++)
+        sweep_one(OPENER_CHARDEV, c->input[i].from, "unix:");
+    for (u32 i = 0; i < c->nusb; i++)
+        sweep_one(OPENER_CHARDEV, c->usb[i].from, "unix:");
     sweep_one(OPENER_CHARDEV, c->parallel, "unix:");
     sweep_one(OPENER_SCREEN, c->display, "vnc:unix:");
     sweep_one(OPENER_VSOCK, c->vsock, "");

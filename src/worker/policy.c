@@ -233,20 +233,29 @@ static const char *socket_path(const struct opener_request *r)
                ? sa->sun_path : NULL;
 }
 
+/* What a port, a console or an input is plugged into: "unix:PATH", "file:PATH". */
+static bool is_plugged(const struct vm_config *c, const char *kind, const char *path)
+{
+    bool found = is_behind(c->parallel, kind, path);
+
+    for (u32 i = 0; i < c->nserial; i++)
+        found |= is_behind(c->serial[i], kind, path);
+    for (u32 i = 0; i < c->nconsoles; i++)
+        found |= is_behind(c->console[i], kind, path);
+    for (u32 i = 0; i < c->ninputs; i++)
+        found |= is_behind(c->input[i].from, kind, path);
+    for (u32 i = 0; i < c->nusb; i++)
+        found |= is_behind(c->usb[i].from, kind, path);
+    return found;
+}
+
 /* The sockets that the machine listens on. */
 static bool is_own_socket(const struct policy *p, enum opener_purpose purpose, const char *path)
 {
     const struct vm_config *c = p->c;
 
     switch (purpose) {
-    case OPENER_CHARDEV:
-        for (u32 i = 0; i < c->nserial; i++)
-            if (is_behind(c->serial[i], "unix:", path))
-                return true;
-        for (u32 i = 0; i < c->nconsoles; i++)
-            if (is_behind(c->console[i], "unix:", path))
-                return true;
-        return is_behind(c->parallel, "unix:", path);
+    case OPENER_CHARDEV: return is_plugged(c, "unix:", path);
     case OPENER_SCREEN: return is_behind(c->display, "vnc:unix:", path);
     case OPENER_VSOCK: return is(c->vsock, path);
     case OPENER_API: return is(c->api_socket, path);
@@ -341,17 +350,6 @@ static bool is_report(const struct policy *p, enum opener_purpose purpose, const
     return false;
 }
 
-static bool is_chardev_file(const struct vm_config *c, const char *path)
-{
-    for (u32 i = 0; i < c->nserial; i++)
-        if (is_behind(c->serial[i], "file:", path))
-            return true;
-    for (u32 i = 0; i < c->nconsoles; i++)
-        if (is_behind(c->console[i], "file:", path))
-            return true;
-    return is_behind(c->parallel, "file:", path);
-}
-
 static bool is_share(const struct vm_config *c, const char *path)
 {
     for (u32 i = 0; i < c->nshares; i++)
@@ -383,7 +381,7 @@ static bool may_open(const struct policy *p, const struct opener_request *r)
         return is(c->firmware_vars, r->path) || (reads(r) && (is(c->firmware, r->path) || is_below("/usr/share", r->path)));
     case OPENER_ROM: return reads(r) && (is_below("/usr/share", r->path) || is_below("/usr/lib", r->path));
     case OPENER_SHARE: return (r->flags & O_PATH) && is_share(c, r->path);
-    case OPENER_CHARDEV: return is_chardev_file(c, r->path);
+    case OPENER_CHARDEV: return is_plugged(c, "file:", r->path);
     case OPENER_CAPTURE: return is_capture(c, r->path);
     case OPENER_SCREEN: return reads(r) && is(c->display_password, r->path);
     case OPENER_ENGINE:
@@ -518,5 +516,5 @@ int policy_judge_child(const struct policy *p, char *const argv[])
         if ((n >= 3 && n <= 4 && !strcmp(argv[2], "user") && is_user_net(&c->net[i], argv[3])) ||
             (n == 4 && !strcmp(argv[2], "switch") && is_behind(c->net[i].backend, "switch:", argv[3])))
             return 0;
-    return n == 2 && !strcmp(argv[1], "shared") && c->nshares ? 0 : -EACCES;
+    return n == 2 && !strcmp(argv[1], "folderd") && c->nshares ? 0 : -EACCES;
 }

@@ -20,7 +20,7 @@ struct room {
 /* As fork(), into new namespaces where the host lets this user have them. For a process with one thread. */
 pid_t room_fork(struct room *r);
 /* In the new process, with one thread still: it has no file system, and none of root's rights, from here on. -errno */
-int must_check room_enter(const struct room *r, u32 capabilities);
+int must_check room_enter(const struct room *r);
 /* What lodge doctor says: which of the parts this host has. They are tried in a process that then ends. */
 struct room_report {
     bool namespaces, landlock, seccomp;

@@ -3,7 +3,6 @@
 #include "worker/worker.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
@@ -80,13 +79,6 @@ static int failed(int r, struct error *err)
     return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
 }
 
-/* Capabilities: those of capabilities(7) that the guest's root needs to be the root of a shared folder. CAP_FSETID is in
-   virtio/virtio_fs.c. There is none by which a file outside could be opened that the folder does not lead to. */
-static u32 rights(u32 needs)
-{
-    return needs & WORKER_FOLDERS ? 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID : 0;
-}
-
 /* The broker's end of the socket is closed when it is dead; in another namespace, getppid() does not know it. */
 static bool has_broker(int requests)
 {
@@ -96,21 +88,20 @@ static bool has_broker(int requests)
 }
 
 /* In the new process. */
-static void be_worker(const struct room *room, int requests, u32 needs, const sigset_t *before)
+static void be_worker(const struct room *room, int requests, const sigset_t *before)
 {
     sigprocmask(SIG_SETMASK, before, NULL);
     prctl(PR_SET_NAME, "lodge-vm");
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (!has_broker(requests)) /* it died before that */
         raise(SIGTERM);
-    const int r = room_enter(room, rights(needs));
+    const int r = room_enter(room);
     if (r) {
         log_error("the machine's process cannot give up its privileges: %s", strerror(-r));
         _exit(1);
     }
     broker_use(requests);
-    if (!(needs & WORKER_FOLDERS))
-        sandbox_confine_threads();
+    sandbox_confine_threads();
 }
 
 /* vm/perf_map.c */
@@ -155,7 +146,7 @@ int worker_start(const struct worker_job *job, int *status, struct error *err)
     else
         broker_drop(b);
     if (!r)
-        be_worker(&room, pair[1], job->needs, &before);
+        be_worker(&room, pair[1], &before);
     return r < 0 ? failed(r, err) : r;
 }
 

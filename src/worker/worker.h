@@ -11,9 +11,8 @@
 
 /* What a machine has for which its worker needs more than an empty room. */
 enum worker_needs {
-    WORKER_FOLDERS = 1 << 0, /* shared folders: the guest's root owns and reaches the files there as the host's root does */
-    WORKER_PERF = 1 << 1,    /* perf finds what it knows of the process by the host's name and number */
-    WORKER_TLS = 1 << 2,     /* disks by nbds://: libnbd reads keys by their names */
+    WORKER_PERF = 1 << 0,   /* perf finds what it knows of the process by the host's name and number */
+    WORKER_TLS = 1 << 1,    /* disks by nbds://: libnbd reads keys by their names */
 };
 
 struct worker_job {
