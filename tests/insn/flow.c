@@ -73,7 +73,6 @@ static void fix(struct gen_insn *i, enum fix kind, unsigned off, u16 to, int add
     i->add = (s16)add;
 }
 
-enum { JMP = 0xe9, CALL = 0xe8 }; /* others: condition codes */
 static struct gen_insn *jump(struct flow *f, unsigned what, u16 to)
 {
     settle(f);
