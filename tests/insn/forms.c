@@ -6,8 +6,6 @@
 #include "gen.h"
 
 #include <stdlib.h>
-#include <string.h>
-
 static bool mnemonic_in(unsigned m, const u16 *list, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)

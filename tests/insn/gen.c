@@ -8,8 +8,6 @@
  */
 #include "gen.h"
 
-#include <string.h>
-
 static const unsigned weights[B_COUNT] = {44, 6, 10, 8, 14, 14, 20, 1};
 
 /* An address into a register or onto the stack, and there: one piece, or a jump between them could loop. */
