@@ -6,6 +6,7 @@
 #include "gen.h"
 
 #include <stdlib.h>
+
 static bool mnemonic_in(unsigned m, const u16 *list, unsigned n)
 {
     for (unsigned i = 0; i < n; i++)

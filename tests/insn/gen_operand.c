@@ -136,7 +136,8 @@ void gen_put_memory(struct build *b, const struct form *f, u8 *p, unsigned *n, u
         if (index)
             value += b->q->init.gpr[b->small] << scale;
         disp = (s64)(at - value);
-        small = !(b->calm && (aligned || f->encoding == ENC_EVEX)) && chance(r, 40); /* an EVEX displacement counts operands, wherever that leads from a pointer */
+        /* An EVEX displacement counts operands, wherever that leads from a pointer. */
+        small = !(b->calm && (aligned || f->encoding == ENC_EVEX)) && chance(r, 40);
         if (small)
             disp = (s8)disp;
         *rex |= (u8)(base >> 3);
