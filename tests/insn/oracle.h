@@ -150,7 +150,7 @@ static inline u64 code_base(const struct sequence *q) { return q->segmented ? CO
 static inline u64 data_base(const struct sequence *q) { return q->segmented ? DATA_BASE : 0; }
 static inline u64 stack_base(const struct sequence *q) { return q->segmented ? STACK_BASE : 0; }
 
-/* ---- host.c ---- */
+/* ---- host_cpu.c ---- */
 int host_init(void); /* 0, or -errno: this host does not let us */
 extern u64 host_xcr0;
 extern u32 host_xsave_size;
@@ -168,7 +168,7 @@ static inline void host_name_other(struct outcome *o)
     o->other = f;
 }
 
-/* ---- guest.c ---- */
+/* ---- user_guest.c ---- */
 enum { INTERPRET = -1 };
 struct engine_trace;
 /* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's.
