@@ -161,7 +161,7 @@ static const struct {
     { SCMP_SYS(getpeername), FOR_LOOP },
     /* disks: descriptors that it has. A path of newfstatat() and statx() leads nowhere in its empty root. */
     { SCMP_SYS(pread64), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(pwrite64), FOR_LOOP | FOR_BLOCK },
+    { SCMP_SYS(pwrite64), FOR_LOOP | FOR_BLOCK | FOR_VCPU }, /* a vCPU: UEFI's variables */
     { SCMP_SYS(preadv), FOR_LOOP | FOR_BLOCK },
     { SCMP_SYS(pwritev), FOR_LOOP | FOR_BLOCK },
     { SCMP_SYS(preadv2), FOR_LOOP | FOR_BLOCK },

@@ -101,21 +101,15 @@ int room_enter(const struct room *r)
     return result;
 }
 
-void room_probe(struct room_report *report)
+bool room_probe(void)
 {
     struct room r = { .whole = true };
-    struct sandbox_report parts;
     int status = 1;
 
-    memset(report, 0, sizeof *report);
-    if (!sandbox_probe(&parts)) {
-        report->seccomp = parts.seccomp;
-        report->landlock = parts.landlock;
-    }
     const pid_t pid = room_fork(&r);
     if (!pid)
         _exit(!r.made || room_enter(&r));
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    report->namespaces = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
+    return pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
 }

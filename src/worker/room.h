@@ -21,10 +21,7 @@ struct room {
 pid_t room_fork(struct room *r);
 /* In the new process, with one thread still: it has no file system, and none of root's rights, from here on. -errno */
 int must_check room_enter(const struct room *r);
-/* What lodge doctor says: which of the parts this host has. They are tried in a process that then ends. */
-struct room_report {
-    bool namespaces, landlock, seccomp;
-};
-void room_probe(struct room_report *report);
+/* Does this host let us make such namespaces? It is tried in a process that then ends. For lodge doctor. */
+bool room_probe(void);
 
 #endif
