@@ -205,6 +205,15 @@ static bool may_back(const struct policy *p, const char *real)
     return is_named(p->store, real);
 }
 
+/* Before it is opened, because to open a device is to use it. */
+static bool is_backing(const struct policy *p, const char *path)
+{
+    char real[PATH_MAX];
+    struct stat st;
+
+    return path[0] == '/' && realpath(path, real) && !stat(real, &st) && S_ISREG(st.st_mode) && may_back(p, real);
+}
+
 /* A temporary file, in the place where one belongs and under the name that ours have (block/file_open.c). */
 static bool is_overlay(const struct opener_request *r)
 {
@@ -373,8 +382,8 @@ static bool may_open(const struct policy *p, const struct opener_request *r)
     if (is_report(p, r->purpose, r->path))
         return true;
     switch (r->purpose) {
-    case OPENER_DISK: /* backing files: see policy_judge_opened */
-        return is_disk(p, r->path, !reads(r)) ? !(r->flags & (O_CREAT | O_TRUNC)) : reads(r) && r->path[0] == '/';
+    case OPENER_DISK: /* a backing file is judged again when it is open: policy_judge_opened */
+        return is_disk(p, r->path, !reads(r)) ? !(r->flags & (O_CREAT | O_TRUNC)) : reads(r) && is_backing(p, r->path);
     case OPENER_OVERLAY: return is_overlay(r);
     case OPENER_KERNEL: return reads(r) && (is_one_of(c->kernel, r->path) || is_one_of(c->initrd, r->path));
     case OPENER_FIRMWARE:
