@@ -53,7 +53,8 @@ const char *may_call(enum kind k, long nr);
 
 /* attacker_calls.c: every number, with arguments that mean nothing; single calls that would be of use. */
 void try_all_numbers(struct attack *a);
-void try_other_abis(struct attack *a);
+void try_x32(struct attack *a);
+void try_int80(struct attack *a);
 void try_calls(struct attack *a);
 /* attacker_ways.c: what takes several calls. */
 void try_ways(struct attack *a);

@@ -28,6 +28,8 @@
 
 enum {
     MOST_CALLS = 480,  /* Linux 6.18 has 470 */
+    MOST_X32 = 560,    /* and 512 to 547 are x32's own */
+    X32_SIGRETURN = 513,
     X32 = 0x40000000,  /* __X32_SYSCALL_BIT */
     READ_IMPLIES_EXEC = 0x0400000,
     KEY_SESSION = -3,
@@ -50,6 +52,8 @@ static const struct {
     { 173, "sets registers, which it can anyway" },
     { 258, "would harm nobody but the thread's end" },
 };
+
+static const u64 nothing[6] = { (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1 };
 
 /* What may have come of a number's call is put in order again. */
 static void undo(struct attack *a, long nr, long result)
@@ -84,8 +88,6 @@ static void judge_number(struct attack *a, const char *name, struct outcome o, c
 
 void try_all_numbers(struct attack *a)
 {
-    static const u64 nothing[6] = { (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1 };
-
     for (long nr = 0; nr < MOST_CALLS && !a->puppet->dead; nr++) {
         const char *no = NULL;
         char name[32];
@@ -103,21 +105,27 @@ void try_all_numbers(struct attack *a)
     }
 }
 
-/* By the two other ways into the kernel, whose numbers mean other things. No kind of thread needs one of them. */
-void try_other_abis(struct attack *a)
+/* The two other ways into the kernel, by which numbers mean other things. No kind of thread needs one of them, and a filter may
+   end the process at once. */
+void try_x32(struct attack *a)
 {
-    static const u64 nothing[6] = { (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1, (u64)-1 };
     char name[32];
 
-    for (long nr = 0; nr < MOST_CALLS && !a->puppet->dead; nr++) {
-        if (nr == SYS_exit || nr == SYS_exit_group || nr == SYS_rt_sigreturn || nr == 513 || nr == SYS_set_tid_address)
+    for (long nr = 0; nr < MOST_X32 && !a->puppet->dead; nr++) {
+        if (nr == SYS_exit || nr == SYS_exit_group || nr == X32_SIGRETURN || nr == SYS_set_tid_address)
             continue;
         snprintf(name, sizeof name, "x32 call %ld", nr);
         judge_number(a, name, puppet_call(a->puppet, X32 | nr, nothing), NULL);
     }
-    if (a->puppet->dead || !a->puppet->int80_at)
-        return;
-    for (long nr = 0; nr < MOST_CALLS && !a->puppet->dead; nr++) {
+}
+
+void try_int80(struct attack *a)
+{
+    char name[32];
+
+    if (!a->puppet->int80_at)
+        tried(a, "int 80h", UNTRIED, "there is no such instruction in its memory");
+    for (long nr = 0; nr < MOST_CALLS && !a->puppet->dead && a->puppet->int80_at; nr++) {
         bool no = false;
         for (u32 i = 0; i < ARRAY_SIZE(untried32); i++)
             no |= untried32[i].nr == nr;
@@ -405,7 +413,9 @@ static void undo_call(struct attack *a, const struct call *c, u64 first, long re
 {
     const bool by_result = c->nr == SYS_shmget || c->nr == SYS_msgget || c->nr == SYS_semget;
 
-    if (c->undo == -1)
+    if (c->nr == SYS_mmap)
+        CALL(a->puppet, SYS_munmap, (u64)result, 4096);
+    else if (c->undo == -1)
         CALL(a->puppet, SYS_close, (u64)result);
     else if (c->undo)
         CALL(a->puppet, c->undo, by_result ? (u64)result : c->nr == SYS_iopl || c->nr == SYS_personality ? c->undo_with[0] : first,

@@ -23,22 +23,19 @@
 
 static const char secret[] = "a secret of the user's\n", kept[] = "the victim's own";
 
-struct seen { /* by the victim; in memory of both */
-    volatile sig_atomic_t signal; /* the last that came; 0: none */
+struct seen { /* in memory of the victim's and ours */
     volatile sig_atomic_t ready;
     char word[16];
 };
 
 struct outside {
-    char folder[PATH_MAX], said[512];
+    char folder[PATH_MAX];
     char path[2][108], abstract[40]; /* a stream's, datagrams' */
     int listener[3], datagrams[2];   /* unix, abstract, TCP; unix, UDP */
     int port;
     pid_t victim;
     struct seen *seen;
 };
-
-static struct seen *seen_here; /* by the victim's handler */
 
 static void died(const char *what)
 {
@@ -48,21 +45,15 @@ static void died(const char *what)
 
 /* ---- the victim --------------------------------------------------------------- */
 
-static void got_signal(int signal)
-{
-    seen_here->signal = signal;
-}
-
+/* Signals stay pending, where proc(5) shows them at once, and for good. */
 static void be_victim(struct seen *s)
 {
-    struct sigaction sa = { .sa_handler = got_signal, .sa_flags = SA_RESTART };
+    sigset_t all;
 
-    seen_here = s;
+    sigfillset(&all);
+    sigprocmask(SIG_SETMASK, &all, NULL);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     prctl(PR_SET_NAME, "attack-victim");
-    for (int i = 1; i <= 64; i++)
-        if (i != SIGKILL && i != SIGSTOP && i != 32 && i != 33)
-            sigaction(i, &sa, NULL);
     s->ready = 1;
     for (;;)
         pause();
@@ -82,29 +73,50 @@ static void victim_start(struct outside *o)
         usleep(100);
 }
 
-static void victim_end(struct outside *o)
-{
-    kill(o->victim, SIGKILL);
-    waitpid(o->victim, NULL, 0);
-}
-
-static const char *victim_harmed(struct outside *o)
+static void read_state(const struct outside *o, char *state, int *tracer, unsigned long *pending)
 {
     char path[40], line[128];
-    int tracer = 0;
+    unsigned long shared = 0;
 
-    if (waitpid(o->victim, NULL, WNOHANG) || memcmp(o->seen->word, kept, sizeof o->seen->word))
-        return "another process was changed";
-    if (o->seen->signal)
-        return "another process got a signal";
+    *state = 0, *tracer = 0, *pending = 0;
     snprintf(path, sizeof path, "/proc/%d/status", o->victim);
     FILE *f = fopen(path, "re");
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "TracerPid: %d", &tracer) == 1)
-            break;
+        if (sscanf(line, "State: %c", state) != 1 && sscanf(line, "TracerPid: %d", tracer) != 1 &&
+            sscanf(line, "SigPnd: %lx", pending) != 1)
+            (void)!sscanf(line, "ShdPnd: %lx", &shared);
     if (f)
         fclose(f);
-    return tracer ? "another process is traced" : NULL;
+    *pending |= shared;
+}
+
+/* One that is traced stays a zombie until its tracer ends. */
+static void victim_end(struct outside *o)
+{
+    char state = 0;
+    int tracer = 0;
+    unsigned long pending;
+
+    kill(o->victim, SIGKILL);
+    while (!waitpid(o->victim, NULL, WNOHANG) && (state != 'Z' || !tracer)) {
+        usleep(100);
+        read_state(o, &state, &tracer, &pending);
+    }
+}
+
+static const char *victim_harmed(const struct outside *o)
+{
+    unsigned long pending;
+    int tracer;
+    char state;
+
+    if (waitpid(o->victim, NULL, WNOHANG) || memcmp(o->seen->word, kept, sizeof o->seen->word))
+        return "another process was changed";
+    read_state(o, &state, &tracer, &pending);
+    return tracer         ? "another process is traced"
+           : pending      ? "another process got a signal"
+           : state == 'T' ? "another process was stopped"
+                          : NULL;
 }
 
 /* ---- files -------------------------------------------------------------------- */
@@ -270,13 +282,9 @@ const char *outside_harmed(struct outside *o)
     const char *victim = victim_harmed(o), *files = files_harmed(o), *servers = servers_harmed(o);
 
     if (victim) { /* for the next try it is one that nobody has touched */
-        if (o->seen->signal)
-            snprintf(o->said, sizeof o->said, "%s: %d", victim, (int)o->seen->signal);
-        else
-            snprintf(o->said, sizeof o->said, "%s", victim);
         victim_end(o);
         victim_start(o);
-        return o->said;
+        return victim;
     }
     return files ? files : servers;
 }

@@ -140,10 +140,11 @@ static bool stack_is_free(const struct puppet *p)
 
 /* ---- its stops -------------------------------------------------------------- */
 
-/* A thread that has ended while others of its process run is not reported if it was the first. */
-static bool is_zombie(pid_t tid)
+/* A thread that has ended while others of its process run is not reported if it was the first. *by: the signal that ended it;
+   proc_pid_stat(5), "exit_code". */
+static bool is_zombie(pid_t tid, int *by)
 {
-    char path[40], text[512];
+    char path[40], text[1024];
     size_t n = 0;
 
     snprintf(path, sizeof path, "/proc/%d/stat", tid);
@@ -153,8 +154,10 @@ static bool is_zombie(pid_t tid)
         fclose(f);
     }
     text[n] = 0;
-    const char *end = strrchr(text, ')');
-    return !end || end[2] == 'Z' || end[2] == 'X';
+    const char *end = strrchr(text, ')'), *last = strrchr(text, ' ');
+    const bool is = !end || end[2] == 'Z' || end[2] == 'X';
+    *by = is && end ? atoi(last) & 0x7f : 0;
+    return is;
 }
 
 /* 1 with *status: it stopped. 0: not in this time. -1: it has ended. */
@@ -166,10 +169,12 @@ static int wait_stop(struct puppet *p, pid_t tid, int *status, u32 ms)
         const pid_t got = waitpid(tid, status, __WALL | WNOHANG);
         if (got == tid && WIFSTOPPED(*status))
             return 1;
-        if (got == tid || (got < 0 && errno != EINTR) || (i % 64 == 63 && is_zombie(tid))) {
-            p->ended_by = got == tid && WIFSIGNALED(*status) ? WTERMSIG(*status) : 0;
+        if (got == tid) {
+            p->ended_by = WIFSIGNALED(*status) ? WTERMSIG(*status) : 0;
             return -1;
         }
+        if ((got < 0 && errno != EINTR) || (i % 64 == 63 && is_zombie(tid, &p->ended_by)))
+            return -1;
         if (now_ms() >= end)
             return 0;
         if (i < 100)
@@ -179,19 +184,21 @@ static int wait_stop(struct puppet *p, pid_t tid, int *status, u32 ms)
     }
 }
 
-static int read_tgid(pid_t tid)
+/* A number from /proc/TID/status, in this base. */
+static u64 read_status(pid_t tid, const char *key, int base)
 {
     char path[40], line[256];
-    int tgid = 0;
+    const size_t n = strlen(key);
+    u64 value = 0;
 
     snprintf(path, sizeof path, "/proc/%d/status", tid);
     FILE *f = fopen(path, "re");
     while (f && fgets(line, sizeof line, f))
-        if (sscanf(line, "Tgid: %d", &tgid) == 1)
-            break;
+        if (!strncmp(line, key, n))
+            value = strtoull(line + n, NULL, base);
     if (f)
         fclose(f);
-    return tgid;
+    return value;
 }
 
 /* What it made is ours too, and stopped. A process is killed, and a thread is made to leave. */
@@ -204,7 +211,7 @@ static void end_made(struct puppet *p, struct outcome *o)
     o->made++;
     if (ptrace(PTRACE_GETEVENTMSG, p->tid, 0, &tid) || wait_stop(p, (pid_t)tid, &status, LONG_MS) != 1)
         return;
-    o->thread = read_tgid((pid_t)tid) == p->pid;
+    o->thread = (pid_t)read_status((pid_t)tid, "Tgid:", 10) == p->pid;
     if (!o->thread) {
         kill((pid_t)tid, SIGKILL);
         while (wait_stop(p, (pid_t)tid, &status, LONG_MS) > 0)
@@ -226,6 +233,24 @@ static bool is_fault(int signal)
     return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE || signal == SIGSYS || signal == SIGTRAP;
 }
 
+/* A filter, or the kernel, may answer a call with a signal, which follows its end: SIGSYS, say. It may be the process's end. */
+static void take_fault(struct puppet *p, struct outcome *o)
+{
+    const u64 faults = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1) | 1ull << (SIGILL - 1) | 1ull << (SIGSYS - 1);
+    int status, r = 1;
+
+    if (!(read_status(p->tid, "SigPnd:", 16) & faults))
+        return;
+    o->faulted = true;
+    o->result = -ENOSYS;
+    do {
+        if (ptrace(PTRACE_SYSCALL, p->tid, 0, 0) && errno != ESRCH)
+            return;
+        r = wait_stop(p, p->tid, &status, LONG_MS);
+    } while (r > 0 && (status >> 16 || !is_fault(WSTOPSIG(status))));
+    p->dead = r < 0;
+}
+
 /* One stop on the way to the end of a call; true at its end. */
 static bool at_end(struct puppet *p, int status, struct outcome *o)
 {
@@ -237,6 +262,7 @@ static bool at_end(struct puppet *p, int status, struct outcome *o)
         if (ptrace(PTRACE_GET_SYSCALL_INFO, p->tid, sizeof info, &info) <= 0 || info.op != PTRACE_SYSCALL_INFO_EXIT)
             return false;
         o->result = (long)info.exit.rval;
+        take_fault(p, o);
         return true;
     }
     if (event == PTRACE_EVENT_FORK || event == PTRACE_EVENT_VFORK || event == PTRACE_EVENT_CLONE) {
@@ -264,10 +290,7 @@ static struct outcome carry_out(struct puppet *p, const struct user_regs_struct 
         return o;
     ptrace(PTRACE_SETREGS, p->tid, 0, regs);
     for (;;) {
-        if (ptrace(PTRACE_SYSCALL, p->tid, 0, 0) && errno == ESRCH && is_zombie(p->tid)) {
-            p->dead = true;
-            return o;
-        }
+        ptrace(PTRACE_SYSCALL, p->tid, 0, 0); /* or it has ended, which is seen below */
         int r = wait_stop(p, p->tid, &status, o.blocked ? LONG_MS : BLOCKED_MS);
         if (!r && !o.blocked) {
             o.blocked = true;
