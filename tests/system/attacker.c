@@ -240,6 +240,7 @@ bool is_descriptor_made(const struct attack *a, long fd)
 struct job {
     const char *how, *folder, *kind; /* kind NULL: all */
     struct outside *outside;
+    pid_t broker;
     bool verbose;
     u32 threads, failed;
     u64 escapes, unlisted;
@@ -261,7 +262,8 @@ static void plant(struct puppet *p, const char *how)
 
 static void attack(struct job *j, struct puppet *p, enum kind k, const char *thread)
 {
-    struct attack a = { .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder, .verbose = j->verbose };
+    struct attack a = { .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder,
+                        .broker = j->broker, .verbose = j->verbose };
     u32 tries = 0;
 
     if (!strcmp(j->how, "attack")) {
@@ -340,6 +342,9 @@ static int all_threads(struct job *j, const struct machine *m)
         j->outside = outside_new(j->folder);
     if (!strcmp(j->how, "attack"))
         printf("%-15s %6s %8s %8s %9s %8s\n", "thread", "tries", "refused", "allowed", "unlisted", "escapes");
+    for (u32 i = 0; i < m->n; i++)
+        if (!strcmp(m->p[i].name, "lodge-broker"))
+            j->broker = m->p[i].pid;
     for (u32 i = 0; i < m->n && !r; i++)
         r = each_thread(j, m, &m->p[i]);
     outside_free(j->outside);

@@ -35,6 +35,7 @@ struct attack {
     struct puppet *puppet;
     struct outside *outside;
     const char *folder; /* where the test has its secrets */
+    pid_t broker;       /* the machine's */
     bool verbose;
     u32 count[VERDICTS];
 };

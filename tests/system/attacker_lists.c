@@ -150,6 +150,9 @@ static const struct {
     { SYS_setresgid, FILES, "who makes a file" },
     { SYS_setgroups, FILES, "who makes a file" },
     { SYS_umask, FILES, "modes as the guest has them" },
+    { SYS_landlock_restrict_self, ONE(NET), "comes after the filter; it takes away only" },
+    { 335 /* uretprobe */, EVERYONE, "no filter of seccomp(2) sees it; of use only in code that the kernel has made" },
+    { 336 /* uprobe */, EVERYONE, "the same" },
 };
 
 const char *may_call(enum kind k, long nr)

@@ -199,6 +199,24 @@ static void try_queued_signals(struct attack *a)
     puppet_forget(p);
 }
 
+/* What is not confined, and has what the machine must not have. */
+static void try_broker_process(struct attack *a)
+{
+    struct puppet *p = a->puppet;
+    const struct iovec mine = { (void *)(uintptr_t)puppet_page(p), 16 };
+    const u64 broker = (u64)a->broker, here = puppet_put(p, &mine, sizeof mine);
+
+    tried_call(a, "kill 0 of the broker", CALL(p, SYS_kill, broker, 0), ESCAPED, NULL);
+    tried_call(a, "tgkill 0 of the broker", CALL(p, SYS_tgkill, broker, broker, 0), ESCAPED, NULL);
+    /* Its program is where this one's is, since the one is a fork of the other. */
+    const struct iovec its = { (void *)(uintptr_t)(p->syscall_at & ~4095ull), 16 };
+    const u64 there = puppet_put(p, &its, sizeof its);
+    tried_call(a, "the broker's memory", CALL(p, SYS_process_vm_readv, broker, here, 1, there, 1, 0), ESCAPED, NULL);
+    const struct outcome o = CALL(p, SYS_pidfd_open, broker, 0);
+    tried_call(a, "pidfd_open of the broker", o, ESCAPED, NULL);
+    shut(a, o.result);
+}
+
 /* ---- processes and programs ---------------------------------------------------------- */
 
 static void try_clone3(struct attack *a, const char *name, u64 flags)
@@ -347,6 +365,7 @@ void try_ways(struct attack *a)
     try_servers(a);
     try_victim_memory(a);
     try_queued_signals(a);
+    try_broker_process(a);
     try_clone3(a, "clone3", 0);
     try_clone3(a, "clone3, a new user", CLONE_NEWUSER);
     try_thread(a);
