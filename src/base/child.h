@@ -23,6 +23,7 @@ struct child {
     struct loop *loop;
     struct loop_fd watch;
     const char *name; /* the log prints it before what the process says */
+    u32 patience_ms; /* child_end kills a process that has not ended by then; 0: ten seconds */
     u32 lines, len;
     char line[CHILD_LINE + 1];
 };
@@ -36,7 +37,8 @@ int must_check child_listen(struct child *c, struct loop *l, const char *name);
 /* Use this instead of child_listen: it waits without a limit until the process has ended. 0, or -EIO with the last
    line of the process in err if its status was not 0, or if it said something and another process has its status. */
 int must_check child_last_words(struct child *c, struct error *err);
-/* The process has been told to end. This waits for its end, logs what it still says, and does not wait for ever. */
+/* The process has been told to end. This waits for its end, logs what it still says, and does not wait for ever: it
+   kills the process, and leaves behind one that does not even end then, since a file system does not answer it. */
 void child_end(struct child *c);
 
 /* Another process starts the children of this one from now on, as a process in a sandbox cannot. Before there are threads;

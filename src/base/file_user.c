@@ -11,6 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/opener.h"
+
 static bool same(const struct stat *a, const struct stat *b)
 {
     if (S_ISBLK(a->st_mode)) /* a device is the same under every name */
@@ -69,6 +71,18 @@ static bool dying(const char *pid)
 
 void file_user(int fd, char who[FILE_USER])
 {
+    char text[PATH_MAX] = "";
+
+    if (!opener_elsewhere()) {
+        file_user_for(getpid(), fd, fd, who);
+        return;
+    }
+    const int r = opener_request(&(struct opener_request){ .purpose = OPENER_DISK, .kind = OPENER_USER, .fd = fd, .flags = fd, .real = text });
+    snprintf(who, FILE_USER, "%.*s", FILE_USER - 1, r ? "" : text);
+}
+
+void file_user_for(pid_t me, int own, int fd, char who[FILE_USER])
+{
     struct stat file;
     struct dirent *p;
     char name[64], comm[64] = "";
@@ -82,8 +96,8 @@ void file_user(int fd, char who[FILE_USER])
     while (proc && (p = readdir(proc))) {
         if (!isdigit((unsigned char)p->d_name[0]))
             continue;
-        const bool self = atol(p->d_name) == getpid();
-        if (!has_open(p->d_name, &file, self ? fd : -1) || (!self && dying(p->d_name)))
+        const bool self = atol(p->d_name) == me;
+        if ((!self && atol(p->d_name) == getpid()) || !has_open(p->d_name, &file, self ? own : -1) || (!self && dying(p->d_name)))
             continue;
         if (self) {
             snprintf(who, FILE_USER, "this machine itself: it is named twice");

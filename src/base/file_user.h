@@ -3,6 +3,8 @@
 #ifndef LODGE_BASE_FILE_USER_H
 #define LODGE_BASE_FILE_USER_H
 
+#include <sys/types.h>
+
 #include "base/base.h"
 
 enum { FILE_USER = 128 };
@@ -14,5 +16,7 @@ enum { FILE_USER = 128 };
  * from /proc. /proc shows only this user's processes (all of them for root).
  */
 void file_user(int fd, char who[FILE_USER]);
+/* The same for another process, self, in which this file's descriptor has the number own; we ourselves do not count. */
+void file_user_for(pid_t self, int own, int fd, char who[FILE_USER]);
 
 #endif

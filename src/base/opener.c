@@ -135,6 +135,7 @@ static int by_ourselves(const struct opener_request *r)
     case OPENER_AGAIN: fd = again(r->fd, r->flags); break;
     case OPENER_REAL: fd = realpath(r->path, r->real) ? 0 : -1; break;
     case OPENER_STAT: fd = r->flags & O_NOFOLLOW ? lstat(r->path, r->st) : stat(r->path, r->st); break;
+    case OPENER_USER: break; /* who asks itself does not ask here: file_user() */
     case OPENER_RUNTIME: return runtime_dir("", r->real, &err);
     }
     return fd < 0 ? -errno : fd;

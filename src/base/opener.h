@@ -38,6 +38,7 @@ enum opener_kind {
                        process, and refuses rights that fd does not have. */
     OPENER_REAL,    /* path, real: as realpath(3), which fails if the name leads nowhere; 0 */
     OPENER_STAT,    /* path, st: as stat(2), or as lstat(2) with O_NOFOLLOW in flags; 0 */
+    OPENER_USER,    /* fd, real: who else has that file open, as base/file_user.h says it; flags: fd, as a number of this process; 0 */
     OPENER_RUNTIME, /* real: the user's folder for sockets, base/unix_socket.h's runtime_dir(), made and checked; 0 */
 };
 

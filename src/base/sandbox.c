@@ -23,6 +23,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "sandbox_filters.h"
 
 enum {
@@ -119,6 +120,24 @@ int sandbox_no_files(void)
     return r;
 }
 
+/* The same for the process of a folder. The first version of Landlock (Linux 5.13) forbids to move a file from one folder
+   to another, which is too little for a guest. */
+static int folder_rules(const struct sandbox_folder *f, int *r)
+{
+    const int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    const u64 truncate = LANDLOCK_ACCESS_FS_REFER << 1; /* LANDLOCK_ACCESS_FS_TRUNCATE, of the third */
+    const struct landlock_ruleset_attr all = { .handled_access_fs = (version > 2 ? truncate << 1 : truncate) - 1 };
+    const u64 never = LANDLOCK_ACCESS_FS_EXECUTE | LANDLOCK_ACCESS_FS_MAKE_CHAR | LANDLOCK_ACCESS_FS_MAKE_BLOCK;
+    const u64 reading = LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+    const struct landlock_path_beneath_attr rule = {
+        .allowed_access = f->readonly ? reading : all.handled_access_fs & ~never, .parent_fd = f->folder,
+    };
+    const int set = version < 2 ? -1 : (int)syscall(SYS_landlock_create_ruleset, &all, sizeof(all), 0);
+
+    *r = version >= 2 && (set < 0 || syscall(SYS_landlock_add_rule, set, LANDLOCK_RULE_PATH_BENEATH, &rule, 0)) ? -errno : 0;
+    return set;
+}
+
 static int restrict_files(int set)
 {
     int r = set < 0 || !syscall(SYS_landlock_restrict_self, set, 0) ? 0 : -errno;
@@ -155,9 +174,29 @@ static int restrict_calls_asking(void)
 static int restrict_calls(enum sandbox kind)
 {
     static const struct filter *const filters[] = { [SANDBOX_USER] = &filter_user, [SANDBOX_SWITCH] = &filter_switch,
-                                                    [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer };
+                                                    [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer,
+                                                    [SANDBOX_LOOP] = &filter_loop, [SANDBOX_VCPU] = &filter_vcpu,
+                                                    [SANDBOX_BLOCK] = &filter_block, [SANDBOX_OUTPUT] = &filter_output,
+                                                    [SANDBOX_FOLDER] = &filter_folder };
 
     return filter_load(filters[kind], 0);
+}
+
+static bool confined; /* the process: it is set before there are threads */
+
+void sandbox_confine_threads(void)
+{
+    confined = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL; /* this kernel has none, as sandbox_probe() says */
+}
+
+void sandbox_thread(enum sandbox kind)
+{
+    const int r = confined ? restrict_calls(kind) : 0;
+
+    if (!r)
+        return;
+    log_error("a thread of the machine cannot give up its system calls: %s", strerror(-r));
+    _exit(1);
 }
 
 int sandbox_drop(u32 keep)
@@ -184,13 +223,14 @@ int sandbox_drop(u32 keep)
 
 static int limits(enum sandbox kind)
 {
-    int r = limit(RLIMIT_NOFILE, MAX_FILES);
+    int r = kind == SANDBOX_FOLDER ? 0 : limit(RLIMIT_NOFILE, MAX_FILES); /* each file that the guest knows is one */
 
     if (!r && kind != SANDBOX_SCREEN)
         r = limit(RLIMIT_NPROC, 0);
-    if (!r)
+    if (!r && kind != SANDBOX_FOLDER)
         r = limit(RLIMIT_FSIZE, kind == SANDBOX_SWITCH ? MAX_FILE_SIZE : 0);
-    return r || kind == SANDBOX_VIEWER ? r : limit_memory(); /* a viewer's process has the screen's limit */
+    /* A viewer's process has the screen's limit, and a folder's has set it already. */
+    return r || kind == SANDBOX_VIEWER || kind == SANDBOX_FOLDER ? r : limit_memory();
 }
 
 /* Says what stays open on a kernel that lacks one of these. */
@@ -205,6 +245,14 @@ static void say_missing(enum sandbox kind, struct sandbox_report *r)
         error_set(&r->missing, 0,
                   "this host has neither Landlock nor a way to decide on each file that is opened (seccomp_unotify, "
                   "Linux 5.9): its process may read every file that you can");
+    else if (kind == SANDBOX_FOLDER && !r->root && !r->landlock)
+        error_set(&r->missing, 0,
+                  "this host has neither Landlock (Linux 5.19) nor lets its process have a root of its own (a mount "
+                  "namespace): a guest that took it over could use every file that you can");
+    else if (kind == SANDBOX_FOLDER && !r->root)
+        error_set(&r->missing, 0,
+                  "this host does not let its process have a root of its own (a mount namespace): a guest that took it over "
+                  "could not open your other files, but change their modes, owners and times");
 }
 
 static int enter(enum sandbox kind, const char *dir, int *requests, struct sandbox_report *report)
@@ -243,6 +291,43 @@ int sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct erro
     struct sandbox_report report;
     const int r = enter(kind, dir, requests, &report);
 
+    *err = report.missing;
+    return r ? error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r)) : 0;
+}
+
+/* Does this process have rights over the files of others? */
+static bool has_rights(u32 which)
+{
+    struct __user_cap_header_struct hdr = { .version = _LINUX_CAPABILITY_VERSION_3 };
+    struct __user_cap_data_struct have[2] = { { 0 } };
+
+    return !syscall(SYS_capget, &hdr, have) && have[0].effective & which;
+}
+
+int sandbox_enter_folder(struct sandbox_folder *f, struct error *err)
+{
+    /* capabilities(7). Without CAP_FSETID a write takes setuid and setgid from a file of the host's that has them. */
+    const u32 rights = 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER;
+    struct sandbox_report report = { .seccomp = prctl(PR_GET_SECCOMP) >= 0 || errno != EINVAL };
+
+    f->self = "/proc/self/fd";
+    int r = limit_memory(), set = -1; /* reads a file of /proc, which may be gone then */
+    report.root = !r && !sandbox_root(f, false);
+    /* In a user namespace the rights are other rights, and over this user's own files. */
+    const bool users = !r && !report.root && !has_rights(rights) && !sandbox_root(f, true);
+    report.root |= users;
+    if (!r)
+        r = sandbox_drop(users ? 0 : rights);
+    if (!r)
+        set = folder_rules(f, &r);
+    report.landlock = set >= 0;
+    if (!r)
+        r = limits(SANDBOX_FOLDER);
+    const int files = restrict_files(set);
+    r = r ? r : files;
+    if (!r && report.seccomp)
+        r = restrict_calls(SANDBOX_FOLDER);
+    say_missing(SANDBOX_FOLDER, &report);
     *err = report.missing;
     return r ? error_set(err, -r, "its process cannot give up its privileges: %s", strerror(-r)) : 0;
 }

@@ -14,6 +14,9 @@ enum sandbox {
     SANDBOX_SWITCH, /* the clients of its own socket */
     SANDBOX_SCREEN, /* it accepts viewers and makes a process for each; that process goes on to SANDBOX_VIEWER */
     SANDBOX_VIEWER, /* the descriptors it has, and no others */
+    SANDBOX_FOLDER, /* the files below one folder; entered by sandbox_enter_folder */
+    /* Threads of a worker, which is in an empty room already: sandbox_thread() */
+    SANDBOX_LOOP, SANDBOX_VCPU, SANDBOX_BLOCK, SANDBOX_OUTPUT,
 };
 
 /*
@@ -27,9 +30,28 @@ enum sandbox {
  */
 int must_check sandbox_enter(enum sandbox kind, const char *dir, int *requests, struct error *err);
 
+/* What a process has whose sandbox is SANDBOX_FOLDER. */
+struct sandbox_folder {
+    int folder;       /* a descriptor of the folder; it is replaced by one (O_PATH) that is good in the sandbox */
+    bool readonly;    /* nothing is written there */
+    const char *self; /* set: the directory that has this process's descriptors as its names */
+};
+
+/*
+ * Nothing but the folder and what is below it can be opened. Where the host allows it, there is nothing else: the folder
+ * becomes the root of a mount namespace (sandbox_root.c), and the working directory changes. root keeps the capabilities
+ * by which the guest's root is the root of these files. Another user gets a user namespace, where this host allows one:
+ * files of other users then seem to belong to "nobody" (65534). -errno; err as of sandbox_enter.
+ */
+int must_check sandbox_enter_folder(struct sandbox_folder *f, struct error *err);
+/* The half of it that makes the new root. users: with a user namespace. -errno: this host does not allow it, and the
+   process is as it was. */
+int must_check sandbox_root(struct sandbox_folder *f, bool users);
+
 /* Which parts of the sandbox this host's kernel has. They are tried in a process that then ends. -errno. */
 struct sandbox_report {
     bool seccomp, asks, landlock; /* asks: seccomp_unotify(2), the means behind *requests */
+    bool root;                    /* of a folder's process: it has a root of its own */
     struct error missing;         /* "": nothing that matters */
 };
 int must_check sandbox_probe(struct sandbox_report *report);
@@ -37,6 +59,12 @@ int must_check sandbox_probe(struct sandbox_report *report);
 /* The smaller half: no new privileges, no core files, and no capabilities but those in keep (1 << CAP_..., of the first
    32) that the process has. For the calling thread, and threads and processes that it makes later. -errno. */
 int must_check sandbox_drop(u32 keep);
+
+/* This process's threads are confined: from now on sandbox_thread does what it says. Before there are threads. */
+void sandbox_confine_threads(void);
+/* From here on this thread, and those that it makes, make only the system calls of its kind. Nothing in a process that is not
+   confined. It ends the process if it cannot. */
+void sandbox_thread(enum sandbox kind);
 
 /* Landlock: this thread, and those that it makes later, open no file by its name any more, and make no TCP connection, where
    the kernel has that. -errno; 0 where it has no Landlock. */

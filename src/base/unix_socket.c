@@ -42,6 +42,16 @@ static const char *make_way(enum opener_purpose purpose, const struct sockaddr_u
     return NULL;
 }
 
+void unix_socket_sweep(enum opener_purpose purpose, const char *path)
+{
+    struct sockaddr_un sa = { .sun_family = AF_UNIX };
+
+    if (!*path || strlen(path) >= sizeof sa.sun_path)
+        return;
+    strcpy(sa.sun_path, path);
+    (void)make_way(purpose, &sa);
+}
+
 int unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const char *what, const char *path, struct error *err)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };

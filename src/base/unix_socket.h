@@ -31,4 +31,7 @@ int must_check unix_socket_connect(enum opener_purpose purpose, const char *path
 enum { RUNTIME_DIR = 96 };
 int must_check runtime_dir(const char *what, char dir[RUNTIME_DIR], struct error *err);
 
+/* Removes a socket of this name that nobody listens on. */
+void unix_socket_sweep(enum opener_purpose purpose, const char *path);
+
 #endif

@@ -112,7 +112,10 @@ int block_may_follow(const struct block *b, const char *path, char *real, struct
                          path);
     if (block_is_nbd(path))
         return refuse(b, path, "which is on a server", err);
-    if (!opener_real(OPENER_DISK, path, real))
+    const bool found = opener_real(OPENER_DISK, path, real);
+    if (!found && errno == EACCES && opener_elsewhere()) /* who opens for us judges it, too */
+        return refuse(b, path, "which is not in its own folder", err);
+    if (!found)
         return errno == ENOENT ? error_set(err, ENOENT, "%s: there is no such file", path)
                                : error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
     if (!is_beside(b, real) && !is_in(real, b->follow.store) && !is_in(real, more))

@@ -9,6 +9,7 @@
 #include <sys/prctl.h>
 
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "base/signals.h"
 #include "block/aio.h"
 
@@ -52,6 +53,7 @@ static void *worker(void *arg)
     struct pool *p = arg;
 
     prctl(PR_SET_NAME, "block");
+    sandbox_thread(SANDBOX_BLOCK);
     pthread_mutex_lock(&p->lock);
     for (;;) {
         while (!p->queue && !p->quit) {

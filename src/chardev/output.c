@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/sandbox.h"
 #include "base/signals.h"
 
 enum { RING = 64 * 1024, GIVE_UP_S = 2 };
@@ -74,6 +75,7 @@ static void *pump(void *arg)
 {
     struct output *o = arg;
 
+    sandbox_thread(SANDBOX_OUTPUT);
     pthread_mutex_lock(&o->lock);
     while (!o->stuck) {
         if (o->short_of_room && o->head - o->tail <= RING / 2 && o->room)

@@ -17,6 +17,7 @@
 #include "cli/cli.h"
 #include "cpu/cpuid.h"
 #include "engine/engine.h"
+#include "worker/room.h"
 
 struct engine_report {
     const struct engine_ops *ops;
@@ -36,6 +37,7 @@ struct report {
     const struct engine_ops *choice;
     struct error choice_why;
     struct sandbox_report sandbox;
+    bool namespaces;
 };
 
 static void host_cpu_name(char name[49])
@@ -110,6 +112,7 @@ static void gather(struct report *r)
     look_at_engine(&r->kvm, &engine_kvm);
     look_at_engine(&r->soft, &engine_soft);
     look_at_sandbox(r);
+    r->namespaces = room_probe();
     struct error err = { "" };
     r->choice = engine_choose("auto", &r->choice_why, &err);
     if (!r->choice)
@@ -155,6 +158,9 @@ static void print_text(const struct report *r)
     else
         printf("%-12scomplete: %s%s%s\n", "sandbox", s->seccomp ? "seccomp" : "", s->asks ? ", each file asked for" : "",
                s->landlock ? ", Landlock" : "");
+    printf("%-12s%s\n", "a machine", r->namespaces
+               ? "is in namespaces of its own, with no files"
+               : "has no namespaces of its own (this host lets you make none): its list of system calls and Landlock must do");
     const struct engine_report *e = r->choice == &engine_kvm ? &r->kvm : &r->soft;
     if (e->usable)
         print_features(&e->caps.supported, "guests get");
@@ -209,9 +215,9 @@ static void print_json(const struct report *r)
         printf("null");
     printf(", \"reason\": ");
     json_quoted(r->choice_why.text);
-    printf("},\n \"sandbox\": {\"seccomp\": %s, \"asks\": %s, \"landlock\": %s, \"missing\": ",
+    printf("},\n \"sandbox\": {\"seccomp\": %s, \"asks\": %s, \"landlock\": %s, \"namespaces\": %s, \"missing\": ",
            r->sandbox.seccomp ? "true" : "false", r->sandbox.asks ? "true" : "false",
-           r->sandbox.landlock ? "true" : "false");
+           r->sandbox.landlock ? "true" : "false", r->namespaces ? "true" : "false");
     json_quoted(r->sandbox.missing.text);
     printf("}}\n");
 }

@@ -22,6 +22,7 @@
 
 /* The front's descriptors beyond the standard ones. */
 enum { SIGNALS = 3, SOCK, KEYS, FDS };
+enum { END_MS = 30000 }; /* as worker.c has it */
 
 struct watch {
     pid_t pid;
@@ -122,6 +123,13 @@ static int watch(struct watch *w)
             give_keys(w);
     }
     terminal_restore();
+    if (got == w->pid && WIFSIGNALED(status)) {
+        /* The machine ends now, in order. It has the other end of this socket until then. */
+        struct pollfd last = { SOCK, POLLIN, 0 };
+        char c[16];
+        while (poll(&last, 1, END_MS) > 0 && read(SOCK, c, sizeof c) > 0)
+            ;
+    }
     if (got == w->pid && WIFEXITED(status))
         return WEXITSTATUS(status);
     if (got == w->pid && WIFSIGNALED(status))

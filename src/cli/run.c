@@ -14,12 +14,14 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/sysinfo.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/loop.h"
 #include "base/patience.h"
 #include "base/signals.h"
+#include "base/unix_socket.h"
 #include "chardev/terminal.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
@@ -244,6 +246,18 @@ static int watch_signals(struct signal_watch *s, struct vm *vm, struct error *er
     return loop_fd_add(vm_loop(vm), &s->fd);
 }
 
+/* What a worker may use: generous for any machine, and too little to harm the host. */
+static void close_door(const struct run_options *o)
+{
+    const struct vm_config *c = &o->config;
+    const struct worker_limits limits = {
+        .memory = GiB(4) + 2 * config_code_cache(c) + c->memory / 32 + c->cpus * MiB(512),
+        .file = MAX(c->memory * 2, (u64)1 << 50), .descriptors = 65536,
+    };
+
+    worker_close_door(&limits);
+}
+
 /* Runs the machine, in the worker. Returns as vm_run. */
 static int run_machine(const struct run_options *o, struct front *front, struct error *err)
 {
@@ -265,6 +279,8 @@ static int run_machine(const struct run_options *o, struct front *front, struct 
         if (c->engine == CONFIG_ENGINE_AUTO)
             log_info("engine %s: %s", engine, why);
         front_begin(front);
+        tzset(); /* a clock in local time: its zone is a file */
+        close_door(o);
         rc = vm_run(vm, err);
     }
     vm_free(vm);
@@ -301,7 +317,7 @@ static bool is_tls_disk(const char *path)
 static u32 worker_needs(const struct run_options *o)
 {
     const struct vm_config *c = &o->config;
-    u32 needs = (c->nshares ? WORKER_FOLDERS : 0) | (o->run.perf_map ? WORKER_PERF : 0);
+    u32 needs = o->run.perf_map ? WORKER_PERF : 0;
 
     for (u32 i = 0; i < c->ndisks; i++)
         needs |= is_tls_disk(c->disk[i].path) ? WORKER_TLS : 0;
@@ -361,6 +377,32 @@ static int watch_over(struct run_options *o, struct front *front, struct error *
     return r < 0 ? r : status;
 }
 
+static void sweep_one(enum opener_purpose purpose, const char *text, const char *kind)
+{
+    const size_t n = strlen(kind);
+
+    if (text && !strncmp(text, kind, n))
+        unix_socket_sweep(purpose, text + n);
+}
+
+/* The broker removes what a worker leaves behind. Should it have been killed itself, the sockets that the user named are
+   removed here. */
+static void sweep(const struct vm_config *c)
+{
+    for (u32 i = 0; i < c->nserial; i++)
+        sweep_one(OPENER_CHARDEV, c->serial[i], "unix:");
+    for (u32 i = 0; i < c->nconsoles; i++)
+        sweep_one(OPENER_CHARDEV, c->console[i], "unix:");
+    for (u32 i = 0; i < c->ninputs; i++)
+        sweep_one(OPENER_CHARDEV, c->input[i].from, "unix:");
+    for (u32 i = 0; i < c->nusb; i++)
+        sweep_one(OPENER_CHARDEV, c->usb[i].from, "unix:");
+    sweep_one(OPENER_CHARDEV, c->parallel, "unix:");
+    sweep_one(OPENER_SCREEN, c->display, "vnc:unix:");
+    sweep_one(OPENER_VSOCK, c->vsock, "");
+    sweep_one(OPENER_API, c->api_socket, "");
+}
+
 static int run(int argc, char **argv, struct run_options *o)
 {
     struct error err = { "" };
@@ -394,8 +436,11 @@ static int run(int argc, char **argv, struct run_options *o)
         terminal_size(&o->config, o->terminal_size);
     hold_signals(&before);
     r = front_split(has_terminal(&o->config), &front, &status, &err);
-    if (r > 0)
+    if (r > 0) {
+        if (status == VM_EXIT_FAILED)
+            sweep(&o->config);
         return status;
+    }
     if (!r)
         r = watch_over(o, &front, &err);
     const int signal = r < 0 ? held_signal() : 0;

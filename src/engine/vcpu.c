@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/sandbox.h"
 #include "base/signals.h"
 
 struct vcpu {
@@ -45,6 +46,7 @@ static void *vcpu_thread(void *arg)
 
     snprintf(name, sizeof name, "vcpu%u", v->id);
     pthread_setname_np(pthread_self(), name);
+    sandbox_thread(SANDBOX_VCPU);
     pthread_mutex_lock(&g->lock);
     while (!g->quit) {
         if (g->stop || v->parked) {

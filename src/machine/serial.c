@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/sandbox.h"
 #include "base/signals.h"
 
 /* Waits for writable(), or a moment: after the end of the I/O loop nobody calls that any more. */
@@ -65,6 +66,7 @@ static void *output_thread(void *arg)
 {
     struct serial *s = arg;
     pthread_setname_np(pthread_self(), "serial");
+    sandbox_thread(SANDBOX_OUTPUT);
     (void)!loop_run(s->loop); /* if it fails, a full buffer is still handed on by the vCPU */
     return NULL;
 }

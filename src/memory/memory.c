@@ -67,7 +67,7 @@ void memory_free(struct memory *m)
 {
     if (!m)
         return;
-    for (u32 i = 0; i < m->npieces && !m->keep_mapped; i++)
+    for (u32 i = 0; i < m->npieces; i++)
         apart_free(m->piece[i].host, m->piece[i].size);
     munmap(m->dirty, bitmap_bytes(m->most));
     pthread_mutex_destroy(&m->change);
@@ -75,9 +75,9 @@ void memory_free(struct memory *m)
     free(m);
 }
 
-void memory_keep_mapped(struct memory *m)
+void memory_complete(struct memory *m)
 {
-    m->keep_mapped = true;
+    (void)fcntl(m->fd, F_ADD_SEALS, F_SEAL_GROW); /* one more lock on the door of the helpers that have it */
 }
 
 int memory_piece(struct memory *m, struct memory_piece **out, const char *name, u64 size, bool rom, struct error *err)
@@ -125,6 +125,19 @@ u8 *memory_at(const struct memory *m, u64 place, u64 *left)
         }
     }
     return NULL;
+}
+
+bool memory_place_of(const struct memory *m, const void *host, u64 *place)
+{
+    for (u32 i = 0; i < m->npieces; i++) {
+        const struct memory_piece *p = &m->piece[i];
+        const u64 offset = (u64)host - (u64)p->host;
+        if (offset < p->size) {
+            *place = p->place + offset;
+            return true;
+        }
+    }
+    return false;
 }
 
 /* Returns 0 if all of [gpa, gpa + len) is memory and, with writable, none of it is read-only. */
@@ -193,12 +206,9 @@ void memory_written(struct memory *m, u64 gpa, u64 len)
 
 void memory_host_written(struct memory *m, const void *host, u64 len)
 {
-    for (u32 i = 0; i < m->npieces; i++) {
-        const struct memory_piece *p = &m->piece[i];
-        const u64 offset = (u64)host - (u64)p->host;
-        if (offset < p->size)
-            memory_place_written(m, p->place + offset, MIN(len, p->size - offset));
-    }
+    u64 place, left;
+    if (memory_place_of(m, host, &place) && memory_at(m, place, &left))
+        memory_place_written(m, place, MIN(len, left));
 }
 
 int memory_write(struct memory *m, u64 gpa, const void *buf, u64 len)

@@ -55,8 +55,7 @@ struct memory {
     struct memory_region region[MEMORY_MAX_REGIONS]; /* largest first: most lookups end at the first or second */
     u32 npieces;
     struct memory_piece piece[MEMORY_MAX_PIECES];
-    int fd;      /* the memfd */
-    bool keep_mapped;
+    int fd;      /* the memfd; helper processes map it, too, and say what they wrote */
     u64 fd_size; /* places are below it */
     u64 most;    /* the bytes of RAM that the host had when this was made (at most 2^46); all places are below it */
     u64 top;     /* first address above all regions that there ever were */
@@ -73,9 +72,8 @@ struct memory {
 
 struct memory *memory_new(struct error *err);
 void memory_free(struct memory *m);
-/* To be called if someone may still read and write the guest's memory after memory_free: it then stays mapped as long as the
-   process lives. */
-void memory_keep_mapped(struct memory *m);
+/* To be called when all pieces are made: from now on nobody who has the memfd can make it larger. */
+void memory_complete(struct memory *m);
 
 /* Makes zeroed memory that the guest sees nowhere yet. size is rounded up to pages. -ENOSPC: size is 0, or there are too
    many pieces. -E2BIG: it is more than the host has. -EFBIG: it is more than RLIMIT_FSIZE allows. */
@@ -125,6 +123,8 @@ bool memory_find(const struct memory *m, u64 gpa, struct memory_region *r);
 static inline u32 memory_generation(const struct memory *m) { return __atomic_load_n(&m->seq, __ATOMIC_ACQUIRE); }
 /* A pointer to the byte at a place, and in *left how many bytes of its piece there are from it on. NULL: no such place. */
 u8 *memory_at(const struct memory *m, u64 place, u64 *left);
+/* The other way: finds the place of the byte that a pointer into a piece leads to. False: it leads into none. */
+bool memory_place_of(const struct memory *m, const void *host, u64 *place);
 
 /* ---- checked access ------------------------------------------------------ */
 

@@ -5,14 +5,15 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/resource.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/loop.h"
-#include "base/opener.h"
 #include "share/internal.h"
 
 enum { FD_RESERVE = 256, MINOR = 36 };
@@ -64,7 +65,7 @@ static void attr_of(struct fuse_attr *a, const struct stat *st)
 int fuse_entry(struct fuse_server *s, const struct node *dir, const char *name, struct fuse_entry_out *e)
 {
     struct stat st;
-    const int fd = openat(dir->fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    const int fd = fuse_open_at(s, dir, name, O_PATH | O_NOFOLLOW | O_CLOEXEC, 0);
     if (fd < 0)
         return -errno;
     if (fstatat(fd, "", &st, AT_EMPTY_PATH)) {
@@ -223,14 +224,6 @@ u64 fuse_server_serve(struct fuse_server *s, const struct fuse_message *m)
 
 /* ---- the server --------------------------------------------------------- */
 
-bool fuse_server_holds_files(const struct fuse_server *s)
-{
-    for (u32 i = 0; i < s->nhandles; i++)
-        if (s->handle[i] >= 0)
-            return true;
-    return false;
-}
-
 void fuse_server_reset(struct fuse_server *s)
 {
     for (u32 i = FUSE_ROOT_ID; i < s->nnodes; i++)
@@ -253,35 +246,38 @@ static int fd_limit(void)
     return (int)MIN(r.rlim_cur - MIN(r.rlim_cur / 2, (rlim_t)FD_RESERVE), (rlim_t)INT32_MAX);
 }
 
-struct fuse_server *fuse_server_new(const char *path, bool readonly, struct error *err)
+static bool has_openat2(int folder)
+{
+    const struct open_how how = { .flags = O_PATH | O_CLOEXEC, .resolve = RESOLVE_BENEATH };
+    const int fd = (int)syscall(SYS_openat2, folder, ".", &how, sizeof how);
+
+    if (fd >= 0)
+        close(fd);
+    return fd >= 0;
+}
+
+struct fuse_server *fuse_server_new(int folder, const char *self, bool readonly, struct error *err)
 {
     struct fuse_server *s = calloc(1, sizeof *s);
     struct stat st;
-    const int fd = opener_file(OPENER_SHARE, path, O_PATH | O_DIRECTORY, 0);
 
-    if (fd < 0 || fstat(fd, &st)) {
-        error_set(err, errno, "%s: %s", path, strerror(errno));
-    } else if (!s) {
-        error_set(err, ENOMEM, "out of memory");
-    } else if (faccessat(fd, ".", R_OK | X_OK, 0)) {
-        error_set(err, errno, "%s: this user may not read it", path);
-    } else if (access("/proc/self/fd", X_OK)) {
-        error_set(err, errno, "%s: /proc is needed to open files", path);
-    } else {
-        s->fd_limit = fd_limit();
-        if (getrandom(&s->epoch, sizeof s->epoch, GRND_NONBLOCK) < 0)
-            s->epoch = (u32)clock_ns();
-        s->epoch |= !s->epoch;
-        s->readonly = readonly;
-        if (fuse_node_found(s, fd, &st))
-            return s;
-        error_set(err, ENOMEM, "out of memory");
-        fuse_server_free(s);
+    if (fstatat(folder, "", &st, AT_EMPTY_PATH) || !s) {
+        error_set(err, s ? errno : ENOMEM, "%s", s ? strerror(errno) : "out of memory");
+        close(folder);
+        free(s);
         return NULL;
     }
-    if (fd >= 0)
-        close(fd);
-    free(s);
+    s->self = self;
+    s->beneath = has_openat2(folder);
+    s->fd_limit = fd_limit();
+    if (getrandom(&s->epoch, sizeof s->epoch, GRND_NONBLOCK) < 0)
+        s->epoch = (u32)clock_ns();
+    s->epoch |= !s->epoch;
+    s->readonly = readonly;
+    if (fuse_node_found(s, folder, &st))
+        return s;
+    error_set(err, ENOMEM, "out of memory");
+    fuse_server_free(s);
     return NULL;
 }
 

@@ -33,7 +33,7 @@ int fuse_op_open(struct op *o)
     if (dir != (o->node->type == S_IFDIR))
         return dir ? -ENOTDIR : o->node->type == S_IFDIR ? -EISDIR : -ENXIO;
     struct fuse_open_out *out = fuse_answer(o, sizeof *out);
-    const int fd = fuse_node_open(o->node, dir ? O_RDONLY | O_DIRECTORY : flags_of(in->flags));
+    const int fd = fuse_node_open(o->s, o->node, dir ? O_RDONLY | O_DIRECTORY : flags_of(in->flags));
     return fd < 0 ? fd : fuse_handle_new(o->s, fd, &out->fh);
 }
 
@@ -48,7 +48,7 @@ int fuse_op_create(struct op *o)
         struct fuse_entry_out e;
         struct fuse_open_out f;
     } *out = fuse_answer(o, sizeof *out);
-    int fd = openat(o->node->fd, name, flags_of(in->flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
+    int fd = fuse_open_at(o->s, o->node, name, flags_of(in->flags) | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
     if (fd < 0 && (errno != EEXIST || (in->flags & O_EXCL)))
         return -errno;
     int rc = fuse_entry(o->s, o->node, name, &out->e);
@@ -59,7 +59,7 @@ int fuse_op_create(struct op *o)
     }
     if (fd < 0) { /* it exists already, perhaps as something that may not be opened */
         const struct node *n = fuse_node(o->s, out->e.nodeid);
-        rc = fd = n->type == S_IFDIR ? -EISDIR : fuse_node_open(n, flags_of(in->flags));
+        rc = fd = n->type == S_IFDIR ? -EISDIR : fuse_node_open(o->s, n, flags_of(in->flags));
     }
     if (fd >= 0)
         rc = fuse_handle_new(o->s, fd, &out->f.fh);

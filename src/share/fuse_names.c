@@ -34,7 +34,7 @@ int fuse_op_setattr(struct op *o)
     int rc = 0;
     if (!in)
         return -EINVAL;
-    fuse_self_path(o->node, self);
+    fuse_self_path(o->s, o->node, self);
     if (in->valid & FATTR_MODE) {
         if (o->node->type == S_IFLNK)
             return -EOPNOTSUPP;
@@ -45,7 +45,7 @@ int fuse_op_setattr(struct op *o)
                              in->valid & FATTR_GID ? in->gid : (gid_t)-1, AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW));
     if (!rc && (in->valid & FATTR_SIZE)) {
         const int held = in->valid & FATTR_FH ? fuse_handle_fd(o->s, in->fh) : -1;
-        const int fd = held >= 0 ? held : o->node->type == S_IFREG ? fuse_node_open(o->node, O_WRONLY) : -EINVAL;
+        const int fd = held >= 0 ? held : o->node->type == S_IFREG ? fuse_node_open(o->s, o->node, O_WRONLY) : -EINVAL;
         rc = fd < 0 ? fd : fuse_result(ftruncate(fd, (off_t)in->size));
         if (fd >= 0 && held < 0)
             close(fd);
@@ -146,7 +146,7 @@ int fuse_op_link(struct op *o)
         return -EINVAL;
     if (!old)
         return -ESTALE;
-    fuse_self_path(old, self);
+    fuse_self_path(o->s, old, self);
     return linkat(AT_FDCWD, self, o->node->fd, name, AT_SYMLINK_FOLLOW) ? -errno : answer_entry(o, name);
 }
 
@@ -172,7 +172,7 @@ int fuse_op_getxattr(struct op *o)
     if (o->node->type != S_IFREG && o->node->type != S_IFDIR)
         return -EOPNOTSUPP;
     const size_t size = MIN(MIN(in->size, o->room), (u32)FUSE_BUFFER);
-    fuse_self_path(o->node, self);
+    fuse_self_path(o->s, o->node, self);
     const ssize_t n = list ? listxattr(self, (char *)o->s->out, size) : getxattr(self, name, o->s->out, size);
     if (n < 0)
         return -errno;
@@ -196,7 +196,7 @@ int fuse_op_setxattr(struct op *o)
         return -EINVAL;
     if (!attribute_allowed(name) || (o->node->type != S_IFREG && o->node->type != S_IFDIR))
         return -EOPNOTSUPP;
-    fuse_self_path(o->node, self);
+    fuse_self_path(o->s, o->node, self);
     return fuse_result(setxattr(self, name, o->args + at, in->size, (int)in->flags));
 }
 
@@ -208,6 +208,6 @@ int fuse_op_removexattr(struct op *o)
         return -EINVAL;
     if (!attribute_allowed(name) || (o->node->type != S_IFREG && o->node->type != S_IFDIR))
         return -ENODATA;
-    fuse_self_path(o->node, self);
+    fuse_self_path(o->s, o->node, self);
     return fuse_result(removexattr(self, name));
 }

@@ -4,11 +4,12 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/opener.h"
 #include "share/internal.h"
 
 enum { MAX_NODES = 1 << 20, MAX_HANDLES = 65536 };
@@ -106,17 +107,28 @@ void fuse_forget(struct fuse_server *s, u64 id, u64 lookups)
         fuse_node_free(s, n);
 }
 
-void fuse_self_path(const struct node *n, char path[SELF_PATH])
+void fuse_self_path(const struct fuse_server *s, const struct node *n, char path[SELF_PATH])
 {
-    snprintf(path, SELF_PATH, "/proc/self/fd/%d", n->fd);
+    snprintf(path, SELF_PATH, "%s/%d", s->self, n->fd);
 }
 
-int fuse_node_open(const struct node *n, int flags)
+int fuse_node_open(const struct fuse_server *s, const struct node *n, int flags)
 {
+    char self[SELF_PATH];
     if (n->type != S_IFREG && n->type != S_IFDIR)
         return n->type == S_IFLNK ? -ELOOP : -ENXIO;
-    const int fd = opener_again(n->fd, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_NOCTTY | O_NONBLOCK);
+    fuse_self_path(s, n, self);
+    const int fd = open(self, (flags & ~(O_NOFOLLOW | O_CREAT | O_EXCL)) | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
+}
+
+int fuse_open_at(const struct fuse_server *s, const struct node *dir, const char *name, int flags, mode_t mode)
+{
+    const struct open_how how = {
+        .flags = (u64)flags, .mode = flags & O_CREAT ? mode : 0,
+        .resolve = RESOLVE_BENEATH | RESOLVE_NO_MAGICLINKS | RESOLVE_NO_SYMLINKS,
+    };
+    return s->beneath ? (int)syscall(SYS_openat2, dir->fd, name, &how, sizeof how) : openat(dir->fd, name, flags, mode);
 }
 
 /* ---- handles ------------------------------------------------------------ */

@@ -36,6 +36,8 @@ struct node {
 
 struct fuse_server {
     bool readonly;
+    const char *self; /* the directory whose names are this process's descriptors */
+    bool beneath;     /* the kernel has openat2 */
     /* The high half of the numbers of nodes (except the root's) and handles. It differs in each session. So a guest
        that was saved and goes on elsewhere, or was not told of a reset, gets ESTALE and EBADF and not another file.
        It is not 0. */
@@ -74,9 +76,11 @@ void fuse_node_free(struct fuse_server *s, struct node *n);
 void fuse_forget(struct fuse_server *s, u64 id, u64 lookups);
 enum { SELF_PATH = 40 };
 /* Gives a path that leads to the node itself, for calls that take no O_PATH descriptor. */
-void fuse_self_path(const struct node *n, char path[SELF_PATH]);
+void fuse_self_path(const struct fuse_server *s, const struct node *n, char path[SELF_PATH]);
 /* Opens the node's data and returns a descriptor. It opens exactly this file, wherever the file's name leads by now. */
-int fuse_node_open(const struct node *n, int flags);
+int fuse_node_open(const struct fuse_server *s, const struct node *n, int flags);
+/* As openat(2), of a name that is one part of a path: it cannot lead out of the folder. -1 with errno. */
+int fuse_open_at(const struct fuse_server *s, const struct node *dir, const char *name, int flags, mode_t mode);
 
 int fuse_handle_new(struct fuse_server *s, int fd, u64 *fh); /* takes over fd, even if it fails */
 int fuse_handle_fd(const struct fuse_server *s, u64 fh); /* -1: there is no handle of this number */

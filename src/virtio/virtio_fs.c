@@ -1,56 +1,67 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio_fs.c - the file system device.  Requests are taken off the queues on the loop's thread and carried out by a thread of
- * the device's own, since the host's disk may let it wait; finished, they go back by the loop.  That thread also closes what
- * the guest had open, which may wait as well (NFS and FUSE write back then).
+ * virtio_fs.c - the file system device. Requests are taken off the queues and given back on the loop's thread. A process
+ * of the device's own carries them out (share/folder.h), in the guest's memory, one after another and in their order. The
+ * host's disk may let it wait; then requests wait in the socket, and at last here.
+ *
+ * What the process wrote is not known to the engine before virtio_push tells it, which comes before the guest hears of it.
  */
 #include "virtio/virtio_fs.h"
 
+#include <assert.h>
 #include <errno.h>
-#include <linux/capability.h>
-#include <signal.h>
+#include <linux/fuse.h>
+#include <poll.h>
+#include <stddef.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
-#include <time.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "base/signals.h"
-#include "share/share.h"
+#include "share/folder.h"
 
 enum { HIPRIO, REQUESTS, QUEUES, QUEUE_SIZE = 256 };
-#define FS_PATIENCE_NS 2000000000ull
-#define FS_LOOK_NS     100000000 /* how often a wait looks whether the end was asked for meanwhile */
+enum {
+    PATIENCE_MS = 2000, /* a machine that ends waits as long for an answer */
+    LOOK_MS = 100,      /* how often a wait looks whether the end was asked for meanwhile */
+    ANSWERS = 16,       /* read at once */
+};
 
 struct request {
     struct request *next;
     struct virtio_queue *queue;
     struct virtio_chain chain;
-    u64 answer;
-    struct iovec iov[]; /* followed by as many gpa */
+    u32 id;
+    struct iovec iov[];
 };
 
+struct requests { /* in their order */
+    struct request *first, **last;
+};
+
+/* All of it is guarded by dev.lock. */
 struct virtio_fs {
     struct virtio_device dev;
     struct {
         char tag[VIRTIO_FS_TAG];
         u32 num_request_queues;
     } config;
-    struct fuse_server *server;
-    u32 inflight[QUEUES]; /* taken and not yet given back; dev.lock */
+    char name[VIRTIO_FS_TAG + 24];
+    struct folder folder;
+    struct loop_fd sock; /* events 0: the process is given up, and every request fails */
+    struct requests waiting, sent; /* the socket had no room for them; the process has them */
+    u32 inflight[QUEUES];          /* taken and not yet given back */
+    u32 last_id;
+    u64 served; /* requests, to see whether there is progress */
+    bool used;                     /* the process may know something of the guest */
+    bool forgetting;               /* it is to forget that, and has not answered; last_id */
     bool resetting, queue_resetting[QUEUES];
-
-    pthread_t thread;
-    bool started;
-    pthread_mutex_t lock; /* the following; inside dev.lock */
-    pthread_cond_t work, idle;
-    struct request *todo, **todo_last, *done, **done_last;
-    bool busy, quit, ended;
-    bool clear, cleared; /* the server is to forget everything; it has */
-    u64 served;          /* requests */
-    bool lost, left;     /* the thread was left behind: all that it may touch stays, and is its own once the rest has left */
-    struct loop_kick finished;
+    struct loop_kick reset_asked;
+    struct folder_request message; /* what is sent next */
 };
 
 static struct virtio_fs *fs_of(struct virtio_device *d)
@@ -58,106 +69,215 @@ static struct virtio_fs *fs_of(struct virtio_device *d)
     return container_of(d, struct virtio_fs, dev);
 }
 
-/* ---- the thread --------------------------------------------------------- */
+static bool busy(const struct virtio_fs *f) { return f->inflight[HIPRIO] || f->inflight[REQUESTS]; }
+static bool given_up(const struct virtio_fs *f) { return !f->sock.events; }
 
-/* Also where this is root, a write takes setuid and setgid from a file of the host's that has them: capabilities(7). */
-static void drop_fsetid(void)
+static void put_last(struct requests *l, struct request *r)
 {
-    struct __user_cap_header_struct self = { _LINUX_CAPABILITY_VERSION_3, 0 };
-    struct __user_cap_data_struct cap[2];
+    r->next = NULL;
+    *l->last = r;
+    l->last = &r->next;
+}
 
-    if (syscall(SYS_capget, &self, cap))
+static struct request *take_first(struct requests *l)
+{
+    struct request *r = l->first;
+
+    if (r && !(l->first = r->next))
+        l->last = &l->first;
+    return r;
+}
+
+/* ---- giving back --------------------------------------------------------- */
+
+static void give_back(struct virtio_fs *f, struct request *r, u64 written)
+{
+    virtio_push(r->queue, &r->chain, written);
+    f->inflight[r->queue->index]--;
+    free(r);
+}
+
+/* Nobody carries it out any more. */
+static u64 answer_failure(const struct virtio_chain *c)
+{
+    struct fuse_in_header in;
+    struct fuse_out_header out = { .len = sizeof out, .error = -EIO };
+
+    if (virtio_read(c, 0, &in, sizeof in) < sizeof in || c->in_len < sizeof out)
+        return 0; /* it is none, or wants no answer */
+    out.unique = in.unique;
+    return virtio_write(c, 0, &out, sizeof out);
+}
+
+/* What follows from requests that were given back. */
+static void go_on(struct virtio_fs *f)
+{
+    for (u32 k = 0; k < QUEUES; k++) {
+        if (virtio_queue_live(&f->dev.queue[k]))
+            virtio_notify(&f->dev.queue[k]);
+        if (f->queue_resetting[k] && !f->inflight[k]) {
+            f->queue_resetting[k] = false;
+            virtio_queue_reset_done(&f->dev.queue[k]);
+        }
+    }
+    if (f->resetting && !busy(f) && !f->used) {
+        f->resetting = false;
+        virtio_reset_done(&f->dev);
+    }
+}
+
+static void end_process(struct virtio_fs *f, u32 patience_ms)
+{
+    if (given_up(f))
         return;
-    cap[0].effective &= ~(1u << CAP_FSETID);
-    (void)syscall(SYS_capset, &self, cap);
+    f->sock.events = 0;
+    f->used = f->forgetting = false;
+    loop_fd_remove(f->dev.loop, &f->sock);
+    folder_close(&f->folder, patience_ms);
 }
 
-static void free_requests(struct request *r)
+/* It has ended, or is not to be trusted. What it had it may have written to. */
+static void lose(struct virtio_fs *f, const char *why)
 {
-    for (struct request *next; r; r = next) {
-        next = r->next;
-        free(r);
+    struct request *r;
+
+    log_warn("%s: %s; the guest gets errors from now on", f->name, why);
+    end_process(f, 1);
+    while ((r = take_first(&f->sent))) {
+        for (u32 i = r->chain.nout; i < r->chain.nout + r->chain.nin; i++)
+            memory_host_written(f->dev.memory, r->chain.iov[i].iov_base, r->chain.iov[i].iov_len);
+        give_back(f, r, answer_failure(&r->chain));
     }
+    while ((r = take_first(&f->waiting)))
+        give_back(f, r, answer_failure(&r->chain));
+    go_on(f);
 }
 
-static void free_rest(struct virtio_fs *f)
+/* ---- to the process and back ---------------------------------------------- */
+
+static void watch(struct virtio_fs *f)
 {
-    free_requests(f->todo);
-    free_requests(f->done);
-    pthread_cond_destroy(&f->work);
-    pthread_cond_destroy(&f->idle);
-    pthread_mutex_destroy(&f->lock);
-    free(f);
+    const u32 events = EPOLLIN | (f->waiting.first ? (u32)EPOLLOUT : 0);
+
+    if (f->sock.events != events && loop_fd_set(f->dev.loop, &f->sock, events))
+        log_warn("%s: its process's socket cannot be watched", f->name);
 }
 
-static u64 serve(struct fuse_server *s, const struct virtio_chain *c)
+/* 0; -EAGAIN: there is no room now; or another -errno. */
+static int send_message(struct virtio_fs *f, u32 type, u32 id, const struct virtio_chain *c)
 {
-    return fuse_server_serve(s, &(struct fuse_message){ c->iov, c->iov + c->nout, c->nout, c->nin });
+    struct folder_request *q = &f->message;
+    const u32 n = c ? c->nout + c->nin : 0;
+
+    q->type = type;
+    q->id = id;
+    q->nout = c ? c->nout : 0;
+    q->nin = c ? c->nin : 0;
+    for (u32 i = 0; i < n; i++) {
+        const bool there = memory_place_of(f->dev.memory, c->iov[i].iov_base, &q->piece[i].place);
+        assert(there);
+        q->piece[i].length = c->iov[i].iov_len;
+    }
+    const size_t len = offsetof(struct folder_request, piece) + n * sizeof q->piece[0];
+    if (send(f->folder.sock, q, len, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)len)
+        return 0;
+    return errno == EINTR || errno == ENOBUFS || errno == ENOMEM ? -EAGAIN : -errno;
 }
 
-static void *worker(void *arg)
+/* Sends what there is to send. Loop thread. */
+static int send_all(struct virtio_fs *f)
 {
-    struct virtio_fs *f = arg;
-    pthread_setname_np(pthread_self(), "virtio-fs");
-    drop_fsetid();
-    pthread_mutex_lock(&f->lock);
-    while (!f->quit && !f->lost) {
-        struct request *r = f->todo;
-        if (f->clear) {
-            pthread_mutex_unlock(&f->lock);
-            fuse_server_reset(f->server);
-            pthread_mutex_lock(&f->lock);
-            f->clear = false;
-            f->cleared = true;
-            if (!f->lost)
-                loop_kick(&f->finished);
-            continue;
-        }
-        if (!r) {
-            f->busy = false;
-            pthread_cond_broadcast(&f->idle);
-            pthread_cond_wait(&f->work, &f->lock);
-            continue;
-        }
-        if (!(f->todo = r->next))
-            f->todo_last = &f->todo;
-        f->busy = true;
-        pthread_mutex_unlock(&f->lock);
-        r->answer = serve(f->server, &r->chain);
-        pthread_mutex_lock(&f->lock);
-        if (f->lost) {
-            free(r);
-            break;
-        }
-        r->next = NULL;
-        *f->done_last = r;
-        f->done_last = &r->next;
+    int r = 0;
+
+    while (!r && f->waiting.first) {
+        f->waiting.first->id = ++f->last_id;
+        r = send_message(f, FOLDER_SERVE, f->last_id, &f->waiting.first->chain);
+        if (!r)
+            put_last(&f->sent, take_first(&f->waiting));
+        f->used |= !r;
+    }
+    if (!r && f->resetting && !busy(f) && f->used && !f->forgetting) {
+        r = send_message(f, FOLDER_FORGET, ++f->last_id, NULL);
+        f->forgetting = !r;
+    }
+    watch(f);
+    return r == -EAGAIN ? 0 : r;
+}
+
+/* False: this is no answer to anything. */
+static bool take_answer(struct virtio_fs *f, const struct folder_done *d)
+{
+    if (f->sent.first) {
+        struct request *r = f->sent.first;
+        if (d->id != r->id || d->length > r->chain.in_len)
+            return false;
+        give_back(f, take_first(&f->sent), d->length);
         f->served++;
-        loop_kick(&f->finished);
+        return true;
     }
-    pthread_mutex_unlock(&f->lock);
-    fuse_server_free(f->server);
-    pthread_mutex_lock(&f->lock);
-    f->ended = true;
-    pthread_cond_broadcast(&f->idle);
-    while (f->lost && !f->left)
-        pthread_cond_wait(&f->work, &f->lock);
-    const bool lost = f->lost;
-    pthread_mutex_unlock(&f->lock);
-    if (lost) /* it came back, and nobody else is here */
-        free_rest(f);
+    if (!f->forgetting || d->id != f->last_id)
+        return false;
+    f->used = f->forgetting = false;
+    return true;
+}
+
+/* Takes the answers that there are. NULL, or what is wrong. */
+static const char *take_answers(struct virtio_fs *f)
+{
+    static const char ended[] = "its process has ended";
+    struct folder_done d[ANSWERS];
+    struct iovec iov[ANSWERS];
+    struct mmsghdr m[ANSWERS];
+
+    memset(m, 0, sizeof m);
+    for (u32 i = 0; i < ANSWERS; i++) {
+        iov[i] = (struct iovec){ &d[i], sizeof d[i] };
+        m[i].msg_hdr.msg_iov = &iov[i];
+        m[i].msg_hdr.msg_iovlen = 1;
+    }
+    const int n = recvmmsg(f->folder.sock, m, ANSWERS, MSG_DONTWAIT, NULL);
+    if (n < 0)
+        return errno == EAGAIN || errno == EINTR ? NULL : errno == ECONNRESET ? ended : "its process cannot be heard";
+    for (int i = 0; i < n; i++) {
+        if (!m[i].msg_len)
+            return ended;
+        if (m[i].msg_len != sizeof d[i] || m[i].msg_hdr.msg_flags & MSG_TRUNC || !take_answer(f, &d[i]))
+            return "its process answers what it was not asked, and is ended";
+    }
     return NULL;
 }
 
-static bool busy(const struct virtio_fs *f)
+/* Loop thread, dev.lock held. */
+static void exchange(struct virtio_fs *f)
 {
-    return f->inflight[HIPRIO] || f->inflight[REQUESTS];
+    const char *wrong = given_up(f) ? NULL : take_answers(f);
+
+    go_on(f);
+    if (!wrong && !given_up(f) && send_all(f))
+        wrong = "its process cannot be told anything";
+    if (wrong)
+        lose(f, wrong);
+}
+
+static void on_answer(struct loop_fd *w, u32 events)
+{
+    struct virtio_fs *f = container_of(w, struct virtio_fs, sock);
+
+    pthread_mutex_lock(&f->dev.lock);
+    exchange(f);
+    pthread_mutex_unlock(&f->dev.lock);
+}
+
+static void on_reset_asked(struct loop_kick *k)
+{
+    struct virtio_fs *f = container_of(k, struct virtio_fs, reset_asked);
+
+    pthread_mutex_lock(&f->dev.lock);
+    exchange(f);
+    pthread_mutex_unlock(&f->dev.lock);
 }
 
 /* ---- waiting for it ------------------------------------------------------ */
-
-static bool idle(const struct virtio_fs *f) { return !f->busy && !f->todo && !f->clear; }
-static bool ended(const struct virtio_fs *f) { return f->ended; }
 
 /* The loop's thread is what waits, and so nobody else would hear it. */
 static bool end_asked_for(const struct virtio_fs *f)
@@ -165,135 +285,65 @@ static bool end_asked_for(const struct virtio_fs *f)
     return f->dev.ending || signals_end_pending();
 }
 
-/* Lock held. Nothing of the guest's comes back any more; the thread, if it ever goes on, finds all that it may touch. */
+/* Nothing of the guest's comes back any more. */
 static void leave_behind(struct virtio_fs *f)
 {
-    log_warn("the shared folder %.*s: the host's file system does not answer; what the guest asked of it last is given up",
-             VIRTIO_FS_TAG, f->config.tag);
-    f->lost = true;
-    if (busy(f)) /* else it does not touch the guest's memory, which may be gone by now */
-        memory_keep_mapped(f->dev.memory);
-    free_requests(f->todo);
-    f->todo = NULL;
-    f->todo_last = &f->todo;
-    f->busy = f->clear = f->resetting = false;
+    struct request *r;
+
+    log_warn("%s: the host's file system does not answer; what the guest asked of it last is given up", f->name);
+    end_process(f, 1);
+    while ((r = take_first(&f->sent)) || (r = take_first(&f->waiting)))
+        free(r);
     memset(f->inflight, 0, sizeof f->inflight);
     memset(f->queue_resetting, 0, sizeof f->queue_resetting);
+    f->resetting = false;
 }
 
-/* Lock held. False: the thread is lost. */
-static bool wait_until(struct virtio_fs *f, bool (*is)(const struct virtio_fs *f))
+static void settle(struct virtio_device *d)
 {
+    struct virtio_fs *f = fs_of(d);
     u64 served = f->served, since = 0;
-    struct timespec t;
 
-    while (!f->lost && !is(f)) {
-        clock_gettime(CLOCK_MONOTONIC, &t);
-        t.tv_nsec += FS_LOOK_NS;
-        t.tv_sec += t.tv_nsec / 1000000000;
-        t.tv_nsec %= 1000000000;
-        pthread_cond_timedwait(&f->idle, &f->lock, &t);
+    exchange(f);
+    while (busy(f) || f->resetting) {
+        struct pollfd p = { f->folder.sock, (short)(POLLIN | (f->waiting.first ? POLLOUT : 0)), 0 };
+        poll(&p, 1, LOOK_MS);
+        exchange(f);
         if (!end_asked_for(f) || f->served != served) {
             served = f->served;
             since = 0;
         } else if (!since) {
             since = clock_ns();
-        } else if (clock_ns() - since > FS_PATIENCE_NS && !is(f)) {
+        } else if (clock_ns() - since > PATIENCE_MS * 1000000ull && (busy(f) || f->resetting)) {
             leave_behind(f);
         }
     }
-    return !f->lost;
 }
 
-/* ---- the queues --------------------------------------------------------- */
-
-/* Nothing is under way. The server forgets all that it has of the guest; false: the thread is at it. */
-static bool forget_all(struct virtio_fs *f)
-{
-    if (f->lost)
-        return true;
-    if (!fuse_server_holds_files(f->server)) {
-        fuse_server_reset(f->server);
-        return true;
-    }
-    pthread_mutex_lock(&f->lock);
-    f->clear = true;
-    f->cleared = false;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
-    return false;
-}
-
-/* The loop's thread, dev.lock held. */
-static void give_back(struct virtio_fs *f)
-{
-    pthread_mutex_lock(&f->lock);
-    struct request *r = f->done;
-    f->done = NULL;
-    f->done_last = &f->done;
-    const bool clearing = f->clear, cleared = f->cleared;
-    f->cleared = false;
-    pthread_mutex_unlock(&f->lock);
-    bool pushed[QUEUES] = { false };
-    for (struct request *next; r; r = next) {
-        next = r->next;
-        pushed[r->queue->index] = true;
-        virtio_push(r->queue, &r->chain, r->answer);
-        f->inflight[r->queue->index]--;
-        free(r);
-    }
-    for (u32 k = 0; k < QUEUES; k++) {
-        if (pushed[k] && virtio_queue_live(&f->dev.queue[k]))
-            virtio_notify(&f->dev.queue[k]);
-        if (f->queue_resetting[k] && !f->inflight[k]) {
-            f->queue_resetting[k] = false;
-            virtio_queue_reset_done(&f->dev.queue[k]);
-        }
-    }
-    if (f->resetting && !busy(f) && !clearing && (cleared || forget_all(f))) {
-        f->resetting = false;
-        virtio_reset_done(&f->dev);
-    }
-}
-
-static void on_finished(struct loop_kick *k)
-{
-    struct virtio_fs *f = container_of(k, struct virtio_fs, finished);
-    pthread_mutex_lock(&f->dev.lock);
-    give_back(f);
-    pthread_mutex_unlock(&f->dev.lock);
-}
+/* ---- the device --------------------------------------------------------- */
 
 static void kick(struct virtio_device *d, struct virtio_queue *q)
 {
     struct virtio_fs *f = fs_of(d);
     struct iovec iov[VIRTIO_MAX_IOV];
-    u64 gpa[VIRTIO_MAX_IOV];
-    struct virtio_chain chain = { .iov = iov, .gpa = gpa, .max = ARRAY_SIZE(iov) };
+    struct virtio_chain chain = { .iov = iov, .max = ARRAY_SIZE(iov) };
 
     while (virtio_queue_live(q) && virtio_pop(q, &chain) > 0) {
         const u32 n = chain.nout + chain.nin;
-        struct request *r = f->lost ? NULL : malloc(sizeof *r + n * (sizeof iov[0] + sizeof gpa[0]));
+        struct request *r = given_up(f) ? NULL : malloc(sizeof *r + n * sizeof iov[0]);
         if (!r) {
-            virtio_push(q, &chain, 0);
+            virtio_push(q, &chain, answer_failure(&chain));
             continue;
         }
         *r = (struct request){ .queue = q, .chain = chain };
-        r->chain.iov = r->iov;
-        r->chain.gpa = (u64 *)&r->iov[n];
-        memcpy(r->chain.iov, iov, n * sizeof iov[0]);
-        memcpy(r->chain.gpa, gpa, n * sizeof gpa[0]);
+        r->chain.iov = memcpy(r->iov, iov, n * sizeof iov[0]);
         f->inflight[q->index]++;
-        pthread_mutex_lock(&f->lock);
-        *f->todo_last = r;
-        f->todo_last = &r->next;
-        f->busy = true;
-        pthread_cond_signal(&f->work);
-        pthread_mutex_unlock(&f->lock);
+        put_last(&f->waiting, r);
     }
+    go_on(f);
+    if (!given_up(f) && send_all(f))
+        lose(f, "its process cannot be told anything");
 }
-
-/* ---- the device --------------------------------------------------------- */
 
 static void config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
 {
@@ -303,8 +353,11 @@ static void config_read(struct virtio_device *d, u32 offset, void *to, u32 len)
 static bool reset(struct virtio_device *d)
 {
     struct virtio_fs *f = fs_of(d);
+
     memset(f->queue_resetting, 0, sizeof f->queue_resetting);
-    f->resetting = busy(f) || !forget_all(f);
+    f->resetting = busy(f) || f->used;
+    if (f->resetting)
+        loop_kick(&f->reset_asked); /* this is a vCPU's thread */
     return !f->resetting;
 }
 
@@ -313,19 +366,6 @@ static bool queue_reset(struct virtio_device *d, struct virtio_queue *q)
     struct virtio_fs *f = fs_of(d);
     f->queue_resetting[q->index] = f->inflight[q->index] > 0;
     return !f->queue_resetting[q->index];
-}
-
-static void settle(struct virtio_device *d)
-{
-    struct virtio_fs *f = fs_of(d);
-    do { /* again if the server had to be told to forget */
-        pthread_mutex_lock(&f->lock);
-        const bool there = wait_until(f, idle);
-        pthread_mutex_unlock(&f->lock);
-        if (!there)
-            return;
-        give_back(f);
-    } while (f->resetting);
 }
 
 static const struct virtio_ops ops = {
@@ -337,8 +377,8 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
 {
     static const u16 sizes[QUEUES] = { 128, QUEUE_SIZE };
     struct virtio_fs *f = calloc(1, sizeof *f);
-    pthread_condattr_t monotonic;
-    sigset_t old;
+
+    static_assert((int)FOLDER_MAX_PIECES >= (int)VIRTIO_MAX_IOV, "a chain is one message");
     if (!f) {
         error_set(err, ENOMEM, "out of memory");
         return NULL;
@@ -346,60 +386,35 @@ struct virtio_fs *virtio_fs_new(const struct virtio_fs_config *c, struct error *
     virtio_init(&f->dev, &ops, c->memory, c->loop, 0, QUEUES, sizes);
     memcpy(f->config.tag, c->tag, MIN(strlen(c->tag), (size_t)VIRTIO_FS_TAG));
     f->config.num_request_queues = 1;
-    f->todo_last = &f->todo;
-    f->done_last = &f->done;
-    pthread_mutex_init(&f->lock, NULL);
-    pthread_cond_init(&f->work, NULL);
-    pthread_condattr_init(&monotonic);
-    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&f->idle, &monotonic);
-    pthread_condattr_destroy(&monotonic);
-    loop_kick_init(&f->finished, c->loop, on_finished);
-    if (!(f->server = fuse_server_new(c->path, c->readonly, err))) {
-        virtio_fs_free(f);
-        return NULL;
+    snprintf(f->name, sizeof f->name, "the shared folder %.*s", VIRTIO_FS_TAG, f->config.tag);
+    f->waiting.last = &f->waiting.first;
+    f->sent.last = &f->sent.first;
+    loop_kick_init(&f->reset_asked, c->loop, on_reset_asked);
+    const struct folder_config fc = { c->path, f->name, c->readonly, c->memory->fd, c->loop };
+    int r = folder_open(&f->folder, &fc, err);
+    if (!r) {
+        f->sock = (struct loop_fd){ f->folder.sock, EPOLLIN, on_answer };
+        r = loop_fd_add(c->loop, &f->sock);
+        if (r) {
+            error_set(err, -r, "%s: its process cannot be watched: %s", c->path, strerror(-r));
+            folder_close(&f->folder, 1);
+        }
     }
-    signals_block(&old);
-    const int rc = pthread_create(&f->thread, NULL, worker, f);
-    pthread_sigmask(SIG_SETMASK, &old, NULL);
-    if (rc) {
-        error_set(err, rc, "%s: no thread for it: %s", c->path, strerror(rc));
-        virtio_fs_free(f);
-        return NULL;
-    }
-    f->started = true;
-    return f;
+    if (!r)
+        return f;
+    f->sock.events = 0;
+    virtio_fs_free(f);
+    return NULL;
 }
 
 void virtio_fs_free(struct virtio_fs *f)
 {
-    bool lost = false;
-
     if (!f)
         return;
-    if (f->started) {
-        pthread_mutex_lock(&f->lock);
-        f->quit = f->dev.ending = true;
-        pthread_cond_signal(&f->work);
-        lost = !wait_until(f, ended);
-        pthread_mutex_unlock(&f->lock);
-        if (lost)
-            pthread_detach(f->thread);
-        else
-            pthread_join(f->thread, NULL);
-    } else {
-        fuse_server_free(f->server);
-    }
-    loop_kick_remove(&f->finished);
+    end_process(f, PATIENCE_MS); /* it may have to wait for the files that it closes */
+    loop_kick_remove(&f->reset_asked);
     virtio_destroy(&f->dev);
-    if (!lost) {
-        free_rest(f);
-        return;
-    }
-    pthread_mutex_lock(&f->lock);
-    f->left = true;
-    pthread_cond_signal(&f->work);
-    pthread_mutex_unlock(&f->lock);
+    free(f);
 }
 
 struct virtio_device *virtio_fs_device(struct virtio_fs *f)

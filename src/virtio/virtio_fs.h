@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * virtio_fs.h - the file system device (VIRTIO 1.2, 5.11), by which the guest mounts a folder of the host: mount -t virtiofs TAG
- * /mnt.  share/share.h serves the folder and says what a guest may do there.
+ * virtio_fs.h - the file system device (VIRTIO 1.2, 5.11), by which the guest mounts a folder of the host: mount -t virtiofs
+ * TAG /mnt. A process of its own serves the folder (share/folder.h); share/share.h says what a guest may do there.
  *
- * A host's file system may never answer (a server that is gone): then its thread waits in the kernel, and so does whoever
- * waits for it.  A machine that is to end does not do so for long: if no request is done for two seconds, the thread is
- * left behind with all it may still touch, and ends with the process.
+ * A host's file system may never answer (a server that is gone): then that process waits in the kernel, and a reset of the
+ * guest or a snapshot waits for the process. A machine that is to end does not do so for long: if no request is done for
+ * two seconds, the process is killed, or left behind if it cannot even die.
  */
 #ifndef LODGE_VIRTIO_FS_H
 #define LODGE_VIRTIO_FS_H

@@ -175,6 +175,7 @@ static int make_processors(struct vm *v, struct error *err)
         .translate_after = c->translate_after,
         .count = v->stats != NULL,
     };
+    memory_complete(ec.memory);
     int rc = v->engine->vm_create(&v->engine_vm, &ec, err);
 
     if (rc) {

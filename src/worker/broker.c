@@ -17,11 +17,12 @@
 #include <unistd.h>
 
 #include "base/child.h"
+#include "base/file_user.h"
 #include "base/pass.h"
 #include "worker/broker_message.h"
 #include "worker/clients.h"
 
-enum { MOST_MADE = 64, MOST_CHILDREN = 32, MOST_ARGUMENTS = 8, END_MS = 10000 /* base/child.c */ };
+enum { MOST_MADE = 64, MOST_CHILDREN = 32, MOST_ARGUMENTS = 8, END_MS = 10000, KILLED_MS = 500 /* base/child.c */ };
 
 struct broker {
     int sock; /* -1: the worker has closed its end */
@@ -114,7 +115,7 @@ static int remove_made(struct broker *b, const struct opener_request *r)
 
 static bool answers_text(u32 kind)
 {
-    return kind == OPENER_REAL || kind == OPENER_STAT || kind == OPENER_RUNTIME;
+    return kind == OPENER_USER || kind == OPENER_REAL || kind == OPENER_STAT || kind == OPENER_RUNTIME;
 }
 
 static int carry_out(struct broker *b, const struct opener_request *r, struct broker_answer *a)
@@ -157,7 +158,7 @@ static bool well_formed(const struct broker_request *q, size_t n, u32 nfds)
     return n > offsetof(struct broker_request, path) && !((const char *)q)[n - 1] && q->kind < BROKER_KINDS &&
            q->purpose <= OPENER_CONFIG && q->no_links <= 1 && q->length <= sizeof q->address &&
            (address ? q->length >= sizeof q->address.ss_family : !q->length) &&
-           (q->kind == OPENER_AGAIN ? nfds == 1 : q->kind == BROKER_CHILD || !nfds);
+           (q->kind == OPENER_AGAIN || q->kind == OPENER_USER ? nfds == 1 : q->kind == BROKER_CHILD || !nfds);
 }
 
 static bool gives_descriptor(u32 kind)
@@ -229,6 +230,7 @@ static void serve(struct broker *b, struct broker_request *q, size_t path, const
     case BROKER_CHILD: a.result = start_child(b, q, path, fd, nfds, &a.id); break;
     case BROKER_KILL: kill_child(b, (u32)q->flags); descriptor = false; break;
     case BROKER_PID: a.result = b->worker; descriptor = false; break;
+    case OPENER_USER: file_user_for(b->worker, q->flags, r.fd, a.path); break;
     default: a.result = carry_out(b, &r, &a); break;
     }
     const int given = descriptor ? a.result : -1;
@@ -315,9 +317,11 @@ void broker_free(struct broker *b)
     /* They end when their sockets do. */
     for (reap(b); b->nchildren && clock_ns() < end; reap(b))
         poll(NULL, 0, 1);
-    for (u32 i = 0; i < b->nchildren; i++) {
+    for (u32 i = 0; i < b->nchildren; i++)
         kill(b->child[i].pid, SIGKILL);
-        waitpid(b->child[i].pid, NULL, 0);
-    }
+    /* One that waits for a file system that never answers does not die of that, either. */
+    const u64 left = clock_ns() + KILLED_MS * 1000000ull;
+    for (reap(b); b->nchildren && clock_ns() < left; reap(b))
+        poll(NULL, 0, 1);
     broker_drop(b);
 }

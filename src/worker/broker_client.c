@@ -57,7 +57,7 @@ static int ask(void *ctx, const struct opener_request *r)
     if (path)
         memcpy(q.path, r->path, path);
     q.path[path] = 0;
-    const int failed = exchange(&q, path + 1, &r->fd, r->kind == OPENER_AGAIN, &a, &fd);
+    const int failed = exchange(&q, path + 1, &r->fd, r->kind == OPENER_AGAIN || r->kind == OPENER_USER, &a, &fd);
     const int result = failed ? failed : fd >= 0 ? fd : a.result;
     if (r->real && !result)
         strcpy(r->real, a.path);

@@ -205,6 +205,15 @@ static bool may_back(const struct policy *p, const char *real)
     return is_named(p->store, real);
 }
 
+/* Before it is opened, because to open a device is to use it. */
+static bool is_backing(const struct policy *p, const char *path)
+{
+    char real[PATH_MAX];
+    struct stat st;
+
+    return path[0] == '/' && realpath(path, real) && !stat(real, &st) && S_ISREG(st.st_mode) && may_back(p, real);
+}
+
 /* A temporary file, in the place where one belongs and under the name that ours have (block/file_open.c). */
 static bool is_overlay(const struct opener_request *r)
 {
@@ -233,20 +242,29 @@ static const char *socket_path(const struct opener_request *r)
                ? sa->sun_path : NULL;
 }
 
+/* What a port, a console or an input is plugged into: "unix:PATH", "file:PATH". */
+static bool is_plugged(const struct vm_config *c, const char *kind, const char *path)
+{
+    bool found = is_behind(c->parallel, kind, path);
+
+    for (u32 i = 0; i < c->nserial; i++)
+        found |= is_behind(c->serial[i], kind, path);
+    for (u32 i = 0; i < c->nconsoles; i++)
+        found |= is_behind(c->console[i], kind, path);
+    for (u32 i = 0; i < c->ninputs; i++)
+        found |= is_behind(c->input[i].from, kind, path);
+    for (u32 i = 0; i < c->nusb; i++)
+        found |= is_behind(c->usb[i].from, kind, path);
+    return found;
+}
+
 /* The sockets that the machine listens on. */
 static bool is_own_socket(const struct policy *p, enum opener_purpose purpose, const char *path)
 {
     const struct vm_config *c = p->c;
 
     switch (purpose) {
-    case OPENER_CHARDEV:
-        for (u32 i = 0; i < c->nserial; i++)
-            if (is_behind(c->serial[i], "unix:", path))
-                return true;
-        for (u32 i = 0; i < c->nconsoles; i++)
-            if (is_behind(c->console[i], "unix:", path))
-                return true;
-        return is_behind(c->parallel, "unix:", path);
+    case OPENER_CHARDEV: return is_plugged(c, "unix:", path);
     case OPENER_SCREEN: return is_behind(c->display, "vnc:unix:", path);
     case OPENER_VSOCK: return is(c->vsock, path);
     case OPENER_API: return is(c->api_socket, path);
@@ -296,6 +314,9 @@ static bool is_server(const struct policy *p, const char *before, const char *wh
     for (u32 i = 0; i < c->ncdroms; i++)
         if (in_uri(c->cdrom[i].path, before, what, n))
             return true;
+    for (u32 i = 0; i < c->nfloppies; i++)
+        if (in_uri(c->floppy[i].path, before, what, n))
+            return true;
     for (u32 i = 0; i < MOST_GRANTS; i++)
         if (in_uri(p->grant[i], before, what, n))
             return true;
@@ -338,17 +359,6 @@ static bool is_report(const struct policy *p, enum opener_purpose purpose, const
     return false;
 }
 
-static bool is_chardev_file(const struct vm_config *c, const char *path)
-{
-    for (u32 i = 0; i < c->nserial; i++)
-        if (is_behind(c->serial[i], "file:", path))
-            return true;
-    for (u32 i = 0; i < c->nconsoles; i++)
-        if (is_behind(c->console[i], "file:", path))
-            return true;
-    return is_behind(c->parallel, "file:", path);
-}
-
 static bool is_share(const struct vm_config *c, const char *path)
 {
     for (u32 i = 0; i < c->nshares; i++)
@@ -372,15 +382,15 @@ static bool may_open(const struct policy *p, const struct opener_request *r)
     if (is_report(p, r->purpose, r->path))
         return true;
     switch (r->purpose) {
-    case OPENER_DISK: /* backing files: see policy_judge_opened */
-        return is_disk(p, r->path, !reads(r)) ? !(r->flags & (O_CREAT | O_TRUNC)) : reads(r) && r->path[0] == '/';
+    case OPENER_DISK: /* a backing file is judged again when it is open: policy_judge_opened */
+        return is_disk(p, r->path, !reads(r)) ? !(r->flags & (O_CREAT | O_TRUNC)) : reads(r) && is_backing(p, r->path);
     case OPENER_OVERLAY: return is_overlay(r);
     case OPENER_KERNEL: return reads(r) && (is_one_of(c->kernel, r->path) || is_one_of(c->initrd, r->path));
     case OPENER_FIRMWARE:
         return is(c->firmware_vars, r->path) || (reads(r) && (is(c->firmware, r->path) || is_below("/usr/share", r->path)));
     case OPENER_ROM: return reads(r) && (is_below("/usr/share", r->path) || is_below("/usr/lib", r->path));
     case OPENER_SHARE: return (r->flags & O_PATH) && is_share(c, r->path);
-    case OPENER_CHARDEV: return is_chardev_file(c, r->path);
+    case OPENER_CHARDEV: return is_plugged(c, "file:", r->path);
     case OPENER_CAPTURE: return is_capture(c, r->path);
     case OPENER_SCREEN: return reads(r) && is(c->display_password, r->path);
     case OPENER_ENGINE:
@@ -461,6 +471,7 @@ int policy_judge(const struct policy *p, const struct opener_request *r)
     case OPENER_AGAIN: may = may_open_again(r); break;
     case OPENER_REAL: may = may_resolve(p, r); break;
     case OPENER_STAT: may = may_stat(p, r); break;
+    case OPENER_USER: break; /* the broker's own: it says who has open what the worker has open */
     case OPENER_RUNTIME: may = p->switches[0]; break;
     }
     return may ? 0 : -EACCES;
@@ -514,5 +525,5 @@ int policy_judge_child(const struct policy *p, char *const argv[])
         if ((n >= 3 && n <= 4 && !strcmp(argv[2], "user") && is_user_net(&c->net[i], argv[3])) ||
             (n == 4 && !strcmp(argv[2], "switch") && is_behind(c->net[i].backend, "switch:", argv[3])))
             return 0;
-    return n == 2 && !strcmp(argv[1], "shared") && c->nshares ? 0 : -EACCES;
+    return n == 2 && !strcmp(argv[1], "folderd") && c->nshares ? 0 : -EACCES;
 }

@@ -88,34 +88,28 @@ static int empty_root(void)
     return 0;
 }
 
-int room_enter(const struct room *r, u32 capabilities)
+int room_enter(const struct room *r)
 {
     int result = r->made ? map_ids(r) : 0;
 
     if (!result && r->made)
         result = empty_root();
     if (!result)
-        result = sandbox_drop(r->made ? 0 : capabilities);
+        result = sandbox_drop(0);
     if (!result && r->whole)
         result = sandbox_no_files();
     return result;
 }
 
-void room_probe(struct room_report *report)
+bool room_probe(void)
 {
     struct room r = { .whole = true };
-    struct sandbox_report parts;
     int status = 1;
 
-    memset(report, 0, sizeof *report);
-    if (!sandbox_probe(&parts)) {
-        report->seccomp = parts.seccomp;
-        report->landlock = parts.landlock;
-    }
     const pid_t pid = room_fork(&r);
     if (!pid)
-        _exit(!r.made || room_enter(&r, 0));
+        _exit(!r.made || room_enter(&r));
     while (pid > 0 && waitpid(pid, &status, 0) < 0 && errno == EINTR)
         ;
-    report->namespaces = pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
+    return pid > 0 && WIFEXITED(status) && !WEXITSTATUS(status);
 }

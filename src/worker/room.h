@@ -20,11 +20,8 @@ struct room {
 /* As fork(), into new namespaces where the host lets this user have them. For a process with one thread. */
 pid_t room_fork(struct room *r);
 /* In the new process, with one thread still: it has no file system, and none of root's rights, from here on. -errno */
-int must_check room_enter(const struct room *r, u32 capabilities);
-/* What lodge doctor says: which of the parts this host has. They are tried in a process that then ends. */
-struct room_report {
-    bool namespaces, landlock, seccomp;
-};
-void room_probe(struct room_report *report);
+int must_check room_enter(const struct room *r);
+/* Does this host let us make such namespaces? It is tried in a process that then ends. For lodge doctor. */
+bool room_probe(void);
 
 #endif

@@ -3,12 +3,12 @@
 #include "worker/worker.h"
 
 #include <errno.h>
-#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -79,13 +79,6 @@ static int failed(int r, struct error *err)
     return error_set(err, -r, "cannot make the machine's process: %s", strerror(-r));
 }
 
-/* Capabilities: those of capabilities(7) that the guest's root needs to be the root of a shared folder. CAP_FSETID is in
-   virtio/virtio_fs.c. There is none by which a file outside could be opened that the folder does not lead to. */
-static u32 rights(u32 needs)
-{
-    return needs & WORKER_FOLDERS ? 1u << CAP_CHOWN | 1u << CAP_DAC_OVERRIDE | 1u << CAP_FOWNER | 1u << CAP_FSETID : 0;
-}
-
 /* The broker's end of the socket is closed when it is dead; in another namespace, getppid() does not know it. */
 static bool has_broker(int requests)
 {
@@ -94,20 +87,30 @@ static bool has_broker(int requests)
     return poll(&p, 1, 0) == 0;
 }
 
+/* The sanitizers' own code makes system calls and reads /proc, in its reports and at the end, so a build with them has no
+   empty room. It is for tests. */
+#ifdef __SANITIZE_ADDRESS__
+static const bool sanitized = true;
+#else
+static const bool sanitized = false;
+#endif
+
 /* In the new process. */
-static void be_worker(const struct room *room, int requests, u32 needs, const sigset_t *before)
+static void be_worker(const struct room *room, int requests, const sigset_t *before)
 {
     sigprocmask(SIG_SETMASK, before, NULL);
     prctl(PR_SET_NAME, "lodge-vm");
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     if (!has_broker(requests)) /* it died before that */
         raise(SIGTERM);
-    const int r = room_enter(room, rights(needs));
+    const int r = room_enter(room);
     if (r) {
         log_error("the machine's process cannot give up its privileges: %s", strerror(-r));
         _exit(1);
     }
     broker_use(requests);
+    if (!sanitized)
+        sandbox_confine_threads();
 }
 
 /* vm/perf_map.c */
@@ -124,7 +127,7 @@ int worker_start(const struct worker_job *job, int *status, struct error *err)
 {
     /* Its end, and what stops a machine for a while (front.c). */
     static const int also[] = { SIGCHLD, SIGTSTP, SIGCONT };
-    struct room room = { .whole = !job->needs };
+    struct room room = { .whole = !job->needs && !sanitized };
     sigset_t before;
     int pair[2];
 
@@ -152,6 +155,28 @@ int worker_start(const struct worker_job *job, int *status, struct error *err)
     else
         broker_drop(b);
     if (!r)
-        be_worker(&room, pair[1], job->needs, &before);
+        be_worker(&room, pair[1], &before);
     return r < 0 ? failed(r, err) : r;
+}
+
+static void limit(int what, u64 most)
+{
+    struct rlimit r;
+
+    if (getrlimit((__rlimit_resource_t)what, &r))
+        return;
+    r.rlim_cur = MIN(r.rlim_cur, most);
+    r.rlim_max = MIN(r.rlim_max, most);
+    (void)setrlimit((__rlimit_resource_t)what, &r);
+}
+
+void worker_close_door(const struct worker_limits *limits)
+{
+    if (!sanitized) /* whose shadow is a large part of the address space */
+        limit(RLIMIT_DATA, limits->memory);
+    limit(RLIMIT_FSIZE, limits->file);
+    limit(RLIMIT_NOFILE, limits->descriptors);
+    if (limits->threads)
+        limit(RLIMIT_NPROC, limits->threads);
+    sandbox_thread(SANDBOX_LOOP);
 }

@@ -11,9 +11,8 @@
 
 /* What a machine has for which its worker needs more than an empty room. */
 enum worker_needs {
-    WORKER_FOLDERS = 1 << 0, /* shared folders: the guest's root owns and reaches the files there as the host's root does */
-    WORKER_PERF = 1 << 1,    /* perf finds what it knows of the process by the host's name and number */
-    WORKER_TLS = 1 << 2,     /* disks by nbds://: libnbd reads keys by their names */
+    WORKER_PERF = 1 << 0,   /* perf finds what it knows of the process by the host's name and number */
+    WORKER_TLS = 1 << 1,    /* disks by nbds://: libnbd reads keys by their names */
 };
 
 struct worker_job {
@@ -35,10 +34,13 @@ struct worker_job {
 int must_check worker_start(const struct worker_job *job, int *status, struct error *err);
 
 /* In the worker, when all is set up and before the guest's first instruction: from here on it makes only the system calls of
-   a machine that runs (tools/sandbox_calls.h). limits: what it may use of memory and of a file. -errno with err set. */
+   a machine that runs (tools/gen_sandbox.c), and uses at the most what limits says. It ends the process if it cannot. */
 struct worker_limits {
     u64 memory; /* bytes of its own, beside the guest's */
+    u64 file;   /* bytes of a file that it writes */
+    u64 descriptors;
+    u64 threads; /* of this user in its namespace; 0: no limit, where it has none of its own */
 };
-int must_check worker_close_door(const struct worker_limits *limits, struct error *err);
+void worker_close_door(const struct worker_limits *limits);
 
 #endif

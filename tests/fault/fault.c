@@ -97,7 +97,7 @@ __attribute__((constructor)) static void start(int argc, char **argv)
     backtrace(pc, 4); /* it loads a library at the first call */
     page = p;
     pthread_atfork(NULL, NULL, in_child);
-    if (!strcmp(argv[1], "netd") || !strcmp(argv[1], "displayd"))
+    if (!strcmp(argv[1], "netd") || !strcmp(argv[1], "displayd") || !strcmp(argv[1], "folderd"))
         for (size_t i = 0; i < sizeof crashes / sizeof *crashes; i++)
             signal(crashes[i], on_crash);
 }

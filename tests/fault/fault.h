@@ -23,7 +23,7 @@ struct fault_page {
 
     uint64_t calls;  /* how many there were */
     uint64_t failed; /* how many of them failed */
-    uint32_t signal; /* what ended a helper process (netd, displayd) */
+    uint32_t signal; /* what ended a helper process (netd, displayd, folderd) */
     uint32_t frames; /* who made the first that failed, and its callers */
     char what[24];
     struct {

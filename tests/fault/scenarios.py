@@ -156,6 +156,7 @@ def machines():
         run("screen_inside", *screen, verb="displayd"),
         run("screen_password", "--display", "vnc:unix:vnc,password=password", verb="displayd"),
         run("api", "--api-socket", "api.sock"),
+        run("share_inside", "--share", "folder:tag", verb="folderd"),
         run("devices", *devices, makes=files, leaves=files),
         run("micro", "--machine", "micro", "--disk", "over.qcow2", "--net", "user", "--rng", "--balloon", "--console", "null", "--share",
             "folder:tag", "--vsock", "vsock", verify=kept, sound=kept),

@@ -6,7 +6,6 @@
 #include "gen.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 static bool mnemonic_in(unsigned m, const u16 *list, unsigned n)
 {
@@ -22,7 +21,7 @@ static bool excluded(const struct opdesc *d)
 {
     static const u16 list[] = {
         M_RDRAND, M_RDSEED, M_RDPID, M_RDTSC, M_RDTSCP, M_RDPMC, M_CPUID, M_XGETBV, M_UD0, M_UD1, M_UD2, M_VMCALL,
-        /* see state_in_memory() */
+        /* see gen_state() */
         M_FNSAVE, M_FNSTENV, M_FRSTOR, M_FLDENV,
     };
     return MNEMONIC_IN(d->mnemonic, list);

@@ -2,9 +2,10 @@
 /*
  * oracle.h - random instruction sequences run on the host CPU and in the software engine, from the same state.
  *
- * forms.c and gen.c make the sequences, flow.c programs of them that jump, loop and call; host.c and guest.c run them,
- * oracle.c compares and shrinks. Both sides see the same linear addresses: a code area, a data area with nothing mapped
- * before it and a read-only page as its last, a stack, and a page that is memory on the host and a device in the guest.
+ * gen*.c make the sequences of what forms.c lists, flow*.c programs of them that jump, loop and call, real*.c the like for
+ * real mode; host_cpu.c and user_guest*.c run them, compare.c compares, oracle.c shrinks (trial.h). Both sides see the same
+ * linear addresses: a code area, a data area with nothing mapped before it and a read-only page as its last, a stack, and
+ * a page that is memory on the host and a device in the guest.
  * A sequence ends at an INT3 behind it, or at the exception that it raised.
  */
 #ifndef LODGE_TESTS_INSN_ORACLE_H
@@ -150,7 +151,7 @@ static inline u64 code_base(const struct sequence *q) { return q->segmented ? CO
 static inline u64 data_base(const struct sequence *q) { return q->segmented ? DATA_BASE : 0; }
 static inline u64 stack_base(const struct sequence *q) { return q->segmented ? STACK_BASE : 0; }
 
-/* ---- host.c ---- */
+/* ---- host_cpu.c ---- */
 int host_init(void); /* 0, or -errno: this host does not let us */
 extern u64 host_xcr0;
 extern u32 host_xsave_size;
@@ -168,7 +169,7 @@ static inline void host_name_other(struct outcome *o)
     o->other = f;
 }
 
-/* ---- guest.c ---- */
+/* ---- user_guest.c ---- */
 enum { INTERPRET = -1 };
 struct engine_trace;
 /* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's.

@@ -36,6 +36,11 @@ child() {
     awk -v parent="$1" '{ pid = $1; sub(/.*\) /, ""); if ($2 == parent) { print pid; exit } }' /proc/[0-9]*/stat 2>/dev/null || :
 }
 
+# The process of a broker's that runs the guest; it has others for networks, screens and folders.
+worker() {
+    awk -v parent="$1" '$2 == "(lodge-vm)" && $4 == parent { print $1 }' /proc/[0-9]*/stat 2>/dev/null || :
+}
+
 gone() {
     ! grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$1/status"
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * host.c - a sequence on the host CPU.
+ * host_cpu.c - a sequence on the host CPU.
  *
  * The kernel's signal frame holds every register there is, so it is what loads and stores them: a trap enters the
  * handler, which writes the sequence's state into its frame and returns into it; the trap or fault at its end enters
