@@ -2,15 +2,16 @@
 /*
  * attacker.c - whoever has taken over a thread of a machine's makes system calls with it (puppet.h), and must not get out.
  *
- *   attacker FRONT processes               the machine's processes: numbers and names. FRONT is the command's number.
- *   attacker FRONT attack FOLDER [KIND]    tries everything in each thread, or in those of this kind; FOLDER is the test's own
- *   attacker FRONT x32|int80|ring FOLDER KIND    the same by x32's numbers, by int 80h, by an io_uring that is there, in one
- *                                          such thread. Filters may end the process, and the ring is spoilt.
- *   attacker FRONT plant KIND HOW          a bug in a thread of this kind: jump (to no memory), data (to memory that is none of
- *                                          code), registers (that have garbage in them)
+ *   attacker FRONT processes             the machine's processes: numbers and names. FRONT is the command's number.
+ *   attacker FRONT attack FOLDER [KIND]  tries everything in each thread, or in those of this kind. FOLDER is the test's.
+ *   attacker FRONT x32|int80|ring FOLDER KIND
+ *                                        the same by x32's numbers, by int 80h, by an io_uring that is there, in one such
+ *                                        thread. A filter may end the process, and the ring is spoilt.
+ *   attacker FRONT plant KIND HOW        a bug in a thread of this kind: jump (to no memory), data (to memory that is
+ *                                        not code), registers (that have garbage in them)
  *
- * LODGE_TEST_SWITCH=NAME: the switch of this name is the machine's, too. LODGE_TEST_SCREEN=PATH: somebody looks at the screen
- * there meanwhile. LODGE_TEST_VERBOSE=1: each try is listed.
+ * LODGE_TEST_SWITCH=NAME: the switch of this name is the machine's, too. LODGE_TEST_SCREEN=PATH: somebody looks at the
+ * screen there meanwhile. LODGE_TEST_VERBOSE=1: each try is listed.
  * Status 0: nothing got out. 77: this user may not trace them.
  */
 #include <ctype.h>
@@ -31,9 +32,9 @@
 enum { MOST_PROCESSES = 64, SKIPPED = 77 };
 
 static const char *const kinds[KINDS] = {
-    [LOOP] = "loop", [VCPU] = "vcpu", [BLOCK] = "block", [SERIAL] = "serial", [OUTPUT] = "output", [FOLDER] = "virtio-fs",
-    [OTHER] = "other", [SHARE] = "lodge-share", [NET] = "lodge-net", [SWITCH] = "lodge-switch", [SCREEN] = "lodge-screen",
-    [VIEWER] = "viewer",
+    [LOOP] = "loop",     [VCPU] = "vcpu",           [BLOCK] = "block",         [SERIAL] = "serial",
+    [OUTPUT] = "output", [FOLDER] = "virtio-fs",    [OTHER] = "other",         [SHARE] = "lodge-share",
+    [NET] = "lodge-net", [SWITCH] = "lodge-switch", [SCREEN] = "lodge-screen", [VIEWER] = "viewer",
 };
 
 struct process {
@@ -140,13 +141,13 @@ static bool kind_of(const struct machine *m, const struct process *p, pid_t tid,
     const bool first = tid == p->pid;
 
     if (!strcmp(p->name, "lodge-vm"))
-        *k = first                                ? LOOP
-             : !strncmp(thread, "vcpu", 4)        ? VCPU
-             : !strcmp(thread, kinds[BLOCK])      ? BLOCK
-             : !strcmp(thread, kinds[SERIAL])     ? SERIAL
-             : !strcmp(thread, kinds[FOLDER])     ? FOLDER
+        *k = first                                                           ? LOOP
+             : !strncmp(thread, "vcpu", 4)                                   ? VCPU
+             : !strcmp(thread, kinds[BLOCK])                                 ? BLOCK
+             : !strcmp(thread, kinds[SERIAL])                                ? SERIAL
+             : !strcmp(thread, kinds[FOLDER])                                ? FOLDER
              : !strcmp(thread, "lodge-vm") || !strcmp(thread, kinds[OUTPUT]) ? OUTPUT
-                                                  : OTHER;
+                                                                             : OTHER;
     else if (!strcmp(p->name, kinds[SCREEN]))
         *k = strcmp(parent_name(m, p), kinds[SCREEN]) ? SCREEN : VIEWER;
     else if (!strcmp(p->name, kinds[NET]))
@@ -262,8 +263,9 @@ static void plant(struct puppet *p, const char *how)
 
 static void attack(struct job *j, struct puppet *p, enum kind k, const char *thread)
 {
-    struct attack a = { .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder,
-                        .broker = j->broker, .verbose = j->verbose };
+    struct attack a = {
+        .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder, .broker = j->broker, .verbose = j->verbose
+    };
     u32 tries = 0;
 
     if (!strcmp(j->how, "attack")) {
@@ -283,7 +285,8 @@ static void attack(struct job *j, struct puppet *p, enum kind k, const char *thr
     }
     for (u32 i = 0; i < UNTRIED; i++)
         tries += a.count[i];
-    printf("%-15s %6u %8u %8u %9u %8u", thread, tries, a.count[REFUSED], a.count[ALLOWED], a.count[UNLISTED], a.count[ESCAPED]);
+    printf("%-15s %6u %8u %8u %9u %8u", thread, tries, a.count[REFUSED], a.count[ALLOWED], a.count[UNLISTED],
+           a.count[ESCAPED]);
     if (p->dead)
         printf("   then signal %d ended it", p->ended_by);
     printf("\n");

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * attacker_broker.c - the worker asks its broker (worker/broker.h) for what no machine needs. The broker is not confined, and
- * what it gives is as good as what the worker takes for itself.
+ * attacker_broker.c - the worker asks its broker (worker/broker.h) for what no machine needs. The broker is not confined,
+ * and what it gives is as good as what the worker takes for itself.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -31,7 +31,8 @@ static int broker_socket(struct attack *a)
         socklen_t n = sizeof maker, m = sizeof(int);
         char path[40], name[20] = "";
         int type = 0;
-        if (mine >= 0 && (getsockopt(mine, SOL_SOCKET, SO_PEERCRED, &maker, &n) || getsockopt(mine, SOL_SOCKET, SO_TYPE, &type, &m)))
+        if (mine >= 0 &&
+            (getsockopt(mine, SOL_SOCKET, SO_PEERCRED, &maker, &n) || getsockopt(mine, SOL_SOCKET, SO_TYPE, &type, &m)))
             type = 0;
         if (mine >= 0)
             close(mine);
@@ -52,8 +53,10 @@ static int broker_socket(struct attack *a)
 static u64 put_message(struct puppet *p, u64 data, size_t n, u64 control, size_t nc)
 {
     const struct iovec v = { (void *)(uintptr_t)data, n };
-    const struct msghdr m = { .msg_iov = (void *)(uintptr_t)puppet_put(p, &v, sizeof v), .msg_iovlen = 1,
-                              .msg_control = (void *)(uintptr_t)control, .msg_controllen = nc };
+    const struct msghdr m = { .msg_iov = (void *)(uintptr_t)puppet_put(p, &v, sizeof v),
+                              .msg_iovlen = 1,
+                              .msg_control = (void *)(uintptr_t)control,
+                              .msg_controllen = nc };
 
     return puppet_put(p, &m, sizeof m);
 }
@@ -169,7 +172,8 @@ static void ask_address(struct attack *a, int sock, const char *name, u32 kind, 
 static void ask_sockets(struct attack *a, int sock)
 {
     struct sockaddr_un u = { .sun_family = AF_UNIX };
-    struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons((u16)outside_port(a->outside)),
+    struct sockaddr_in in = { .sin_family = AF_INET,
+                              .sin_port = htons((u16)outside_port(a->outside)),
                               .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
 
     snprintf(u.sun_path, sizeof u.sun_path, "%s", outside_socket(a->outside, false));

@@ -105,8 +105,8 @@ void try_all_numbers(struct attack *a)
     }
 }
 
-/* The two other ways into the kernel, by which numbers mean other things. No kind of thread needs one of them, and a filter may
-   end the process at once. */
+/* The two other ways into the kernel, by which numbers mean other things. No kind of thread needs one of them, and a
+   filter may end the process at once. */
 void try_x32(struct attack *a)
 {
     char name[32];
@@ -412,14 +412,15 @@ static void fill_page(struct attack *a)
 static void undo_call(struct attack *a, const struct call *c, u64 first, long result)
 {
     const bool by_result = c->nr == SYS_shmget || c->nr == SYS_msgget || c->nr == SYS_semget;
+    const bool alone = c->nr == SYS_iopl || c->nr == SYS_personality; /* one argument, which is the one to take back */
+    const u64 of = by_result ? (u64)result : alone ? c->undo_with[0] : first;
 
     if (c->nr == SYS_mmap)
         CALL(a->puppet, SYS_munmap, (u64)result, 4096);
     else if (c->undo == -1)
         CALL(a->puppet, SYS_close, (u64)result);
     else if (c->undo)
-        CALL(a->puppet, c->undo, by_result ? (u64)result : c->nr == SYS_iopl || c->nr == SYS_personality ? c->undo_with[0] : first,
-             c->undo_with[0], c->undo_with[1], c->undo_with[2]);
+        CALL(a->puppet, c->undo, of, c->undo_with[0], c->undo_with[1], c->undo_with[2]);
 }
 
 void try_calls(struct attack *a)

@@ -177,8 +177,8 @@ static const char *files_harmed(const struct outside *o)
         harm = "a file is gone";
     snprintf(path, sizeof path, "%s/%s", o->folder, names[0]);
     const int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0 || read(fd, text, sizeof text - 1) < 0 || strcmp(text, secret) || fstat(fd, &st) || (st.st_mode & 07777) != 0600 ||
-        st.st_nlink != 1)
+    if (fd < 0 || read(fd, text, sizeof text - 1) < 0 || strcmp(text, secret) || fstat(fd, &st) ||
+        (st.st_mode & 07777) != 0600 || st.st_nlink != 1)
         harm = harm ? harm : "a file was changed";
     if (fd >= 0)
         close(fd);
@@ -210,7 +210,9 @@ static int serve_unix(const char *path, int type, bool abstract)
 
 static int serve_port(int type, int *port)
 {
-    struct sockaddr_in a = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK), .sin_port = htons((u16)*port) };
+    struct sockaddr_in a = { .sin_family = AF_INET,
+                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK),
+                             .sin_port = htons((u16)*port) };
     socklen_t n = sizeof a;
     const int fd = socket(AF_INET, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
@@ -223,7 +225,8 @@ static int serve_port(int type, int *port)
 
 static const char *servers_harmed(const struct outside *o)
 {
-    static const char *const connected[] = { "connected to a unix socket", "connected to an abstract socket", "connected by TCP" };
+    static const char *const connected[] = { "connected to a unix socket", "connected to an abstract socket",
+                                             "connected by TCP" };
     const char *harm = NULL;
     char text[64];
     int fd;

@@ -3,9 +3,10 @@
  * attacker_ring.c - what a filter of system calls does not see: operations that are handed to an io_uring that the process
  * has already. The kernel carries them out as this process. io_uring_setup(2), io_uring_enter(2).
  *
- * An entry is written where the process has its ring mapped, and the puppet tells the kernel of it. The process's own library
- * counts entries in memory of its own and does not know of this one, so the ring is of no use afterwards. In the loop's thread, which
- * alone uses the ring: another would find results there that it does not expect.
+ * An entry is written where the process has its ring mapped, and the puppet tells the kernel of it. The process's own
+ * library counts entries in memory of its own and does not know of this one, so the ring is of no use afterwards. It is
+ * for the loop's thread, which alone uses the ring: while another is stopped, the loop would find results there that it
+ * does not expect.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -38,7 +39,8 @@ static int find_offsets(const struct attack *a, struct ring *r)
     if (fd < 0)
         return -errno;
     close(fd);
-    if (puppet_read(a->puppet, r->ring + p.sq_off.ring_entries, &sq, 4) || puppet_read(a->puppet, r->ring + p.cq_off.ring_entries, &cq, 4))
+    if (puppet_read(a->puppet, r->ring + p.sq_off.ring_entries, &sq, 4) ||
+        puppet_read(a->puppet, r->ring + p.cq_off.ring_entries, &cq, 4))
         return -EFAULT;
     memset(&p, 0, sizeof p);
     p.flags = IORING_SETUP_CQSIZE;
@@ -93,8 +95,8 @@ static struct outcome submit(struct attack *a, const struct ring *r, const struc
     const u32 at = before & get(a, r->ring + r->cq.ring_mask);
     struct io_uring_cqe done = { 0 };
 
-    if (puppet_write(p, r->entries + index * sizeof *e, e, sizeof *e) || puppet_write(p, r->ring + r->sq.array + index * 4, &index, 4) ||
-        puppet_write(p, r->ring + r->sq.tail, &next, 4))
+    if (puppet_write(p, r->entries + index * sizeof *e, e, sizeof *e) ||
+        puppet_write(p, r->ring + r->sq.array + index * 4, &index, 4) || puppet_write(p, r->ring + r->sq.tail, &next, 4))
         return (struct outcome){ .result = -EAGAIN };
     struct outcome o = CALL(p, SYS_io_uring_enter, (u64)r->fd, 1, 0, IORING_ENTER_GETEVENTS, 0, 0);
     if (o.result < 0)
@@ -141,12 +143,19 @@ void try_ring(struct attack *a)
         tried(a, "an io_uring", REFUSED, say(works));
         return;
     }
-    tried(a, "an io_uring takes an operation", ALLOWED, may_call(a->kind, SYS_io_uring_enter) ? "disks" : "its descriptor is the process's");
-    e = (struct io_uring_sqe){ .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, secret), .open_flags = O_RDONLY };
+    tried(a, "an io_uring takes an operation", ALLOWED,
+          may_call(a->kind, SYS_io_uring_enter) ? "disks" : "its descriptor is the process's");
+    e = (struct io_uring_sqe){
+        .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, secret), .open_flags = O_RDONLY
+    };
     try_entry(a, &r, "io_uring: open secret", &e);
-    e = (struct io_uring_sqe){ .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, "/etc/passwd"), .open_flags = O_RDONLY };
+    e = (struct io_uring_sqe){
+        .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, "/etc/passwd"), .open_flags = O_RDONLY
+    };
     try_entry(a, &r, "io_uring: open /etc/passwd", &e);
-    e = (struct io_uring_sqe){ .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, "/"), .open_flags = O_RDONLY };
+    e = (struct io_uring_sqe){
+        .opcode = IORING_OP_OPENAT, .fd = AT_FDCWD, .addr = puppet_string(p, "/"), .open_flags = O_RDONLY
+    };
     try_entry(a, &r, "io_uring: open /", &e);
     e = (struct io_uring_sqe){ .opcode = IORING_OP_UNLINKAT, .fd = AT_FDCWD, .addr = puppet_string(p, secret) };
     try_entry(a, &r, "io_uring: unlink", &e);
@@ -154,7 +163,9 @@ void try_ring(struct attack *a)
     const struct outcome s = submit(a, &r, &e);
     tried_call(a, "io_uring: socket", s, ESCAPED, NULL);
     if (s.result >= 0) {
-        e = (struct io_uring_sqe){ .opcode = IORING_OP_CONNECT, .fd = (int)s.result, .addr = puppet_put(p, &u, sizeof u), .off = sizeof u };
+        e = (struct io_uring_sqe){
+            .opcode = IORING_OP_CONNECT, .fd = (int)s.result, .addr = puppet_put(p, &u, sizeof u), .off = sizeof u
+        };
         try_entry(a, &r, "io_uring: connect", &e);
     }
     e = (struct io_uring_sqe){ .opcode = IORING_OP_SOCKET, .fd = AF_INET, .off = SOCK_STREAM };

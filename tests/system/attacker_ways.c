@@ -76,7 +76,9 @@ static struct target port_target(const char *name, int type, int port)
     struct target t = { name, AF_INET, type, { 0 }, sizeof(struct sockaddr_in) };
     struct sockaddr_in *in = (struct sockaddr_in *)&t.address;
 
-    *in = (struct sockaddr_in){ .sin_family = AF_INET, .sin_port = htons((u16)port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    *in = (struct sockaddr_in){ .sin_family = AF_INET,
+                                .sin_port = htons((u16)port),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     return t;
 }
 
@@ -167,7 +169,8 @@ static void try_victim_memory(struct attack *a)
     const u64 victim = (u64)outside_victim(a->outside);
 
     tried_call(a, "process_vm_writev", CALL(p, SYS_process_vm_writev, victim, here, 1, there, 1, 0), ESCAPED, NULL);
-    tried_call(a, "process_vm_readv", CALL(p, SYS_process_vm_readv, (u64)outside_victim(a->outside), here, 1, there, 1, 0), ESCAPED, NULL);
+    tried_call(a, "process_vm_readv", CALL(p, SYS_process_vm_readv, (u64)outside_victim(a->outside), here, 1, there, 1, 0),
+               ESCAPED, NULL);
     puppet_forget(p);
 }
 
@@ -180,7 +183,8 @@ static void try_queued_signals(struct attack *a)
     info.si_signo = SIGURG;
     info.si_code = SI_QUEUE;
     const u64 at = puppet_put(p, &info, sizeof info);
-    tried_call(a, "rt_sigqueueinfo", CALL(p, SYS_rt_sigqueueinfo, (u64)outside_victim(a->outside), SIGURG, at), ESCAPED, NULL);
+    tried_call(a, "rt_sigqueueinfo", CALL(p, SYS_rt_sigqueueinfo, (u64)outside_victim(a->outside), SIGURG, at), ESCAPED,
+               NULL);
     const u64 victim = (u64)outside_victim(a->outside);
     tried_call(a, "rt_tgsigqueueinfo", CALL(p, SYS_rt_tgsigqueueinfo, victim, victim, SIGURG, at), ESCAPED, NULL);
     const struct outcome fd = CALL(p, SYS_pidfd_open, (u64)outside_victim(a->outside), 0);
@@ -236,7 +240,8 @@ static void try_thread(struct attack *a)
     const u64 flags = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM;
     const char *why = may_call(a->kind, SYS_clone3);
 
-    tried_call(a, "clone, a thread", CALL(a->puppet, SYS_clone, flags, puppet_page(a->puppet) + 4096), why ? ALLOWED : UNLISTED, why);
+    tried_call(a, "clone, a thread", CALL(a->puppet, SYS_clone, flags, puppet_page(a->puppet) + 4096),
+               why ? ALLOWED : UNLISTED, why);
 }
 
 static void try_program(struct attack *a)
@@ -273,7 +278,8 @@ static void try_memory_files(struct attack *a)
         const int mine = open(path, O_RDONLY | O_CLOEXEC);
         const int seals = mine < 0 ? 0 : fcntl(mine, F_GET_SEALS);
         snprintf(name, sizeof name, "shrink %s", link);
-        tried(a, name, seals >= 0 && seals & F_SEAL_SHRINK ? REFUSED : ESCAPED, seals & F_SEAL_SHRINK ? "sealed" : "not sealed");
+        tried(a, name, seals >= 0 && seals & F_SEAL_SHRINK ? REFUSED : ESCAPED,
+              seals & F_SEAL_SHRINK ? "sealed" : "not sealed");
         if (mine >= 0)
             close(mine);
         puppet_forget(p);
@@ -309,8 +315,9 @@ static void try_code(struct attack *a)
 static void try_kernel(struct attack *a)
 {
     struct puppet *p = a->puppet;
-    struct perf_event_attr perf = { .type = PERF_TYPE_SOFTWARE, .size = sizeof perf, .config = PERF_COUNT_SW_DUMMY,
-                                    .exclude_kernel = 1, .exclude_hv = 1 };
+    struct perf_event_attr perf = {
+        .type = PERF_TYPE_SOFTWARE, .size = sizeof perf, .config = PERF_COUNT_SW_DUMMY, .exclude_kernel = 1, .exclude_hv = 1
+    };
     const struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
     struct __user_cap_data_struct caps[2] = { { 1u << CAP_SYS_PTRACE, 1u << CAP_SYS_PTRACE, 0 } };
     union bpf_attr bpf;

@@ -21,8 +21,8 @@ enum { ERESTART_SYS = 512, ERESTART_NOINTR = 513, ERESTART_NOHAND = 514, ERESTAR
 enum {
     OPTIONS = PTRACE_O_TRACESYSGOOD | PTRACE_O_TRACEFORK | PTRACE_O_TRACEVFORK | PTRACE_O_TRACECLONE | PTRACE_O_TRACEEXEC |
               PTRACE_O_EXITKILL,
-    BLOCKED_MS = 300, /* a call that takes longer waits for something */
-    LONG_MS = 60000,  /* a call that has been interrupted comes back, on hosts however busy */
+    BLOCKED_MS = 300,   /* a call that takes longer waits for something */
+    LONG_MS = 60000,    /* a call that has been interrupted comes back, on hosts however busy */
     NEAR_STACK = 16384, /* the first thread's stack has to have as much left above the scratch memory */
 };
 
@@ -140,8 +140,8 @@ static bool stack_is_free(const struct puppet *p)
 
 /* ---- its stops -------------------------------------------------------------- */
 
-/* A thread that has ended while others of its process run is not reported if it was the first. *by: the signal that ended it;
-   proc_pid_stat(5), "exit_code". */
+/* A thread that has ended while others of its process run is not reported if it was the first. *by: the signal that
+   ended it; proc_pid_stat(5), "exit_code". */
 static bool is_zombie(pid_t tid, int *by)
 {
     char path[40], text[1024];
@@ -230,10 +230,12 @@ static void end_made(struct puppet *p, struct outcome *o)
 
 static bool is_fault(int signal)
 {
-    return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE || signal == SIGSYS || signal == SIGTRAP;
+    return signal == SIGSEGV || signal == SIGBUS || signal == SIGILL || signal == SIGFPE || signal == SIGSYS ||
+           signal == SIGTRAP;
 }
 
-/* A filter, or the kernel, may answer a call with a signal, which follows its end: SIGSYS, say. It may be the process's end. */
+/* A filter, or the kernel, may answer a call with a signal, which follows its end: SIGSYS, say. That may end the
+   process. */
 static void take_fault(struct puppet *p, struct outcome *o)
 {
     const u64 faults = 1ull << (SIGSEGV - 1) | 1ull << (SIGBUS - 1) | 1ull << (SIGILL - 1) | 1ull << (SIGSYS - 1);
