@@ -32,13 +32,15 @@ check() {
     fi
 }
 
+# By cat, since an awk ends at the first process that is gone before it has read of it.
 child() {
-    awk -v parent="$1" '{ pid = $1; sub(/.*\) /, ""); if ($2 == parent) { print pid; exit } }' /proc/[0-9]*/stat 2>/dev/null || :
+    cat /proc/[0-9]*/stat 2>/dev/null |
+        awk -v parent="$1" '{ pid = $1; sub(/.*\) /, ""); if ($2 == parent && !found) { print pid; found = 1 } }'
 }
 
 # The process of a broker's that runs the guest; it has others for networks, screens and folders.
 worker() {
-    awk -v parent="$1" '$2 == "(lodge-vm)" && $4 == parent { print $1 }' /proc/[0-9]*/stat 2>/dev/null || :
+    cat /proc/[0-9]*/stat 2>/dev/null | awk -v parent="$1" '$2 == "(lodge-vm)" && $4 == parent { print $1 }'
 }
 
 gone() {
