@@ -298,6 +298,9 @@ static scmp_filter_ctx filter_new(enum sandbox kind, u32 reading)
     scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
     int r = ctx ? seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2) : -ENOMEM; /* a tree, since a machine makes many calls */
 
+    /* By x32's numbers or int 80h nothing of ours calls. The process ends: a thread alone would leave a machine that hangs. */
+    if (!r)
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
     for (size_t i = 0; i < ARRAY_SIZE(calls) && !r; i++)
         if (calls[i].who & 1u << kind)
             r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i].nr, 0);
