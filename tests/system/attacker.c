@@ -295,6 +295,18 @@ static void attack(struct job *j, struct puppet *p, enum kind k, const char *thr
     j->unlisted += a.count[UNLISTED];
 }
 
+/* A worker of io_uring's or KVM's, which the kernel has put among the process's threads, never runs the program. */
+static bool is_kernels(const struct process *p, pid_t tid)
+{
+    enum { PF_IO_WORKER = 0x10, PF_USER_WORKER = 0x4000 }; /* linux/sched.h; proc_pid_stat(5), "flags" */
+    char path[60], text[512];
+    unsigned flags = 0;
+
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", p->pid, tid);
+    const char *end = read_text(path, text, sizeof text) ? strrchr(text, ')') : NULL;
+    return end && sscanf(end + 1, " %*c %*d %*d %*d %*d %*d %u", &flags) == 1 && flags & (PF_IO_WORKER | PF_USER_WORKER);
+}
+
 /* -errno */
 static int take_thread(struct job *j, const struct process *of, pid_t tid, enum kind k, const char *name)
 {
@@ -324,7 +336,7 @@ static int each_thread(struct job *j, const struct machine *m, const struct proc
     for (const struct dirent *e; d && !r && (e = readdir(d));) {
         const pid_t tid = atoi(e->d_name);
         snprintf(path, sizeof path, "/proc/%d/task/%s/comm", p->pid, e->d_name);
-        if (!tid || !read_text(path, name, sizeof name) || !kind_of(m, p, tid, strtok(name, "\n"), &k))
+        if (!tid || is_kernels(p, tid) || !read_text(path, name, sizeof name) || !kind_of(m, p, tid, strtok(name, "\n"), &k))
             continue;
         if (j->kind && (strcmp(j->kind, kinds[k]) || (j->threads && strcmp(j->how, "attack"))))
             continue;

@@ -191,17 +191,20 @@ static void ask_sockets(struct attack *a, int sock)
     }
 }
 
+#define ARGUMENTS(text) text, sizeof(text) /* each ends with a 0 */
+
 static void ask_children(struct attack *a, int sock)
 {
     static const struct {
         const char *name, *arguments;
         size_t n;
     } programs[] = {
-        { "broker: start /bin/sh", "/bin/sh\0-c\0true", 16 },
-        { "broker: start a machine", "lodge\0run\0--help", 17 },
-        { "broker: start another network", "lodge\0netd\0user\0tftp=/etc", 25 },
-        { "broker: start a switch of another name", "lodge\0netd\0switch\0attacker", 27 },
-        { "broker: start nothing", "lodge", 6 },
+        { "broker: start /bin/sh", ARGUMENTS("/bin/sh\0-c\0true") },
+        { "broker: start a machine", ARGUMENTS("lodge\0run\0--help") },
+        { "broker: start another network", ARGUMENTS("lodge\0netd\0user\0tftp=/etc") },
+        { "broker: start a switch of another name", ARGUMENTS("lodge\0netd\0switch\0attacker") },
+        { "broker: start another folder", ARGUMENTS("lodge\0folderd\0/etc") },
+        { "broker: start nothing", ARGUMENTS("lodge") },
     };
 
     for (u32 i = 0; i < ARRAY_SIZE(programs); i++) {

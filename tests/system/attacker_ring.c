@@ -137,9 +137,9 @@ void try_ring(struct attack *a)
     }
     snprintf(secret, sizeof secret, "%s/secret", a->folder);
     snprintf(u.sun_path, sizeof u.sun_path, "%s", outside_socket(a->outside, false));
-    struct io_uring_sqe e = { .opcode = IORING_OP_NOP };
+    struct io_uring_sqe e = { .opcode = IORING_OP_READ, .fd = -1 };
     const struct outcome works = submit(a, &r, &e);
-    if (works.result) { /* then the rest says nothing */
+    if (works.result != -EBADF) { /* it does not come to the kernel, and then the rest says nothing */
         tried(a, "an io_uring", REFUSED, say(works));
         return;
     }

@@ -298,7 +298,7 @@ static void try_code(struct attack *a)
     while (f && fgets(line, sizeof line, f) && !p->dead) {
         if (sscanf(line, "%lx-%lx %7s", &from, &to, rights) != 3 || rights[2] != 'x' || (long)from < 0)
             continue;
-        tried(a, "memory that is writable and executable", rights[1] == 'w' ? ESCAPED : REFUSED, "there is some");
+        tried(a, "executable memory is not writable", rights[1] == 'w' ? ESCAPED : REFUSED, rights);
         if (rights[3] == 's' || strstr(line, "memfd:")) {
             const struct outcome o = CALL(p, SYS_mprotect, from, 4096, PROT_READ | PROT_WRITE | PROT_EXEC);
             tried_call(a, "code made writable", o, ESCAPED, NULL);
