@@ -16,11 +16,6 @@
 #include "base/error.h"
 #include "base/log.h"
 
-enum {
-    END_MS = 10000,  /* we kill a process that was told to end and has not ended by then */
-    KILLED_MS = 500, /* a killed process ends sooner, unless the kernel itself waits for something in it */
-};
-
 static const struct child_starter *starter; /* it is set before there are threads */
 
 void child_use(const struct child_starter *s)
@@ -156,7 +151,7 @@ int child_listen(struct child *c, struct loop *l, const char *name)
 
 void child_end(struct child *c)
 {
-    u64 end = clock_ns() + (c->patience_ms ? c->patience_ms : END_MS) * 1000000ull;
+    u64 end = clock_ns() + (c->patience_ms ? c->patience_ms : CHILD_END_MS) * 1000000ull;
     int r = 0;
 
     if (c->pid <= 0 && !c->id)
@@ -188,7 +183,7 @@ void child_end(struct child *c)
         poll(NULL, 0, 1);
     if (!r)
         kill(c->pid, SIGKILL);
-    end = clock_ns() + KILLED_MS * 1000000ull;
+    end = clock_ns() + CHILD_KILLED_MS * 1000000ull;
     while (!r && (r = waitpid(c->pid, NULL, WNOHANG)) == 0 && clock_ns() < end)
         poll(NULL, 0, 1);
     c->pid = 0;

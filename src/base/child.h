@@ -14,6 +14,10 @@
 #include "base/loop.h"
 
 enum { CHILD_FIRST_FD = 3, CHILD_MAX_FDS = 4, CHILD_LINE = 400, CHILD_MAX_LINES = 100 };
+enum {
+    CHILD_END_MS = 10000, /* a process that was told to end and has not ended by then is killed */
+    CHILD_KILLED_MS = 500 /* a killed process ends sooner, unless the kernel itself waits for something in it */
+};
 
 struct child {
     pid_t pid;  /* 0: none */

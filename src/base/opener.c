@@ -8,17 +8,19 @@
 #include <linux/openat2.h>
 #include <net/if.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/unix_socket.h"
 
-enum { BACKLOG = 64 };
+enum { BACKLOG = 64, MOMENT_MS = 200 };
 
 static const struct opener *chosen; /* it is set before there are threads */
 
@@ -80,7 +82,34 @@ static int tap(const struct opener_request *r)
     return -1;
 }
 
-/* The first of the name's addresses that can be had. */
+/* A connection that is made, or still being made after a moment: a server that does not answer at all must not keep us. */
+static int begin_connection(const struct addrinfo *a, int type)
+{
+    const int fd = socket(a->ai_family, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+    struct pollfd p = { fd, POLLOUT, 0 };
+    socklen_t size = sizeof errno;
+    int code = 0;
+
+    if (fd < 0 || !connect(fd, a->ai_addr, a->ai_addrlen))
+        return fd;
+    if (errno != EINPROGRESS)
+        code = errno;
+    else if (poll(&p, 1, MOMENT_MS) > 0)
+        getsockopt(fd, SOL_SOCKET, SO_ERROR, &code, &size);
+    if (!code)
+        return fd;
+    close(fd);
+    errno = code;
+    return -1;
+}
+
+static int begin_listening(const struct opener_request *r, const struct addrinfo *a)
+{
+    return socket_of(&(struct opener_request){ .purpose = r->purpose, .kind = OPENER_LISTEN, .address = a->ai_addr,
+                                               .length = a->ai_addrlen, .type = r->type });
+}
+
+/* Listens on the name's first address, or connects to the first that does not refuse. */
 static int socket_of_host(const struct opener_request *r)
 {
     const bool listens = r->kind == OPENER_LISTEN_HOST;
@@ -88,7 +117,6 @@ static int socket_of_host(const struct opener_request *r)
     const size_t n = strcspn(r->path, " ");
     char host[NI_MAXHOST];
     struct addrinfo *all;
-    int fd = -1;
 
     if (n >= sizeof host || !r->path[n]) {
         errno = EINVAL;
@@ -100,9 +128,9 @@ static int socket_of_host(const struct opener_request *r)
         errno = EADDRNOTAVAIL;
         return -1;
     }
-    for (const struct addrinfo *a = all; a && fd < 0; a = listens ? NULL : a->ai_next)
-        fd = socket_of(&(struct opener_request){ .purpose = r->purpose, .kind = listens ? OPENER_LISTEN : OPENER_CONNECT,
-                                                 .address = a->ai_addr, .length = a->ai_addrlen, .type = r->type });
+    int fd = listens ? begin_listening(r, all) : -1;
+    for (const struct addrinfo *a = all; a && fd < 0 && !listens; a = a->ai_next)
+        fd = begin_connection(a, r->type);
     const int code = errno;
     freeaddrinfo(all);
     errno = code;
@@ -149,6 +177,16 @@ void opener_use(const struct opener *o)
 int opener_request(const struct opener_request *r)
 {
     return chosen ? chosen->open(chosen->ctx, r) : by_ourselves(r);
+}
+
+void opener_raise_limit(void)
+{
+    struct rlimit r;
+
+    if (getrlimit(RLIMIT_NOFILE, &r))
+        return;
+    r.rlim_cur = r.rlim_max;
+    (void)setrlimit(RLIMIT_NOFILE, &r);
 }
 
 bool opener_elsewhere(void)

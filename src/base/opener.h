@@ -33,7 +33,7 @@ enum opener_kind {
                        with IFF_NO_PI and IFF_VNET_HDR (linux/if_tun.h). Needs CAP_NET_ADMIN unless the user owns it. */
     OPENER_FOLDER,  /* path, mode: as mkdir(2); 0 */
     OPENER_LISTEN_HOST,  /* path: "HOST PORT", a name or an address and a decimal number; as OPENER_LISTEN. */
-    OPENER_CONNECT_HOST, /* the same, connected by TCP. An unknown name is -EADDRNOTAVAIL. */
+    OPENER_CONNECT_HOST, /* the same, by TCP. It does not block, and may be connecting still: poll(2). An unknown name is -EADDRNOTAVAIL. */
     OPENER_AGAIN,   /* fd, flags: the file that this process has open already, with other flags. The opener may be another
                        process, and refuses rights that fd does not have. */
     OPENER_REAL,    /* path, real: as realpath(3), which fails if the name leads nowhere; 0 */
@@ -68,6 +68,9 @@ struct opener {
 void opener_use(const struct opener *o);
 /* A descriptor, or -errno. */
 int must_check opener_request(const struct opener_request *r);
+
+/* This process, and those that it makes later, may have as many descriptors as the host allows: a shell gives 1,024. */
+void opener_raise_limit(void);
 
 /* True if another process opens, and this one need not reach the files by their names. */
 bool opener_elsewhere(void);

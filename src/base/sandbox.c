@@ -94,32 +94,6 @@ static int file_rules(bool by_itself, const char *dir, int *r)
     return set;
 }
 
-/* What of Landlock's newer versions this program knows: struct landlock_ruleset_attr as it grew (linux/landlock.h). */
-struct ruleset {
-    u64 files, net, scoped;
-};
-
-int sandbox_no_files(void)
-{
-    enum { ALL_1 = (1 << 13) - 1, REFER = 1 << 13, TRUNCATE = 1 << 14, BIND_AND_CONNECT_TCP = 3, ABSTRACT_SOCKETS = 1 };
-    const int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
-    struct ruleset rules = { .files = ALL_1 };
-
-    if (version < 1)
-        return 0;
-    rules.files |= version >= 2 ? REFER : 0;
-    rules.files |= version >= 3 ? TRUNCATE : 0;
-    rules.net = version >= 4 ? BIND_AND_CONNECT_TCP : 0;
-    rules.scoped = version >= 6 ? ABSTRACT_SOCKETS : 0;
-    const size_t size = version >= 6 ? sizeof rules : version >= 4 ? 2 * sizeof(u64) : sizeof(u64);
-    const int set = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
-    if (set < 0)
-        return -errno;
-    const int r = prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) || syscall(SYS_landlock_restrict_self, set, 0) ? -errno : 0;
-    close(set);
-    return r;
-}
-
 /* The same for the process of a folder. The first version of Landlock (Linux 5.13) forbids to move a file from one folder
    to another, which is too little for a guest. */
 static int folder_rules(const struct sandbox_folder *f, int *r)
@@ -145,6 +119,30 @@ static int restrict_files(int set)
     if (set >= 0)
         close(set);
     return r;
+}
+
+/* What of Landlock's newer versions this program knows: struct landlock_ruleset_attr as it grew (linux/landlock.h). */
+struct ruleset {
+    u64 files, net, scoped;
+};
+
+int sandbox_no_files(void)
+{
+    enum { ALL_1 = (1 << 13) - 1, REFER = 1 << 13, TRUNCATE = 1 << 14, BIND_AND_CONNECT_TCP = 3, ABSTRACT_SOCKETS = 1 };
+    const int version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
+    struct ruleset rules = { .files = ALL_1 };
+
+    if (version < 1)
+        return 0;
+    rules.files |= version >= 2 ? REFER : 0;
+    rules.files |= version >= 3 ? TRUNCATE : 0;
+    rules.net = version >= 4 ? BIND_AND_CONNECT_TCP : 0;
+    rules.scoped = version >= 6 ? ABSTRACT_SOCKETS : 0;
+    const size_t size = version >= 6 ? sizeof rules : version >= 4 ? 2 * sizeof(u64) : sizeof(u64);
+    const int set = (int)syscall(SYS_landlock_create_ruleset, &rules, size, 0);
+    if (set < 0)
+        return -errno;
+    return restrict_files(set);
 }
 
 /* The filter is for good. -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor. Nothing here allocates

@@ -66,7 +66,7 @@ void sandbox_confine_threads(void);
    confined. It ends the process if it cannot. */
 void sandbox_thread(enum sandbox kind);
 
-/* Landlock: this thread, and those that it makes later, open no file by its name any more, and make no TCP connection, where
+/* Landlock, after sandbox_drop: this thread, and those that it makes later, open no file by its name any more, and make no TCP connection, where
    the kernel has that. -errno; 0 where it has no Landlock. */
 int must_check sandbox_no_files(void);
 

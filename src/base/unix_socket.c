@@ -12,14 +12,14 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-int unix_socket_connect(enum opener_purpose purpose, const char *path)
+int unix_socket_connect(enum opener_purpose purpose, const char *path, int type)
 {
     struct sockaddr_un sa = { .sun_family = AF_UNIX };
 
     if (strlen(path) >= sizeof sa.sun_path)
         return -ENAMETOOLONG;
     strcpy(sa.sun_path, path);
-    return opener_connect(purpose, (const struct sockaddr *)&sa, sizeof sa, SOCK_STREAM);
+    return opener_connect(purpose, (const struct sockaddr *)&sa, sizeof sa, type);
 }
 
 /* Looks at what has the name already, and removes a socket that nobody listens on. Returns why the name cannot be

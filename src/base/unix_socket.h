@@ -23,8 +23,8 @@ struct unix_socket {
 int must_check unix_socket_listen(struct unix_socket *s, enum opener_purpose purpose, const char *what, const char *path, struct error *err);
 /* Closes the socket and removes its name, if the name still is this socket's. */
 void unix_socket_close(struct unix_socket *s);
-/* A connected socket, close on exec, or -errno. */
-int must_check unix_socket_connect(enum opener_purpose purpose, const char *path);
+/* A connected socket, close on exec, or -errno. type: SOCK_STREAM, | SOCK_NONBLOCK: -EAGAIN if the other side's queue is full. */
+int must_check unix_socket_connect(enum opener_purpose purpose, const char *path, int type);
 
 /* Makes the directory if it is missing: $XDG_RUNTIME_DIR/lodge, else /run/user/UID/lodge, else /tmp/lodge-UID. Only
    this user can get into it. what: the text for err, for example "the switch". */

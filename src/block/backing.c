@@ -17,6 +17,7 @@
 #include <sys/stat.h>
 
 #include "base/opener.h"
+#include "base/place.h"
 #include "block/internal.h"
 
 bool block_is_nbd(const char *path)
@@ -56,43 +57,6 @@ int block_resolve(const struct block *b, const char *name, char *path, struct er
 
 /* ---- the judgement ---- */
 
-/* The part of the real path `file` that lies below the real path `folder`; NULL: `file` is not below it. */
-static const char *below(const char *file, const char *folder)
-{
-    size_t n = strlen(folder);
-
-    if (n && folder[n - 1] == '/')
-        n--; /* the root */
-    return !strncmp(file, folder, n) && file[n] == '/' ? file + n : NULL;
-}
-
-static bool is_in(const char *file, const char *folder)
-{
-    char real[PATH_MAX];
-
-    return folder && opener_real(OPENER_DISK, folder, real) && below(file, real);
-}
-
-/* True if `file` is in the folder of b's name, or in the folder of the file that this name leads to. */
-static bool is_beside(const struct block *b, const char *file)
-{
-    char folder[PATH_MAX], real[PATH_MAX];
-
-    for (int follow = 0; follow < 2; follow++) {
-        if (follow ? !opener_real(OPENER_DISK, b->path, folder) : snprintf(folder, sizeof(folder), "%s", b->path) >= PATH_MAX)
-            continue;
-        char *slash = strrchr(folder, '/');
-        if (!slash)
-            strcpy(folder, ".");
-        else
-            slash[slash == folder] = 0;
-        const char *rest = opener_real(OPENER_DISK, folder, real) ? below(file, real) : NULL;
-        if (rest && !strstr(rest, "/."))
-            return true;
-    }
-    return false;
-}
-
 static int refuse(const struct block *b, const char *path, const char *why, struct error *err)
 {
     return error_set(err, EXDEV, "%.130s names the backing file %.130s, %s, and could so read any file of yours; if you trust "
@@ -118,7 +82,7 @@ int block_may_follow(const struct block *b, const char *path, char *real, struct
     if (!found)
         return errno == ENOENT ? error_set(err, ENOENT, "%s: there is no such file", path)
                                : error_set(err, errno, "%s cannot be opened: %s", path, strerror(errno));
-    if (!is_beside(b, real) && !is_in(real, b->follow.store) && !is_in(real, more))
+    if (!place_is_beside(real, b->path) && !place_is_in(real, b->follow.store) && !place_is_in(real, more))
         return refuse(b, path, "which is not in its own folder", err);
     if (opener_stat(OPENER_DISK, real, 0, &st) || !S_ISREG(st.st_mode))
         return refuse(b, path, "which is no regular file", err);

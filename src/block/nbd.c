@@ -7,7 +7,6 @@
  * for ever.
  */
 #include <errno.h>
-#include <fcntl.h>
 #include <libnbd.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -287,10 +286,10 @@ static int begin(struct nbd *n)
         (u.tls && u.user[0] && nbd_set_tls_username(n->h, u.user)) || (u.tls && u.psk[0] && nbd_set_tls_psk_file(n->h, u.psk)) ||
         (u.tls && u.certificates[0] && nbd_set_tls_certificates(n->h, u.certificates)))
         return -1;
-    const int fd = u.socket[0] ? unix_socket_connect(OPENER_DISK, u.socket) : opener_host(OPENER_DISK, OPENER_CONNECT_HOST, u.host, u.port, SOCK_STREAM);
+    const int fd = u.socket[0] ? unix_socket_connect(OPENER_DISK, u.socket, SOCK_STREAM | SOCK_NONBLOCK)
+                               : opener_host(OPENER_DISK, OPENER_CONNECT_HOST, u.host, u.port, SOCK_STREAM);
     if (fd < 0)
         return -fd;
-    fcntl(fd, F_SETFL, O_NONBLOCK);
     if (!nbd_aio_connect_socket(n->h, fd))
         return 0;
     close(fd); /* libnbd has taken it only if it succeeds */

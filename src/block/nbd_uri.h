@@ -12,7 +12,7 @@
 
 struct nbd_uri {
     bool tls;
-    char host[256], port[8];          /* of TCP; port: decimal, 10809 if the URI has none */
+    char host[256], port[6];          /* of TCP; port: decimal, 10809 if the URI has none */
     char socket[108];                 /* of a unix socket; "": TCP */
     char export[PATH_MAX];            /* "": the server's default */
     char user[256];                   /* "": libnbd's default */

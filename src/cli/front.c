@@ -19,10 +19,10 @@
 #include "base/log.h"
 #include "base/signals.h"
 #include "chardev/terminal.h"
+#include "worker/worker.h"
 
 /* The front's descriptors beyond the standard ones. */
 enum { SIGNALS = 3, SOCK, KEYS, FDS };
-enum { END_MS = 30000 }; /* as worker.c has it */
 
 struct watch {
     pid_t pid;
@@ -127,7 +127,7 @@ static int watch(struct watch *w)
         /* The machine ends now, in order. It has the other end of this socket until then. */
         struct pollfd last = { SOCK, POLLIN, 0 };
         char c[16];
-        while (poll(&last, 1, END_MS) > 0 && read(SOCK, c, sizeof c) > 0)
+        while (poll(&last, 1, WORKER_END_MS) > 0 && read(SOCK, c, sizeof c) > 0)
             ;
     }
     if (got == w->pid && WIFEXITED(status))

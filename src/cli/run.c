@@ -19,9 +19,9 @@
 
 #include "base/log.h"
 #include "base/loop.h"
+#include "base/opener.h"
 #include "base/patience.h"
 #include "base/signals.h"
-#include "base/unix_socket.h"
 #include "chardev/terminal.h"
 #include "cli/api_client.h"
 #include "cli/cli.h"
@@ -142,17 +142,6 @@ static int configure_image(struct run_options *o, struct image *image, struct im
     return 0;
 }
 
-/* Disks, shared files, connections: a machine may need more descriptors than the 1,024 that a shell gives. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit r;
-
-    if (getrlimit(RLIMIT_NOFILE, &r))
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-}
-
 /* These signals end the machine in order. They wait until the machine looks for them, so that nothing half made is
    left behind. Code that may take long before that looks for them itself (base/patience.h). */
 static void hold_signals(sigset_t *before)
@@ -252,7 +241,7 @@ static void close_door(const struct run_options *o)
     const struct vm_config *c = &o->config;
     const struct worker_limits limits = {
         .memory = GiB(4) + 2 * config_code_cache(c) + c->memory / 32 + c->cpus * MiB(512),
-        .file = MAX(c->memory * 2, (u64)1 << 50), .descriptors = 65536,
+        .file = (u64)1 << 50, .descriptors = 65536,
     };
 
     worker_close_door(&limits);
@@ -377,32 +366,6 @@ static int watch_over(struct run_options *o, struct front *front, struct error *
     return r < 0 ? r : status;
 }
 
-static void sweep_one(enum opener_purpose purpose, const char *text, const char *kind)
-{
-    const size_t n = strlen(kind);
-
-    if (text && !strncmp(text, kind, n))
-        unix_socket_sweep(purpose, text + n);
-}
-
-/* The broker removes what a worker leaves behind. Should it have been killed itself, the sockets that the user named are
-   removed here. */
-static void sweep(const struct vm_config *c)
-{
-    for (u32 i = 0; i < c->nserial; i++)
-        sweep_one(OPENER_CHARDEV, c->serial[i], "unix:");
-    for (u32 i = 0; i < c->nconsoles; i++)
-        sweep_one(OPENER_CHARDEV, c->console[i], "unix:");
-    for (u32 i = 0; i < c->ninputs; i++)
-        sweep_one(OPENER_CHARDEV, c->input[i].from, "unix:");
-    for (u32 i = 0; i < c->nusb; i++)
-        sweep_one(OPENER_CHARDEV, c->usb[i].from, "unix:");
-    sweep_one(OPENER_CHARDEV, c->parallel, "unix:");
-    sweep_one(OPENER_SCREEN, c->display, "vnc:unix:");
-    sweep_one(OPENER_VSOCK, c->vsock, "");
-    sweep_one(OPENER_API, c->api_socket, "");
-}
-
 static int run(int argc, char **argv, struct run_options *o)
 {
     struct error err = { "" };
@@ -415,7 +378,7 @@ static int run(int argc, char **argv, struct run_options *o)
         return cli_failed(error_set(&err, ENOMEM, "out of memory"), &err);
     o->run.image_store = image_store(store) ? NULL : store;
     o->run.started = clock_ns();
-    raise_descriptor_limit();
+    opener_raise_limit(); /* disks, connections, the files of shared folders */
     r = run_options_parse(o, argc, argv, &err);
     if (!r && wants_device_list(&o->config)) {
         vm_list_devices(stdout);
@@ -438,7 +401,7 @@ static int run(int argc, char **argv, struct run_options *o)
     r = front_split(has_terminal(&o->config), &front, &status, &err);
     if (r > 0) {
         if (status == VM_EXIT_FAILED)
-            sweep(&o->config);
+            policy_sweep(&o->config); /* the broker, which does so, may have been killed */
         return status;
     }
     if (!r)

@@ -116,7 +116,7 @@ static int ask(const struct http_request *q, const char *body, struct http_answe
 {
     char *bytes = NULL;
     size_t size = 0;
-    const int fd = unix_socket_connect(OPENER_API, q->socket);
+    const int fd = unix_socket_connect(OPENER_API, q->socket, SOCK_STREAM);
     int r = fd < 0 ? fd : exchange(q, fd, body, &bytes, &size);
 
     if (fd >= 0)

@@ -16,6 +16,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/opener.h"
 #include "base/sandbox.h"
 #include "share/folder_message.h"
 #include "share/share.h"
@@ -91,17 +92,6 @@ static int serve(struct fuse_server *s)
     return 0;
 }
 
-/* Each file that the guest knows is a descriptor. */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit r;
-
-    if (getrlimit(RLIMIT_NOFILE, &r))
-        return;
-    r.rlim_cur = r.rlim_max;
-    (void)setrlimit(RLIMIT_NOFILE, &r);
-}
-
 static struct fuse_server *begin(bool readonly, struct error *err)
 {
     struct sandbox_folder f = { .folder = FOLDER_FD_FOLDER, .readonly = readonly };
@@ -115,7 +105,7 @@ static struct fuse_server *begin(bool readonly, struct error *err)
         error_set(err, errno, "/proc is needed to open files");
         return NULL;
     }
-    raise_descriptor_limit();
+    opener_raise_limit(); /* each file that the guest knows is a descriptor */
     if (sandbox_enter_folder(&f, err))
         return NULL;
     missing = *err;

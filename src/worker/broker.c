@@ -22,7 +22,7 @@
 #include "worker/broker_message.h"
 #include "worker/clients.h"
 
-enum { MOST_MADE = 64, MOST_CHILDREN = 32, MOST_ARGUMENTS = 8, END_MS = 10000, KILLED_MS = 500 /* base/child.c */ };
+enum { MOST_MADE = 64, MOST_CHILDREN = 32, MOST_ARGUMENTS = 8 };
 
 struct broker {
     int sock; /* -1: the worker has closed its end */
@@ -282,10 +282,8 @@ u32 broker_poll(const struct broker *b, struct pollfd *p, int *ms)
 
 bool broker_serve(struct broker *b)
 {
-    struct pollfd p = { b->sock, POLLIN, 0 };
-
     reap(b);
-    if (b->sock >= 0 && poll(&p, 1, 0) > 0)
+    if (b->sock >= 0)
         hear_worker(b);
     clients_serve(b->clients);
     return b->sock >= 0;
@@ -305,7 +303,7 @@ void broker_drop(struct broker *b)
 
 void broker_free(struct broker *b)
 {
-    const u64 end = clock_ns() + END_MS * 1000000ull;
+    const u64 end = clock_ns() + CHILD_END_MS * 1000000ull;
 
     if (!b)
         return;
@@ -320,7 +318,7 @@ void broker_free(struct broker *b)
     for (u32 i = 0; i < b->nchildren; i++)
         kill(b->child[i].pid, SIGKILL);
     /* One that waits for a file system that never answers does not die of that, either. */
-    const u64 left = clock_ns() + KILLED_MS * 1000000ull;
+    const u64 left = clock_ns() + CHILD_KILLED_MS * 1000000ull;
     for (reap(b); b->nchildren && clock_ns() < left; reap(b))
         poll(NULL, 0, 1);
     broker_drop(b);

@@ -2,7 +2,6 @@
 /* policy.c - see policy.h. Whatever is not allowed below is refused. */
 #include "worker/policy.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stddef.h>
@@ -13,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/place.h"
 #include "base/unix_socket.h"
 
 enum { MOST_EXTRA = 24, MOST_GRANTS = 32 };
@@ -139,32 +139,6 @@ static bool is_disk(const struct policy *p, const char *path, bool writes)
     return false;
 }
 
-/* Below the folder of this image's name, or of the file that the name leads to; nothing hidden there (block/backing.c). */
-static bool is_beside(const char *image, const char *real)
-{
-    char folder[PATH_MAX], resolved[PATH_MAX];
-
-    for (int follow = 0; image && follow < 2; follow++) {
-        if (follow ? !realpath(image, folder) : snprintf(folder, sizeof folder, "%s", image) >= PATH_MAX)
-            continue;
-        char *slash = strrchr(folder, '/');
-        if (!slash)
-            strcpy(folder, ".");
-        else
-            slash[slash == folder] = 0;
-        if (realpath(folder, resolved) && is_below(resolved, real) && !strstr(real + strlen(resolved) - (resolved[1] ? 0 : 1), "/."))
-            return true;
-    }
-    return false;
-}
-
-static bool is_in(const char *folder, const char *real)
-{
-    char resolved[PATH_MAX];
-
-    return folder && realpath(folder, resolved) && is_below(resolved, real);
-}
-
 /* Everything that is named leads somewhere, where a worker may look, too. */
 static bool is_named(const char *image, const char *real)
 {
@@ -179,30 +153,51 @@ static bool is_named(const char *image, const char *real)
     return !strcmp(resolved, real);
 }
 
+/* The i-th name of a medium that the user gave: of the configuration, or by the control socket. NULL: it has none. */
+enum { MEDIA = CONFIG_MAX_DISKS + CONFIG_MAX_CDROMS + CONFIG_MAX_FLOPPIES + MOST_GRANTS };
+static const char *medium(const struct policy *p, u32 i)
+{
+    const struct vm_config *c = p->c;
+
+    if (i < CONFIG_MAX_DISKS)
+        return i < c->ndisks ? c->disk[i].path : NULL;
+    if ((i -= CONFIG_MAX_DISKS) < CONFIG_MAX_CDROMS)
+        return i < c->ncdroms ? c->cdrom[i].path : NULL;
+    if ((i -= CONFIG_MAX_CDROMS) < CONFIG_MAX_FLOPPIES)
+        return i < c->nfloppies ? c->floppy[i].path : NULL;
+    return p->grant[i - CONFIG_MAX_FLOPPIES];
+}
+
+/* May images name files beside them as their backing files? */
+static bool follows(const struct policy *p, u32 i)
+{
+    return i >= p->c->ndisks || !is(p->c->disk[i].backing, "none");
+}
+
+static bool follows_all(const struct vm_config *c)
+{
+    for (u32 i = 0; i < c->ndisks; i++)
+        if (is(c->disk[i].backing, "any"))
+            return true;
+    return false;
+}
+
 /* real: the name without links of a backing file, or of the folder of one */
 static bool may_back(const struct policy *p, const char *real)
 {
     const struct vm_config *c = p->c;
 
-    if (is_in(p->store, real))
+    if (follows_all(c) || place_is_in(real, p->store) || is_named(p->store, real))
         return true;
-    for (u32 i = 0; i < c->ndisks; i++) {
-        const struct config_disk *d = &c->disk[i];
-        const bool none = d->backing && !strcmp(d->backing, "none");
-        if ((d->backing && (!strcmp(d->backing, "any") || is_in(d->backing, real))) || (!none && is_beside(d->path, real)) ||
-            is_named(d->path, real) || is_named(d->backing, real))
+    for (u32 i = 0; i < c->ndisks; i++)
+        if (place_is_in(real, c->disk[i].backing) || is_named(c->disk[i].backing, real))
+            return true;
+    for (u32 i = 0; i < MEDIA; i++) {
+        const char *image = medium(p, i);
+        if (image && ((follows(p, i) && place_is_beside(real, image)) || is_named(image, real)))
             return true;
     }
-    for (u32 i = 0; i < c->ncdroms; i++)
-        if (is_beside(c->cdrom[i].path, real) || is_named(c->cdrom[i].path, real))
-            return true;
-    for (u32 i = 0; i < c->nfloppies; i++)
-        if (is_beside(c->floppy[i].path, real) || is_named(c->floppy[i].path, real))
-            return true;
-    for (u32 i = 0; i < MOST_GRANTS; i++)
-        if (is_beside(p->grant[i], real) || is_named(p->grant[i], real))
-            return true;
-    return is_named(p->store, real);
+    return false;
 }
 
 /* Before it is opened, because to open a device is to use it. */
@@ -242,20 +237,44 @@ static const char *socket_path(const struct opener_request *r)
                ? sa->sun_path : NULL;
 }
 
-/* What a port, a console or an input is plugged into: "unix:PATH", "file:PATH". */
+/* The i-th of what ports, consoles and inputs are plugged into: "unix:PATH", "file:PATH" and others. NULL: nothing. */
+enum { PLUGS = CONFIG_MAX_SERIAL + CONFIG_MAX_CONSOLES + CONFIG_MAX_INPUTS + CONFIG_MAX_USB + 1 };
+static const char *plug(const struct vm_config *c, u32 i)
+{
+    if (i < CONFIG_MAX_SERIAL)
+        return i < c->nserial ? c->serial[i] : NULL;
+    if ((i -= CONFIG_MAX_SERIAL) < CONFIG_MAX_CONSOLES)
+        return i < c->nconsoles ? c->console[i] : NULL;
+    if ((i -= CONFIG_MAX_CONSOLES) < CONFIG_MAX_INPUTS)
+        return i < c->ninputs ? c->input[i].from : NULL;
+    if ((i -= CONFIG_MAX_INPUTS) < CONFIG_MAX_USB)
+        return i < c->nusb ? c->usb[i].from : NULL;
+    return c->parallel;
+}
+
 static bool is_plugged(const struct vm_config *c, const char *kind, const char *path)
 {
-    bool found = is_behind(c->parallel, kind, path);
+    for (u32 i = 0; i < PLUGS; i++)
+        if (is_behind(plug(c, i), kind, path))
+            return true;
+    return false;
+}
 
-    for (u32 i = 0; i < c->nserial; i++)
-        found |= is_behind(c->serial[i], kind, path);
-    for (u32 i = 0; i < c->nconsoles; i++)
-        found |= is_behind(c->console[i], kind, path);
-    for (u32 i = 0; i < c->ninputs; i++)
-        found |= is_behind(c->input[i].from, kind, path);
-    for (u32 i = 0; i < c->nusb; i++)
-        found |= is_behind(c->usb[i].from, kind, path);
-    return found;
+static void sweep(enum opener_purpose purpose, const char *text, const char *kind)
+{
+    const size_t n = strlen(kind);
+
+    if (text && !strncmp(text, kind, n))
+        unix_socket_sweep(purpose, text + n);
+}
+
+void policy_sweep(const struct vm_config *c)
+{
+    for (u32 i = 0; i < PLUGS; i++)
+        sweep(OPENER_CHARDEV, plug(c, i), "unix:");
+    sweep(OPENER_SCREEN, c->display, "vnc:unix:");
+    sweep(OPENER_VSOCK, c->vsock, "");
+    sweep(OPENER_API, c->api_socket, "");
 }
 
 /* The sockets that the machine listens on. */
@@ -305,20 +324,12 @@ static bool in_uri(const char *uri, const char *before, const char *what, size_t
 
 static bool is_server(const struct policy *p, const char *before, const char *what)
 {
-    const struct vm_config *c = p->c;
     const size_t n = strlen(what);
 
-    for (u32 i = 0; i < c->ndisks; i++)
-        if (in_uri(c->disk[i].path, before, what, n) || (c->disk[i].backing && !strcmp(c->disk[i].backing, "any")))
-            return true;
-    for (u32 i = 0; i < c->ncdroms; i++)
-        if (in_uri(c->cdrom[i].path, before, what, n))
-            return true;
-    for (u32 i = 0; i < c->nfloppies; i++)
-        if (in_uri(c->floppy[i].path, before, what, n))
-            return true;
-    for (u32 i = 0; i < MOST_GRANTS; i++)
-        if (in_uri(p->grant[i], before, what, n))
+    if (follows_all(p->c))
+        return true;
+    for (u32 i = 0; i < MEDIA; i++)
+        if (in_uri(medium(p, i), before, what, n))
             return true;
     return false;
 }

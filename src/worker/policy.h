@@ -32,6 +32,9 @@ int must_check policy_judge(const struct policy *p, const struct opener_request 
 int must_check policy_judge_opened(const struct policy *p, const struct opener_request *r, int fd);
 /* The answer to OPENER_REAL. */
 int must_check policy_judge_real(const struct policy *p, const struct opener_request *r, const char *real);
+/* Removes the sockets that c names and nobody listens on, should the broker have been killed. */
+void policy_sweep(const struct vm_config *c);
+
 /* May the worker start this? argv ends with NULL. */
 int must_check policy_judge_child(const struct policy *p, char *const argv[]);
 

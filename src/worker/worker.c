@@ -21,8 +21,6 @@
 #include "worker/broker.h"
 #include "worker/room.h"
 
-enum { END_MS = 30000 }; /* a machine that nobody wants any more has as long to write out its disks */
-
 static void hand_on(pid_t worker, int signals)
 {
     struct signalfd_siginfo si;
@@ -65,7 +63,7 @@ static int keep(pid_t worker, int signals, int front, struct broker *b)
             hand_on(worker, signals);
         if (p[1].revents & (POLLHUP | POLLERR | POLLNVAL)) {
             p[1].fd = -1;
-            end = clock_ns() + END_MS * 1000000ull;
+            end = clock_ns() + WORKER_END_MS * 1000000ull;
             kill(worker, SIGCONT);
             kill(worker, SIGTERM);
         }
@@ -176,7 +174,5 @@ void worker_close_door(const struct worker_limits *limits)
         limit(RLIMIT_DATA, limits->memory);
     limit(RLIMIT_FSIZE, limits->file);
     limit(RLIMIT_NOFILE, limits->descriptors);
-    if (limits->threads)
-        limit(RLIMIT_NPROC, limits->threads);
     sandbox_thread(SANDBOX_LOOP);
 }

@@ -15,6 +15,8 @@ enum worker_needs {
     WORKER_TLS = 1 << 1,    /* disks by nbds://: libnbd reads keys by their names */
 };
 
+enum { WORKER_END_MS = 30000 }; /* a machine that nobody wants any more has as long to write out its disks */
+
 struct worker_job {
     int front;  /* a socket whose other end closes when nobody wants the machine any more; the worker is then told to end in
                    order (SIGTERM), and ended if it does not */
@@ -39,7 +41,6 @@ struct worker_limits {
     u64 memory; /* bytes of its own, beside the guest's */
     u64 file;   /* bytes of a file that it writes */
     u64 descriptors;
-    u64 threads; /* of this user in its namespace; 0: no limit, where it has none of its own */
 };
 void worker_close_door(const struct worker_limits *limits);
 

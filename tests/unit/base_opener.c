@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What rooms want opened reaches whoever opens for this process, and what he says comes back to them. */
 #include <errno.h>
+#include <netinet/in.h>
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -47,7 +48,7 @@ TEST(another_opens)
     CHECK_EQ(errno, EACCES);
     CHECK_EQ(opener_remove(OPENER_DISK, "x"), -EACCES);
     CHECK_EQ(opener_folder(OPENER_SNAPSHOT, "x", 0700), -EACCES);
-    CHECK_EQ(unix_socket_connect(OPENER_API, "/run/a.sock"), -EACCES);
+    CHECK_EQ(unix_socket_connect(OPENER_API, "/run/a.sock", SOCK_STREAM), -EACCES);
     CHECK_EQ(last.kind, OPENER_CONNECT);
     CHECK_EQ(last.type, SOCK_STREAM);
     CHECK_STR(last_path, "/run/a.sock");
@@ -97,7 +98,7 @@ static void sockets(const char *dir)
     snprintf(path, sizeof path, "%s/sock", dir);
     CHECK_EQ(unix_socket_listen(&s, OPENER_API, "", path, &err), 0);
     CHECK(!stat(path, &st) && (st.st_mode & 0777) == 0600);
-    CHECK((fd = unix_socket_connect(OPENER_API, path)) >= 0);
+    CHECK((fd = unix_socket_connect(OPENER_API, path, SOCK_STREAM)) >= 0);
     close(fd);
     unix_socket_close(&s);
     CHECK(stat(path, &st) && errno == ENOENT);
@@ -111,4 +112,33 @@ TEST(this_process_opens)
     files(dir);
     sockets(dir);
     rmdir(dir);
+}
+
+/* A server that never answers keeps nobody: the connection is handed out while it is still being made. */
+TEST(hosts)
+{
+    struct sockaddr_in sa = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    socklen_t size = sizeof sa;
+    const int server = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int waits[4], fd;
+    char port[8];
+
+    REQUIRE(server >= 0 && !bind(server, (struct sockaddr *)&sa, sizeof sa) && !getsockname(server, (struct sockaddr *)&sa, &size));
+    snprintf(port, sizeof port, "%u", ntohs(sa.sin_port));
+    CHECK_EQ(opener_host(OPENER_DISK, OPENER_CONNECT_HOST, "127.0.0.1", port, SOCK_STREAM), -ECONNREFUSED);
+    CHECK_EQ(opener_host(OPENER_DISK, OPENER_CONNECT_HOST, "no.such.name.invalid", port, SOCK_STREAM), -EADDRNOTAVAIL);
+    REQUIRE(!listen(server, 0));
+    CHECK((fd = opener_host(OPENER_DISK, OPENER_CONNECT_HOST, "127.0.0.1", port, SOCK_STREAM)) >= 0);
+    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    CHECK(fcntl(fd, F_GETFD) & FD_CLOEXEC);
+    close(fd);
+    for (u32 i = 0; i < ARRAY_SIZE(waits); i++) { /* its queue is full then, and the kernel drops who comes */
+        waits[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+        (void)!connect(waits[i], (struct sockaddr *)&sa, sizeof sa);
+    }
+    CHECK((fd = opener_host(OPENER_DISK, OPENER_CONNECT_HOST, "127.0.0.1", port, SOCK_STREAM)) >= 0);
+    close(fd);
+    for (u32 i = 0; i < ARRAY_SIZE(waits); i++)
+        close(waits[i]);
+    close(server);
 }

@@ -176,7 +176,7 @@ static bool says(const char *method, const char *path, json_t *in, const char *w
 static int dial(void)
 {
     const struct timeval limit = { .tv_sec = 200 };
-    const int fd = unix_socket_connect(OPENER_API, rig.path);
+    const int fd = unix_socket_connect(OPENER_API, rig.path, SOCK_STREAM);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     return fd;
 }

@@ -64,7 +64,7 @@ static void stop(void)
 static int dial(void)
 {
     const struct timeval limit = { .tv_sec = 200 };
-    const int fd = unix_socket_connect(OPENER_API, path);
+    const int fd = unix_socket_connect(OPENER_API, path, SOCK_STREAM);
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
     return fd;
 }
