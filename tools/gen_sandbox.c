@@ -2,11 +2,11 @@
 /*
  * gen_sandbox - writes the system call filters of src/base/sandbox.c, at build time.
  *
- *   gen_sandbox SANDBOX_FILTERS_H
+ *   gen_sandbox SANDBOX_FILTERS_H SYSTEM_CALLS_MD
  *
  * The tables say which calls each kind of sandbox still makes; libseccomp makes a program for the kernel of each
  * (seccomp(2)).  It does so here and not in the process that goes into the sandbox, since it allocates a lot and does not
- * come back, or crashes, where it gets no memory (2.5.4).
+ * come back, or crashes, where it gets no memory (2.5.4). The second file is the tables for people to read, docs/system-calls.md.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,6 +14,7 @@
 #include <linux/fs.h>
 #include <linux/if_tun.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <seccomp.h>
 #include <signal.h>
@@ -22,6 +23,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -44,155 +46,119 @@ enum {
 static const struct {
     int nr;
     u32 who;
+    const char *why;
 } calls[] = {
-    /* waiting, and the clock where the vDSO does not answer */
-    { SCMP_SYS(poll), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(ppoll), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(epoll_wait), FOR_SWITCH },
-    { SCMP_SYS(epoll_pwait), FOR_SWITCH },
-    { SCMP_SYS(epoll_ctl), FOR_SWITCH },
-    { SCMP_SYS(timerfd_settime), FOR_SWITCH },
-    { SCMP_SYS(clock_gettime), FOR_EACH },
-    { SCMP_SYS(gettimeofday), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(time), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(nanosleep), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(clock_nanosleep), FOR_PEERS | FOR_THREADS },
-    /* bells and messages */
-    { SCMP_SYS(read), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(write), FOR_EACH },
-    { SCMP_SYS(readv), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(writev), FOR_PEERS | FOR_THREADS },
-    { SCMP_SYS(recvfrom), FOR_ALL },
-    { SCMP_SYS(recvmsg), FOR_PEERS },
-    { SCMP_SYS(sendto), FOR_ALL },
-    { SCMP_SYS(sendmsg), FOR_PEERS },
-    { SCMP_SYS(close), FOR_EACH },
-    { SCMP_SYS(getsockopt), FOR_PEERS },
-    { SCMP_SYS(setsockopt), FOR_PEERS },
-    { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN },
-    { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN },
-    /* the guest's connections; socket() and ioctl() below */
-    { SCMP_SYS(connect), FOR_USER },
-    { SCMP_SYS(bind), FOR_USER },
-    { SCMP_SYS(listen), FOR_USER },
-    { SCMP_SYS(shutdown), FOR_USER | FOR_VIEWER },
-    { SCMP_SYS(getsockname), FOR_USER },
-    { SCMP_SYS(getpeername), FOR_USER | FOR_VIEWER },
-    /* /etc/resolv.conf, of which libslirp asks whether it changed; openat() below */
-    { SCMP_SYS(newfstatat), FOR_USER },
-    { SCMP_SYS(stat), FOR_USER },
-    { SCMP_SYS(fstat), FOR_EACH },
-    { SCMP_SYS(lseek), FOR_USER },
-    /* a new client's link */
-    { SCMP_SYS(memfd_create), FOR_SWITCH },
-    { SCMP_SYS(eventfd2), FOR_SWITCH },
-    { SCMP_SYS(ftruncate), FOR_SWITCH },
-    /* viewers: select, a time to be done by, a process for each and its sandbox */
-    { SCMP_SYS(select), FOR_VIEWER },
-    { SCMP_SYS(pselect6), FOR_VIEWER },
-    { SCMP_SYS(alarm), FOR_VIEWER },
-    { SCMP_SYS(fork), FOR_SCREEN },
-    { SCMP_SYS(wait4), FOR_SCREEN },
-    { SCMP_SYS(set_robust_list), FOR_SCREEN },
-    { SCMP_SYS(seccomp), FOR_SCREEN },
-    /* a folder's files: by a name below a descriptor, by a descriptor, or by the name of one (setxattr and the like, chmod) */
-    { SCMP_SYS(openat), FOR_FOLDER },
-    { SCMP_SYS(openat2), FOR_FOLDER },
-    { SCMP_SYS(newfstatat), FOR_FOLDER },
-    { SCMP_SYS(fstatfs), FOR_FOLDER },
-    { SCMP_SYS(getdents64), FOR_FOLDER },
-    { SCMP_SYS(lseek), FOR_FOLDER },
-    { SCMP_SYS(preadv), FOR_FOLDER },
-    { SCMP_SYS(pwritev), FOR_FOLDER },
-    { SCMP_SYS(copy_file_range), FOR_FOLDER },
-    { SCMP_SYS(ftruncate), FOR_FOLDER },
-    { SCMP_SYS(fallocate), FOR_FOLDER },
-    { SCMP_SYS(fsync), FOR_FOLDER },
-    { SCMP_SYS(fdatasync), FOR_FOLDER },
-    { SCMP_SYS(mkdirat), FOR_FOLDER },
-    { SCMP_SYS(unlinkat), FOR_FOLDER },
-    { SCMP_SYS(renameat), FOR_FOLDER }, /* renameat2() without flags, in some C libraries */
-    { SCMP_SYS(renameat2), FOR_FOLDER },
-    { SCMP_SYS(linkat), FOR_FOLDER },
-    { SCMP_SYS(symlinkat), FOR_FOLDER },
-    { SCMP_SYS(readlinkat), FOR_FOLDER },
-    { SCMP_SYS(chmod), FOR_FOLDER },
-    { SCMP_SYS(fchownat), FOR_FOLDER },
-    { SCMP_SYS(utimensat), FOR_FOLDER },
-    { SCMP_SYS(getxattr), FOR_FOLDER },
-    { SCMP_SYS(setxattr), FOR_FOLDER },
-    { SCMP_SYS(listxattr), FOR_FOLDER },
-    { SCMP_SYS(removexattr), FOR_FOLDER },
-    /* memory, threads' locks, the end */
-    { SCMP_SYS(brk), FOR_EACH },
-    { SCMP_SYS(munmap), FOR_EACH },
-    { SCMP_SYS(mremap), FOR_EACH },
-    { SCMP_SYS(madvise), FOR_EACH },
-    { SCMP_SYS(futex), FOR_EACH },
-    { SCMP_SYS(getrandom), FOR_EACH },
-    { SCMP_SYS(rt_sigreturn), FOR_EACH },
-    { SCMP_SYS(rt_sigprocmask), FOR_EACH }, /* abort() */
-    { SCMP_SYS(sigaltstack), FOR_EACH },
-    { SCMP_SYS(getpid), FOR_EACH },
-    { SCMP_SYS(gettid), FOR_EACH },
-    { SCMP_SYS(restart_syscall), FOR_EACH },
-    { SCMP_SYS(exit), FOR_EACH },
-    { SCMP_SYS(exit_group), FOR_EACH },
-    /* ---- the worker (worker/worker.h), from the guest's first instruction on ---- */
-    /* it waits; a device arms a timer and watches a descriptor from whichever thread */
-    { SCMP_SYS(epoll_wait), FOR_THREADS },
-    { SCMP_SYS(epoll_pwait), FOR_THREADS },
-    { SCMP_SYS(epoll_ctl), FOR_LOOP | FOR_VCPU | FOR_OUTPUT },
-    { SCMP_SYS(timerfd_settime), FOR_LOOP | FOR_VCPU | FOR_OUTPUT },
-    { SCMP_SYS(sched_yield), FOR_THREADS },
-    { SCMP_SYS(rt_sigpending), FOR_LOOP | FOR_BLOCK }, /* has a signal come that ends it? (base/patience.h) */
-    { SCMP_SYS(rt_sigtimedwait), FOR_LOOP },
-    /* what is plugged into its ports, its helpers, its broker; it accepts viewers of a console, and makes no socket */
-    { SCMP_SYS(recvfrom), FOR_LOOP | FOR_VCPU },
-    { SCMP_SYS(recvmsg), FOR_LOOP },
-    { SCMP_SYS(recvmmsg), FOR_LOOP },
-    { SCMP_SYS(sendto), FOR_LOOP | FOR_VCPU | FOR_OUTPUT },
-    { SCMP_SYS(sendmsg), FOR_LOOP },
-    { SCMP_SYS(accept4), FOR_LOOP },
-    { SCMP_SYS(shutdown), FOR_LOOP | FOR_OUTPUT },
-    { SCMP_SYS(getsockopt), FOR_LOOP },
-    { SCMP_SYS(setsockopt), FOR_LOOP },
-    { SCMP_SYS(getsockname), FOR_LOOP },
-    { SCMP_SYS(getpeername), FOR_LOOP },
-    /* disks: descriptors that it has. A path of newfstatat() and statx() leads nowhere in its empty root. */
-    { SCMP_SYS(pread64), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(pwrite64), FOR_LOOP | FOR_BLOCK | FOR_VCPU }, /* a vCPU: UEFI's variables */
-    { SCMP_SYS(preadv), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(pwritev), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(preadv2), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(pwritev2), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(lseek), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(fsync), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(fdatasync), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(fallocate), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(ftruncate), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(fadvise64), FOR_LOOP },
-    { SCMP_SYS(newfstatat), FOR_LOOP | FOR_BLOCK },
-    { SCMP_SYS(statx), FOR_LOOP },
-    { SCMP_SYS(flock), FOR_LOOP },
-    { SCMP_SYS(io_uring_enter), FOR_LOOP | FOR_VCPU | FOR_BLOCK }, /* rings that may only read, write and sync (block/uring.c) */
-    /* a medium that is put in: its queue and its threads; io_uring_setup() is refused, so threads do its I/O */
-    { SCMP_SYS(eventfd2), FOR_LOOP },
-    { SCMP_SYS(timerfd_create), FOR_LOOP },
-    { SCMP_SYS(set_robust_list), FOR_THREADS },
-    { SCMP_SYS(rseq), FOR_THREADS },
-    { SCMP_SYS(seccomp), FOR_LOOP }, /* a new thread's own list, which can only be shorter */
-    /* what a run cost */
-    { SCMP_SYS(getrusage), FOR_LOOP },
-    { SCMP_SYS(rt_sigaction), FOR_THREADS }, /* abort() */
-    { SCMP_SYS(sched_getaffinity), FOR_THREADS }, /* how long to look before sleeping (base/spin.h) */
-    { SCMP_SYS(geteuid), FOR_LOOP },
-    { SCMP_SYS(getuid), FOR_LOOP },
+    { SCMP_SYS(poll), FOR_PEERS | FOR_THREADS, "waiting" },
+    { SCMP_SYS(ppoll), FOR_PEERS | FOR_THREADS, "waiting" },
+    { SCMP_SYS(select), FOR_VIEWER, "waiting" },
+    { SCMP_SYS(pselect6), FOR_VIEWER, "waiting" },
+    { SCMP_SYS(epoll_wait), FOR_SWITCH | FOR_THREADS, "waiting" },
+    { SCMP_SYS(epoll_pwait), FOR_SWITCH | FOR_THREADS, "waiting" },
+    { SCMP_SYS(epoll_ctl), FOR_SWITCH | FOR_LOOP | FOR_VCPU | FOR_OUTPUT,
+      "what is waited for: a device watches a descriptor from whichever thread" },
+    { SCMP_SYS(timerfd_settime), FOR_SWITCH | FOR_LOOP | FOR_VCPU | FOR_OUTPUT,
+      "a timer is set; a device's by whichever thread" },
+    { SCMP_SYS(clock_gettime), FOR_EACH, "the time, where the vDSO does not have it" },
+    { SCMP_SYS(gettimeofday), FOR_PEERS | FOR_THREADS, "the same" },
+    { SCMP_SYS(time), FOR_PEERS | FOR_THREADS, "the same" },
+    { SCMP_SYS(nanosleep), FOR_PEERS | FOR_THREADS, "waiting" },
+    { SCMP_SYS(clock_nanosleep), FOR_PEERS | FOR_THREADS, "waiting" },
+    { SCMP_SYS(sched_yield), FOR_THREADS, "a lock that another thread has" },
+    { SCMP_SYS(alarm), FOR_VIEWER, "the time that a viewer has to say who it is" },
+    { SCMP_SYS(rt_sigpending), FOR_LOOP | FOR_BLOCK, "has a signal come that ends it? (base/patience.h)" },
+    { SCMP_SYS(rt_sigtimedwait), FOR_LOOP, "the same" },
+    { SCMP_SYS(read), FOR_PEERS | FOR_THREADS, "descriptors that it has" },
+    { SCMP_SYS(write), FOR_EACH, "descriptors that it has" },
+    { SCMP_SYS(readv), FOR_PEERS | FOR_THREADS, "descriptors that it has" },
+    { SCMP_SYS(writev), FOR_PEERS | FOR_THREADS, "descriptors that it has" },
+    { SCMP_SYS(close), FOR_EACH, "the end of a descriptor" },
+    { SCMP_SYS(fstat), FOR_EACH, "what a descriptor is, and its size (the C library's fstat() looks up a name instead)" },
+    { SCMP_SYS(lseek), FOR_USER | FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "descriptors that it has; where an image has holes" },
+    { SCMP_SYS(recvfrom), FOR_ALL | FOR_LOOP | FOR_VCPU, "sockets that it has" },
+    { SCMP_SYS(recvmsg), FOR_PEERS | FOR_LOOP, "sockets that it has, and descriptors that its own processes hand it" },
+    { SCMP_SYS(recvmmsg), FOR_LOOP, "packets, several at once" },
+    { SCMP_SYS(sendto), FOR_ALL | FOR_LOOP | FOR_VCPU | FOR_OUTPUT, "sockets that it has" },
+    { SCMP_SYS(sendmsg), FOR_PEERS | FOR_LOOP, "sockets that it has" },
+    { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN, "clients of a socket that it has" },
+    { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN | FOR_LOOP, "clients of a socket that it has" },
+    { SCMP_SYS(getsockopt), FOR_PEERS | FOR_LOOP, "an error of a connection" },
+    { SCMP_SYS(setsockopt), FOR_PEERS | FOR_LOOP, "buffers and delays of a connection" },
+    { SCMP_SYS(shutdown), FOR_USER | FOR_VIEWER | FOR_LOOP | FOR_OUTPUT, "the end of one direction" },
+    { SCMP_SYS(getsockname), FOR_USER | FOR_LOOP, "its own address" },
+    { SCMP_SYS(getpeername), FOR_USER | FOR_VIEWER | FOR_LOOP, "its peer's address" },
+    { SCMP_SYS(connect), FOR_USER, "the guest's connections" },
+    { SCMP_SYS(bind), FOR_USER, "the guest's connections" },
+    { SCMP_SYS(listen), FOR_USER, "ports that are forwarded to the guest" },
+    { SCMP_SYS(newfstatat), FOR_USER | FOR_FOLDER,
+      "/etc/resolv.conf, of which libslirp asks whether it changed; a folder's files" },
+    { SCMP_SYS(stat), FOR_USER, "/etc/resolv.conf" },
+    { SCMP_SYS(memfd_create), FOR_SWITCH, "the rings of a new client" },
+    { SCMP_SYS(eventfd2), FOR_SWITCH | FOR_LOOP, "bells of a new client, of a medium that is put in" },
+    { SCMP_SYS(timerfd_create), FOR_LOOP, "a medium that is put in" },
+    { SCMP_SYS(ftruncate), FOR_SWITCH | FOR_FOLDER | FOR_LOOP | FOR_BLOCK,
+      "the size of rings, of a folder's file, of an image" },
+    { SCMP_SYS(pread64), FOR_LOOP | FOR_BLOCK, "disks" },
+    { SCMP_SYS(pwrite64), FOR_LOOP | FOR_BLOCK | FOR_VCPU, "disks; a vCPU: the variables of UEFI" },
+    { SCMP_SYS(preadv), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
+    { SCMP_SYS(pwritev), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
+    { SCMP_SYS(preadv2), FOR_LOOP | FOR_BLOCK, "disks" },
+    { SCMP_SYS(pwritev2), FOR_LOOP | FOR_BLOCK, "disks" },
+    { SCMP_SYS(fsync), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
+    { SCMP_SYS(fdatasync), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
+    { SCMP_SYS(fallocate), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "discard, a folder's files" },
+    { SCMP_SYS(fadvise64), FOR_LOOP, "a disk with cache=none" },
+    { SCMP_SYS(flock), FOR_LOOP, "the lock of an image" },
+    { SCMP_SYS(io_uring_enter), FOR_LOOP | FOR_VCPU | FOR_BLOCK,
+      "rings that may only read, write, sync and allocate (block/uring.c)" },
+    { SCMP_SYS(openat), FOR_FOLDER, "a folder's files, by a name below a descriptor, by a descriptor, or by the name of one" },
+    { SCMP_SYS(openat2), FOR_FOLDER, "the same" },
+    { SCMP_SYS(fstatfs), FOR_FOLDER, "the same" },
+    { SCMP_SYS(getdents64), FOR_FOLDER, "the same" },
+    { SCMP_SYS(copy_file_range), FOR_FOLDER, "the same" },
+    { SCMP_SYS(mkdirat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(unlinkat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(renameat), FOR_FOLDER, "the same; renameat2() without flags in some C libraries" },
+    { SCMP_SYS(renameat2), FOR_FOLDER, "the same" },
+    { SCMP_SYS(linkat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(symlinkat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(readlinkat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(chmod), FOR_FOLDER, "the same" },
+    { SCMP_SYS(fchownat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(utimensat), FOR_FOLDER, "the same" },
+    { SCMP_SYS(getxattr), FOR_FOLDER, "the same" },
+    { SCMP_SYS(setxattr), FOR_FOLDER, "the same" },
+    { SCMP_SYS(listxattr), FOR_FOLDER, "the same" },
+    { SCMP_SYS(removexattr), FOR_FOLDER, "the same" },
+    { SCMP_SYS(brk), FOR_EACH, "memory" },
+    { SCMP_SYS(munmap), FOR_EACH, "memory" },
+    { SCMP_SYS(mremap), FOR_EACH, "memory" },
+    { SCMP_SYS(madvise), FOR_EACH, "memory" },
+    { SCMP_SYS(futex), FOR_EACH, "locks" },
+    { SCMP_SYS(getrandom), FOR_EACH, "random numbers" },
+    { SCMP_SYS(rt_sigreturn), FOR_EACH, "the end of a signal's handler" },
+    { SCMP_SYS(rt_sigprocmask), FOR_EACH, "abort()" },
+    { SCMP_SYS(rt_sigaction), FOR_THREADS, "abort()" },
+    { SCMP_SYS(sigaltstack), FOR_EACH, "the end of a thread" },
+    { SCMP_SYS(getpid), FOR_EACH, "abort()" },
+    { SCMP_SYS(gettid), FOR_EACH, "abort()" },
+    { SCMP_SYS(restart_syscall), FOR_EACH, "what a signal interrupted" },
+    { SCMP_SYS(exit), FOR_EACH, "the end" },
+    { SCMP_SYS(exit_group), FOR_EACH, "the end" },
+    { SCMP_SYS(getrusage), FOR_LOOP, "what a run cost" },
+    { SCMP_SYS(getuid), FOR_LOOP, "what was started for whom" },
+    { SCMP_SYS(geteuid), FOR_LOOP, "the same" },
+    { SCMP_SYS(set_robust_list), FOR_SCREEN | FOR_THREADS, "a new process, a new thread" },
+    { SCMP_SYS(rseq), FOR_THREADS, "a new thread" },
+    { SCMP_SYS(fork), FOR_SCREEN, "a process for each viewer" },
+    { SCMP_SYS(wait4), FOR_SCREEN, "its end" },
+    { SCMP_SYS(seccomp), FOR_SCREEN | FOR_LOOP,
+      "the list of a viewer, of a new thread, which can only be shorter than its maker's" },
 };
 
 enum { THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
                      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID };
 
+#define KVMS "type 0xae"
 #define ONLY(n, value) { n, SCMP_CMP_EQ, (u64)(value), 0 }
 #define BITS(n, mask, value) { n, SCMP_CMP_MASKED_EQ, (u64)(mask), (u64)(value) }
 
@@ -201,68 +167,59 @@ static const struct {
     int nr;
     u32 who, nargs;
     struct scmp_arg_cmp arg[3];
+    const char *given, *why; /* in words */
 } by_argument[] = {
-    /* No memory is ever made executable. */
-    { SCMP_SYS(mmap), FOR_EACH, 1, { BITS(2, 4 /* PROT_EXEC */, 0) } },
-    { SCMP_SYS(mprotect), FOR_EACH, 1, { BITS(2, 4, 0) } },
+    { SCMP_SYS(mmap), FOR_EACH, 1, { BITS(2, PROT_EXEC, 0) }, "not PROT_EXEC", "memory, which is never made executable" },
+    { SCMP_SYS(mprotect), FOR_EACH, 1, { BITS(2, PROT_EXEC, 0) }, "not PROT_EXEC", "the same" },
     /* Not F_SETOWN and F_SETSIG: whose descriptor has an owner sends signals to it. */
-    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_DUPFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_DUPFD_CLOEXEC) } },
-    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_GETFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_SETFD) } },
-    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_GETFL) } },
-    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_SETFL) } },
-    { SCMP_SYS(fcntl), FOR_SWITCH, 1, { ONLY(1, F_ADD_SEALS) } },
+    { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_DUPFD) }, "F_DUPFD", "another number" },
+    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_DUPFD_CLOEXEC) }, "F_DUPFD_CLOEXEC", "another number" },
+    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_GETFD) }, "F_GETFD", "flags" },
+    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_SETFD) }, "F_SETFD", "flags" },
+    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_GETFL) }, "F_GETFL", "flags" },
+    { SCMP_SYS(fcntl), FOR_ALL | FOR_LOOP | FOR_BLOCK | FOR_OUTPUT, 1, { ONLY(1, F_SETFL) }, "F_SETFL", "flags" },
+    { SCMP_SYS(fcntl), FOR_SWITCH, 1, { ONLY(1, F_ADD_SEALS) }, "F_ADD_SEALS", "rings that cannot shrink" },
+    { SCMP_SYS(fcntl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, F_OFD_GETLK) }, "F_OFD_GETLK", "who has an image" },
+    { SCMP_SYS(fcntl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, F_OFD_SETLK) }, "F_OFD_SETLK", "the lock of an image" },
     /* Not FIOSETOWN, the same, and nothing of terminals. */
-    { SCMP_SYS(ioctl), FOR_USER, 1, { ONLY(1, FIONBIO) } },
-    { SCMP_SYS(ioctl), FOR_USER, 1, { ONLY(1, FIONREAD) } },
-    /* TCP, UDP and ping; no protocol whose module the kernel would have to load first. */
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 1 /* ICMP */) } },
-    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 58 /* ICMPv6 */) } },
+    { SCMP_SYS(ioctl), FOR_USER | FOR_LOOP, 1, { ONLY(1, FIONBIO) }, "FIONBIO", "flags" },
+    { SCMP_SYS(ioctl), FOR_USER | FOR_LOOP, 1, { ONLY(1, FIONREAD) }, "FIONREAD", "how much there is to read" },
+    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKGETSIZE64) }, "BLKGETSIZE64", "a block device that is a disk" },
+    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKSSZGET) }, "BLKSSZGET", "the same" },
+    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKPBSZGET) }, "BLKPBSZGET", "the same" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, BLKDISCARD) }, "BLKDISCARD", "the same" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, BLKZEROOUT) }, "BLKZEROOUT", "the same" },
+    /* It has no descriptor of /dev/kvm, by which to make another machine. */
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xffffff00, 0xae00) }, KVMS, "KVM's machine and its processors" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0x4000ae00) }, KVMS, "the same, that write" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0x8000ae00) }, KVMS, "the same, that read" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0xc000ae00) }, KVMS, "the same, that do both" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { ONLY(1, TUNSETOFFLOAD) }, "TUNSETOFFLOAD", "a guest's driver agrees to a tap's offloads" },
+    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { ONLY(1, TUNSETQUEUE) }, "TUNSETQUEUE", "it takes fewer queues" },
+    /* No protocol whose module the kernel would have to load first. */
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) }, "IPv4, TCP", "the guest's connections" },
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_STREAM), ONLY(2, 0) }, "IPv6, TCP", "the same" },
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) }, "IPv4, UDP", "the same" },
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, 0) }, "IPv6, UDP", "the same" },
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, IPPROTO_ICMP) }, "IPv4, ping", "the same" },
+    { SCMP_SYS(socket), FOR_USER, 3, { ONLY(0, AF_INET6), BITS(1, 0xf, SOCK_DGRAM), ONLY(2, IPPROTO_ICMPV6) }, "IPv6, ping", "the same" },
     /* Not SOCK_DGRAM, which sends to any unix socket that has a name. */
-    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_SEQPACKET | SOCK_CLOEXEC), ONLY(2, 0) } },
-    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_STREAM | SOCK_CLOEXEC), ONLY(2, 0) } },
-    /* fork(): no threads, no namespaces, nobody else's child, no other signal at its end. */
-    { SCMP_SYS(clone), FOR_SCREEN, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) } },
-    /* No devices. */
-    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFREG) } },
-    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFIFO) } },
-    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFSOCK) } },
-    /* How many descriptors there may be. */
-    { SCMP_SYS(prlimit64), FOR_FOLDER, 2, { ONLY(0, 0), ONLY(2, 0) } },
-    /* A viewer's sandbox, and its own limits alone. */
-    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) } },
-    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_SET_SECCOMP) } },
-    { SCMP_SYS(prlimit64), FOR_SCREEN, 1, { ONLY(0, 0) } },
-    /* ---- the worker ---- */
-    { SCMP_SYS(prlimit64), FOR_LOOP, 2, { ONLY(0, 0), ONLY(2, 0) } }, /* it looks, and sets none */
-    /* Locks on images: of a process, and of an open file. */
-    { SCMP_SYS(fcntl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, F_OFD_GETLK) } },
-    { SCMP_SYS(fcntl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, F_OFD_SETLK) } },
-    /* A thread of its own, and no process: pthread_create's flags. */
-    { SCMP_SYS(clone), FOR_LOOP, 1, { BITS(0, ~(u64)0, THREAD_FLAGS) } },
-    { SCMP_SYS(prctl), FOR_THREADS, 1, { ONLY(0, PR_SET_NAME) } },
-    { SCMP_SYS(prctl), FOR_LOOP, 1, { ONLY(0, PR_SET_SECCOMP) } },
-    { SCMP_SYS(arch_prctl), FOR_VCPU, 1, { ONLY(0, 0x1001 /* ARCH_SET_GS */) } }, /* where the processor's state is */
-    /* KVM's of its machine and processors: all of one type; it has no descriptor of /dev/kvm to make another machine. */
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xffffff00, 0xae00) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0x4000ae00) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0x8000ae00) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { BITS(1, 0xc000ff00, 0xc000ae00) } },
-    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, FIONBIO) } },
-    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, FIONREAD) } },
-    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKGETSIZE64) } },
-    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKSSZGET) } },
-    { SCMP_SYS(ioctl), FOR_LOOP, 1, { ONLY(1, BLKPBSZGET) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, BLKDISCARD) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_BLOCK, 1, { ONLY(1, BLKZEROOUT) } },
-    /* A tap device's queue, when the guest's driver agrees to its offloads, or takes fewer queues. */
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { ONLY(1, TUNSETOFFLOAD) } },
-    { SCMP_SYS(ioctl), FOR_LOOP | FOR_VCPU, 1, { ONLY(1, TUNSETQUEUE) } },
+    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_SEQPACKET | SOCK_CLOEXEC), ONLY(2, 0) }, "SOCK_SEQPACKET",
+      "between it and a viewer's process" },
+    { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_STREAM | SOCK_CLOEXEC), ONLY(2, 0) }, "SOCK_STREAM", "the same" },
+    { SCMP_SYS(clone), FOR_SCREEN, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) }, "as fork()",
+      "a process for each viewer: no thread, no namespace, no other signal at its end" },
+    { SCMP_SYS(clone), FOR_LOOP, 1, { BITS(0, ~(u64)0, THREAD_FLAGS) }, "as pthread_create()", "a thread; not a process" },
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFREG) }, "a file", "a folder's files, but no devices" },
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFIFO) }, "a FIFO", "the same" },
+    { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFSOCK) }, "a socket", "the same" },
+    { SCMP_SYS(prlimit64), FOR_FOLDER | FOR_LOOP, 2, { ONLY(0, 0), ONLY(2, 0) }, "itself, to read", "how many descriptors there may be" },
+    { SCMP_SYS(prlimit64), FOR_SCREEN, 1, { ONLY(0, 0) }, "itself", "the limits of a viewer's process" },
+    { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) }, "PR_GET_SECCOMP", "a viewer's list" },
+    { SCMP_SYS(prctl), FOR_SCREEN | FOR_LOOP, 1, { ONLY(0, PR_SET_SECCOMP) }, "PR_SET_SECCOMP", "a viewer's list, a thread's" },
+    { SCMP_SYS(prctl), FOR_THREADS, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a new thread's name" },
+    { SCMP_SYS(sched_getaffinity), FOR_THREADS, 1, { ONLY(0, 0) }, "itself", "how long to look before sleeping (base/spin.h)" },
+    { SCMP_SYS(arch_prctl), FOR_VCPU, 1, { ONLY(0, 0x1001) }, "ARCH_SET_GS", "where the guest's processor has its state" },
 };
 
 /* A call's argument that is only known when the process is there; no process has this number (PID_MAX_LIMIT is 2^22). */
@@ -284,6 +241,12 @@ static const struct {
     { "block", SANDBOX_BLOCK, 0 },
     { "output", SANDBOX_OUTPUT, 0 },
 };
+
+/* "user_asking" differs from "user" in one line. */
+static bool is_document(size_t filter)
+{
+    return !filter || filters[filter].kind != filters[filter - 1].kind;
+}
 
 static void check(const char *what, int r)
 {
@@ -356,14 +319,68 @@ static size_t find_pid(const struct sock_filter *code, size_t n)
     return at;
 }
 
+/* ---- docs/system-calls.md ---------------------------------------------------- */
+
+static void write_row(FILE *f, int nr, const char *given, u32 who, const char *why)
+{
+    char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_X86_64, nr);
+
+    check("a call's name", name ? 0 : -ENOMEM);
+    fprintf(f, "| %s | %s |", name, given);
+    free(name);
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
+        if (is_document(i))
+            fprintf(f, " %s |", who & 1u << filters[i].kind ? "x" : "");
+    fprintf(f, " %s |\n", why);
+}
+
+static void write_document(FILE *f)
+{
+    fprintf(f, "<!-- Made by tools/gen_sandbox.c; a test compares. -->\n"
+               "# The system calls that each process and thread may make\n\n"
+               "What is not here is refused (EPERM); a call by int 80h or with x32's numbers ends the process.\n"
+               "[security.md](security.md) says what else stands around these processes. From left to right: `lodge-net` (user),\n"
+               "`lodge-switch`, `lodge-screen`, its process for each viewer, `lodge-share` (folder); the threads of `lodge-vm`: its\n"
+               "loop, one for each processor of the guest, those that read and write disks, those that write to slow outputs.\n\n"
+               "| call | given |");
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
+        if (is_document(i))
+            fprintf(f, " %s |", filters[i].name);
+    fprintf(f, " for |\n|---|---|");
+    for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
+        if (is_document(i))
+            fprintf(f, "---|");
+    fprintf(f, "---|\n");
+    for (size_t i = 0; i < ARRAY_SIZE(calls); i++)
+        write_row(f, calls[i].nr, "", calls[i].who, calls[i].why);
+    for (size_t i = 0; i < ARRAY_SIZE(by_argument); i++)
+        write_row(f, by_argument[i].nr, by_argument[i].given, by_argument[i].who, by_argument[i].why);
+    write_row(f, SCMP_SYS(tgkill), "itself", FOR_EACH, "abort()");
+    write_row(f, SCMP_SYS(openat), "to read", FOR_USER, "files that the process beside it opens for it, by policy (seccomp_unotify(2))");
+    write_row(f, SYS_landlock_restrict_self, "", FOR_USER, "it comes after the list, and takes away only");
+}
+
+static FILE *create(const char *path)
+{
+    FILE *f = fopen(path, "w");
+
+    check(path, f ? 0 : -errno);
+    return f;
+}
+
+static void finish(FILE *f)
+{
+    check("writing", fflush(f) || ferror(f) ? -EIO : 0);
+    check("writing", fclose(f) ? -errno : 0);
+}
+
 int main(int argc, char **argv)
 {
     static struct sock_filter code[BPF_MAXINSNS];
     size_t most = 0;
-    FILE *f = argc == 2 ? fopen(argv[1], "w") : NULL;
 
-    if (!f)
-        check(argc == 2 ? argv[1] : "it takes a file's name", argc == 2 ? -errno : -EINVAL);
+    check("it takes two files' names", argc == 3 ? 0 : -EINVAL);
+    FILE *f = create(argv[1]), *document = create(argv[2]);
     /* What this machine's kernel can do is nothing to the one that runs it: all of version 5, SCMP_ACT_NOTIFY. */
     check("libseccomp 2.5 is needed", seccomp_api_set(5));
     fprintf(f, "/* Made by tools/gen_sandbox.c: the programs of seccomp(2). */\n");
@@ -381,6 +398,8 @@ int main(int argc, char **argv)
                 filters[i].name);
     }
     fprintf(f, "\nenum { FILTER_PID = 0x%x, FILTER_MOST = %zu };\n", PID, most);
-    check("writing", fflush(f) || ferror(f) ? -EIO : 0);
-    return fclose(f) != 0;
+    write_document(document);
+    finish(document);
+    finish(f);
+    return 0;
 }

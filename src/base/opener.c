@@ -223,6 +223,11 @@ int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t
     return with_errno(opener_request(&(struct opener_request){ .purpose = purpose, .kind = OPENER_FILE, .path = path, .flags = flags, .mode = mode }));
 }
 
+int opener_fstat(int fd, struct stat *st)
+{
+    return (int)syscall(SYS_fstat, fd, st);
+}
+
 int opener_host(enum opener_purpose purpose, enum opener_kind kind, const char *host, const char *port, int type)
 {
     char name[NI_MAXHOST + NI_MAXSERV + 1];

@@ -82,6 +82,10 @@ char *opener_real(enum opener_purpose purpose, const char *path, char real[PATH_
 /* OPENER_STAT: 0, or -1 with errno. flags: 0 or O_NOFOLLOW */
 int opener_stat(enum opener_purpose purpose, const char *path, int flags, struct stat *st);
 
+/* As fstat(2), by the call of this name: the C library's looks up an empty name, which the lists of a worker's threads cannot
+   tell from another name (docs/system-calls.md). */
+int opener_fstat(int fd, struct stat *st);
+
 /* As open(2): a descriptor, or -1 with errno. */
 int opener_file(enum opener_purpose purpose, const char *path, int flags, mode_t mode);
 /* -errno */

@@ -94,7 +94,7 @@ int patience_open(enum opener_purpose purpose, const char *path, int flags, mode
             return given_up(option, path, err);
         patience_sleep(-1, 0);
     }
-    if ((flags & O_ACCMODE) == O_RDONLY && !fstat(fd, &st) && S_ISFIFO(st.st_mode))
+    if ((flags & O_ACCMODE) == O_RDONLY && !opener_fstat(fd, &st) && S_ISFIFO(st.st_mode))
         r = wait_readable(fd, &p, option, path, err);
     else
         r = 0;

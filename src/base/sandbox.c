@@ -155,7 +155,11 @@ static int filter_load(const struct filter *f, u32 flags)
     memcpy(code, f->code, f->n * sizeof(code[0]));
     assert(code[f->pid].k == FILTER_PID);
     code[f->pid].k = (u32)getpid();
-    long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
+    /* Linux before 5.16 otherwise makes every process with a filter slow at loads behind stores, against a program that spies
+       on its own process. A machine's process holds nothing but the machine. */
+    long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog);
+    if (r < 0 && errno == EINVAL)
+        r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
     /* an old kernel, or a container that does not know the call */
     if (r < 0 && (errno == ENOSYS || errno == EPERM) && !flags)
         r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);

@@ -26,7 +26,7 @@ u64 file_size(struct file *f)
 
     if (f->device)
         return ioctl(f->fd, BLKGETSIZE64, &bytes) ? 0 : bytes;
-    return fstat(f->fd, &st) ? 0 : (u64)st.st_size;
+    return opener_fstat(f->fd, &st) ? 0 : (u64)st.st_size;
 }
 
 u64 file_allocated(struct file *f)
@@ -35,7 +35,7 @@ u64 file_allocated(struct file *f)
 
     if (f->device)
         return file_size(f);
-    return fstat(f->fd, &st) ? 0 : (u64)st.st_blocks * 512;
+    return opener_fstat(f->fd, &st) ? 0 : (u64)st.st_blocks * 512;
 }
 
 bool file_is_device(const struct file *f) { return f->device; }
@@ -137,7 +137,7 @@ static int open_again(const struct file *f, const struct file_options *o, int fl
 
     if (fd >= 0 || (errno != EACCES && errno != EPERM) || (fd = open_named(o, flags)) < 0)
         return fd;
-    if (!fstat(f->fd, &a) && !fstat(fd, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (!opener_fstat(f->fd, &a) && !opener_fstat(fd, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         return fd;
     close(fd);
     errno = ESTALE;
@@ -174,7 +174,7 @@ static int identify(struct file *f, struct error *err)
     struct stat st;
     unsigned physical = 0;
 
-    if (fstat(f->fd, &st))
+    if (opener_fstat(f->fd, &st))
         return error_set(err, errno, "%s: %s", f->path, strerror(errno));
     f->device = S_ISBLK(st.st_mode);
     if (!f->device && !S_ISREG(st.st_mode))
@@ -248,6 +248,6 @@ void file_unlink(struct file *f)
 {
     struct stat a, b;
 
-    if (f->created && !fstat(f->fd, &a) && !lstat(f->path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+    if (f->created && !opener_fstat(f->fd, &a) && !opener_stat(OPENER_DISK, f->path, O_NOFOLLOW, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
         opener_remove(OPENER_DISK, f->path);
 }

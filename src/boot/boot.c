@@ -22,7 +22,7 @@ int boot_file_open(struct boot_file *f, const char *path, const char *what, stru
 
     if (fd < 0)
         return error_set(err, errno, "cannot open the %s %s: %s", what, path, strerror(errno));
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+    if (opener_fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
         close(fd);
         return error_set(err, EINVAL, "the %s %s is not a regular file", what, path);
     }

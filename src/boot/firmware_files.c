@@ -30,7 +30,7 @@ static u8 *read_file(const char *path, const char *what, u32 min, u32 max, int f
     /* O_NONBLOCK: a FIFO without a writer must not block us before fstat tells what the file is. */
     int in = opener_file(OPENER_FIRMWARE, path, flags | O_NONBLOCK, 0600);
 
-    if (in < 0 || fstat(in, &st) < 0) {
+    if (in < 0 || opener_fstat(in, &st) < 0) {
         error_set(err, errno, "cannot open the %s %s: %s", what, path, strerror(errno));
     } else if (!S_ISREG(st.st_mode)) {
         error_set(err, EINVAL, "the %s %s is not a regular file", what, path);
@@ -177,7 +177,7 @@ u8 *firmware_rom(const char *file, u32 *size)
     for (u32 i = 0; i < ARRAY_SIZE(rom_dirs) && !rom; i++) {
         snprintf(path, sizeof path, "%s/%s", rom_dirs[i], file);
         int fd = opener_file(OPENER_ROM, path, O_RDONLY, 0);
-        if (fd >= 0 && !fstat(fd, &st) && st.st_size > 0 && st.st_size <= ROM_MAX && (rom = malloc((size_t)st.st_size)) &&
+        if (fd >= 0 && !opener_fstat(fd, &st) && st.st_size > 0 && st.st_size <= ROM_MAX && (rom = malloc((size_t)st.st_size)) &&
             read(fd, rom, (size_t)st.st_size) != st.st_size) {
             free(rom);
             rom = NULL;

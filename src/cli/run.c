@@ -241,7 +241,7 @@ static void close_door(const struct run_options *o)
     const struct vm_config *c = &o->config;
     const struct worker_limits limits = {
         .memory = GiB(4) + 2 * config_code_cache(c) + c->memory / 32 + c->cpus * MiB(512),
-        .file = (u64)1 << 50, .descriptors = 65536,
+        .file = (u64)1 << 50, .descriptors = 65536, .threads = 256 + 4 * (u64)c->cpus,
     };
 
     worker_close_door(&limits);

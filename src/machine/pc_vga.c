@@ -24,7 +24,7 @@ static int read_rom(struct machine *m, const char *path, const struct memory_pie
     u64 size = ROM_MIN;
     int rc = 0, fd = opener_file(OPENER_ROM, path, O_RDONLY, 0);
 
-    if (fd < 0 || fstat(fd, &st)) {
+    if (fd < 0 || opener_fstat(fd, &st)) {
         rc = error_set(err, errno, "cannot read the graphics adapter's BIOS %s: %s", path, strerror(errno));
     } else if (!S_ISREG(st.st_mode) || st.st_size < ROM_BLOCK || st.st_size > ROM_MAX) {
         rc = error_set(err, EINVAL, "%s is no BIOS of a graphics adapter: it must have %d to %d bytes", path, ROM_BLOCK, ROM_MAX);

@@ -113,7 +113,7 @@ static int load_stream(const struct state_list *list, const char *dir, const cha
 
     if (fd < 0)
         return fd;
-    if (fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > STREAM_MAX)
+    if (opener_fstat(fd, &st) || !S_ISREG(st.st_mode) || st.st_size > STREAM_MAX)
         rc = error_set(err, EINVAL, "%s/%s is no state of a machine", dir, name);
     else if (!(data = malloc((size_t)st.st_size + 1)))
         rc = error_set(err, ENOMEM, "out of memory");
@@ -181,7 +181,7 @@ static int load_ram(struct memory *m, const char *dir, struct error *err)
 
     if (fd < 0)
         return fd;
-    if (fstat(fd, &st) || (u64)st.st_size != m->fd_size) {
+    if (opener_fstat(fd, &st) || (u64)st.st_size != m->fd_size) {
         close(fd);
         return error_set(err, EINVAL, "%s/ram is not this machine's memory: it has %lld bytes, not %llu", dir,
                          (long long)st.st_size, (unsigned long long)m->fd_size);

@@ -11,6 +11,7 @@
 #include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -93,6 +94,18 @@ static const bool sanitized = true;
 static const bool sanitized = false;
 #endif
 
+/* Since Linux 5.14 RLIMIT_NPROC counts what is in the user namespace; before that, all that this user has on the host. */
+static bool counts_threads(const struct room *room)
+{
+    struct utsname u;
+    unsigned major, minor;
+
+    return room->made && !uname(&u) && sscanf(u.release, "%u.%u", &major, &minor) == 2 && (major > 5 || (major == 5 && minor >= 14));
+}
+
+/* In the worker: its threads are counted apart from the user's others. */
+static bool own_threads;
+
 /* In the new process. */
 static void be_worker(const struct room *room, int requests, const sigset_t *before)
 {
@@ -106,6 +119,7 @@ static void be_worker(const struct room *room, int requests, const sigset_t *bef
         log_error("the machine's process cannot give up its privileges: %s", strerror(-r));
         _exit(1);
     }
+    own_threads = counts_threads(room);
     broker_use(requests);
     if (!sanitized)
         sandbox_confine_threads();
@@ -174,5 +188,7 @@ void worker_close_door(const struct worker_limits *limits)
         limit(RLIMIT_DATA, limits->memory);
     limit(RLIMIT_FSIZE, limits->file);
     limit(RLIMIT_NOFILE, limits->descriptors);
+    if (own_threads)
+        limit(RLIMIT_NPROC, limits->threads);
     sandbox_thread(SANDBOX_LOOP);
 }

@@ -40,7 +40,7 @@ int must_check worker_start(const struct worker_job *job, int *status, struct er
 struct worker_limits {
     u64 memory; /* bytes of its own, beside the guest's */
     u64 file;   /* bytes of a file that it writes */
-    u64 descriptors;
+    u64 descriptors, threads;
 };
 void worker_close_door(const struct worker_limits *limits);
 

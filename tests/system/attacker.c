@@ -179,12 +179,16 @@ const char *say(struct outcome o)
 
 void tried(struct attack *a, const char *name, enum verdict v, const char *text)
 {
-    static const char *const words[] = { "refused", "allowed", "UNLISTED", "ESCAPE", "not tried" };
+    static const char *const words[] = { "refused", "allowed", "UNLISTED", "known", "ESCAPE", "not tried" };
     const char *harm = outside_harmed(a->outside);
 
     if (harm) {
         v = ESCAPED;
         text = harm;
+    }
+    if (v == ESCAPED && reachable(a->kind, name, a->lacks)) {
+        v = KNOWN;
+        text = reachable(a->kind, name, a->lacks);
     }
     a->count[v]++;
     if (a->verbose || v == ESCAPED || v == UNLISTED)
@@ -243,7 +247,7 @@ struct job {
     struct outside *outside;
     pid_t broker;
     bool verbose;
-    u32 threads, failed;
+    u32 lacks, threads, failed;
     u64 escapes, unlisted;
 };
 
@@ -264,7 +268,8 @@ static void plant(struct puppet *p, const char *how)
 static void attack(struct job *j, struct puppet *p, enum kind k, const char *thread)
 {
     struct attack a = {
-        .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder, .broker = j->broker, .verbose = j->verbose
+        .kind = k, .puppet = p, .outside = j->outside, .folder = j->folder, .broker = j->broker, .verbose = j->verbose,
+        .lacks = j->lacks,
     };
     u32 tries = 0;
 
@@ -285,7 +290,7 @@ static void attack(struct job *j, struct puppet *p, enum kind k, const char *thr
     }
     for (u32 i = 0; i < UNTRIED; i++)
         tries += a.count[i];
-    printf("%-15s %6u %8u %8u %9u %8u", thread, tries, a.count[REFUSED], a.count[ALLOWED], a.count[UNLISTED],
+    printf("%-15s %6u %8u %8u %9u %8u %8u", thread, tries, a.count[REFUSED], a.count[ALLOWED], a.count[UNLISTED], a.count[KNOWN],
            a.count[ESCAPED]);
     if (p->dead)
         printf("   then signal %d ended it", p->ended_by);
@@ -356,7 +361,7 @@ static int all_threads(struct job *j, const struct machine *m)
     if (j->folder)
         j->outside = outside_new(j->folder);
     if (!strcmp(j->how, "attack"))
-        printf("%-15s %6s %8s %8s %9s %8s\n", "thread", "tries", "refused", "allowed", "unlisted", "escapes");
+        printf("%-15s %6s %8s %8s %9s %8s %8s\n", "thread", "tries", "refused", "allowed", "unlisted", "known", "escapes");
     for (u32 i = 0; i < m->n; i++)
         if (!strcmp(m->p[i].name, "lodge-broker"))
             j->broker = m->p[i].pid;
@@ -382,11 +387,20 @@ static void view(const char *path)
         fprintf(stderr, "attacker: %s: %s\n", path, strerror(errno));
 }
 
+/* host_without's name for the host that the machine is on */
+static u32 host_lacks(const char *host)
+{
+    const bool bare = host && !strcmp(host, "bare");
+
+    return (bare || (host && !strcmp(host, "landlock")) ? HOST_NO_LANDLOCK : 0) |
+           (bare || (host && (!strcmp(host, "container") || !strcmp(host, "namespaces"))) ? HOST_NO_NAMESPACES : 0);
+}
+
 int main(int argc, char **argv)
 {
     static struct machine m;
     const char *verbose = getenv("LODGE_TEST_VERBOSE");
-    struct job j = { .verbose = verbose && *verbose };
+    struct job j = { .verbose = verbose && *verbose, .lacks = host_lacks(getenv("LODGE_TEST_HOST")) };
 
     if (argc < 3)
         return 2;

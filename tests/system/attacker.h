@@ -23,10 +23,13 @@ enum verdict {
     REFUSED,
     ALLOWED,  /* it is on the list of what this kind of thread may do */
     UNLISTED, /* the kernel carried it out, or looked at its arguments, and it is not on the list; nothing was gained */
+    KNOWN, /* an escape that this host's lacks account for, and docs/security.md says so */
     ESCAPED,
     UNTRIED,
     VERDICTS,
 };
+
+enum { HOST_NO_LANDLOCK = 1, HOST_NO_NAMESPACES = 2 };
 
 struct outside; /* attacker_effects.c */
 
@@ -36,6 +39,7 @@ struct attack {
     struct outside *outside;
     const char *folder; /* where the test has its secrets */
     pid_t broker;       /* the machine's */
+    u32 lacks;          /* what this host has not got, HOST_... */
     bool verbose;
     u32 count[VERDICTS];
 };
@@ -51,6 +55,9 @@ const char *say(struct outcome o);
 
 /* What may be done without harm by this kind of thread: why, or NULL. */
 const char *may_call(enum kind k, long nr);
+
+/* What this kind of thread can reach by this try on a host that lacks these: why, or NULL. */
+const char *reachable(enum kind k, const char *name, u32 lacks);
 
 /* attacker_calls.c: every number, with arguments that mean nothing; single calls that would be of use. */
 void try_all_numbers(struct attack *a);
