@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netdb.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,6 +15,7 @@
 
 #include "base/place.h"
 #include "base/unix_socket.h"
+#include "block/nbd_uri.h"
 
 enum { MOST_EXTRA = 24, MOST_GRANTS = 32 };
 
@@ -311,26 +313,19 @@ static bool is_switch(const struct policy *p, const char *path)
     return false;
 }
 
-/* Is this one of the servers of an NBD disk? what: the text that its URI has for it, behind one of the characters before. */
-static bool in_uri(const char *uri, const char *before, const char *what, size_t n)
+/* Is this the server of an NBD disk? */
+static bool is_server(const struct policy *p, const char *host, const char *port, const char *socket)
 {
-    if (!uri || strncmp(uri, "nbd", 3) || !n)
-        return false;
-    for (const char *at = uri + 3; (at = strstr(at, what)); at++)
-        if (strchr(before, at[-1]) && strchr(":/?&]", at[n]))
-            return true;
-    return false;
-}
-
-static bool is_server(const struct policy *p, const char *before, const char *what)
-{
-    const size_t n = strlen(what);
+    struct nbd_uri u;
 
     if (follows_all(p->c))
         return true;
-    for (u32 i = 0; i < MEDIA; i++)
-        if (in_uri(medium(p, i), before, what, n))
+    for (u32 i = 0; i < MEDIA; i++) {
+        const char *uri = medium(p, i);
+        if (uri && !strncmp(uri, "nbd", 3) && !nbd_uri_parse(uri, &u) &&
+            (socket ? !strcmp(u.socket, socket) : !u.socket[0] && !strcmp(u.host, host) && !strcmp(u.port, port)))
             return true;
+    }
     return false;
 }
 
@@ -343,21 +338,32 @@ static bool may_connect(const struct policy *p, const struct opener_request *r)
     if (is_own_socket(p, r->purpose, path)) /* to see whether somebody listens there */
         return true;
     return (r->purpose == OPENER_VSOCK && is_vsock_port(p->c, path)) || (r->purpose == OPENER_NET && is_switch(p, path)) ||
-           (r->purpose == OPENER_DISK && is_server(p, "=", path));
+           (r->purpose == OPENER_DISK && is_server(p, NULL, NULL, path));
+}
+
+/* "vnc:HOST:PORT", "vnc:[HOST]:PORT" */
+static bool is_display(const char *display, const char *host, const char *port)
+{
+    char there[NI_MAXHOST + NI_MAXSERV + 8];
+
+    snprintf(there, sizeof there, "vnc:%s:%s", host, port);
+    if (is(display, there))
+        return true;
+    snprintf(there, sizeof there, "vnc:[%s]:%s", host, port);
+    return is(display, there);
 }
 
 static bool may_use_host(const struct policy *p, const struct opener_request *r)
 {
     const char *port = strchr(r->path, ' ');
-    char host[256];
+    char host[NI_MAXHOST];
 
     if (!port || (size_t)(port - r->path) >= sizeof host)
         return false;
     snprintf(host, sizeof host, "%.*s", (int)(port - r->path), r->path);
     if (r->kind == OPENER_CONNECT_HOST)
-        return r->purpose == OPENER_DISK && is_server(p, "/@[", host);
-    const char *display = p->c->display, *colon = display ? strrchr(display, ':') : NULL;
-    return r->purpose == OPENER_SCREEN && colon && !strncmp(display, "vnc:", 4) && !strcmp(colon + 1, port + 1) && strstr(display, host);
+        return r->purpose == OPENER_DISK && is_server(p, host, port + 1, NULL);
+    return r->purpose == OPENER_SCREEN && is_display(p->c->display, host, port + 1);
 }
 
 /* ---- the judgement ---------------------------------------------------------- */

@@ -81,9 +81,10 @@ static int lose(u32 lacks)
     code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
 
     const struct sock_fprog program = { n, code };
-    if (geteuid() && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        return -1;
-    return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    const int r = (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
+    if (!r || errno != EACCES) /* without CAP_SYS_ADMIN only a process with no new privileges may */
+        return r;
+    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) ? -1 : (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program);
 }
 
 static void drop_capabilities(void)
