@@ -103,7 +103,7 @@ static bool host_insn(struct decoded *d, const greg_t *g, u64 pc, u64 end, u64 *
  *   #UD, #MF, #XM       always: the host's unit raises them when the operand is there and nothing else was done
  *   #GP                 for an operand in memory that is misaligned (or, for LDMXCSR, not allowed). It is never the guest's
  *                       without a memory operand, or with an address that is not canonical: pointers to guest memory are
- *                       canonical
+ *                       canonical, but on a stack in NO_STACK_PAGE
  *   #PF                 in the pages that vec_masked.c keeps for this. Other addresses were probed before, so one that is
  *                       not mapped did not come from the guest
  */
@@ -122,7 +122,8 @@ static bool is_guests(const struct soft_vcpu *v, int sig, const siginfo_t *info,
     case VEC_MF:
     case VEC_XM: return true;
     case VEC_GP:
-        return host_insn(&d, g, pc, end, &ea) && d.has_mem && d.seg_override == 0xff && (u64)((s64)ea << 16 >> 16) == ea;
+        return host_insn(&d, g, pc, end, &ea) && d.has_mem && d.seg_override == 0xff &&
+               ((u64)((s64)ea << 16 >> 16) == ea || (u64)g[REG_R9] - (NO_STACK_PAGE - MiB(1)) < MiB(2));
     case VEC_PF: return n && n->masked_active && addr - (u64)n->guard < GUARD_PAGES * 4096;
     }
     return false;

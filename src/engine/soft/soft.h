@@ -151,6 +151,10 @@ enum { /* soft_vcpu.fpu_deny: why an instruction class faults; recomputed by sof
     DENY_WAIT = 1 << 5, /* FWAIT: MP and TS */
 };
 
+/* In the place of a page, for none: it is not canonical, so the host faults where the guest would, should the guest's stack
+   pointer ever lie there (fault_gate.c). */
+#define NO_STACK_PAGE 0x6b0d5eed9a73d000ull
+
 /* The translator's part of a processor (translate/translate.h). Translated code reaches the members up to `slot` relative to
    GS. */
 struct soft_translator {
@@ -169,6 +173,10 @@ struct soft_translator {
     u64 c_sp, base;               /* stack pointers: of C, and of translated calls when there are none */
     /* the stack of translated calls, for code that goes on elsewhere after an instruction's handler */
     u64 on;
+    /* The page that the stack was in last, for each context: the TLB has it, open for stores (else NO_STACK_PAGE); and
+       what to add to its addresses. tlb.c forgets the first, never the second: as with slot, code goes on with it */
+    struct { u64 page, host; } stack_page[TLB_EMPTY];
+    u64 stack_offset;             /* for short use */
     u64 slot[8];                  /* JIT_SLOTS of them: what to add to a guest address that was probed, to get the host's */
     u64 code, code_size, fault_pc;/* for the signal handler: the range of translated code, and where the fault was */
     u64 (*fault)(struct soft_vcpu *v, u64 pc);/* returns the address at which to go on after the fault */

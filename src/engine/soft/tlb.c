@@ -124,6 +124,18 @@ static void before_closing(struct soft_vcpu *v)
         soft_drop_writable(v);
 }
 
+/* This slot of a table changes: what translated code has copied from it for the stack does not hold any more. */
+static void forget_stack(struct soft_vcpu *v, unsigned ctx, unsigned slot)
+{
+    if ((v->tr.stack_page[ctx].page >> 12 & (TLB_SIZE - 1)) == slot)
+        v->tr.stack_page[ctx].page = NO_STACK_PAGE;
+}
+static void forget_stacks(struct soft_vcpu *v)
+{
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        v->tr.stack_page[c].page = NO_STACK_PAGE;
+}
+
 void soft_tlb_note(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
 {
     const unsigned slot = (lin >> 12) & (TLB_SIZE - 1);
@@ -141,6 +153,8 @@ void soft_tlb_open(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin)
     struct tlb_entry *e = &v->tlbs[ctx][slot];
     const u64 place = e->place & ~0xfffull;
     const bool watched = __atomic_load_n(&v->vm->code_lines[place >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED);
+    if (watched)
+        forget_stack(v, ctx, slot);
     e->write = watched ? TLB_NONE(slot) : e->read;
     e->place = place | (watched ? PLACE_WATCHED : 0);
     soft_tlb_note(v, ctx, lin);
@@ -166,6 +180,7 @@ static void note_all_written(struct soft_vcpu *v)
 void soft_drop_writable(struct soft_vcpu *v)
 {
     struct soft_mmu *m = &v->mmu;
+    forget_stacks(v);
     if (unlikely(m->displaced_lost)) {
         m->displaced_lost = false;
         note_all_written(v);
@@ -201,6 +216,7 @@ void soft_protect_page(struct soft_vcpu *v, u64 place)
 {
     struct soft_mmu *m = &v->mmu;
     bool was_open = false;
+    forget_stacks(v);
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         for (unsigned k = 0; k < ARRAY_SIZE(m->index[c].open.word); k++)
             for (u64 left = m->index[c].open.word[k]; left; left &= left - 1) {
@@ -247,6 +263,7 @@ void soft_tlb_fill(struct soft_vcpu *v, enum tlb_ctx ctx, u64 lin, const struct 
     const unsigned slot = (lin >> 12) & (TLB_SIZE - 1), k = slot / 64;
     const u64 bit = BIT(slot % 64), page = lin & ~0xfffull;
     struct tlb_index *x = &v->mmu.index[ctx];
+    forget_stack(v, ctx, slot);
     if (x->open.word[k] & bit) {
         before_closing(v);
         x->open.word[k] &= ~bit;
@@ -266,6 +283,7 @@ static void drop_slot(struct soft_vcpu *v, unsigned ctx, unsigned slot)
     x->filled.word[k] &= keep;
     x->open.word[k] &= keep;
     x->global.word[k] &= keep;
+    forget_stack(v, ctx, slot);
     v->tlbs[ctx][slot].read = v->tlbs[ctx][slot].write = TLB_NONE(slot);
 }
 

@@ -23,6 +23,7 @@
 enum {
     VERSIONS = 3,
     GROUPS = JIT_SLOTS,
+    SLOT_STACK = JIT_SLOTS, /* tr.stack_page has it */
     TINSNS = 3 * REGION_INSNS,
     SLOW_MAX = 2 * TINSNS,
     LINKS_MAX = 6 * REGION_BLOCKS,
@@ -45,7 +46,7 @@ struct group {
 };
 struct state {
     u8 n, ctx;
-    struct group g[GROUPS];
+    struct group g[GROUPS + 1]; /* a slot each */
 };
 struct version {
     struct state s;
@@ -59,6 +60,7 @@ struct slow {
     bool flags_saved; /* the flags must be restored before the interpreter runs the instruction */
     bool flags_away;  /* at `back` the flags must be saved again */
     bool group;
+    bool stack;       /* of a group whose probe looks at tr.stack_page; it goes on at found if the TLB has the page */
     struct group g;
     u16 watched;      /* the probe is for a store of so many bytes that may be made beside decoded code; 0: it is not */
     u64 found;        /* where such a store goes on */

@@ -235,8 +235,30 @@ static void emit_load_slot(struct tr *t, unsigned slot)
 {
     if (t->t1_slot == (s8)slot)
         return;
-    e_gs(&t->e, 0x8b, T1, OFF(tr.slot) + 8 * slot, 8);
+    e_gs(&t->e, 0x8b, T1, slot == SLOT_STACK ? OFF(tr.stack_page[0].host) + 16u * t->s.ctx : OFF(tr.slot) + 8 * slot, 8);
     t->t1_slot = (s8)slot;
+}
+
+/* Is it looked for in tr.stack_page? That is one page, which calls and returns seldom leave. */
+static bool on_stack(const struct tr *t, const struct group *g)
+{
+    return !t->watched && g->base == RSP && g->index == 0xff && g->seg == SEG_FLAT && g->lo > -0x80000 && g->hi < 0x80000;
+}
+
+/* The probe of such a group, at m. */
+static struct slow *emit_stack_probe(struct tr *t, const struct group *g, const struct address *m, bool saved)
+{
+    struct emit *e = &t->e;
+    t->probes++;
+    emit_ea(t, m);
+    e_gs(e, 0x33, T0, OFF(tr.stack_page[0].page) + 16u * t->s.ctx, 8);
+    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - (u32)(g->hi - g->lo)); /* cmp r10, 4096 - span */
+    struct slow *s = new_slow(t, CC_A, saved);
+    s->stack = true;
+    s->ctx = t->s.ctx;
+    s->found = here(e);
+    t->t1_slot = -1;
+    return s;
 }
 
 /* Writes, at the present place, a probe for the group of a before instruction pos. The flags are used up. */
@@ -247,12 +269,15 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
     struct group g = a->key;
     g.lo = a->lo, g.hi = a->hi;
     look_ahead(t, block, pos, a, &g.lo, &g.hi, &g.write);
+    const bool stack = on_stack(t, &g);
+    g.write |= stack;
     /* Drops groups that this one replaces. */
     for (unsigned k = s->n; k-- > 0;)
         if (same_registers(&s->g[k], &g) && s->g[k].lo >= g.lo && s->g[k].hi <= g.hi && s->g[k].write <= g.write)
             drop_group(s, k);
-    g.slot = t->next_slot;
-    t->next_slot = (u8)((t->next_slot + 1) % GROUPS);
+    g.slot = stack ? SLOT_STACK : t->next_slot;
+    if (!stack)
+        t->next_slot = (u8)((t->next_slot + 1) % GROUPS);
     for (unsigned k = s->n; k-- > 0;)
         if (s->g[k].slot == g.slot)
             drop_group(s, k);
@@ -265,10 +290,14 @@ struct slow *make_group(struct tr *t, unsigned block, unsigned pos, const struct
         m.constant = true;
         m.value = (u64)(s64)g.lo;
     }
-    struct slow *w = emit_probe(t, &m, (unsigned)(g.hi - g.lo), g.write, saved, NULL);
+    struct slow *w = stack ? emit_stack_probe(t, &g, &m, saved) : emit_probe(t, &m, (unsigned)(g.hi - g.lo), g.write, saved, NULL);
     w->group = true;
     w->g = g;
     w->back = back;
+    if (stack) {
+        s->g[s->n++] = g;
+        return w;
+    }
     if (is_constant(&g)) { /* T1 = where the host has the page */
         if (fits32(g.page) && !g.reloc) {
             e_lea(e, T1, T1, NONE, 0, (s32)g.page);

@@ -65,6 +65,8 @@ void soft_jit_report_stubs(struct soft_vm *vm)
         { "lookup_kernel_ac_reset", j->lookup_reset[TLB_KERNEL_AC], 0 },
         { "return_user", j->sentinel[TLB_USER], 0 }, { "return_kernel", j->sentinel[TLB_KERNEL], 0 },
         { "return_kernel_ac", j->sentinel[TLB_KERNEL_AC], 0 },
+        { "stack_user", j->stack[TLB_USER], 0 }, { "stack_kernel", j->stack[TLB_KERNEL], 0 },
+        { "stack_kernel_ac", j->stack[TLB_KERNEL_AC], 0 },
     };
     const unsigned n = ARRAY_SIZE(s);
     for (unsigned k = 0; k < n; k++) { /* each ends where the next one begins */

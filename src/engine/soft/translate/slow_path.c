@@ -41,7 +41,7 @@ struct slow *new_slow(struct tr *t, unsigned cc, bool flags_saved)
     s->flags_saved = flags_saved;
     s->insn = (u16)tinsn_now(t);
     s->flags_away = false;
-    s->group = s->constant = false;
+    s->group = s->stack = s->constant = false;
     s->back = 0;
     s->watched = 0;
     s->beyond = NULL;
@@ -77,6 +77,11 @@ void write_slow(struct tr *t, const struct slow *s)
     }
     if (s->beyond)
         e_fix(e, s->beyond, here(e));
+    if (s->stack) {
+        e_call_rel(e, t->j->stack[s->ctx]);
+        e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - (u32)(s->g.hi - s->g.lo)); /* cmp r10, 4096 - span */
+        e_fix(e, e_jcc(e, CC_BE), s->found);
+    }
     if (s->flags_saved)
         emit_restore_flags(e);
     emit_give(t);
@@ -90,6 +95,7 @@ void write_slow(struct tr *t, const struct slow *s)
         x.lo = s->g.lo;
         x.span = (u16)(s->g.hi - s->g.lo);
         x.reloc = s->g.reloc;
+        x.stack = s->stack;
         x.constant = is_constant(&s->g) ? s->g.page + (u64)s->g.lo : (u64)(s64)s->g.lo;
     }
     const unsigned size = s->group ? sizeof x : SITE_SHORT;

@@ -238,6 +238,10 @@ static u64 run_refill(struct soft_vcpu *v, u64 site, u64 sp)
            either: two groups that are probed together and share an entry would come here for ever. So the instruction is
            done alone. */
         if ((s->write ? e->write : e->read) == (first & ~0xfffull) && !__atomic_load_n(&v->poll, __ATOMIC_RELAXED)) {
+            if (s->stack) {
+                v->tr.stack_page[v->tlb_ctx].page = e->write;
+                v->tr.stack_page[v->tlb_ctx].host = e->host;
+            }
             jit_vec_load(v);
             return GO_ON;
         }
@@ -376,6 +380,31 @@ static void emit_watched(struct jit *j, struct emit *e, unsigned ctx, const u64 
     e1(e, 0xc3);
 }
 
+/* The stack is in another page than tr.stack_page[ctx], which T0 is the address's difference from. If the TLB has that page
+   open for stores it is the page from here on, and T0 the offset in it; else T0 is 4096 or more. Uses up T1 and flags. */
+static void emit_stack(struct jit *j, struct emit *e, unsigned ctx)
+{
+    const u32 entry = OFF(tlbs) + ctx * (u32)sizeof((struct soft_vcpu *)0)->tlbs[0];
+    const u32 write = entry + (u32)offsetof(struct tlb_entry, write), host = entry + (u32)offsetof(struct tlb_entry, host);
+    const u32 page = OFF(tr.stack_page[0].page) + 16 * ctx;
+    j->stack[ctx] = here(e);
+    e_gs(e, 0x33, T0, page, 8); /* the address */
+    e_mov(e, T1, T0);
+    e1(e, 0x49), e1(e, 0xc1), e1(e, 0xeb), e1(e, 7); /* shr r11, 7 */
+    e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, (TLB_SIZE - 1) * (u32)sizeof(struct tlb_entry)); /* and r11d, .. */
+    e_gs_r11(e, 0x33, T0, write);
+    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4095); /* cmp r10, 4095 */
+    u8 *no = e_jcc(e, CC_A);
+    e_gs(e, 0x89, T0, OFF(tr.stack_offset), 8);
+    e_gs_r11(e, 0x8b, T0, write);
+    e_gs(e, 0x89, T0, page, 8);
+    e_gs_r11(e, 0x8b, T0, host);
+    e_gs(e, 0x89, T0, page + 8, 8);
+    e_gs(e, 0x8b, T0, OFF(tr.stack_offset), 8);
+    e_fix(e, no, here(e));
+    e1(e, 0xc3);
+}
+
 /* The registers that a function must keep by the ABI. */
 static const u8 saved[] = { RBX, RBP, R12, R13, R14, R15 };
 
@@ -494,6 +523,8 @@ void jit_stubs(struct jit *j, const u64 *code_lines)
         emit_lookup(j, e, c);
     for (unsigned c = 0; c < TLB_EMPTY; c++)
         emit_watched(j, e, c, code_lines);
+    for (unsigned c = 0; c < TLB_EMPTY; c++)
+        emit_stack(j, e, c);
     j->check = here(e);
     emit_check_stub(e);
     j->stubs_end = (u32)align_up((u64)(e->p - j->rw), 64);

@@ -111,6 +111,7 @@ struct jit_site {
     s32 lo;
     u64 constant;
     bool reloc; /* tr.delta is to be added to constant */
+    bool stack; /* it looks at tr.stack_page */
 } __attribute__((packed));
 
 struct jit_segment {
@@ -167,7 +168,7 @@ struct jit {
     u8 *data;
     u64 data_size;
     u64 enter, fallback, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY], sentinel[TLB_EMPTY],
-        refill, check, watched[TLB_EMPTY];
+        refill, check, watched[TLB_EMPTY], stack[TLB_EMPTY];
     u32 stubs_end;
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
