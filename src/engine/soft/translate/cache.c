@@ -358,6 +358,8 @@ bool jit_room(struct soft_vcpu *v)
     if (next->state == SEG_FULL &&
         (!room || left < segment_size(j) / 4 + JIT_REGION_MAX || data_left < j->data_size / j->nseg / 4))
         drain(v, n);
+    if (unlikely(room && s->code + JIT_REGION_MAX > j->huge))
+        jit_huge(v, s->code + JIT_REGION_MAX);
     if (room)
         return true;
     s->state = SEG_FULL;
@@ -366,6 +368,8 @@ bool jit_room(struct soft_vcpu *v)
     empty(j, n);
     next->state = SEG_OPEN;
     j->open = n;
+    if (j->seg[n].code + JIT_REGION_MAX > j->huge)
+        jit_huge(v, j->seg[n].code + JIT_REGION_MAX);
     return true;
 }
 

@@ -27,6 +27,26 @@ static bool host_can(void)
     return __get_cpuid(0x80000001, &a, &b, &c, &d) && (c & 1);
 }
 
+/*
+ * What is executed lies all over the code, and each of its pages wants an entry of the host's TLB for instructions: huge
+ * pages. Hosts mostly give them for shared memory only if asked for at once (Linux 6.1), which costs a fraction of a
+ * millisecond for each: just before code is first written there.
+ */
+void jit_huge(struct soft_vcpu *v, u64 end)
+{
+    enum { POPULATE_WRITE = 23, COLLAPSE = 25 }; /* MADV_: newer than some headers */
+    struct jit *j = v->jit;
+    soft_vec_save(v);
+    for (; j->huge < end; j->huge += MiB(2)) {
+        const u64 at = j->huge;
+        if (j->size - at >= MiB(2) && !madvise(j->rw + at, MiB(2), POPULATE_WRITE) && !madvise(j->rw + at, MiB(2), COLLAPSE) &&
+            !madvise(j->rx + at, MiB(2), COLLAPSE))
+            continue;
+        j->huge = ~0ull; /* not here */
+        return;
+    }
+}
+
 void soft_jit_free(struct soft_vm *vm)
 {
     struct jit *j = vm->jit;

@@ -170,6 +170,7 @@ struct jit {
     u64 enter, fallback, fault, exit, exit_link, miss, lookup[TLB_EMPTY], lookup_reset[TLB_EMPTY], sentinel[TLB_EMPTY],
         refill, check, watched[TLB_EMPTY], stack[TLB_EMPTY];
     u32 stubs_end;
+    u64 huge; /* the code up to here is in huge pages, or not to be had so */
     struct jit_segment seg[JIT_SEGMENTS];
     u32 nseg, open; /* open: the segment that is written */
     u64 epoch;
@@ -254,6 +255,9 @@ static inline void jit_vec_load(struct soft_vcpu *v)
 }
 
 /* ---- jit_gate.c ---- */
+
+/* Code up to end, from its start, is about to be written. */
+void jit_huge(struct soft_vcpu *v, u64 end); /* gate */
 int must_check soft_jit_new(struct soft_vm *vm);
 void soft_jit_free(struct soft_vm *vm);
 int must_check soft_jit_attach(struct soft_vcpu *v);
