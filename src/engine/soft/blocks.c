@@ -12,7 +12,7 @@
 
 /* The arena is this large beside a translator, too: the code that a compiler runs a few times does not fit into an eighth
    of it. */
-enum { ARENA_PARTS = 4, ARENA = 16 << 20, BLOCK_USUAL = 256 /* bytes */ };
+enum { ARENA_PARTS = 4, ARENA = 16 << 20, BLOCK_USUAL = 256 /* bytes */, RAN_BITS = 18 };
 
 struct soft_code {
     u8 *arena;
@@ -20,12 +20,20 @@ struct soft_code {
     u64 used, end;  /* of the part that is being filled: where its next block goes, and where the part ends */
     u64 filled[ARENA_PARTS]; /* where the last block of each other part ends */
     u32 hash_size;  /* a power of 2 */
+    /* how often a block that was dropped had run, by a hash of its place: code that a program runs a few times each minute
+       is translated in the end, too */
+    u8 ran[1 << RAN_BITS];
     struct block *hash[ARENA / BLOCK_USUAL];
 };
 
 static unsigned hash_of(const struct soft_code *c, u64 place, u32 key)
 {
     return (unsigned)(((place ^ (u64)key << 40) * 0x9e3779b97f4a7c15ull) >> 32) & (c->hash_size - 1);
+}
+
+static u8 *ran(struct soft_code *c, u64 place)
+{
+    return &c->ran[(place * 0x9e3779b97f4a7c15ull) >> (64 - RAN_BITS)];
 }
 
 u64 soft_code_arena_size(const struct soft_vcpu *v)
@@ -103,6 +111,7 @@ static void next_part(struct soft_vcpu *v)
                 *link = b->next;
                 break;
             }
+        *ran(c, b->place) = (u8)(soft_block_current(v, b) ? MIN(b->hits, 255) : 0);
         at += room_of(b->n);
     }
     for (unsigned k = 0; k < JC_SIZE; k++)
@@ -259,7 +268,7 @@ static struct block *block_decode(struct soft_vcpu *v, u64 lin, const u8 *host, 
         soft_jit_expect(v, b->place);
     b->gen = soft_code_watch(v, b->place, 1);
     b->gen2 = 0;
-    b->hits = 0;
+    b->hits = *ran(c, b->place);
     b->untranslatable = false;
     b->trans = NULL;
     const u8 *p = host + offset;
@@ -333,6 +342,12 @@ const struct block *soft_block_peek(const struct soft_vcpu *v, u64 place)
     while (b && (b->place != place || b->key != key))
         b = b->next;
     return b && b->place2 == ~0ull && soft_block_current(v, b) ? b : NULL;
+}
+
+unsigned soft_block_ran(const struct soft_vcpu *v, u64 place)
+{
+    const struct block *b = soft_block_peek(v, place);
+    return b ? b->hits : *ran(v->code, place);
 }
 
 static bool still_valid(struct soft_vcpu *v, const struct block *b, u64 lin)

@@ -169,6 +169,9 @@ u32 soft_code_watch(struct soft_vcpu *v, u64 place, u64 n);
 /* Returns the block decoded at place for the present mode, or NULL if there is none that is current and in one page. */
 const struct block *soft_block_peek(const struct soft_vcpu *v, u64 place);
 
+/* How often the code at place was run as a block, as far as that is remembered. */
+unsigned soft_block_ran(const struct soft_vcpu *v, u64 place);
+
 /* True if a write of n bytes at place would change the block that runs, or is to the second page that it reaches into. */
 bool soft_code_hits_block(const struct soft_vcpu *v, u64 place, u64 n);
 

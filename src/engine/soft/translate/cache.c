@@ -189,7 +189,7 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
     if (l->next)
         l->next->prev = &l->next;
     to->in = l;
-    store32(j, l->jump, (u32)(to->entry - j->rw) - (l->jump + 4));
+    store32(j, l->jump, (l->forward ? to->from_below : to->from_above) - (l->jump + 4));
     if (l->check)
         store32(j, l->check, OFF(tr.mapped) + 8 * to->page_id);
     j->links++;
@@ -269,8 +269,12 @@ void jit_retire(struct jit *j, struct trans *t)
             break;
         }
     t->retired = true;
-    while (t->in)
-        jit_unlink(j, t->in);
+    while (t->in) {
+        struct link *l = t->in;
+        jit_unlink(j, l);
+        if (l->door)
+            jit_retire(j, l->from);
+    }
     for (u32 k = 0; k < t->nlinks; k++)
         jit_unlink(j, &t->link[k]);
     /* The no-operation at the entry becomes a jump. Eight aligned bytes are written, of which the last three stay as they

@@ -62,7 +62,7 @@ void soft_jit_free(struct soft_vm *vm)
     vm->jit = NULL;
 }
 
-/* A third of the cache's bytes are records about the code in the rest. */
+/* Two fifths of the cache's bytes are records about the code in the rest. */
 int soft_jit_new(struct soft_vm *vm)
 {
     const u64 share = vm->cfg.code_cache;
@@ -72,8 +72,8 @@ int soft_jit_new(struct soft_vm *vm)
     if (!j)
         return -ENOMEM;
     vm->jit = j;
-    j->size = align_up(MAX(share / 3 * 2, MiB(1)), GUEST_PAGE_SIZE);
-    j->data_size = align_up(MAX(share / 3, KiB(512)), GUEST_PAGE_SIZE);
+    j->size = align_up(MAX(share / 5 * 3, MiB(1)), GUEST_PAGE_SIZE);
+    j->data_size = align_up(MAX(share / 5 * 2, KiB(512)), GUEST_PAGE_SIZE);
     j->nseg = j->size < MiB(8) ? 4 : JIT_SEGMENTS;
     j->bmi2 = host_bmi2();
     /* This is shared anonymous memory, mapped twice. perf takes "/dev/zero" for a place of generated code, but not a

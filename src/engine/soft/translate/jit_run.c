@@ -239,10 +239,11 @@ static struct trans *join(struct soft_vcpu *v, struct block *b, struct link *l, 
         return t;
     jit_link(v, l, t);
     struct trans *from = l->from;
+    const struct trans *in = t->inside ? t->inside : t;
     bool back = false;
-    if (l->to == t && !l->check && from != t && !from->merged && !t->merged && b->place2 == ~0ull)
-        for (u32 k = 0; k < t->nlinks && !back; k++)
-            back = t->link[k].to == from;
+    if (l->to == t && !l->check && from != in && !from->merged && !in->merged && b->place2 == ~0ull)
+        for (u32 k = 0; k < in->nlinks && !back; k++)
+            back = in->link[k].to == from;
     if (back && page && place == (b->place & ~0xfffull) && jit_room(v)) {
         struct trans *whole = jit_translate(v, b, delta, page, NULL, JIT_KIND_WHOLE);
         if (whole) {
@@ -304,7 +305,8 @@ static __attribute__((noinline)) struct trans *make(struct soft_vcpu *v, struct 
         if (jit_relocatable(v) && !home_of(v, b->place, delta))
             *delta = find_home(v, b->place);
         const u64 since = __builtin_ia32_rdtsc();
-        t = jit_translate(v, b, *delta, page, page2, JIT_KIND_PLAIN);
+        if (!(t = jit_translate_door(v, b, *delta)))
+            t = jit_translate(v, b, *delta, page, page2, JIT_KIND_PLAIN);
         if (j->hot > j->hot_least)
             b->hits = 0; /* if it is evicted soon, it must not come back as fast */
         jit_watch_cost(v, since);

@@ -32,11 +32,33 @@ static bool leads_back(const struct region *r, unsigned off, u64 to)
     return r->careful && region_off(r, to) <= off;
 }
 
+/* Where a translation of this page and mode can be entered. */
+static void find_known(struct region *r)
+{
+    const struct jit *j = r->v->jit;
+    zero_bytes(r->known, sizeof r->known);
+    if (r->whole || r->careful || r->crossing)
+        return;
+    for (const struct trans *x = j->page[(r->place >> 12) % JIT_PAGE_BUCKETS]; x; x = x->page_next) {
+        if ((x->place ^ r->place) >= 4096 || x->key != r->key || x->cs != r->cs || !region_has(r, x->rip))
+            continue;
+        const unsigned off = region_off(r, x->rip);
+        r->known[off / 64] |= 1ull << off % 64;
+        for (u32 k = 0; k < x->ndoors; k++)
+            r->known[x->door[k].off / 64] |= 1ull << x->door[k].off % 64;
+    }
+}
+
+static bool is_known(const struct region *r, unsigned off)
+{
+    return r->known[off / 64] >> off % 64 & 1;
+}
+
 /* Decodes from off straight on, and notes in starts where jumps in the page lead. False: the code changed meanwhile. */
 static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *nstarts)
 {
     for (;;) {
-        if (off >= 4096 || r->at[off] >= 0 || r->ninsns == r->most)
+        if (off >= 4096 || r->at[off] >= 0 || r->ninsns == r->most || (r->ninsns && is_known(r, off)))
             return true;
         struct rinsn *i = &r->insn[r->ninsns];
         const unsigned avail = MIN(15u, 4096 - off);
@@ -90,9 +112,7 @@ static bool decode_run(struct region *r, unsigned off, u16 *starts, unsigned *ns
    translation is linked, unless that would cut a loop in two (whole). */
 static bool belongs(struct region *r, unsigned off)
 {
-    const struct block *b = soft_block_peek(r->v, r->place | off);
-    return b && b->hits >= r->v->jit->hot / 4 &&
-           (r->whole || !jit_find(r->v->jit, region_rip(r, off), r->place | off, ~0ull, r->key, r->cs));
+    return soft_block_ran(r->v, r->place | off) >= 1 && !is_known(r, off);
 }
 
 /* Makes a region of one instruction, which begins in the page and ends in the next one. */
@@ -126,6 +146,7 @@ static bool discover(struct region *r)
 {
     if (r->crossing)
         return discover_crossing(r);
+    find_known(r);
     u16 starts[REGION_BLOCKS];
     unsigned n = 1, done = 0;
     starts[0] = (u16)region_off(r, r->rip);
@@ -281,7 +302,7 @@ static void liveness(struct region *r)
         through_block(r, &r->block[b], r->block[b].live_out, true);
 }
 
-bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
+void region_empty(struct region *r, struct soft_vcpu *v, const u8 *page)
 {
     /* clears what the last region left behind */
     for (unsigned n = 0; n < r->ninsns; n++)
@@ -299,6 +320,11 @@ bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
     r->ctx = v->tlb_ctx;
     r->vectors = !(v->fpu_deny & (DENY_X87 | DENY_MMX | DENY_SSE | DENY_AVX));
     r->avx512 = !(v->fpu_deny & DENY_AVX512);
+}
+
+bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page)
+{
+    region_empty(r, v, page);
     if (!discover(r))
         return false;
     cut(r);

@@ -165,13 +165,18 @@ static void write_blocks(struct tr *t)
 {
     struct emit *e = &t->e;
     const struct region *r = t->r;
-    t->t->entry = e->p;
-    t->t->code = here(e);
+    struct trans *x = t->t;
+    x->entry = e->p;
+    x->code = here(e);
+    x->from_below = x->from_above = place(t, e->p);
     /* a no-operation of five bytes, which a jump can replace at once */
     e1(e, 0x0f), e1(e, 0x1f), e1(e, 0x44), e1(e, 0x00), e1(e, 0x00);
     const unsigned first = (unsigned)r->block_at[region_off(r, r->rip)];
     if (!r->block[first].header)
         emit_poll(t, r->rip, r->live[r->block[first].first], true);
+    /* Who comes from a lower RIP needs no poll: a way that ends nowhere leads backward somewhere. Calls that return get on,
+       too, and any other return is looked up. */
+    x->from_below = place(t, e->p);
     emit_take(t);
     if (r->page2)
         emit_page2_check(t, r->rip);
@@ -211,10 +216,34 @@ static bool good(const struct tr *t, const struct block *b)
 {
     const struct jit_segment *seg = &t->j->seg[t->j->open];
     const struct trans *x = t->t;
-    const u64 need = t->ntinsn * sizeof(struct tinsn) + t->nlink * sizeof(struct link) + t->nbytes + 64;
+    const u64 need = t->ntinsn * sizeof(struct tinsn) + t->nlink * sizeof(struct link) + t->nbytes +
+                     t->r->nblocks * sizeof(struct door) + 80;
     return !t->failed && !emit_full(&t->e) && x->size <= JIT_REGION_MAX && seg->data + need <= seg->data_end &&
            soft_code_watch(t->v, b->place, 1) == t->r->gen &&
            (!t->r->page2 || (x->page_id2 && soft_code_watch(t->v, b->place2, 1) == b->gen2));
+}
+
+/* Notes the blocks that may be entered from outside as they are. */
+static void keep_doors(struct tr *t)
+{
+    const struct region *r = t->r;
+    struct trans *x = t->t;
+    struct door door[REGION_BLOCKS];
+    unsigned n = 0;
+    for (unsigned b = 0; b < r->nblocks && !r->careful && !r->page2; b++)
+        for (unsigned k = 0; k < t->nversions[b]; k++) {
+            const struct version *v = &t->version[b][k];
+            if (!v->code || v->s.n || v->s.ctx != r->ctx || r->block[b].off == region_off(r, r->rip))
+                continue;
+            door[n++] = (struct door){ r->block[b].off, (u16)(v->code - x->code), r->live[r->block[b].first], r->block[b].header };
+            break;
+        }
+    x->ndoors = n;
+    x->door = jit_data(t->j, n * sizeof *door);
+    copy_bytes(x->door, door, n * sizeof *door);
+    x->nswaps = (u8)t->nswaps;
+    for (unsigned k = 0; k < t->nswaps; k++)
+        x->swap[k].guest = t->swap[k].guest, x->swap[k].victim = t->swap[k].victim;
 }
 
 /* Moves its tables to where they stay. It can be found from now on. */
@@ -232,6 +261,7 @@ static void keep(struct tr *t)
         x->link[n].from = x;
     x->bytes = jit_data(j, t->nbytes);
     copy_bytes(x->bytes, t->bytes, t->nbytes);
+    keep_doors(t);
     j->seg[j->open].code = (u32)(t->e.p - j->rw);
     jit_add(j, x);
 }
@@ -253,6 +283,95 @@ static struct trans *translate(struct soft_vcpu *v, const struct block *b, u64 d
         return NULL;
     }
     keep(t);
+    return t->t;
+}
+
+/* ---- ways into what is there ---- */
+
+/* The translation in r's page and mode that has r->rip as a door. */
+static struct trans *find_door(struct jit *j, const struct region *r, const struct door **door)
+{
+    const unsigned off = region_off(r, r->rip);
+    for (struct trans *x = j->page[(r->place >> 12) % JIT_PAGE_BUCKETS]; x; x = x->page_next) {
+        if ((x->place ^ r->place) >= 4096 || x->key != r->key || x->cs != r->cs || !region_has(r, x->rip))
+            continue;
+        for (u32 k = 0; k < x->ndoors; k++)
+            if (x->door[k].off == off) {
+                *door = &x->door[k];
+                return x;
+            }
+    }
+    return NULL;
+}
+
+static void write_door(struct tr *t, struct trans *to, const struct door *door)
+{
+    struct emit *e = &t->e;
+    struct trans *x = t->t;
+    s16 n;
+    x->entry = e->p;
+    x->code = here(e);
+    x->from_below = x->from_above = place(t, e->p);
+    e1(e, 0x0f), e1(e, 0x1f), e1(e, 0x44), e1(e, 0x00), e1(e, 0x00);
+    if (!door->header)
+        emit_poll(t, t->r->rip, door->live, true);
+    emit_take(t);
+    struct link *l = new_link(t, t->r->rip, &n);
+    l->door = true;
+    e_align(e, 1);
+    e1(e, 0xe9);
+    l->jump = place(t, e->p);
+    e4(e, 0);
+    e_fix(e, t->j->rw + l->jump, to->code + door->host);
+    l->unlinked = place(t, e->p);
+    emit_give(t);
+    emit_rip(t, T0, t->r->rip);
+    e_jmp(e, t->j->miss);
+    if (!t->nswaps) { /* not even by way of this */
+        x->from_below = (u32)(to->entry - t->j->rw) + door->host;
+        if (door->header)
+            x->from_above = x->from_below;
+    }
+}
+
+struct trans *jit_translate_door(struct soft_vcpu *v, const struct block *b, u64 delta)
+{
+    struct jit *j = v->jit;
+    struct region *r = &j->region;
+    const struct door *door;
+    if (b->place2 != ~0ull)
+        return NULL;
+    set_region(r, v, b, delta, NULL, JIT_KIND_PLAIN, 0);
+    region_empty(r, v, NULL);
+    struct trans *to = find_door(j, r, &door);
+    if (!to)
+        return NULL;
+    struct tr *t = j->workspace;
+    const u32 data_mark = j->seg[j->open].data;
+    r->gen = to->gen;
+    begin(t, v, new_trans(v, b));
+    t->nswaps = to->nswaps;
+    for (unsigned k = 0; k < to->nswaps; k++)
+        t->swap[k].guest = to->swap[k].guest, t->swap[k].victim = to->swap[k].victim;
+    t->s = (struct state){ .n = 0, .ctx = (u8)r->ctx };
+    t->pos = 0;
+    r->order[0] = 0;
+    r->insn[0].off = (u16)region_off(r, r->rip);
+    write_door(t, to, door);
+    write_behind(t);
+    if (!good(t, b)) {
+        j->seg[j->open].data = data_mark;
+        return NULL;
+    }
+    t->t->inside = to;
+    keep(t);
+    struct link *l = t->t->link;
+    l->to = to;
+    l->next = to->in;
+    l->prev = &to->in;
+    if (l->next)
+        l->next->prev = &l->next;
+    to->in = l;
     return t->t;
 }
 

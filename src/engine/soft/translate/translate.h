@@ -62,6 +62,8 @@ struct link {
     u32 jump;        /* the place of the rel32 to patch, from the start of the code */
     u32 unlinked;    /* where that jump goes while it is not linked, from the start of the code */
     u32 check;       /* the place of the disp32 of the mapping check, if it leads to another page; else 0 */
+    bool forward;        /* it leads to a higher RIP than it comes from */
+    bool door;           /* of a translation that is but a way into another: it goes with that one */
     u64 quiet;           /* the value of jit.quiet when it was last unlinked; 0: it was never linked */
     struct trans *from, *to;
     struct link *next, **prev; /* the list of the links to the same translation; there may be thousands */
@@ -73,6 +75,13 @@ struct tinsn {
     u16 off;  /* in the guest page */
     u8 len;
     bool flags_away; /* the guest's flags are in gs:[tr.flags] while it accesses memory */
+};
+
+/* A block of a translation that may be entered at any time: nothing is promised to it (struct state). */
+struct door {
+    u16 off;  /* in the guest page */
+    u16 host; /* from the entry */
+    bool live, header; /* flags are wanted there; it polls itself */
 };
 
 struct trans {
@@ -94,6 +103,13 @@ struct trans {
     u8 *bytes;           /* the bytes of the guest's instructions, in the order of tinsn */
     struct link *link;
     struct link *in;     /* links that lead here */
+    /* Where links lead to, from the start of the code: behind the poll, if what polls already bounds the way there. */
+    u32 from_below, from_above;
+    struct door *door;
+    u32 ndoors;
+    u8 nswaps;           /* as in struct tr */
+    struct { u8 guest, victim; } swap[3];
+    struct trans *inside; /* it is but a way into that one; or NULL */
     bool reloc;          /* rip, and everything computed from it, is tr.delta away from the guest's */
     bool retired, merged;
     struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
@@ -152,6 +168,7 @@ struct region {
     bool careful;       /* each access has a probe of its own, and nothing jumps backward */
     unsigned most;      /* it has at most so many instructions */
     unsigned ninsns, nblocks;
+    u64 known[64];      /* a bit for each byte of the page where a translation can be entered */
     u64 watched;        /* a bit for each line of the page */
     s16 at[4096];       /* the instruction at an offset, or -1 */
     s16 block_at[4096]; /* the block that starts at an offset, or -1 */
@@ -367,6 +384,8 @@ u32 jit_page_id(struct jit *j, u64 lin, u64 place, bool user);
 
 /* region.c */
 bool region_find(struct region *r, struct soft_vcpu *v, const u8 *page);
+/* Only what it says of the mode and the place; it has no instructions. */
+void region_empty(struct region *r, struct soft_vcpu *v, const u8 *page);
 static inline u64 region_rip(const struct region *r, unsigned off)
 {
     return jit_rip_at(r->cs, r->rip, off);
@@ -411,6 +430,9 @@ static inline bool how_ends(unsigned how)
 
 /* translate.c */
 enum jit_kind { JIT_KIND_PLAIN, JIT_KIND_WHOLE, JIT_KIND_CAREFUL }; /* `whole` and `careful` of struct region */
+/* A way to the code of b in a translation that has it already; NULL: there is none, or no space. It takes the place of a
+   translation of its own. */
+struct trans *jit_translate_door(struct soft_vcpu *v, const struct block *b, u64 delta);
 /* page2: the second page, if b reaches into one */
 struct trans *jit_translate(struct soft_vcpu *v, const struct block *b, u64 delta, const u8 *page, const u8 *page2,
                             enum jit_kind kind);

@@ -24,7 +24,8 @@ struct link *new_link(struct tr *t, u64 rip, s16 *number)
     }
     *number = (s16)t->nlink;
     struct link *l = &t->link[t->nlink++];
-    *l = (struct link){ .rip = rip, .key = (t->t->key & ~(0x60u | JIT_CAREFUL)) | (u32)t->s.ctx << 5 };
+    const struct rinsn *i = &t->r->insn[t->r->order[t->pos]];
+    *l = (struct link){ .rip = rip, .forward = rip > region_rip(t->r, i->off), .key = (t->t->key & ~(0x60u | JIT_CAREFUL)) | (u32)t->s.ctx << 5 };
     return l;
 }
 
