@@ -10,7 +10,8 @@ const char guest_name[] = "long";
 static u8 user_stack[4096] __attribute__((aligned(16)));
 static u8 ist_stack[4096] __attribute__((aligned(16)));
 volatile u64 sys_rip, sys_flags, sys_rsp, sys_count, compat_result, ist_rsp;
-static volatile u32 int_calls, privileged;
+static volatile u32 int_calls, privileged, stack_faults;
+static volatile u64 stack_faults_at; /* where it goes on after #SS; 0: it is not expected */
 
 static int on_user(struct frame *f)
 {
@@ -36,6 +37,12 @@ static int on_user(struct frame *f)
         return 1;
     case 0x34:
         ist_rsp = (u64)f;
+        return 1;
+    case 12:
+        if (!stack_faults_at)
+            break;
+        stack_faults++;
+        f->ip = stack_faults_at;
         return 1;
     case 13:
         if (f->cs == 0x33) {
@@ -134,6 +141,33 @@ static void bases(void)
     CHECK("a load of FS takes the base from the descriptor", rdmsr(0xc0000100), 0);
 }
 
+/* A stack in sp, in code that has run often. The translator has a mark for "no page" in place of the page of the stack, which
+   is not canonical either (NO_STACK_PAGE in src/engine/soft/soft.h). */
+static void __attribute__((noinline)) use_stack(u64 sp)
+{
+    __asm__ volatile("mov %%rsp, %%rbx; lea 1f(%%rip), %%rax; mov %%rax, %1; mov %%cr3, %%rax; mov %%rax, %%cr3;"
+                     "mov %0, %%rsp; push %%rax; push %%rax; pop %%rax; pop %%rax; 1: mov %%rbx, %%rsp"
+                     : : "r"(sp), "m"(stack_faults_at) : "rax", "rbx", "memory");
+    stack_faults_at = 0;
+}
+
+static void odd_stacks(void)
+{
+    static const u64 odd[] = { 0x6b0d5eed9a73d800, 0x6b0d5eed9a73d008, 0x6b0d5eed9a73d004, 0x6b0d5eed9a73e000,
+                               0x6b0d5eed9a73e008, (1ull << 47) + 64, 0x8000000000000000, 0xffff7ffffffffff0 };
+
+    idt[12 * 16 + 4] = 1;
+    for (u32 n = 0; n < 20; n++) {
+        for (u32 k = 0; k < 1000; k++)
+            use_stack((u64)(user_stack + sizeof(user_stack) - 64));
+        CHECK("a stack where there is one", stack_faults, n * (sizeof odd / sizeof *odd));
+        for (u32 k = 0; k < sizeof odd / sizeof *odd; k++)
+            use_stack(odd[k]);
+    }
+    CHECK("stacks that are not canonical", stack_faults, 20 * (sizeof odd / sizeof *odd));
+    idt[12 * 16 + 4] = 0;
+}
+
 int main(void)
 {
     u32 r[4];
@@ -149,6 +183,7 @@ int main(void)
     *(u64 *)(tss + 36) = (u64)(ist_stack + sizeof(ist_stack)); /* IST1 */
     idt[0x34 * 16 + 4] = 1;
     __asm__ volatile("int $0x34" : : : "memory");
+    odd_stacks();
     CHECK("IST", ist_rsp > (u64)ist_stack && ist_rsp < (u64)(ist_stack + sizeof(ist_stack)), 1);
     return 0;
 }
