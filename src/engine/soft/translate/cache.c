@@ -212,11 +212,13 @@ void jit_add(struct jit *j, struct trans *t)
     struct trans **hash = &j->hash[jit_hash_of(j, t->rip, t->place, t->key)];
     t->seg_next = s->first;
     __atomic_store_n(&s->first, t, __ATOMIC_RELEASE);
-    t->page_next = *page;
-    t->page_prev = page;
-    if (t->page_next)
-        t->page_next->page_prev = &t->page_next;
-    *page = t;
+    if (!t->inside) { /* which is in the list, and takes this with it when it goes */
+        t->page_next = *page;
+        t->page_prev = page;
+        if (t->page_next)
+            t->page_next->page_prev = &t->page_next;
+        *page = t;
+    }
     if (t->place2 != ~0ull) {
         struct trans **page2 = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS];
         t->page2_next = *page2;
@@ -259,7 +261,8 @@ void jit_retire(struct jit *j, struct trans *t)
             __atomic_store_n(p, t->hash_next, __ATOMIC_RELEASE); /* t's own pointer stays for a jit_find that is at t now */
             break;
         }
-    *t->page_prev = t->page_next;
+    if (t->page_prev)
+        *t->page_prev = t->page_next;
     if (t->page_next)
         t->page_next->page_prev = t->page_prev;
     for (struct trans **p = &j->page2[(t->place2 >> 12) % JIT_PAGE_BUCKETS]; *p && t->place2 != ~0ull;

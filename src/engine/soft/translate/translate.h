@@ -40,7 +40,7 @@ enum {
     REGION_BLOCKS = 48,
     JIT_REGION_MAX = 32 << 10, /* the most bytes of host code of a region; offsets in it have 16 bits */
     JIT_SEGMENTS = 8, /* a small cache has 4 */
-    JIT_PAGE_BUCKETS = 1 << 12,
+    JIT_PAGE_BUCKETS = 1 << 14,
     /* Relocatable code is translated for RIPs between FIRST and END. Its homes are STEP apart, and far enough from 0 and
        2 GiB for addresses near them. */
     JIT_HOME_FIRST = 256 << 20, JIT_HOME_END = 1792 << 20, JIT_HOME_STEP = 48 << 20,
@@ -85,10 +85,16 @@ struct door {
 };
 
 struct trans {
+    /* What a search of a list looks at, together for the host's cache. */
     u64 rip, place;
     u64 cs;          /* jit_cs() */
     u64 place2;      /* the second page of an instruction that crosses pages, and is then the only one; else ~0 */
-    u32 key, gen, gen2;
+    u32 key;
+    u32 ndoors;
+    struct door *door;
+    struct trans *hash_next, *page_next;
+
+    u32 gen, gen2;
     u32 page_id2;
     u32 serial;    /* every translation has its own number, which is never used again */
     u32 page_id;   /* see jit_page */
@@ -105,14 +111,13 @@ struct trans {
     struct link *in;     /* links that lead here */
     /* Where links lead to, from the start of the code: behind the poll, if what polls already bounds the way there. */
     u32 from_below, from_above;
-    struct door *door;
-    u32 ndoors;
     u8 nswaps;           /* as in struct tr */
     struct { u8 guest, victim; } swap[3];
     struct trans *inside; /* it is but a way into that one; or NULL */
     bool reloc;          /* rip, and everything computed from it, is tr.delta away from the guest's */
     bool retired, merged;
-    struct trans *hash_next, *page_next, **page_prev, *page2_next, *seg_next;
+    struct trans **page_prev; /* NULL: it is not in the list of its page (inside) */
+    struct trans *page2_next, *seg_next;
 };
 
 /* Describes a call out of translated code. It stands behind the call and the five bytes of the jump that follows the
