@@ -387,22 +387,14 @@ static void view(const char *path)
         fprintf(stderr, "attacker: %s: %s\n", path, strerror(errno));
 }
 
-/* host_without's name for the host that the machine is on */
-static u32 host_lacks(const char *host)
-{
-    const bool bare = host && !strcmp(host, "bare");
-
-    return (bare || (host && !strcmp(host, "landlock")) ? HOST_NO_LANDLOCK : 0) |
-           (bare || (host && (!strcmp(host, "container") || !strcmp(host, "namespaces"))) ? HOST_NO_NAMESPACES : 0);
-}
-
 int main(int argc, char **argv)
 {
     static struct machine m;
     const char *verbose = getenv("LODGE_TEST_VERBOSE");
-    struct job j = { .verbose = verbose && *verbose, .lacks = host_lacks(getenv("LODGE_TEST_HOST")) };
+    const char *host = getenv("LODGE_TEST_HOST");
+    struct job j = { .verbose = verbose && *verbose };
 
-    if (argc < 3)
+    if (argc < 3 || (host && !host_lacks(host, &j.lacks)))
         return 2;
     if (strcmp(argv[2], "processes") && getenv("LODGE_TEST_SCREEN"))
         view(getenv("LODGE_TEST_SCREEN"));

@@ -7,6 +7,7 @@
 #ifndef LODGE_TESTS_ATTACKER_H
 #define LODGE_TESTS_ATTACKER_H
 
+#include "host_without.h"
 #include "puppet.h"
 
 enum kind { /* of thread; the helpers have one thread each */
@@ -29,8 +30,6 @@ enum verdict {
     VERDICTS,
 };
 
-enum { HOST_NO_LANDLOCK = 1, HOST_NO_NAMESPACES = 2 };
-
 struct outside; /* attacker_effects.c */
 
 struct attack {
@@ -39,7 +38,7 @@ struct attack {
     struct outside *outside;
     const char *folder; /* where the test has its secrets */
     pid_t broker;       /* the machine's */
-    u32 lacks;          /* what this host has not got, HOST_... */
+    u32 lacks;          /* what this host has not got (host_without.h) */
     bool verbose;
     u32 count[VERDICTS];
 };

@@ -19,40 +19,28 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "base/base.h"
-
-enum { LANDLOCK = 1, NAMESPACES = 2, CONTAINER = 4 };
-
-static const struct {
-    const char *name;
-    u32 lacks;
-} hosts[] = {
-    { "landlock", LANDLOCK },
-    { "namespaces", NAMESPACES },
-    { "container", NAMESPACES | CONTAINER },
-    { "bare", LANDLOCK | NAMESPACES | CONTAINER },
-};
+#include "host_without.h"
 
 static const struct {
     u32 lacks, nr, error;
 } calls[] = {
-    { LANDLOCK, SYS_landlock_create_ruleset, ENOSYS },
-    { LANDLOCK, SYS_landlock_add_rule, ENOSYS },
-    { LANDLOCK, SYS_landlock_restrict_self, ENOSYS },
-    { NAMESPACES, SYS_unshare, EPERM },
-    { NAMESPACES, SYS_setns, EPERM },
-    { NAMESPACES, SYS_clone3, ENOSYS },
-    { CONTAINER, SYS_mount, EPERM },
-    { CONTAINER, SYS_umount2, EPERM },
-    { CONTAINER, SYS_pivot_root, EPERM },
-    { CONTAINER, SYS_open_tree, EPERM },
-    { CONTAINER, SYS_io_uring_setup, EPERM },
-    { CONTAINER, SYS_userfaultfd, EPERM },
-    { CONTAINER, SYS_perf_event_open, EPERM },
-    { CONTAINER, SYS_bpf, EPERM },
-    { CONTAINER, SYS_add_key, EPERM },
-    { CONTAINER, SYS_keyctl, EPERM },
-    { CONTAINER, SYS_request_key, EPERM },
+    { HOST_NO_LANDLOCK, SYS_landlock_create_ruleset, ENOSYS },
+    { HOST_NO_LANDLOCK, SYS_landlock_add_rule, ENOSYS },
+    { HOST_NO_LANDLOCK, SYS_landlock_restrict_self, ENOSYS },
+    { HOST_NO_NAMESPACES, SYS_unshare, EPERM },
+    { HOST_NO_NAMESPACES, SYS_setns, EPERM },
+    { HOST_NO_NAMESPACES, SYS_clone3, ENOSYS },
+    { HOST_CONTAINER, SYS_mount, EPERM },
+    { HOST_CONTAINER, SYS_umount2, EPERM },
+    { HOST_CONTAINER, SYS_pivot_root, EPERM },
+    { HOST_CONTAINER, SYS_open_tree, EPERM },
+    { HOST_CONTAINER, SYS_io_uring_setup, EPERM },
+    { HOST_CONTAINER, SYS_userfaultfd, EPERM },
+    { HOST_CONTAINER, SYS_perf_event_open, EPERM },
+    { HOST_CONTAINER, SYS_bpf, EPERM },
+    { HOST_CONTAINER, SYS_add_key, EPERM },
+    { HOST_CONTAINER, SYS_keyctl, EPERM },
+    { HOST_CONTAINER, SYS_request_key, EPERM },
 };
 
 /* docker's default set: CHOWN DAC_OVERRIDE FOWNER FSETID KILL SETGID SETUID SETPCAP NET_BIND_SERVICE NET_RAW SYS_CHROOT MKNOD
@@ -72,7 +60,7 @@ static int lose(u32 lacks)
         code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, calls[i].nr, 0, 1);
         code[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | calls[i].error);
     }
-    if (lacks & NAMESPACES) {
+    if (lacks & HOST_NO_NAMESPACES) {
         code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_clone, 0, 3);
         code[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, args));
         code[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, new_spaces, 0, 1);
@@ -96,14 +84,14 @@ static void drop_capabilities(void)
 
 int main(int argc, char **argv)
 {
-    for (u32 i = 0; i < ARRAY_SIZE(hosts) && argc > 2; i++) {
-        if (strcmp(argv[1], hosts[i].name))
-            continue;
-        if (lose(hosts[i].lacks)) {
+    u32 lacks;
+
+    if (argc > 2 && host_lacks(argv[1], &lacks)) {
+        if (lose(lacks)) {
             fprintf(stderr, "host_without: %s\n", strerror(errno));
             return 77;
         }
-        if (hosts[i].lacks & CONTAINER)
+        if (lacks & HOST_CONTAINER)
             drop_capabilities();
         execvp(argv[2], argv + 2);
         fprintf(stderr, "host_without: %s: %s\n", argv[2], strerror(errno));

@@ -169,6 +169,16 @@ static bool quiet_since(struct soft_vcpu *v, u64 when)
     return true;
 }
 
+void jit_note_link(struct link *l, struct trans *to)
+{
+    l->to = to;
+    l->next = to->in;
+    l->prev = &to->in;
+    if (l->next)
+        l->next->prev = &l->next;
+    to->in = l;
+}
+
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
 {
     struct jit *j = v->jit;
@@ -183,12 +193,7 @@ void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to)
         return;
     }
     jit_unlink(j, l);
-    l->to = to;
-    l->next = to->in;
-    l->prev = &to->in;
-    if (l->next)
-        l->next->prev = &l->next;
-    to->in = l;
+    jit_note_link(l, to);
     store32(j, l->jump, (l->forward ? to->from_below : to->from_above) - (l->jump + 4));
     if (l->check)
         store32(j, l->check, OFF(tr.mapped) + 8 * to->page_id);

@@ -150,6 +150,11 @@ static inline void e_rm(struct emit *e, unsigned op, unsigned reg, unsigned base
     e1(e, op);
     e_mem(e, reg, base, index, scale, disp);
 }
+/* cmp r10, n */
+static inline void e_cmp_t0(struct emit *e, u32 n)
+{
+    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, n);
+}
 static inline void e_lea(struct emit *e, unsigned reg, unsigned base, unsigned index, unsigned scale, s32 disp)
 {
     e_rm(e, 0x8d, reg, base, index, scale, disp, 8);

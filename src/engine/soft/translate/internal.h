@@ -95,7 +95,7 @@ struct tr {
     struct trans *t;
     struct state s;   /* what is known at the present place */
     u8 map[16];       /* the host register that has a guest register in this region, or IN_MEMORY */
-    struct { u8 guest, victim; } swap[3]; /* guest lives where victim lives between regions, and victim lives in memory */
+    struct swap swap[JIT_SWAPS];
     unsigned nswaps;
     bool flags_away;  /* the guest's flags are in gs:[tr.flags], and the host's mean nothing */
     s8 t1_slot;       /* T1 holds this slot; -1: it holds none */

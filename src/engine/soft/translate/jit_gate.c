@@ -139,10 +139,10 @@ int soft_jit_attach(struct soft_vcpu *v)
     v->tr.code = (u64)j->rx;
     v->tr.code_size = j->size;
     v->tr.fault = soft_jit_fault_entry;
-    for (unsigned c = 0; c < TLB_EMPTY; c++)
+    for (unsigned c = 0; c < TLB_EMPTY; c++) {
         v->jct[c][0].minus_rip = JCT_NONE(0);
-    for (unsigned c = 0; c < TLB_EMPTY; c++)
         v->tr.stack_page[c].page = NO_STACK_PAGE;
+    }
     v->tr.epoch = ~0ull;
     v->jit = j;
     return 0;

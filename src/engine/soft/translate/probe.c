@@ -159,7 +159,7 @@ struct slow *emit_probe(struct tr *t, const struct address *a, unsigned span, bo
     }
     e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, (TLB_SIZE - 1) * (u32)sizeof(struct tlb_entry)); /* and r11d, .. */
     e_gs_r11(e, 0x33, T0, tlb + tag);
-    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - span); /* cmp r10, 4096 - span */
+    e_cmp_t0(e, 4096 - span);
     if (beyond)
         beyond[-1] = (u8)(e->p - beyond); /* the jump arrives at one with the same condition, which is then taken, too */
     s = ask_watched(t, new_slow(t, CC_A, saved), span, write);

@@ -252,7 +252,7 @@ static struct slow *emit_stack_probe(struct tr *t, const struct group *g, const 
     t->probes++;
     emit_ea(t, m);
     e_gs(e, 0x33, T0, OFF(tr.stack_page[0].page) + 16u * t->s.ctx, 8);
-    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - (u32)(g->hi - g->lo)); /* cmp r10, 4096 - span */
+    e_cmp_t0(e, 4096 - (u32)(g->hi - g->lo));
     struct slow *s = new_slow(t, CC_A, saved);
     s->stack = true;
     s->ctx = t->s.ctx;

@@ -40,7 +40,7 @@ static void find_known(struct region *r)
     if (r->whole || r->careful || r->crossing)
         return;
     for (const struct trans *x = j->page[(r->place >> 12) % JIT_PAGE_BUCKETS]; x; x = x->page_next) {
-        if ((x->place ^ r->place) >= 4096 || x->key != r->key || x->cs != r->cs || !region_has(r, x->rip))
+        if (!region_shares(r, x))
             continue;
         const unsigned off = region_off(r, x->rip);
         r->known[off / 64] |= 1ull << off % 64;

@@ -79,7 +79,7 @@ void write_slow(struct tr *t, const struct slow *s)
         e_fix(e, s->beyond, here(e));
     if (s->stack) {
         e_call_rel(e, t->j->stack[s->ctx]);
-        e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4096 - (u32)(s->g.hi - s->g.lo)); /* cmp r10, 4096 - span */
+        e_cmp_t0(e, 4096 - (u32)(s->g.hi - s->g.lo));
         e_fix(e, e_jcc(e, CC_BE), s->found);
     }
     if (s->flags_saved)

@@ -393,7 +393,7 @@ static void emit_stack(struct jit *j, struct emit *e, unsigned ctx)
     e1(e, 0x49), e1(e, 0xc1), e1(e, 0xeb), e1(e, 7); /* shr r11, 7 */
     e1(e, 0x41), e1(e, 0x81), e1(e, 0xe3), e4(e, (TLB_SIZE - 1) * (u32)sizeof(struct tlb_entry)); /* and r11d, .. */
     e_gs_r11(e, 0x33, T0, write);
-    e1(e, 0x49), e1(e, 0x81), e1(e, 0xfa), e4(e, 4095); /* cmp r10, 4095 */
+    e_cmp_t0(e, 4095);
     u8 *no = e_jcc(e, CC_A);
     e_gs(e, 0x89, T0, OFF(tr.stack_offset), 8);
     e_gs_r11(e, 0x8b, T0, write);

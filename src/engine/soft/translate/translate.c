@@ -242,8 +242,7 @@ static void keep_doors(struct tr *t)
     x->door = jit_data(t->j, n * sizeof *door);
     copy_bytes(x->door, door, n * sizeof *door);
     x->nswaps = (u8)t->nswaps;
-    for (unsigned k = 0; k < t->nswaps; k++)
-        x->swap[k].guest = t->swap[k].guest, x->swap[k].victim = t->swap[k].victim;
+    copy_bytes(x->swap, t->swap, sizeof x->swap);
 }
 
 /* Moves its tables to where they stay. It can be found from now on. */
@@ -293,9 +292,7 @@ static struct trans *find_door(struct jit *j, const struct region *r, const stru
 {
     const unsigned off = region_off(r, r->rip);
     for (struct trans *x = j->page[(r->place >> 12) % JIT_PAGE_BUCKETS]; x; x = x->page_next) {
-        if ((x->place ^ r->place) >= 4096 || x->key != r->key || x->cs != r->cs || !region_has(r, x->rip))
-            continue;
-        for (u32 k = 0; k < x->ndoors; k++)
+        for (u32 k = 0; k < x->ndoors && region_shares(r, x); k++)
             if (x->door[k].off == off) {
                 *door = &x->door[k];
                 return x;
@@ -351,8 +348,7 @@ struct trans *jit_translate_door(struct soft_vcpu *v, const struct block *b, u64
     r->gen = to->gen;
     begin(t, v, new_trans(v, b));
     t->nswaps = to->nswaps;
-    for (unsigned k = 0; k < to->nswaps; k++)
-        t->swap[k].guest = to->swap[k].guest, t->swap[k].victim = to->swap[k].victim;
+    copy_bytes(t->swap, to->swap, sizeof t->swap);
     t->s = (struct state){ .n = 0, .ctx = (u8)r->ctx };
     t->pos = 0;
     r->order[0] = 0;
@@ -365,13 +361,7 @@ struct trans *jit_translate_door(struct soft_vcpu *v, const struct block *b, u64
     }
     t->t->inside = to;
     keep(t);
-    struct link *l = t->t->link;
-    l->to = to;
-    l->next = to->in;
-    l->prev = &to->in;
-    if (l->next)
-        l->next->prev = &l->next;
-    to->in = l;
+    jit_note_link(t->t->link, to);
     return t->t;
 }
 

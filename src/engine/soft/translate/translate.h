@@ -84,6 +84,11 @@ struct door {
     bool live, header; /* flags are wanted there; it polls itself */
 };
 
+enum { JIT_SWAPS = 3 };
+struct swap { /* guest lives where victim lives between regions, and victim lives in memory */
+    u8 guest, victim;
+};
+
 struct trans {
     /* What a search of a list looks at, together for the host's cache. */
     u64 rip, place;
@@ -112,7 +117,7 @@ struct trans {
     /* Where links lead to, from the start of the code: behind the poll, if what polls already bounds the way there. */
     u32 from_below, from_above;
     u8 nswaps;           /* as in struct tr */
-    struct { u8 guest, victim; } swap[3];
+    struct swap swap[JIT_SWAPS];
     struct trans *inside; /* it is but a way into that one; or NULL */
     bool reloc;          /* rip, and everything computed from it, is tr.delta away from the guest's */
     bool retired, merged;
@@ -382,6 +387,8 @@ void *jit_data(struct jit *j, u64 n);
 void jit_add(struct jit *j, struct trans *t);
 void jit_link(struct soft_vcpu *v, struct link *l, struct trans *to);
 void jit_unlink(struct jit *j, struct link *l);
+/* Notes only that l, which leads nowhere as yet, leads to this one. */
+void jit_note_link(struct link *l, struct trans *to);
 void jit_retire(struct jit *j, struct trans *t);
 /* A translation was made, which began at `since`. Adjusts how often blocks must run before they are translated. */
 void jit_watch_cost(struct soft_vcpu *v, u64 since);
@@ -399,6 +406,11 @@ static inline u64 region_rip(const struct region *r, unsigned off)
 static inline bool region_has(const struct region *r, u64 rip)
 {
     return (jit_lin(r->cs, rip) ^ jit_lin(r->cs, r->rip)) < 4096;
+}
+/* True if t is of the same page and mode. */
+static inline bool region_shares(const struct region *r, const struct trans *t)
+{
+    return (t->place ^ r->place) < 4096 && t->key == r->key && t->cs == r->cs && region_has(r, t->rip);
 }
 static inline unsigned region_off(const struct region *r, u64 rip)
 {
