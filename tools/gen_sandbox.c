@@ -35,12 +35,12 @@
 enum {
     FOR_USER = 1 << SANDBOX_USER, FOR_SWITCH = 1 << SANDBOX_SWITCH, FOR_SCREEN = 1 << SANDBOX_SCREEN,
     FOR_VIEWER = 1 << SANDBOX_VIEWER | FOR_SCREEN, /* a filter stays on those who come after */
-    FOR_FOLDER = 1 << SANDBOX_FOLDER,
+    FOR_FOLDER = 1 << SANDBOX_FOLDER, FOR_DIRECT = 1 << SANDBOX_DIRECT,
     FOR_PEERS = FOR_USER | FOR_SWITCH | FOR_VIEWER, /* those that speak with strangers */
     FOR_ALL = FOR_PEERS | FOR_FOLDER,
     /* The worker's threads: what the loop's may do, the others may do less of. */
     FOR_LOOP = 1 << SANDBOX_LOOP, FOR_VCPU = 1 << SANDBOX_VCPU, FOR_BLOCK = 1 << SANDBOX_BLOCK, FOR_OUTPUT = 1 << SANDBOX_OUTPUT,
-    FOR_THREADS = FOR_LOOP | FOR_VCPU | FOR_BLOCK | FOR_OUTPUT, FOR_EACH = FOR_ALL | FOR_THREADS,
+    FOR_THREADS = FOR_LOOP | FOR_VCPU | FOR_BLOCK | FOR_OUTPUT, FOR_EACH = FOR_ALL | FOR_DIRECT | FOR_THREADS,
 };
 
 static const struct {
@@ -74,11 +74,11 @@ static const struct {
     { SCMP_SYS(close), FOR_EACH, "the end of a descriptor" },
     { SCMP_SYS(fstat), FOR_EACH, "what a descriptor is, and its size (the C library's fstat() looks up a name instead)" },
     { SCMP_SYS(lseek), FOR_USER | FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "descriptors that it has; where an image has holes" },
-    { SCMP_SYS(recvfrom), FOR_ALL | FOR_LOOP | FOR_VCPU, "sockets that it has" },
-    { SCMP_SYS(recvmsg), FOR_PEERS | FOR_LOOP, "sockets that it has, and descriptors that its own processes hand it" },
+    { SCMP_SYS(recvfrom), FOR_ALL | FOR_DIRECT | FOR_LOOP | FOR_VCPU, "sockets that it has" },
+    { SCMP_SYS(recvmsg), FOR_PEERS | FOR_LOOP | FOR_VCPU, "sockets that it has, and descriptors that its own processes hand it" },
     { SCMP_SYS(recvmmsg), FOR_LOOP, "packets, several at once" },
-    { SCMP_SYS(sendto), FOR_ALL | FOR_LOOP | FOR_VCPU | FOR_OUTPUT, "sockets that it has" },
-    { SCMP_SYS(sendmsg), FOR_PEERS | FOR_LOOP, "sockets that it has" },
+    { SCMP_SYS(sendto), FOR_ALL | FOR_DIRECT | FOR_LOOP | FOR_VCPU | FOR_OUTPUT, "sockets that it has" },
+    { SCMP_SYS(sendmsg), FOR_PEERS | FOR_DIRECT | FOR_LOOP, "sockets that it has" },
     { SCMP_SYS(accept), FOR_USER | FOR_SWITCH | FOR_SCREEN, "clients of a socket that it has" },
     { SCMP_SYS(accept4), FOR_USER | FOR_SWITCH | FOR_SCREEN | FOR_LOOP, "clients of a socket that it has" },
     { SCMP_SYS(getsockopt), FOR_PEERS | FOR_LOOP, "an error of a connection" },
@@ -92,13 +92,13 @@ static const struct {
     { SCMP_SYS(newfstatat), FOR_USER | FOR_FOLDER,
       "/etc/resolv.conf, of which libslirp asks whether it changed; a folder's files" },
     { SCMP_SYS(stat), FOR_USER, "/etc/resolv.conf" },
-    { SCMP_SYS(memfd_create), FOR_SWITCH, "the rings of a new client" },
+    { SCMP_SYS(memfd_create), FOR_SWITCH | FOR_DIRECT, "the rings of a new client; the room of a runner" },
     { SCMP_SYS(eventfd2), FOR_SWITCH | FOR_LOOP, "bells of a new client, of a medium that is put in" },
     { SCMP_SYS(timerfd_create), FOR_LOOP, "a medium that is put in" },
-    { SCMP_SYS(ftruncate), FOR_SWITCH | FOR_FOLDER | FOR_LOOP | FOR_BLOCK,
+    { SCMP_SYS(ftruncate), FOR_SWITCH | FOR_DIRECT | FOR_FOLDER | FOR_LOOP | FOR_BLOCK,
       "the size of rings, of a folder's file, of an image" },
     { SCMP_SYS(pread64), FOR_LOOP | FOR_BLOCK, "disks" },
-    { SCMP_SYS(pwrite64), FOR_LOOP | FOR_BLOCK | FOR_VCPU, "disks; a vCPU: the variables of UEFI" },
+    { SCMP_SYS(pwrite64), FOR_DIRECT | FOR_LOOP | FOR_BLOCK | FOR_VCPU, "disks; a vCPU: the variables of UEFI; a runner's stub" },
     { SCMP_SYS(preadv), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
     { SCMP_SYS(pwritev), FOR_FOLDER | FOR_LOOP | FOR_BLOCK, "disks, a folder's files" },
     { SCMP_SYS(preadv2), FOR_LOOP | FOR_BLOCK, "disks" },
@@ -137,7 +137,9 @@ static const struct {
     { SCMP_SYS(getrandom), FOR_EACH, "random numbers" },
     { SCMP_SYS(rt_sigreturn), FOR_EACH, "the end of a signal's handler" },
     { SCMP_SYS(rt_sigprocmask), FOR_EACH, "abort()" },
-    { SCMP_SYS(rt_sigaction), FOR_THREADS, "abort()" },
+    { SCMP_SYS(rt_sigaction), FOR_DIRECT | FOR_THREADS, "abort(); where a runner's faults go" },
+    { SCMP_SYS(pidfd_open), FOR_DIRECT, "a runner, of itself" },
+    { SCMP_SYS(close_range), FOR_DIRECT, "what a runner must not have" },
     { SCMP_SYS(sigaltstack), FOR_EACH, "the end of a thread" },
     { SCMP_SYS(getpid), FOR_EACH, "abort()" },
     { SCMP_SYS(gettid), FOR_EACH, "abort()" },
@@ -147,17 +149,18 @@ static const struct {
     { SCMP_SYS(getrusage), FOR_LOOP, "what a run cost" },
     { SCMP_SYS(getuid), FOR_LOOP, "what was started for whom" },
     { SCMP_SYS(geteuid), FOR_LOOP, "the same" },
-    { SCMP_SYS(set_robust_list), FOR_SCREEN | FOR_THREADS, "a new process, a new thread" },
-    { SCMP_SYS(rseq), FOR_THREADS, "a new thread" },
-    { SCMP_SYS(fork), FOR_SCREEN, "a process for each viewer" },
+    { SCMP_SYS(set_robust_list), FOR_SCREEN | FOR_DIRECT | FOR_THREADS, "a new process, a new thread" },
+    { SCMP_SYS(rseq), FOR_DIRECT | FOR_THREADS, "a new thread; a runner has none" },
+    { SCMP_SYS(fork), FOR_SCREEN | FOR_DIRECT, "a process for each viewer; a runner" },
     { SCMP_SYS(wait4), FOR_SCREEN, "its end" },
-    { SCMP_SYS(seccomp), FOR_SCREEN | FOR_LOOP,
-      "the list of a viewer, of a new thread, which can only be shorter than its maker's" },
+    { SCMP_SYS(seccomp), FOR_SCREEN | FOR_DIRECT | FOR_LOOP,
+      "the list of a viewer, a runner, a new thread, which can only be shorter than its maker's" },
 };
 
 enum { THREAD_FLAGS = CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM | CLONE_SETTLS |
                      CLONE_PARENT_SETTID | CLONE_CHILD_CLEARTID };
 
+#define NOTIF_SET_FLAGS SECCOMP_IOW(4, __u64) /* Linux 6.6 */
 #define KVMS "type 0xae"
 #define ONLY(n, value) { n, SCMP_CMP_EQ, (u64)(value), 0 }
 #define BITS(n, mask, value) { n, SCMP_CMP_MASKED_EQ, (u64)(mask), (u64)(value) }
@@ -170,6 +173,7 @@ static const struct {
     const char *given, *why; /* in words */
 } by_argument[] = {
     { SCMP_SYS(mmap), FOR_EACH, 1, { BITS(2, PROT_EXEC, 0) }, "not PROT_EXEC", "memory, which is never made executable" },
+    { SCMP_SYS(mmap), FOR_DIRECT, 1, { BITS(2, PROT_EXEC, PROT_EXEC) }, "PROT_EXEC", "a guest's program in a runner" },
     { SCMP_SYS(mprotect), FOR_EACH, 1, { BITS(2, PROT_EXEC, 0) }, "not PROT_EXEC", "the same" },
     /* Not F_SETOWN and F_SETSIG: whose descriptor has an owner sends signals to it. */
     { SCMP_SYS(fcntl), FOR_ALL, 1, { ONLY(1, F_DUPFD) }, "F_DUPFD", "another number" },
@@ -207,8 +211,8 @@ static const struct {
     { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_SEQPACKET | SOCK_CLOEXEC), ONLY(2, 0) }, "SOCK_SEQPACKET",
       "between it and a viewer's process" },
     { SCMP_SYS(socketpair), FOR_SCREEN, 3, { ONLY(0, AF_UNIX), ONLY(1, SOCK_STREAM | SOCK_CLOEXEC), ONLY(2, 0) }, "SOCK_STREAM", "the same" },
-    { SCMP_SYS(clone), FOR_SCREEN, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) }, "as fork()",
-      "a process for each viewer: no thread, no namespace, no other signal at its end" },
+    { SCMP_SYS(clone), FOR_SCREEN | FOR_DIRECT, 1, { BITS(0, ~(u64)(CLONE_CHILD_CLEARTID | CLONE_CHILD_SETTID), SIGCHLD) }, "as fork()",
+      "a process for each viewer; a runner: no thread, no namespace, no other signal at its end" },
     { SCMP_SYS(clone), FOR_LOOP, 1, { BITS(0, ~(u64)0, THREAD_FLAGS) }, "as pthread_create()", "a thread; not a process" },
     { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFREG) }, "a file", "a folder's files, but no devices" },
     { SCMP_SYS(mknodat), FOR_FOLDER, 1, { BITS(2, S_IFMT, S_IFIFO) }, "a FIFO", "the same" },
@@ -218,6 +222,14 @@ static const struct {
     { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) }, "PR_GET_SECCOMP", "a viewer's list" },
     { SCMP_SYS(prctl), FOR_SCREEN | FOR_LOOP, 1, { ONLY(0, PR_SET_SECCOMP) }, "PR_SET_SECCOMP", "a viewer's list, a thread's" },
     { SCMP_SYS(prctl), FOR_THREADS, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a new thread's name" },
+    { SCMP_SYS(prctl), FOR_DIRECT, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a runner's name" },
+    { SCMP_SYS(prctl), FOR_DIRECT, 2, { ONLY(0, PR_SET_PDEATHSIG), ONLY(1, SIGKILL) }, "PR_SET_PDEATHSIG, SIGKILL", "a runner ends with its maker" },
+    { SCMP_SYS(prctl), FOR_DIRECT, 2, { ONLY(0, PR_SET_TSC), ONLY(1, PR_TSC_SIGSEGV) }, "PR_SET_TSC, PR_TSC_SIGSEGV", "a runner's clock" },
+    { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, SECCOMP_IOCTL_NOTIF_RECV) }, "SECCOMP_IOCTL_NOTIF_RECV", "a runner's report" },
+    { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, SECCOMP_IOCTL_NOTIF_SEND) }, "SECCOMP_IOCTL_NOTIF_SEND", "a runner goes on" },
+    { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, NOTIF_SET_FLAGS) }, "SECCOMP_IOCTL_NOTIF_SET_FLAGS", "how a runner is woken" },
+    { SCMP_SYS(pidfd_send_signal), FOR_THREADS, 3, { ONLY(1, SIGUSR1), ONLY(2, 0), ONLY(3, 0) }, "SIGUSR1", "a runner is stopped" },
+    { SCMP_SYS(pidfd_send_signal), FOR_VCPU | FOR_LOOP, 3, { ONLY(1, SIGKILL), ONLY(2, 0), ONLY(3, 0) }, "SIGKILL", "a runner is ended" },
     { SCMP_SYS(sched_getaffinity), FOR_THREADS, 1, { ONLY(0, 0) }, "itself", "how long to look before sleeping (base/spin.h)" },
     { SCMP_SYS(arch_prctl), FOR_VCPU, 1, { ONLY(0, 0x1001) }, "ARCH_SET_GS", "where the guest's processor has its state" },
 };
@@ -236,6 +248,7 @@ static const struct {
     { "screen", SANDBOX_SCREEN, 0 },
     { "viewer", SANDBOX_VIEWER, 0 },
     { "folder", SANDBOX_FOLDER, 0 },
+    { "direct", SANDBOX_DIRECT, 0 },
     { "loop", SANDBOX_LOOP, 0 },
     { "vcpu", SANDBOX_VCPU, 0 },
     { "block", SANDBOX_BLOCK, 0 },
@@ -258,12 +271,14 @@ static void check(const char *what, int r)
 
 static scmp_filter_ctx filter_new(enum sandbox kind, u32 reading)
 {
-    scmp_filter_ctx ctx = seccomp_init(SCMP_ACT_ERRNO(EPERM));
+    /* A runner has the list of its maker and a shorter one. Its calls are the guest's, and must come back by a signal
+       whichever list they are in. */
+    scmp_filter_ctx ctx = seccomp_init(kind == SANDBOX_DIRECT ? SCMP_ACT_TRAP : SCMP_ACT_ERRNO(EPERM));
     int r = ctx ? seccomp_attr_set(ctx, SCMP_FLTATR_CTL_OPTIMIZE, 2) : -ENOMEM; /* a tree, since a machine makes many calls */
 
     /* By x32's numbers or int 80h nothing of ours calls. The process ends: a thread alone would leave a machine that hangs. */
     if (!r)
-        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS);
+        r = seccomp_attr_set(ctx, SCMP_FLTATR_ACT_BADARCH, kind == SANDBOX_DIRECT ? SCMP_ACT_TRAP : SCMP_ACT_KILL_PROCESS);
     for (size_t i = 0; i < ARRAY_SIZE(calls) && !r; i++)
         if (calls[i].who & 1u << kind)
             r = seccomp_rule_add(ctx, SCMP_ACT_ALLOW, calls[i].nr, 0);
@@ -340,7 +355,7 @@ static void write_document(FILE *f)
                "# The system calls that each process and thread may make\n\n"
                "What is not here is refused (EPERM); a call by int 80h or with x32's numbers ends the process.\n"
                "[security.md](security.md) says what else stands around these processes. From left to right: `lodge-net` (user),\n"
-               "`lodge-switch`, `lodge-screen`, its process for each viewer, `lodge-share` (folder); the threads of `lodge-vm`: its\n"
+               "`lodge-switch`, `lodge-screen`, its process for each viewer, `lodge-share` (folder), `lodge-direct`; the threads of `lodge-vm`: its\n"
                "loop, one for each processor of the guest, those that read and write disks, those that write to slow outputs.\n\n"
                "| call | given |");
     for (size_t i = 0; i < ARRAY_SIZE(filters); i++)

@@ -179,7 +179,7 @@ static int restrict_calls(enum sandbox kind)
                                                     [SANDBOX_SCREEN] = &filter_screen, [SANDBOX_VIEWER] = &filter_viewer,
                                                     [SANDBOX_LOOP] = &filter_loop, [SANDBOX_VCPU] = &filter_vcpu,
                                                     [SANDBOX_BLOCK] = &filter_block, [SANDBOX_OUTPUT] = &filter_output,
-                                                    [SANDBOX_FOLDER] = &filter_folder };
+                                                    [SANDBOX_FOLDER] = &filter_folder, [SANDBOX_DIRECT] = &filter_direct };
 
     return filter_load(filters[kind], 0);
 }
@@ -227,10 +227,10 @@ static int limits(enum sandbox kind)
 {
     int r = kind == SANDBOX_FOLDER ? 0 : limit(RLIMIT_NOFILE, MAX_FILES); /* each file that the guest knows is one */
 
-    if (!r && kind != SANDBOX_SCREEN)
+    if (!r && kind != SANDBOX_SCREEN && kind != SANDBOX_DIRECT)
         r = limit(RLIMIT_NPROC, 0);
     if (!r && kind != SANDBOX_FOLDER)
-        r = limit(RLIMIT_FSIZE, kind == SANDBOX_SWITCH ? MAX_FILE_SIZE : 0);
+        r = limit(RLIMIT_FSIZE, kind == SANDBOX_SWITCH || kind == SANDBOX_DIRECT ? MAX_FILE_SIZE : 0);
     /* A viewer's process has the screen's limit, and a folder's has set it already. */
     return r || kind == SANDBOX_VIEWER || kind == SANDBOX_FOLDER ? r : limit_memory();
 }

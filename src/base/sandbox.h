@@ -15,6 +15,7 @@ enum sandbox {
     SANDBOX_SCREEN, /* it accepts viewers and makes a process for each; that process goes on to SANDBOX_VIEWER */
     SANDBOX_VIEWER, /* the descriptors it has, and no others */
     SANDBOX_FOLDER, /* the files below one folder; entered by sandbox_enter_folder */
+    SANDBOX_DIRECT, /* it makes the processes in which a guest's programs run (engine/directd.h) */
     /* Threads of a worker, which is in an empty room already: sandbox_thread() */
     SANDBOX_LOOP, SANDBOX_VCPU, SANDBOX_BLOCK, SANDBOX_OUTPUT,
 };

@@ -29,6 +29,7 @@ int cli_version(int argc, char **argv);
 int cli_netd(int argc, char **argv); /* in no list, because lodge itself starts it */
 int cli_displayd(int argc, char **argv); /* the same */
 int cli_folderd(int argc, char **argv);  /* the same */
+int cli_directd(int argc, char **argv);  /* the same */
 
 /* Closes the descriptors beyond 2, except those that an argument names as /dev/fd/N or similar. Programs that we
    start do not inherit those. */

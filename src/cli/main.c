@@ -101,6 +101,8 @@ int main(int argc, char **argv)
         return cli_displayd(argc - 1, argv + 1);
     if (!strcmp(argv[1], "folderd"))
         return cli_folderd(argc - 1, argv + 1);
+    if (!strcmp(argv[1], "directd"))
+        return cli_directd(argc - 1, argv + 1);
     if (!strcmp(argv[1], "--version") || !strcmp(argv[1], "-V"))
         v = verb_find("version");
     else if (!strcmp(argv[1], "--help") || !strcmp(argv[1], "-h"))

@@ -29,6 +29,7 @@ enum {
     CONFIG_MAX_DEVICES = 8, CONFIG_MAX_BOOT = 4,
 };
 
+enum config_direct { CONFIG_DIRECT_OFF, CONFIG_DIRECT_AUTO, CONFIG_DIRECT_ON };
 enum config_engine { CONFIG_ENGINE_AUTO, CONFIG_ENGINE_KVM, CONFIG_ENGINE_SOFT };
 enum config_machine { CONFIG_MACHINE_PC, CONFIG_MACHINE_MICRO };
 enum config_boot { CONFIG_BOOT_DISK, CONFIG_BOOT_CDROM, CONFIG_BOOT_FLOPPY, CONFIG_BOOT_NET };
@@ -106,6 +107,7 @@ struct vm_config {
     char *cpu;  /* MODEL[,+feature,-feature] */
     u32 cpus;
     u64 memory;          /* bytes, a multiple of 4 KiB */
+    u32 direct;          /* enum config_direct */
     u64 code_cache;      /* bytes for translated code, software engine; 0: interpret everything; or
                             CONFIG_CODE_CACHE_AUTO */
     u32 translate_after; /* how often a block runs before it is translated */

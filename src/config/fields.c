@@ -27,6 +27,7 @@ static bool is_mac(const char *s)
 
 #define CHARDEV_FORM "one of stdio, null, file:PATH, unix:PATH"
 
+static const char *const directs[] = { "off", "auto", "on", NULL };
 static const char *const engines[] = { "auto", "kvm", "soft", NULL };
 static const char *const machines[] = { "pc", "micro", NULL };
 static const char *const boots[] = { "disk", "cdrom", "floppy", "net", NULL };
@@ -311,6 +312,10 @@ const struct config_field config_fields[] = {
       .help = "software engine: most memory for translated code (an\neighth of the machine's, 64M to 256M); 0: interpret all;\nafter N "
               "runs of a block (12)",
       .text = "Software engine: translated code, of all CPUs together." },
+    { .name = "direct", .type = CONFIG_CHOICE, .arg = "WHEN", AT(direct), .choices = directs, .def = "off",
+      .help = "software engine: programs of the guest run on this host's\nprocessor: off (the default), auto (those that compute), on",
+      .text = "Software engine: when programs of the guest run on the host's processor and are not translated. off: none, yet the "
+              "default; auto: those that compute for long; on: all; see docs/direct-execution.md." },
     { .name = "serial", LIST_OF(nserial, serial, chardev_item, char *, CONFIG_MAX_SERIAL), .arg = "WHERE", .def = "stdio",
       .help = "stdio (the default), null, file:PATH, unix:PATH; the\nfirst is COM1, up to four",
       .text = "Where a serial port goes; the first one given is COM1, up to four. stdio: standard input and output (COM1's "

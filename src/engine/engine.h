@@ -101,6 +101,8 @@ struct engine_config {
     const struct engine_trace *trace; /* or NULL */
     u64 code_cache; /* software engine: bytes for translated code, one cache for all vCPUs; 0: everything is interpreted */
     u32 translate_after; /* software engine: how often a block runs in the interpreter before it is translated */
+    int direct; /* software engine: a socket of "lodge directd" (engine/runner.h), the caller's; 0: no direct execution */
+    bool direct_always; /* programs run directly wherever they can, not only where it pays */
     bool count; /* software engine: translated code counts what it does, which costs a little */
 };
 

@@ -5,6 +5,7 @@
 
 #include <pthread.h>
 
+#include "base/child.h"
 #include "base/loop.h"
 #include "boot/boot.h"
 #include "chardev/chardev.h"
@@ -46,6 +47,8 @@ struct vm {
     u8 mac[CONFIG_MAX_NETS][6]; /* that the guest knows its cards by; 0: as they come */
     struct trace *trace;
     struct stats *stats; /* NULL: not asked for */
+    struct child direct_child; /* makes the processes in which the guest's programs run */
+    int direct;                /* its socket; 0: there is none */
     struct boot *boot;         /* NULL: a firmware starts */
     struct firmware *firmware; /* or NULL */
     struct loop *loop; /* this and all below are the machine's: NULL if there is none */

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -161,9 +162,30 @@ static int build_machine(struct vm *v, struct error *err)
     return devices_plug(v->devices, v->machine, err);
 }
 
+/* The process that makes those in which the guest's programs run. Where it does not start, they are translated. */
+static void start_direct(struct vm *v, const struct memory *m)
+{
+    char *const argv[] = { (char *)"lodge", (char *)"directd", NULL };
+    int pair[2];
+
+    v->direct = 0;
+    v->direct_child = (struct child){ .says = -1 };
+    if (v->config->direct == CONFIG_DIRECT_OFF || v->engine != &engine_soft ||
+        socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair))
+        return;
+    if (child_start(&v->direct_child, argv, (int[]){ pair[1], m->fd }, 2)) {
+        close(pair[0]);
+    } else {
+        v->direct = pair[0];
+        (void)!child_listen(&v->direct_child, v->loop, "direct");
+    }
+    close(pair[1]);
+}
+
 static int make_processors(struct vm *v, struct error *err)
 {
     const struct vm_config *c = v->config;
+    start_direct(v, machine_memory(v->machine));
     const struct engine_config ec = {
         .memory = machine_memory(v->machine),
         .cpuid = &v->cpuid,
@@ -174,6 +196,8 @@ static int make_processors(struct vm *v, struct error *err)
         .code_cache = config_code_cache(c),
         .translate_after = c->translate_after,
         .count = v->stats != NULL,
+        .direct = v->direct,
+        .direct_always = c->direct == CONFIG_DIRECT_ON,
     };
     memory_complete(ec.memory);
     int rc = v->engine->vm_create(&v->engine_vm, &ec, err);
@@ -234,6 +258,10 @@ int vm_take_down(struct vm *v)
     const int rc = devices_close(v->devices);
     if (v->engine_vm)
         v->engine->vm_destroy(v->engine_vm);
+    if (v->direct)
+        close(v->direct); /* this ends the process */
+    v->direct = 0;
+    child_end(&v->direct_child);
     vnc_close(v->vnc);
     display_free(v->display);
     input_free(v->input);

@@ -542,5 +542,7 @@ int policy_judge_child(const struct policy *p, char *const argv[])
         if ((n >= 3 && n <= 4 && !strcmp(argv[2], "user") && is_user_net(&c->net[i], argv[3])) ||
             (n == 4 && !strcmp(argv[2], "switch") && is_behind(c->net[i].backend, "switch:", argv[3])))
             return 0;
+    if (n == 2 && !strcmp(argv[1], "directd"))
+        return c->direct != CONFIG_DIRECT_OFF ? 0 : -EACCES;
     return n == 2 && !strcmp(argv[1], "folderd") && c->nshares ? 0 : -EACCES;
 }

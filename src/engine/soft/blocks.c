@@ -142,6 +142,8 @@ static bool code_overwritten(struct soft_vm *vm, u64 place, u64 n)
         soft_jit_retire_page(vm, page);
     __atomic_store_n(&vm->code_lines[page], 0, __ATOMIC_SEQ_CST);
     __atomic_fetch_add(&vm->code_gen[page], 1, __ATOMIC_SEQ_CST);
+    if (vm->direct_page && __atomic_exchange_n(&vm->direct_page[page], 0, __ATOMIC_SEQ_CST))
+        __atomic_fetch_add(&vm->direct_seq, 1, __ATOMIC_SEQ_CST);
     if (!vm->jit)
         return true;
     soft_jit_page_retired(vm);
@@ -151,7 +153,7 @@ static bool code_overwritten(struct soft_vm *vm, u64 place, u64 n)
     for (u32 k = 0; k < vm->cfg.cpus; k++) {
         struct soft_vcpu *o = __atomic_load_n(&vm->vcpu[k], __ATOMIC_ACQUIRE);
         if (o)
-            __atomic_store_n(&o->poll, 1, __ATOMIC_SEQ_CST);
+            soft_poll(o);
     }
     return true;
 }

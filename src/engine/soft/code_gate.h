@@ -10,4 +10,9 @@ u64 soft_code_struct_size(void);
 void soft_code_attach(struct soft_vcpu *v, void *zeroed, u8 *arena);
 u8 *soft_code_arena(const struct soft_vcpu *v);
 
+/* The tables with an entry for each page of guest memory. direct_page stays NULL without direct execution. -ENOMEM: some may
+   be there, for code_tables_free. */
+int must_check code_tables_new(struct soft_vm *vm);
+void code_tables_free(struct soft_vm *vm);
+
 #endif

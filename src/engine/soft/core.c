@@ -6,6 +6,7 @@
  */
 #include "engine/soft/blocks.h"
 #include "engine/soft/core.h"
+#include "engine/soft/direct/direct.h"
 #include "engine/soft/translate/translate.h"
 
 /* ---- faults ------------------------------------------------------------- */
@@ -254,6 +255,13 @@ static __attribute__((noinline)) enum run_result loop(struct soft_vcpu *v)
         }
         if (v->jit)
             soft_jit_quiesce(v);
+        if (v->direct && v->cpl == 3) {
+            const enum direct_result r = soft_direct_run(v);
+            if (r == DIRECT_STEP)
+                step(v);
+            if (r != DIRECT_NO)
+                continue;
+        }
         struct block *b = soft_jc_block(v);
         if (unlikely(!b)) {
             b = soft_block_find(v, false);

@@ -16,7 +16,9 @@
 
 #include "base/apart.h"
 #include "engine/soft/blocks.h"
+#include "engine/soft/code_gate.h"
 #include "engine/soft/core.h"
+#include "engine/soft/direct/direct.h"
 #include "engine/soft/soft.h"
 #include "engine/soft/translate/translate.h"
 
@@ -41,10 +43,8 @@ static void vm_destroy(struct engine_vm *e)
 {
     struct soft_vm *vm = &e->soft;
     soft_jit_free(vm);
-    if (vm->code_lines)
-        munmap(vm->code_lines, vm->pages * sizeof *vm->code_lines);
-    if (vm->code_gen)
-        munmap(vm->code_gen, vm->pages * sizeof *vm->code_gen);
+    code_tables_free(vm);
+    pthread_mutex_destroy(&vm->direct_lock);
     free(e);
 }
 
@@ -91,14 +91,8 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
     vm->vec_eager = SOFT_VEC_EAGER;
     vm->tsc_offset = 0 - __builtin_ia32_rdtsc();
     vm->pages = cfg->memory->fd_size >> GUEST_PAGE_SHIFT;
-    const int prot = PROT_READ | PROT_WRITE, flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
-    void *lines = mmap(NULL, vm->pages * sizeof *vm->code_lines, prot, flags, -1, 0);
-    void *gen = mmap(NULL, vm->pages * sizeof *vm->code_gen, prot, flags, -1, 0);
-    if (lines != MAP_FAILED)
-        vm->code_lines = lines;
-    if (gen != MAP_FAILED)
-        vm->code_gen = gen;
-    if (!vm->code_lines || !vm->code_gen) {
+    pthread_mutex_init(&vm->direct_lock, NULL);
+    if (code_tables_new(vm)) {
         vm_destroy(e);
         return error_set(err, ENOMEM, "no address space for the code watch");
     }
@@ -136,6 +130,7 @@ static void vcpu_destroy(struct engine_vcpu *e)
     struct soft_vcpu *v = soft_of(e);
     __atomic_store_n(&v->vm->vcpu[v->id], NULL, __ATOMIC_RELEASE);
     soft_jit_detach(v);
+    soft_direct_free(v);
     soft_native_free(v);
     soft_code_free(v);
     vcpu_release(e);
@@ -175,6 +170,8 @@ static int vcpu_create(struct engine_vm *e, u32 id, struct engine_vcpu **out, st
         r = soft_native_new(v);
     if (!r)
         r = soft_jit_attach(v);
+    if (!r && v->vm->direct_page)
+        r = soft_direct_new(v);
     if (r) {
         vcpu_destroy(ev);
         return error_set(err, -r, "cannot set up a CPU of the software engine: %s", strerror(-r));

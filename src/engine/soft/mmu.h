@@ -45,6 +45,17 @@ bool soft_walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct wa
 /* True if D is set already and a write in ctx would be allowed, too. */
 bool soft_walk_writable(const struct soft_vcpu *v, const struct walk *w, enum tlb_ctx ctx);
 
+/* A look at the tables that changes nothing, for what the guest may use already (A is set at all levels). First the 2 MiB
+   around lin. False: there is nothing. Only in long mode. */
+struct soft_walk_peek {
+    u64 upper;        /* the rights above the last level, as PTE bits; for a large page its entry */
+    const u8 *table;  /* of 4 KiB pages */
+    bool large, huge; /* a page of 2 MiB or more; of 1 GiB */
+};
+bool soft_peek(struct soft_vcpu *v, u64 lin, struct soft_walk_peek *p);
+/* Then the page of lin, which lies in them: gpa, w, nx, dirty as far as CPL 3 may use them. False: it may not be used. */
+bool soft_peek_page(const struct soft_vcpu *v, const struct soft_walk_peek *p, u64 lin, struct walk *w);
+
 /* ---- tlb.c ---------------------------------------------------------------- */
 
 /* From now on loads in ctx go straight to the page that lin was translated to. It is memory's page at place; host is its

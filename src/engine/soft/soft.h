@@ -23,6 +23,7 @@
 #ifndef LODGE_ENGINE_SOFT_SOFT_H
 #define LODGE_ENGINE_SOFT_SOFT_H
 
+#include <pthread.h>
 #include <setjmp.h>
 
 #include "base/base.h"
@@ -32,6 +33,7 @@
 #include "engine/soft/decode.h"
 #include "engine/soft/tlb.h"
 
+struct soft_direct;
 struct soft_vcpu;
 struct insn;
 typedef void soft_fn(struct soft_vcpu *v, const struct insn *i);
@@ -275,6 +277,11 @@ struct soft_vcpu {
     u32 pauses;                 /* PAUSE executed */
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set by soft_fail */
+    struct soft_direct *direct; /* direct execution (direct/direct.h); NULL: there is none */
+    u32 direct_kick;            /* the descriptor of the process that runs the program now, + 1; 0: none does; atomic */
+    bool direct_now;            /* the run loop is to be asked when the guest returns to CPL 3 */
+    u32 direct_returns;         /* how often it has returned there, */
+    u64 direct_since, direct_ticks, direct_limit; /* since when it is there, and how long it was before that: ticks of the TSC */
     u32 pkru;                   /* the PKRU register; component 9 of s.xsave is stale while running */
     struct soft_mmu mmu;
 };
@@ -288,7 +295,10 @@ struct soft_vm {
     u32 *code_gen;   /* a number for each page, which changes when code in the page is overwritten */
     /* by page number: how many processors have set lines and not yet asked the others to close the page */
     u32 code_asking[256];
-    u64 pages;       /* of guest memory: the length of both tables */
+    u64 *direct_page;/* for each page: what admit.c knows of it; atomic; NULL: no direct execution */
+    u64 direct_seq;  /* changes when one of those answers becomes wrong; atomic */
+    pthread_mutex_t direct_lock; /* one request for a process at a time */
+    u64 pages;       /* of guest memory: the length of the tables */
     u64 a20_mask;    /* atomic: all ones, or without bit 20 */
     u32 split_lock;  /* spin lock for locked accesses that cross a page or touch MMIO */
     u64 tsc_offset;  /* common to the processors: guest TSC = host TSC + this + IA32_TSC_ADJUST */
@@ -297,11 +307,38 @@ struct soft_vm {
     bool vec_eager;  /* save vectors after each vector instruction (sanitizer builds) */
 };
 
+/* Any thread: translated code, and a program that runs directly, come back to the run loop soon. */
+static inline void soft_poll(struct soft_vcpu *v)
+{
+    __atomic_store_n(&v->poll, 1, __ATOMIC_SEQ_CST);
+    const u32 process = __atomic_load_n(&v->direct_kick, __ATOMIC_SEQ_CST);
+    if (unlikely(process)) { /* pidfd_send_signal(process - 1, SIGUSR1, NULL, 0), without libc */
+        register u64 flags __asm__("r10") = 0;
+        long r;
+        __asm__ volatile("syscall" : "=a"(r) : "a"(424), "D"((u64)process - 1), "S"(10L), "d"(0L), "r"(flags) : "rcx", "r11", "memory");
+        (void)r;
+    }
+}
 /* Any thread. The run loop clears poll, then looks at request. */
 static inline void soft_request(struct soft_vcpu *v, u32 bits)
 {
     __atomic_fetch_or(&v->request, bits, __ATOMIC_SEQ_CST);
-    __atomic_store_n(&v->poll, 1, __ATOMIC_SEQ_CST);
+    soft_poll(v);
+}
+
+/* The guest has entered CPL 3, or is about to leave it. */
+static inline void soft_user_entered(struct soft_vcpu *v)
+{
+    if (likely(!v->direct))
+        return;
+    v->direct_since = __builtin_ia32_rdtsc();
+    if (v->direct_now || ++v->direct_returns >= 64 || v->direct_ticks > v->direct_limit)
+        v->poll = 1;
+}
+static inline void soft_user_leaves(struct soft_vcpu *v)
+{
+    if (v->direct)
+        v->direct_ticks += __builtin_ia32_rdtsc() - v->direct_since;
 }
 
 #define NEXT(v, i) return (i)[1].fn((v), (i) + 1)

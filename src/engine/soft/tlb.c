@@ -6,6 +6,7 @@
  * SDM vol. 3 4.10.2.4 (global pages), 4.10.4.1 (what invalidates which).
  */
 #include "engine/soft/mmu.h"
+#include "engine/soft/direct/direct.h"
 #include "engine/soft/translate/translate.h"
 
 /* ---- sets of pages, by a hash ------------------------------------------- */
@@ -181,6 +182,8 @@ void soft_drop_writable(struct soft_vcpu *v)
 {
     struct soft_mmu *m = &v->mmu;
     forget_stacks(v);
+    if (v->direct)
+        mirror_drop_writable(v, note_written);
     if (unlikely(m->displaced_lost)) {
         m->displaced_lost = false;
         note_all_written(v);
@@ -239,6 +242,8 @@ void soft_protect_page(struct soft_vcpu *v, u64 place)
     for (unsigned k = 0; k < m->ndisplaced; k++)
         was_open |= m->displaced[k] == place;
     was_open |= m->displaced_lost;
+    if (v->direct)
+        was_open |= mirror_protect_page(v, place);
     if (was_open)
         memory_mark_dirty(v->vm->cfg.memory, place); /* the dirty log may have been taken since the page was opened */
 }
@@ -355,6 +360,8 @@ void soft_set_space(struct soft_vcpu *v, u16 pcid, bool keep)
 {
     struct soft_mmu *m = &v->mmu;
     struct tlb_space *from = m->space, *to = space_of(v, pcid);
+    if (v->direct)
+        mirror_switched(v, pcid, keep);
     if (to == from && keep)
         return;
     before_closing(v);
@@ -376,6 +383,8 @@ void soft_set_space(struct soft_vcpu *v, u16 pcid, bool keep)
 void soft_flush_space(struct soft_vcpu *v, u16 pcid)
 {
     struct tlb_space *s = space_of(v, pcid);
+    if (v->direct)
+        mirror_flush_space(v, pcid);
     if (s == v->mmu.space) {
         soft_set_space(v, pcid, false);
     } else if (s) {
@@ -387,6 +396,8 @@ void soft_flush_space(struct soft_vcpu *v, u16 pcid)
 
 void soft_flush_spaces(struct soft_vcpu *v)
 {
+    if (v->direct)
+        mirror_flush_space(v, MIRROR_EVERY);
     for (struct tlb_space *s = v->mmu.spaces; s < v->mmu.spaces + SPACE_COUNT; s++)
         if (s->used)
             soft_flush_space(v, s->pcid);
@@ -403,6 +414,8 @@ void soft_flush_data(struct soft_vcpu *v)
 {
     v->stat.flush[FLUSH_RIGHTS]++;
     before_closing(v);
+    if (v->direct)
+        mirror_flush_space(v, MIRROR_EVERY);
     drop_entries(v, true, NULL);
     for (unsigned k = 0; k < SPACE_COUNT; k++)
         v->mmu.spaces[k].nkept = 0;
@@ -431,6 +444,8 @@ void soft_flush_page(struct soft_vcpu *v, u64 lin)
     const struct page_filter *pieces = &m->pieces[lin >> 63];
     v->stat.flush[FLUSH_INVLPG]++;
     before_closing(v);
+    if (v->direct)
+        mirror_flush_page(v, lin);
     unsigned shift = PAGE_4K;
     if (filter_has(pieces, lin, PAGE_1G))
         shift = PAGE_1G;

@@ -23,6 +23,10 @@ static void fixed_commit(struct soft_vcpu *v, u16 cs, u16 ss, unsigned cpl, bool
     const bool was64 = v->bits == 64;
     seg_fixed(&v->s.seg[CS], cs, cpl, code64 ? FIXED_CODE64 : FIXED_CODE32);
     seg_fixed(&v->s.seg[SS], ss, cpl, FIXED_DATA);
+    if (cpl == 3)
+        soft_user_entered(v);
+    else if (v->cpl == 3)
+        soft_user_leaves(v);
     v->cpl = (u8)cpl;
     if (likely(was64 && code64))
         soft_update_tlb_ctx(v);

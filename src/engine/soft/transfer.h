@@ -11,6 +11,10 @@
 static inline void cs_commit(struct soft_vcpu *v, u16 sel, u64 raw)
 {
     seg_unpack(&v->s.seg[CS], sel, raw);
+    if ((sel & 3) == 3)
+        soft_user_entered(v);
+    else if (v->cpl == 3)
+        soft_user_leaves(v);
     v->cpl = sel & 3;
     if (likely(v->bits == 64 && (raw & DESC_L))) {
         soft_update_tlb_ctx(v);

@@ -270,3 +270,62 @@ bool soft_walk(struct soft_vcpu *v, u64 lin, enum access a, bool smap, struct wa
 {
     return likely(walk_remembered(v, lin, a, smap, w)) || walk_whole(v, lin, a, smap, w);
 }
+
+/* ---- looking without a trace ------------------------------------------------ */
+
+static bool useful(const struct soft_vcpu *v, u64 e, u64 reserved)
+{
+    return (e & (PTE_P | PTE_U | PTE_A)) == (PTE_P | PTE_U | PTE_A) && !(e & (reserved | always_reserved(v)));
+}
+
+bool soft_peek(struct soft_vcpu *v, u64 lin, struct soft_walk_peek *p)
+{
+    u64 table = v->s.cr3 & PTE_ADDR, rights = PTE_W, nx = 0;
+    *p = (struct soft_walk_peek){ 0 };
+    for (int level = 4; level > 1; level--) {
+        const unsigned shift = 12 + 9 * (unsigned)(level - 1);
+        const u64 e = pte_load(pte_host(v, (table + (lin >> shift & 511) * 8) & a20_mask(v)), 8);
+        const bool large = level < 4 && (e & PTE_PS);
+        if (!useful(v, e, reserved_bits(v, level, shift, true, false, large)))
+            return false;
+        rights &= e;
+        nx |= e & PTE_NX;
+        table = e & PTE_ADDR;
+        if (large) {
+            p->large = true;
+            p->huge = level == 3;
+            p->upper = (e & ~(PTE_W | PTE_NX | PTE_ADDR)) | (e & PTE_ADDR & ~(BIT(shift) - 1)) | rights | nx;
+            if (p->huge)
+                p->upper |= lin & (BIT(PAGE_1G) - BIT(PAGE_2M));
+            return true;
+        }
+    }
+    p->upper = rights | nx;
+    p->table = pte_host(v, table & a20_mask(v));
+    return p->table != NULL;
+}
+
+bool soft_peek_page(const struct soft_vcpu *v, const struct soft_walk_peek *p, u64 lin, struct walk *w)
+{
+    u64 e = p->upper;
+    if (!p->large) {
+        e = pte_load(p->table + (lin >> PAGE_4K & 511) * 8, 8);
+        if (!useful(v, e, 0))
+            return false;
+        e = (e & ~PTE_W) | (e & p->upper & PTE_W) | (p->upper & PTE_NX);
+        w->gpa = e & PTE_ADDR & a20_mask(v);
+    } else {
+        w->gpa = ((e & PTE_ADDR) | (lin & (BIT(PAGE_2M) - 1) & ~0xfffull)) & a20_mask(v);
+    }
+    w->w = e & PTE_W;
+    w->u = true;
+    w->nx = e & PTE_NX;
+    w->dirty = e & PTE_D;
+    w->pkey = e >> PTE_PKEY_SHIFT & 15;
+    if (v->s.cr4 & CR4_PKE) {
+        const u32 rights = v->pkru >> (2 * w->pkey) & 3;
+        w->w &= !(rights & 2);
+        return !(rights & 1);
+    }
+    return true;
+}

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "engine/soft/direct/direct.h"
 #include "engine/soft/translate/translate.h"
 
 /* ---- translations ----------------------------------------------------------- */
@@ -117,6 +118,27 @@ static u64 handled(const struct soft_vcpu *v, enum soft_handled why)
     return n;
 }
 
+static void tell_direct(struct teller *t, const struct soft_vcpu *v)
+{
+    static const char *const ends[DIRECT_END_COUNT] = {
+        [DIRECT_SYSTEM_CALL] = "back: system call", [DIRECT_MAPPING] = "back: page to be mapped", [DIRECT_PAGE_FAULT] = "back: page fault",
+        [DIRECT_WATCHED] = "back: watched page, registers", [DIRECT_KICK] = "back: request", [DIRECT_OTHER] = "back: other traps",
+    };
+    const struct direct_stat *s = &v->direct->stat;
+    t->group = "direct execution";
+    tell_unit(t, "time in programs", ENGINE_NS, v->vm->cfg.cpuid->tsc_khz ? s->ticks * 1000 / v->vm->cfg.cpuid->tsc_khz * 1000 : 0, 0);
+    for (unsigned k = 0; k < DIRECT_END_COUNT; k++)
+        tell(t, ends[k], s->ends[k]);
+    tell(t, "pages mapped", s->maps);
+    tell(t, "pages unmapped", s->unmaps);
+    tell(t, "refused: page", s->refused_page);
+    tell(t, "refused: state of the processor", s->refused_state);
+    tell(t, "programs begun", s->started);
+    tell(t, "programs given up", s->stopped);
+    tell(t, "processes made", s->runners);
+    tell(t, "failed", s->failed);
+}
+
 void soft_report_vcpu(const struct soft_vcpu *v, void (*fn)(void *ctx, const struct engine_figure *f), void *ctx)
 {
     const struct soft_stat *s = &v->stat;
@@ -176,6 +198,9 @@ void soft_report_vcpu(const struct soft_vcpu *v, void (*fn)(void *ctx, const str
     tell(&t, "port writes", s->port_out);
     tell(&t, "MSRs of the machine", s->msr);
     tell(&t, "CPUID", s->cpuid);
+
+    if (v->direct)
+        tell_direct(&t, v);
 
     t.group = "events";
     for (unsigned k = 0; k < 256; k++)

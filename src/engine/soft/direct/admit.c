@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * admit.c - which pages of a guest's program may be executed by a runner: those in which no instruction that would show the
+ * host begins at any byte. docs/direct-execution.md has the list with its reasons; class (c) there is what is looked for here.
+ *
+ * Encodings: SDM vol. 2, appendix A (opcode map of 0Fh, groups 6, 7, 9, 15); APM vol. 3 for RDPRU, VMMCALL.
+ */
+#include "engine/soft/direct/direct.h"
+
+enum { UNKNOWN = 0, CLEAN = 1, REFUSED = 2 };
+/* In soft_vm.direct_page: the generation of the page's code, and the answer for it. */
+static u64 answer(u32 gen, u32 scan, unsigned what) { return (u64)gen << 32 | scan << 8 | what; }
+
+/* The second byte and the third, behind 0Fh. */
+static bool shows(unsigned second, unsigned third, u32 scan)
+{
+    const unsigned reg = third >> 3 & 7;
+    const bool memory = third < 0xc0;
+    switch (second) {
+    case 0x02:                       /* LAR */
+        return scan & ADMIT_NO_LAR;
+    case 0x03:                       /* LSL, whose 7Bh has the processor's number */
+    case 0x34:                       /* SYSENTER */
+    case 0xa2:                       /* CPUID */
+        return true;
+    case 0x00:                       /* SLDT, STR, VERR, VERW */
+        return (reg <= 1 && scan & ADMIT_NO_TABLES) || ((reg == 4 || reg == 5) && scan & ADMIT_NO_LAR);
+    case 0x01:
+        if (memory)
+            return scan & ADMIT_NO_TABLES && (reg == 0 || reg == 1 || reg == 4); /* SGDT, SIDT, SMSW */
+        /* SMSW; VMCALL, XGETBV, ENCLU, VMMCALL, RDPKRU, WRPKRU, RDTSCP, RDPRU */
+        return (reg == 4 && scan & ADMIT_NO_TABLES) || third == 0xc1 || third == 0xd0 || third == 0xd7 || third == 0xd9 || third == 0xee || third == 0xef ||
+               third == 0xf9 || third == 0xfd;
+    case 0xae:                       /* XSAVE, XRSTOR, XSAVEOPT */
+        return scan & ADMIT_NO_XSAVE && memory && reg >= 4 && reg <= 6;
+    case 0xc7:                       /* RDPID (and RDSEED); XSAVEC */
+        return (!memory && reg == 7) || (scan & ADMIT_NO_XSAVE && memory && reg == 4);
+    }
+    return false;
+}
+
+/* Does an instruction begin at k? Decoding falls into step with the code within a few instructions, wherever it begins. So most
+   ways to begin some way before k agree on it. */
+static bool begins_at(const u8 *code, unsigned n, unsigned k)
+{
+    enum { BACK = 64, WAYS = 24, FEW = 3 };
+    const unsigned first = k > BACK ? k - BACK : 0, last = MIN(first + WAYS, k);
+    unsigned hits = 0;
+    for (unsigned from = first; from < last; from++) {
+        unsigned at = from;
+        struct decoded d;
+        while (at < k) {
+            const enum decode_result r = decode(&d, code + at, MIN(n - at, 15u), 64, true);
+            at += r == DECODE_OK ? d.len : 1;
+        }
+        hits += at == k;
+    }
+    return last - first < WAYS / 2 || hits > FEW;
+}
+
+bool admit_bytes(const u8 *code, unsigned n, unsigned from, u32 scan)
+{
+    for (unsigned k = 0; k < from; k++) {
+        if (likely(code[k] != 0x0f)) {
+            if (unlikely(code[k] == 0xcd) && scan & ADMIT_NO_TABLES && k + 1 < n && code[k + 1] == 0x80) /* INT 80h loses the upper half of RAX */
+                return false;
+            continue;
+        }
+        /* What lies beyond n is looked at together with the page that follows. */
+        if (k + 2 < n && shows(code[k + 1], code[k + 2], scan) &&
+            (code[k + 1] != 0x03 || begins_at(code, n, k)))
+            return false;
+        if (k + 2 == n && (code[k + 1] == 0x34 || code[k + 1] == 0xa2))
+            return false;
+    }
+    return true;
+}
+
+static const u8 *bytes_at(const struct soft_vcpu *v, u64 place)
+{
+    const struct memory *m = v->vm->cfg.memory;
+    for (u32 k = 0; k < m->npieces; k++)
+        if (place - m->piece[k].place < m->piece[k].size)
+            return m->piece[k].host + (place - m->piece[k].place);
+    return NULL;
+}
+
+bool admit_current(const struct soft_vcpu *v, u64 place)
+{
+    const u64 page = place >> GUEST_PAGE_SHIFT;
+    return __atomic_load_n(&v->vm->direct_page[page], __ATOMIC_ACQUIRE) ==
+           answer(__atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST), v->direct->scan, CLEAN);
+}
+
+bool admit_page(struct soft_vcpu *v, u64 place)
+{
+    const u64 page = place >> GUEST_PAGE_SHIFT, have = __atomic_load_n(&v->vm->direct_page[page], __ATOMIC_ACQUIRE);
+    const u64 known = have & ~0xffull;
+    if (have && known == answer(__atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST), v->direct->scan, UNKNOWN))
+        return (have & 0xff) == CLEAN;
+    const u8 *p = bytes_at(v, place);
+    if (!p)
+        return false;
+    const u32 gen = soft_code_watch(v, place, GUEST_PAGE_SIZE);
+    const bool clean = admit_bytes(p, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, v->direct->scan);
+    __atomic_store_n(&v->vm->direct_page[page], answer(gen, v->direct->scan, clean ? CLEAN : REFUSED), __ATOMIC_RELEASE);
+    return clean && admit_current(v, place);
+}
+
+bool admit_pair(const struct soft_vcpu *v, u64 place, u64 next)
+{
+    const u8 *p = bytes_at(v, place), *q = bytes_at(v, next);
+    if (!p || !q)
+        return false;
+    const u8 code[4] = { p[GUEST_PAGE_SIZE - 2], p[GUEST_PAGE_SIZE - 1], q[0], q[1] };
+    return admit_bytes(code, sizeof code, 2, v->direct->scan);
+}
