@@ -415,7 +415,9 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
     }
     /* It is translated for a while, and comes back here soon. */
     d->stat.refused_page++;
-    if (d->refusals < 32) {
+    if (!d->refusals)
+        account(v, s, 0); /* a way here and back that brought nothing */
+    if (s->direct && d->refusals < 32) {
         d->refusals++;
         v->poll = 1;
     }
