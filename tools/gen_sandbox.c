@@ -353,10 +353,11 @@ static void write_document(FILE *f)
 {
     fprintf(f, "<!-- Made by tools/gen_sandbox.c; a test compares. -->\n"
                "# The system calls that each process and thread may make\n\n"
-               "What is not here is refused (EPERM); a call by int 80h or with x32's numbers ends the process.\n"
+               "What is not here is refused (EPERM); a call by int 80h or with x32's numbers ends the process. In `lodge-direct` both are a\n"
+               "signal (SIGSYS), which ends it, and by which a program of the guest's in a runner comes back.\n"
                "[security.md](security.md) says what else stands around these processes. From left to right: `lodge-net` (user),\n"
-               "`lodge-switch`, `lodge-screen`, its process for each viewer, `lodge-share` (folder), `lodge-direct`; the threads of `lodge-vm`: its\n"
-               "loop, one for each processor of the guest, those that read and write disks, those that write to slow outputs.\n\n"
+               "`lodge-switch`, `lodge-screen`, its process for each viewer, `lodge-share` (folder), `lodge-direct`; the threads of\n"
+               "`lodge-vm`: its loop, one for each processor of the guest, those that read and write disks, those that write to slow outputs.\n\n"
                "| call | given |");
     for (size_t i = 0; i < ARRAY_SIZE(filters); i++)
         if (is_document(i))

@@ -145,16 +145,10 @@ int sandbox_no_files(void)
     return restrict_files(set);
 }
 
-/* The filter is for good. -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER a descriptor. Nothing here allocates
-   memory of this process, and a process in which this fails has no filter. */
-static int filter_load(const struct filter *f, u32 flags)
+int sandbox_load(struct sock_filter *code, u32 n, u32 flags)
 {
-    struct sock_filter code[FILTER_MOST];
-    const struct sock_fprog prog = { f->n, code };
+    const struct sock_fprog prog = { (unsigned short)n, code };
 
-    memcpy(code, f->code, f->n * sizeof(code[0]));
-    assert(code[f->pid].k == FILTER_PID);
-    code[f->pid].k = (u32)getpid();
     /* Linux before 5.16 otherwise makes every process with a filter slow at loads behind stores, against a program that spies
        on its own process. A machine's process holds nothing but the machine. */
     long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog);
@@ -164,6 +158,17 @@ static int filter_load(const struct filter *f, u32 flags)
     if (r < 0 && (errno == ENOSYS || errno == EPERM) && !flags)
         r = prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
     return r < 0 ? -errno : (int)r;
+}
+
+/* A process in which this fails has no filter. */
+static int filter_load(const struct filter *f, u32 flags)
+{
+    struct sock_filter code[FILTER_MOST];
+
+    memcpy(code, f->code, f->n * sizeof(code[0]));
+    assert(code[f->pid].k == FILTER_PID);
+    code[f->pid].k = (u32)getpid();
+    return sandbox_load(code, f->n, flags);
 }
 
 /* Allows all calls except those that open a file. For these, the holder of the returned descriptor decides

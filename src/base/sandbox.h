@@ -57,6 +57,11 @@ struct sandbox_report {
 };
 int must_check sandbox_probe(struct sandbox_report *report);
 
+struct sock_filter;
+/* Loads a program of seccomp(2), of n instructions, for good. -errno, or 0; with SECCOMP_FILTER_FLAG_NEW_LISTENER in flags a
+   descriptor. It allocates no memory of this process. */
+int must_check sandbox_load(struct sock_filter *code, u32 n, u32 flags);
+
 /* The smaller half: no new privileges, no core files, and no capabilities but those in keep (1 << CAP_..., of the first
    32) that the process has. For the calling thread, and threads and processes that it makes later. -errno. */
 int must_check sandbox_drop(u32 keep);

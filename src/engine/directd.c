@@ -10,7 +10,6 @@
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
-#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -35,8 +34,6 @@
  * the secret.
  */
 extern const u8 stub_begin[], stub_handler[], stub_report[], stub_map[], stub_sigreturn[], stub_first[], stub_end[];
-#define TEXT_(x) #x
-#define TEXT(x) TEXT_(x)
 __asm__(".pushsection .rodata\n"
         "stub_begin:\n"
         /* A signal: what its frame lacks is saved beside it. rdi, rsi, rdx stay. */
@@ -108,15 +105,6 @@ static u64 at(const u8 *label) { return RUNNER_BASE + RUNNER_CODE + (u64)(label 
 #define IS(value, yes, no) BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, (u32)(value), (yes), (no))
 #define GIVE(action) BPF_STMT(BPF_RET | BPF_K, (action))
 
-static int filter_load(struct sock_filter *code, size_t n, u32 flags)
-{
-    const struct sock_fprog prog = { (unsigned short)n, code };
-    long r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags | SECCOMP_FILTER_FLAG_SPEC_ALLOW, &prog);
-    if (r < 0 && errno == EINVAL)
-        r = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, flags, &prog);
-    return r < 0 ? -errno : (int)r;
-}
-
 /* The reports. Everything else is as before, so that the process can send the listener that this returns. */
 static int filter_reports(void)
 {
@@ -127,7 +115,7 @@ static int filter_reports(void)
         GIVE(SECCOMP_RET_USER_NOTIF),
         GIVE(SECCOMP_RET_ALLOW),
     };
-    return filter_load(code, ARRAY_SIZE(code), SECCOMP_FILTER_FLAG_NEW_LISTENER);
+    return sandbox_load(code, ARRAY_SIZE(code), SECCOMP_FILTER_FLAG_NEW_LISTENER);
 }
 
 /* And nothing else but the stub's mappings of the guest's memory and its rt_sigreturn. */
@@ -152,7 +140,7 @@ static int filter_all(u64 secret)
         /* 31 */ GIVE(SECCOMP_RET_ALLOW),
         /* 32 */ GIVE(SECCOMP_RET_TRAP),
     };
-    return filter_load(code, ARRAY_SIZE(code), 0);
+    return sandbox_load(code, ARRAY_SIZE(code), 0);
 }
 
 static _Noreturn void give_up(int r)
@@ -212,7 +200,7 @@ static _Noreturn void become(const struct runner_ask *q, int room)
     const int listener = filter_reports();
     if (listener < 0)
         give_up(listener);
-    const struct runner_answer a = { .magic = RUNNER_MAGIC, .report = at(stub_report), .map = at(stub_map),
+    const struct runner_answer a = { .magic = RUNNER_MAGIC, .report = at(stub_report),
                                      .sigreturn = at(stub_sigreturn) };
     if (pass_send(RUNNER_FD_ENGINE, &a, sizeof a, (int[]){ listener, room, process }, 3, 0))
         _exit(1);

@@ -63,7 +63,7 @@ struct runner_ask {
 struct runner_answer {
     u32 magic;
     s32 result;      /* 0 or -errno, and then no descriptors */
-    u64 report, map, sigreturn; /* the stub's addresses just behind these SYSCALL instructions */
+    u64 report, sigreturn; /* the stub's addresses just behind these SYSCALL instructions */
 };
 
 #endif

@@ -75,7 +75,6 @@ struct direct_host { /* what a program here sees of the host */
 };
 struct soft_direct {
     bool on, always;             /* --direct; always: the choice is not made by rates */
-    bool step;                   /* the engine executes the next instruction */
     u8 refusals;                 /* in a row, at a RIP in a page that may not be executed */
     u32 scan;                    /* enum admit: what is not admitted */
     u64 now;
@@ -84,7 +83,6 @@ struct soft_direct {
     bool gdt_good;               /* what a program may load is as on the host */
     u32 gdt_scan;                /* enum admit */
     struct direct_host host;
-    u64 first_cost;              /* the shortest stint so far, in ticks of the TSC: about what a stint costs */
     struct direct_space *space;  /* of the CR3 that is loaded; NULL: not looked for yet */
     struct direct_space spaces[DIRECT_SPACES];
     u16 *open;                   /* by page of guest memory: how many pages of all spaces are open for stores */
@@ -160,7 +158,7 @@ struct direct_runner {
     int notify, process;         /* descriptors: the listener, the process */
     bool polls, traps_tsc;
     u8 *room;
-    u64 report, map, sigreturn;  /* addresses in the stub */
+    u64 report, sigreturn;       /* addresses in the stub */
     u64 secret;
     u64 id;                      /* of the report that waits for its answer */
     u64 frame;                   /* where the ucontext of a signal lies, in the runner */
@@ -171,6 +169,11 @@ struct direct_runner {
 };
 /* Makes one, and waits for its first report. NULL: there are no more runners. */
 struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3]);
+/* RDTSC must not run directly: the guest's time has an offset, or CPL 3 may not read it. */
+static inline bool runner_traps_tsc(const struct soft_vcpu *v)
+{
+    return v->tsc_offset || (v->s.cr4 & CR4_TSD);
+}
 void runner_free(struct direct_runner *r);
 /* Answers the report, and waits for the next one, with its arguments. False: the runner is dead. */
 bool runner_go(struct direct_runner *r, u64 arg[3]);

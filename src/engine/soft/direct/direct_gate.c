@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/auxv.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
 #include <unistd.h>
 
@@ -177,8 +178,8 @@ static bool make_runner(struct soft_vcpu *v, struct direct_space *s)
         return false;
     }
     /* What is left of the process that made it. */
-    s->map[0] = (struct runner_map){ .call = 11, .address = 0, .size = RUNNER_BASE };
-    s->map[1] = (struct runner_map){ .call = 11, .address = RUNNER_BASE + RUNNER_ROOM,
+    s->map[0] = (struct runner_map){ .call = SYS_munmap, .address = 0, .size = RUNNER_BASE };
+    s->map[1] = (struct runner_map){ .call = SYS_munmap, .address = RUNNER_BASE + RUNNER_ROOM,
                                      .size = RUNNER_TOP - RUNNER_BASE - RUNNER_ROOM };
     s->nmaps = 2;
     return true;
@@ -250,7 +251,7 @@ static bool consider(struct soft_vcpu *v, struct direct_space *s)
         start_direct(v, s);
         return true;
     }
-    if (s->spent < ms(v, 1) && s->entries < WINDOW)
+    if (s->spent < v->direct_limit && s->entries < WINDOW)
         return false;
     const bool enough = s->spent / (s->entries + 1) >= us(v, ENOUGH_US);
     s->spent = s->entries = 0;
@@ -294,7 +295,7 @@ static enum direct_result page_fault(struct soft_vcpu *v, struct direct_space *s
     const enum access a = error & 16 ? ACCESS_EXEC : error & 2 ? ACCESS_WRITE : ACCESS_READ;
     struct soft_direct *d = v->direct;
     struct walk w;
-    if ((u64)((s64)(lin << 16) >> 16) != lin)
+    if (!canonical(v, lin))
         return ended(d, DIRECT_OTHER, DIRECT_STEP);
     if (!soft_walk(v, lin, a, false, &w)) {
         d->stat.ends[DIRECT_PAGE_FAULT]++;
@@ -365,16 +366,40 @@ static bool go(struct soft_vcpu *v, struct direct_space *s, u64 rip, u64 arg[3])
     return runner_go(r, arg) && (arg[0] == RUNNER_FAILED || (arg[2] == r->frame && arg[1] == r->frame + USED_CONTEXT));
 }
 
+/* A mapping failed, or the runner did while nothing of the program ran. */
+static enum direct_result give_up(struct soft_vcpu *v, struct direct_space *s)
+{
+    drop_runner(v, s);
+    v->direct->stat.failed++;
+    stop_direct(v, s);
+    return DIRECT_NO;
+}
+
 /* Carries out orders without running the program. False: it does not run directly any more. */
 static bool flush_orders(struct soft_vcpu *v, struct direct_space *s)
 {
     u64 arg[3];
     if (go(v, s, 0, arg) && arg[0] != RUNNER_FAILED)
         return true;
-    drop_runner(v, s);
-    v->direct->stat.failed++;
-    stop_direct(v, s);
+    give_up(v, s);
     return false;
+}
+
+/* Everything that is mapped is right. False as of flush_orders. */
+static bool settle(struct soft_vcpu *v, struct direct_space *s)
+{
+    while (!mirror_settle(v, s))
+        if (!flush_orders(v, s))
+            return false;
+    return true;
+}
+
+static bool may_execute(struct soft_vcpu *v, const struct direct_space *s)
+{
+    if (!(mirror_page(s, v->rip) & MIRROR_EXEC))
+        return false;
+    v->direct->refusals = 0;
+    return true;
 }
 
 /* Everything that is mapped is right, and the page of RIP may be executed. */
@@ -382,19 +407,16 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
 {
     struct soft_direct *d = v->direct;
     struct walk w;
-    if (s->runner && s->runner->traps_tsc != (v->tsc_offset != 0 || (v->s.cr4 & CR4_TSD)))
+    if (s->runner && s->runner->traps_tsc != runner_traps_tsc(v))
         drop_runner(v, s);
     if (!s->runner && !make_runner(v, s)) {
         stop_direct(v, s);
         return DIRECT_NO;
     }
-    while (!mirror_settle(v, s))
-        if (!flush_orders(v, s))
-            return DIRECT_NO;
-    if (mirror_page(s, v->rip) & MIRROR_EXEC) {
-        d->refusals = 0;
+    if (!settle(v, s))
+        return DIRECT_NO;
+    if (may_execute(v, s))
         return DIRECT_AGAIN;
-    }
     if (!soft_walk(v, v->rip, ACCESS_EXEC, false, &w))
         return DIRECT_NO; /* the engine raises it */
     while (!mirror_update(v, s, v->rip, true))
@@ -404,15 +426,10 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
         } else if (!flush_orders(v, s)) {
             return DIRECT_NO;
         }
-    if (s->recheck || s->some) { /* the page was open for stores somewhere */
-        while (!mirror_settle(v, s))
-            if (!flush_orders(v, s))
-                return DIRECT_NO;
-    }
-    if (mirror_page(s, v->rip) & MIRROR_EXEC) {
-        d->refusals = 0;
+    if (!settle(v, s)) /* the page may have been open for stores somewhere */
+        return DIRECT_NO;
+    if (may_execute(v, s))
         return DIRECT_AGAIN;
-    }
     /* It is translated for a while, and comes back here soon. */
     d->stat.refused_page++;
     if (!d->refusals)
@@ -434,7 +451,6 @@ static bool room_for_leaves(struct direct_space *s)
 
 static enum direct_result run(struct soft_vcpu *v, struct direct_space *s)
 {
-    struct soft_direct *d = v->direct;
     u64 arg[3];
     greg_t g[NGREG];
     siginfo_t info;
@@ -448,12 +464,8 @@ static enum direct_result run(struct soft_vcpu *v, struct direct_space *s)
     const bool back = go(v, s, v->rip, arg);
     __atomic_store_n(&v->direct_kick, 0, __ATOMIC_SEQ_CST);
     account(v, s, __builtin_ia32_rdtsc() - since);
-    if (back && arg[0] == RUNNER_FAILED) { /* a mapping: nothing of the program has run */
-        drop_runner(v, s);
-        d->stat.failed++;
-        stop_direct(v, s);
-        return DIRECT_NO;
-    }
+    if (back && arg[0] == RUNNER_FAILED)
+        return give_up(v, s);
     if (!back)
         return lost(v, s);
     memcpy(&info, in_room(s->runner, s->runner->frame + USED_CONTEXT), sizeof info);
@@ -518,6 +530,7 @@ int soft_direct_new(struct soft_vcpu *v)
     d->host = host;
     d->always = v->vm->cfg.direct_always;
     v->direct = d;
+    v->direct_limit = ms(v, 1);
     return 0;
 }
 

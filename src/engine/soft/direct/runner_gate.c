@@ -79,13 +79,12 @@ void runner_free(struct direct_runner *r)
 static bool sensible(const struct runner_answer *a)
 {
     const u64 from = RUNNER_BASE + RUNNER_CODE;
-    return a->magic == RUNNER_MAGIC && !a->result && a->report - from < GUEST_PAGE_SIZE && a->map - from < GUEST_PAGE_SIZE &&
-           a->sigreturn - from < GUEST_PAGE_SIZE;
+    return a->magic == RUNNER_MAGIC && !a->result && a->report - from < GUEST_PAGE_SIZE && a->sigreturn - from < GUEST_PAGE_SIZE;
 }
 
 struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
 {
-    struct runner_ask q = { .magic = RUNNER_MAGIC, .trap_tsc = v->tsc_offset != 0 || (v->s.cr4 & CR4_TSD) };
+    struct runner_ask q = { .magic = RUNNER_MAGIC, .trap_tsc = runner_traps_tsc(v) };
     struct runner_answer a;
     int fd[3] = { -1, -1, -1 };
     struct direct_runner *r = calloc(1, sizeof *r);
@@ -106,7 +105,6 @@ struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
     if (!ok || !sensible(&a))
         goto fail;
     r->report = a.report;
-    r->map = a.map;
     r->sigreturn = a.sigreturn;
     void *room = mmap(NULL, RUNNER_ROOM, PROT_READ | PROT_WRITE, MAP_SHARED, fd[1], 0);
     if (room == MAP_FAILED)
