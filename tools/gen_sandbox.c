@@ -25,6 +25,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -92,6 +93,7 @@ static const struct {
     { SCMP_SYS(newfstatat), FOR_USER | FOR_FOLDER,
       "/etc/resolv.conf, of which libslirp asks whether it changed; a folder's files" },
     { SCMP_SYS(stat), FOR_USER, "/etc/resolv.conf" },
+    { SCMP_SYS(wait4), FOR_DIRECT, "a runner that stops, so that its debug registers can be set" },
     { SCMP_SYS(memfd_create), FOR_SWITCH | FOR_DIRECT, "the rings of a new client; the room of a runner" },
     { SCMP_SYS(eventfd2), FOR_SWITCH | FOR_LOOP, "bells of a new client, of a medium that is put in" },
     { SCMP_SYS(timerfd_create), FOR_LOOP, "a medium that is put in" },
@@ -222,6 +224,10 @@ static const struct {
     { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) }, "PR_GET_SECCOMP", "a viewer's list" },
     { SCMP_SYS(prctl), FOR_SCREEN | FOR_LOOP, 1, { ONLY(0, PR_SET_SECCOMP) }, "PR_SET_SECCOMP", "a viewer's list, a thread's" },
     { SCMP_SYS(prctl), FOR_THREADS, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a new thread's name" },
+    { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_SEIZE) }, "PTRACE_SEIZE", "a runner's debug registers" },
+    { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_INTERRUPT) }, "PTRACE_INTERRUPT", "the same" },
+    { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_POKEUSER) }, "PTRACE_POKEUSER", "the same" },
+    { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_DETACH) }, "PTRACE_DETACH", "the same" },
     { SCMP_SYS(prctl), FOR_DIRECT, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a runner's name" },
     { SCMP_SYS(prctl), FOR_DIRECT, 2, { ONLY(0, PR_SET_PDEATHSIG), ONLY(1, SIGKILL) }, "PR_SET_PDEATHSIG, SIGKILL", "a runner ends with its maker" },
     { SCMP_SYS(prctl), FOR_DIRECT, 2, { ONLY(0, PR_SET_TSC), ONLY(1, PR_TSC_SIGSEGV) }, "PR_SET_TSC, PR_TSC_SIGSEGV", "a runner's clock" },

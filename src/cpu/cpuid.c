@@ -135,6 +135,7 @@ void cpuid_restrict(struct cpuid_table *t, bool soft)
             l->ebx = 2688;
         }
         possible |= BIT(9);
+        t->own_pku = true;
     } else if (!soft && !(possible & BIT(9))) {
         feature_set(t, cpu_feature_find("pku"), false);
     }
@@ -149,6 +150,9 @@ struct model {
     const char *vendor;    /* NULL: the host's */
     u32 signature;         /* CPUID.1:EAX; 0: the host's */
     const char *brand;
+    /* Without what the software engine has and the host has not, if it is in XCR0: then programs can be executed
+       directly (docs/direct-execution.md), and the VM can move to KVM here. */
+    bool host_only;
 };
 
 #define F_PLATFORM "fpu de pse tsc msr pae cx8 mtrr pge mca cmov pat pse36 clflush mmx fxsr sse sse2 "
@@ -158,17 +162,17 @@ struct model {
 #define F_V4 F_V3 "avx512f avx512bw avx512cd avx512dq avx512vl "
 
 static const struct model models[] = {
-    { "host", NULL, NULL, 0, NULL },
-    { "max", NULL, NULL, 0, NULL },
+    { "host", NULL, NULL, 0, NULL, true },
+    { "max", NULL, NULL, 0, NULL, false },
     /* The levels of the x86-64 psABI. The guest has the same instructions on any host that reaches the level. */
-    { "x86-64-v1", F_V1, NULL, 0, "Lodge x86-64-v1" },
-    { "x86-64-v2", F_V2, NULL, 0, "Lodge x86-64-v2" },
-    { "x86-64-v3", F_V3, NULL, 0, "Lodge x86-64-v3" },
-    { "x86-64-v4", F_V4, NULL, 0, "Lodge x86-64-v4" },
-    { "qemu64", F_V1 "pni cx16 lahf_lm ", "AuthenticAMD", 0x60fb1, "Lodge qemu64" },
-    { "Nehalem", F_V2, "GenuineIntel", 0x106a3, "Intel Core i7 9xx (Nehalem class, Lodge)" },
+    { "x86-64-v1", F_V1, NULL, 0, "Lodge x86-64-v1", false },
+    { "x86-64-v2", F_V2, NULL, 0, "Lodge x86-64-v2", false },
+    { "x86-64-v3", F_V3, NULL, 0, "Lodge x86-64-v3", false },
+    { "x86-64-v4", F_V4, NULL, 0, "Lodge x86-64-v4", false },
+    { "qemu64", F_V1 "pni cx16 lahf_lm ", "AuthenticAMD", 0x60fb1, "Lodge qemu64", false },
+    { "Nehalem", F_V2, "GenuineIntel", 0x106a3, "Intel Core i7 9xx (Nehalem class, Lodge)", false },
     { "Haswell", F_V3 "aes pclmulqdq rdrand erms xsaveopt ", "GenuineIntel", 0x306c4,
-      "Intel Core Processor (Haswell class, Lodge)" },
+      "Intel Core Processor (Haswell class, Lodge)", false },
 };
 
 const char *const *cpuid_models(void)
@@ -225,7 +229,8 @@ static int apply_model(struct wish *w, const struct model *m, struct error *err)
     for (u32 i = 0; i < feature_count; i++) {
         const struct feature_entry *e = &feature_table[i];
         if (cpuid_has(w->supported, &e->f) &&
-            (!m->features || e->kind == FEATURE_SYSTEM || e->kind == FEATURE_SOFT_ONLY))
+            (!m->features || e->kind == FEATURE_SYSTEM || e->kind == FEATURE_SOFT_ONLY) &&
+            !(m->host_only && w->supported->own_pku && &e->f == cpu_feature_find("pku")))
             feature_set(&w->has, &e->f, true);
     }
     if (!m->features)

@@ -23,6 +23,7 @@ struct cpuid_table {
     u32 cpus;
     u8 phys_bits, lin_bits;
     u64 xcr0; /* the components that the guest may enable */
+    bool own_pku; /* of what the software engine supports: the host has no PKU */
 };
 
 /* A feature is one bit of a leaf's register. name is that of /proc/cpuinfo; cpu_feature_find takes QEMU's name, too. */

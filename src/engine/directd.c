@@ -16,9 +16,12 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/rseq.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/user.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/pass.h"
@@ -200,7 +203,7 @@ static _Noreturn void become(const struct runner_ask *q, int room)
     const int listener = filter_reports();
     if (listener < 0)
         give_up(listener);
-    const struct runner_answer a = { .magic = RUNNER_MAGIC, .report = at(stub_report),
+    const struct runner_answer a = { .magic = RUNNER_MAGIC, .pid = getpid(), .report = at(stub_report),
                                      .sigreturn = at(stub_sigreturn) };
     if (pass_send(RUNNER_FD_ENGINE, &a, sizeof a, (int[]){ listener, room, process }, 3, 0))
         _exit(1);
@@ -230,9 +233,55 @@ static int make(const struct runner_ask *q)
     return r;
 }
 
+/* ---- guards ---------------------------------------------------------------------- */
+
+/* The registers stay set when it is not traced any more. */
+static int set_guards(const struct runner_guard *q)
+{
+    unsigned long enabled = 0;
+    int status, r = 0;
+
+    if (q->pid <= 0 || waitpid(q->pid, &status, WNOHANG)) /* not a runner, or it has ended */
+        return -ESRCH;
+    if (ptrace(PTRACE_SEIZE, q->pid, 0, 0))
+        return -errno;
+    if (ptrace(PTRACE_INTERRUPT, q->pid, 0, 0) || waitpid(q->pid, &status, __WALL) != q->pid || !WIFSTOPPED(status))
+        r = -ESRCH;
+    for (unsigned k = 0; !r && k < RUNNER_GUARDS; k++)
+        if (q->address[k]) {
+            enabled |= 1ul << 2 * k; /* DR7.Lk; R/W and LEN 0: execution */
+            r = ptrace(PTRACE_POKEUSER, q->pid, offsetof(struct user, u_debugreg[k]), q->address[k]) ? -errno : 0;
+        }
+    if (ptrace(PTRACE_POKEUSER, q->pid, offsetof(struct user, u_debugreg[7]), r ? 0 : enabled) && !r)
+        r = -errno;
+    return ptrace(PTRACE_DETACH, q->pid, 0, 0) && !r ? -errno : r;
+}
+
+union question {
+    u32 magic;
+    struct runner_ask ask;
+    struct runner_guard guard;
+};
+
+/* -EBADMSG: nobody that speaks to us asks so. */
+static int answer(const union question *q, size_t size)
+{
+    struct runner_answer a = { .magic = q->magic };
+    if (size == sizeof q->ask && q->magic == RUNNER_MAGIC) {
+        a.result = make(&q->ask);
+        if (!a.result) /* the runner answers itself */
+            return 0;
+    } else if (size == sizeof q->guard && q->magic == RUNNER_GUARD_MAGIC) {
+        a.result = set_guards(&q->guard);
+    } else {
+        return -EBADMSG;
+    }
+    return send(RUNNER_FD_ENGINE, &a, sizeof a, MSG_NOSIGNAL) == sizeof a ? 0 : -errno;
+}
+
 int directd_main(int argc, char **argv)
 {
-    struct runner_ask q;
+    union question q;
     struct error err = { 0 };
     (void)argv;
 
@@ -246,10 +295,11 @@ int directd_main(int argc, char **argv)
         fprintf(stderr, "%s\n", err.text);
         return 1;
     }
-    while (recv(RUNNER_FD_ENGINE, &q, sizeof q, 0) == sizeof q && q.magic == RUNNER_MAGIC) {
-        const struct runner_answer a = { .magic = RUNNER_MAGIC, .result = make(&q) };
-        if (a.result && send(RUNNER_FD_ENGINE, &a, sizeof a, MSG_NOSIGNAL) != sizeof a)
+    for (;;) {
+        const ssize_t n = recv(RUNNER_FD_ENGINE, &q, sizeof q, 0);
+        if (n <= 0)
+            return 0;
+        if (answer(&q, (size_t)n))
             return 1;
     }
-    return 0;
 }

@@ -13,7 +13,7 @@
 #include "base/base.h"
 
 enum { RUNNER_FD_ENGINE = 3, RUNNER_FD_MEMORY = 4 }; /* of "lodge directd" */
-enum { RUNNER_MAGIC = 0x6e75724c };
+enum { RUNNER_MAGIC = 0x6e75724c, RUNNER_GUARD_MAGIC = 0x6472474c };
 
 /* 2 MiB of a program's addresses that it cannot have. */
 #define RUNNER_BASE 0x2f5d6c000000ull
@@ -55,14 +55,23 @@ enum { RUNNER_REPORT_CALL = 39 /* getpid */ };
    half of the fourth argument, and its low half in that of the fifth; the kernel looks at neither. rt_sigreturn has it as
    its first argument. It is never in memory that the program could read. */
 struct runner_ask {
-    u32 magic;
+    u32 magic; /* RUNNER_MAGIC */
     u32 trap_tsc; /* RDTSC and RDTSCP fault */
     u64 secret;
 };
-/* Comes with three descriptors: the listener of the reports, the room, the process. */
+/* A runner that waits is to trap, before it executes what begins at these addresses (SIGTRAP, TRAP_HWBKPT): by the debug
+   registers, of which each runner has four of its own. Its report is taken back, and comes again. Answered without descriptors. */
+enum { RUNNER_GUARDS = 4 };
+struct runner_guard {
+    u32 magic; /* RUNNER_GUARD_MAGIC */
+    s32 pid;   /* as answered */
+    u64 address[RUNNER_GUARDS]; /* 0: none */
+};
+/* A new runner comes with three descriptors: the listener of the reports, the room, the process. */
 struct runner_answer {
-    u32 magic;
+    u32 magic;       /* that of what was asked */
     s32 result;      /* 0 or -errno, and then no descriptors */
+    s32 pid;         /* as lodge-direct sees it */
     u64 report, sigreturn; /* the stub's addresses just behind these SYSCALL instructions */
 };
 

@@ -11,30 +11,56 @@ enum { UNKNOWN = 0, CLEAN = 1, REFUSED = 2 };
 /* In soft_vm.direct_page: the generation of the page's code, and the answer for it. */
 static u64 answer(u32 gen, u32 scan, unsigned what) { return (u64)gen << 32 | scan << 8 | what; }
 
-/* The second byte and the third, behind 0Fh. */
-static bool shows(unsigned second, unsigned third, u32 scan)
+/* May the opcode at k have the prefix F3h? Code that begins before what is known here may. */
+static bool repeated(const u8 *code, unsigned k)
 {
-    const unsigned reg = third >> 3 & 7;
+    for (unsigned n = 0; n < 12; n++) {
+        if (!k || code[k - 1] == 0xf3)
+            return true;
+        switch (code[--k]) {
+        case 0x26: case 0x2e: case 0x36: case 0x3e: case 0x64: case 0x65: case 0x66: case 0x67: case 0xf2: continue;
+        }
+        if ((code[k] & 0xf0) != 0x40) /* REX; LOCK would be #UD */
+            return false;
+    }
+    return false;
+}
+
+/* Does 0Fh at k, with the two bytes behind it, begin an instruction that shows the host? */
+static bool shows(const u8 *code, unsigned k, u32 scan)
+{
+    const unsigned second = code[k + 1], third = code[k + 2], reg = third >> 3 & 7;
     const bool memory = third < 0xc0;
     switch (second) {
     case 0x02:                       /* LAR */
         return scan & ADMIT_NO_LAR;
     case 0x03:                       /* LSL, whose 7Bh has the processor's number */
-    case 0x34:                       /* SYSENTER */
     case 0xa2:                       /* CPUID */
         return true;
+    case 0x34:                       /* SYSENTER */
+        return scan & ADMIT_NO_SYSENTER;
     case 0x00:                       /* SLDT, STR, VERR, VERW */
         return (reg <= 1 && scan & ADMIT_NO_TABLES) || ((reg == 4 || reg == 5) && scan & ADMIT_NO_LAR);
     case 0x01:
         if (memory)
             return scan & ADMIT_NO_TABLES && (reg == 0 || reg == 1 || reg == 4); /* SGDT, SIDT, SMSW */
-        /* SMSW; VMCALL, XGETBV, ENCLU, VMMCALL, RDPKRU, WRPKRU, RDTSCP, RDPRU */
-        return (reg == 4 && scan & ADMIT_NO_TABLES) || third == 0xc1 || third == 0xd0 || third == 0xd7 || third == 0xd9 || third == 0xee || third == 0xef ||
-               third == 0xf9 || third == 0xfd;
+        switch (third) {
+        case 0xc1: case 0xd9: case 0xfd: /* VMCALL, VMMCALL, RDPRU */
+            return true;
+        case 0xd0:                       /* XGETBV */
+            return scan & ADMIT_NO_XSAVE;
+        case 0xd7:                       /* ENCLU */
+            return scan & ADMIT_NO_SGX;
+        case 0xee: case 0xef:            /* RDPKRU, WRPKRU */
+            return scan & ADMIT_NO_PKRU;
+        case 0xf9:                       /* RDTSCP */
+            return scan & ADMIT_NO_RDTSCP;
+        }
+        return reg == 4 && scan & ADMIT_NO_TABLES; /* SMSW */
     case 0xae:                       /* XSAVE, XRSTOR, XSAVEOPT */
         return scan & ADMIT_NO_XSAVE && memory && reg >= 4 && reg <= 6;
-    case 0xc7:                       /* RDPID (and RDSEED); XSAVEC */
-        return (!memory && reg == 7) || (scan & ADMIT_NO_XSAVE && memory && reg == 4);
+    case 0xc7:                       /* RDPID, with F3h, else it is RDSEED; XSAVEC */
+        return memory ? reg == 4 && scan & ADMIT_NO_XSAVE : reg == 7 && repeated(code, k);
     }
     return false;
 }
@@ -58,22 +84,28 @@ static bool begins_at(const u8 *code, unsigned n, unsigned k)
     return last - first < WAYS / 2 || hits > FEW;
 }
 
-bool admit_bytes(const u8 *code, unsigned n, unsigned from, u32 scan)
+/* The first such instruction at k or behind it, and before `end`; else `end`. */
+static unsigned next_refused(const u8 *code, unsigned n, unsigned k, unsigned end, u32 scan)
 {
-    for (unsigned k = 0; k < from; k++) {
+    for (; k < end; k++) {
         if (likely(code[k] != 0x0f)) {
             if (unlikely(code[k] == 0xcd) && scan & ADMIT_NO_TABLES && k + 1 < n && code[k + 1] == 0x80) /* INT 80h loses the upper half of RAX */
-                return false;
+                return k;
             continue;
         }
         /* What lies beyond n is looked at together with the page that follows. */
-        if (k + 2 < n && shows(code[k + 1], code[k + 2], scan) &&
+        if (k + 2 < n && shows(code, k, scan) &&
             (code[k + 1] != 0x03 || begins_at(code, n, k)))
-            return false;
-        if (k + 2 == n && (code[k + 1] == 0x34 || code[k + 1] == 0xa2))
-            return false;
+            return k;
+        if (k + 2 == n && (code[k + 1] == 0xa2 || (code[k + 1] == 0x34 && scan & ADMIT_NO_SYSENTER)))
+            return k;
     }
-    return true;
+    return end;
+}
+
+bool admit_bytes(const u8 *code, unsigned n, unsigned from, u32 scan)
+{
+    return next_refused(code, n, 0, from, scan) == from;
 }
 
 static const u8 *bytes_at(const struct soft_vcpu *v, u64 place)
@@ -105,6 +137,27 @@ bool admit_page(struct soft_vcpu *v, u64 place)
     const bool clean = admit_bytes(p, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, v->direct->scan);
     __atomic_store_n(&v->vm->direct_page[page], answer(gen, v->direct->scan, clean ? CLEAN : REFUSED), __ATOMIC_RELEASE);
     return clean && admit_current(v, place);
+}
+
+bool admit_same(const struct soft_vcpu *v, u64 place)
+{
+    const u64 page = place >> GUEST_PAGE_SHIFT;
+    return __atomic_load_n(&v->vm->direct_page[page], __ATOMIC_ACQUIRE) ==
+           answer(__atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST), v->direct->scan, REFUSED);
+}
+
+unsigned admit_refused(struct soft_vcpu *v, u64 place, u16 *offset, unsigned most)
+{
+    const u8 *p = bytes_at(v, place);
+    unsigned n = 0, k = 0;
+    if (!p || admit_page(v, place))
+        return most + 1;
+    while ((k = next_refused(p, GUEST_PAGE_SIZE, k, GUEST_PAGE_SIZE, v->direct->scan)) < GUEST_PAGE_SIZE) {
+        if (n == most)
+            return most + 1;
+        offset[n++] = (u16)k++;
+    }
+    return admit_same(v, place) ? n : most + 1;
 }
 
 bool admit_pair(const struct soft_vcpu *v, u64 place, u64 next)

@@ -3,6 +3,7 @@
  * conditions_gate.c - what must hold so that a program sees the guest's processor, and not the host's: class (b) of the table in
  * docs/direct-execution.md.
  */
+#include <cpuid.h>
 #include <string.h>
 
 #include "engine/soft/direct/direct.h"
@@ -114,7 +115,8 @@ bool conditions_hold(struct soft_vcpu *v)
 u32 conditions_scan(const struct soft_vcpu *v)
 {
     const struct soft_direct *d = v->direct;
-    return d->gdt_scan | (d->host.xcr0 != v->s.xcr0 ? ADMIT_NO_XSAVE : 0) |
+    return d->host.scan | d->gdt_scan | (d->host.xcr0 != v->s.xcr0 || v->s.xcr0 & XCOMP_PKRU ? ADMIT_NO_XSAVE : 0) |
+           (runner_traps_tsc(v) ? 0 : ADMIT_NO_RDTSCP) |
            (!(v->s.cr4 & CR4_UMIP) || !d->host.umip || d->gdt_scan || v->s.tr.selector != HOST_TR ? ADMIT_NO_TABLES : 0);
 }
 
@@ -133,9 +135,20 @@ static u64 host_xcr0(void)
     return (u64)hi << 32 | lo;
 }
 
+/* What the host's processor has, which others give #UD for (SDM vol. 2 and vol. 3 2.5; APM vol. 3, SYSENTER). */
+static u32 host_scan(u64 xcr0)
+{
+    u32 eax, ebx, ecx, edx;
+    __cpuid(0, eax, ebx, ecx, edx);
+    const bool amd = (ebx == 0x68747541 && edx == 0x69746e65) || (ebx == 0x6f677948 && edx == 0x6e65476e); /* Hygon */
+    __cpuid_count(7, 0, eax, ebx, ecx, edx);
+    return (amd ? 0 : ADMIT_NO_SYSENTER) | (ebx >> 2 & 1 ? ADMIT_NO_SGX : 0) | (xcr0 & XCOMP_PKRU || ecx >> 3 & 3 ? ADMIT_NO_PKRU : 0);
+}
+
 bool conditions_of_host(struct direct_host *h)
 {
     h->xcr0 = host_xcr0();
+    h->scan = host_scan(h->xcr0);
     h->umip = host_answers_umip();
     return host_segments(h->rights);
 }

@@ -7,6 +7,7 @@
  *   direct_gate.c   whether and how a program runs directly: the choice, entering, coming back
  *   mirror.c        what a runner has mapped, and what of that the guest's tables do not give any more
  *   admit.c         which pages may be executed there
+ *   guard.c         and which others, because debug registers keep the program from what is not admitted in them
  *   conditions_gate.c  what must hold so that the program cannot tell
  *   runner_gate.c   the processes
  *
@@ -22,7 +23,8 @@
 /* ---- what is mapped ------------------------------------------------------------ */
 
 enum { /* bits of mirror_leaf.page; above them is the place */
-    MIRROR_MAPPED = 1, MIRROR_OPEN = 2 /* for stores */, MIRROR_EXEC = 4, MIRROR_BITS = 0xfff,
+    MIRROR_MAPPED = 1, MIRROR_OPEN = 2 /* for stores */, MIRROR_EXEC = 4, MIRROR_GUARDED = 8 /* executed thanks to guards */,
+    MIRROR_BITS = 0xfff,
 };
 struct mirror_leaf { /* 2 MiB of linear addresses */
     u64 number;      /* linear address >> PAGE_2M */
@@ -36,8 +38,17 @@ enum { MIRROR_HASH = 1 << 12, MIRROR_MOST_LEAVES = MIRROR_HASH / 2,
 
 enum direct_end { /* why a stint of direct execution ended */
     DIRECT_SYSTEM_CALL, DIRECT_MAPPING /* the page was there, only not mapped */, DIRECT_PAGE_FAULT, DIRECT_WATCHED /* a store to
-    a page with code, or to registers */, DIRECT_KICK, DIRECT_OTHER, DIRECT_END_COUNT,
+    a page with code, or to registers */, DIRECT_KICK, DIRECT_GUARD, DIRECT_OTHER, DIRECT_END_COUNT,
 };
+
+struct guard { /* of one page, or a candidate for it */
+    u64 lin;
+    u32 score;       /* how often the program came there of late while it could not be executed */
+    bool set;
+    u8 n;            /* more than RUNNER_GUARDS: it cannot be guarded */
+    u16 offset[RUNNER_GUARDS];
+};
+enum { GUARD_CANDIDATES = 16 };
 
 struct direct_space { /* of the guest: what a value of CR3 gives */
     u64 cr3;                     /* 0: unused */
@@ -57,6 +68,8 @@ struct direct_space { /* of the guest: what a value of CR3 gives */
     u32 leaves;
     struct mirror_leaf *leaf[MIRROR_MOST_LEAVES];
     u16 hash[MIRROR_HASH];       /* by number: index in leaf + 1; 0: none */
+    struct guard guard[GUARD_CANDIDATES];
+    u64 guard_time;              /* when scores were halved */
     /* The choice: since when, how often the program has entered the kernel, and how long it was outside. */
     u64 since, entries, spent;
     u64 not_before;              /* it stays translated until this time */
@@ -65,11 +78,12 @@ struct direct_space { /* of the guest: what a value of CR3 gives */
 enum { DIRECT_SPACES = 12 };
 
 struct direct_stat {
-    u64 ends[DIRECT_END_COUNT], refused_page, refused_state, maps, unmaps, started, stopped, runners, ticks, failed;
+    u64 ends[DIRECT_END_COUNT], refused_page, guarded, refused_state, maps, unmaps, started, stopped, runners, ticks, failed;
 };
 
 struct direct_host { /* what a program here sees of the host */
     u64 xcr0;
+    u32 scan;                    /* enum admit: what its processor would show */
     u32 rights[4];               /* by LAR, of the descriptors that it sees */
     bool umip;                   /* the kernel answers SGDT and the like itself, with constants */
 };
@@ -122,6 +136,8 @@ static inline u64 mirror_page(const struct direct_space *s, u64 lin)
 bool mirror_update(struct soft_vcpu *v, struct direct_space *s, u64 lin, bool exec);
 /* The same for all that may have become wrong. False: not all yet; the orders are to be carried out first. */
 bool mirror_settle(struct soft_vcpu *v, struct direct_space *s);
+/* The page, which is guarded, is not executed any more. False: no room for the order. */
+bool mirror_unguard(struct soft_vcpu *v, struct direct_space *s, u64 lin);
 /* Nothing is mapped any more, without orders: the runner is gone. */
 void mirror_forget(struct soft_vcpu *v, struct direct_space *s);
 
@@ -141,22 +157,40 @@ bool mirror_protect_page(struct soft_vcpu *v, u64 place);
 enum admit { /* more that a page must not hold, beside what always shows the host */
     ADMIT_NO_LAR = 1 << 0,   /* LAR, VERR, VERW: the guest has other descriptors */
     ADMIT_NO_TABLES = 1 << 1,/* SGDT, SIDT, SLDT, STR, SMSW, INT 80h: the guest's kernel may do otherwise than the host's */
-    ADMIT_NO_XSAVE = 1 << 2, /* what stores or loads components of XCR0: it is another one */
+    ADMIT_NO_XSAVE = 1 << 2, /* XGETBV, and what stores or loads components of XCR0: it is another one */
+    ADMIT_NO_SYSENTER = 1 << 3, /* the processor has it in long mode (Intel's; AMD's gives #UD) */
+    ADMIT_NO_PKRU = 1 << 4,  /* RDPKRU, WRPKRU: the host has the register */
+    ADMIT_NO_SGX = 1 << 5,   /* ENCLU: the host has it */
+    ADMIT_NO_RDTSCP = 1 << 6,/* it does not fault, so it shows the host's processor number */
 };
 /* True if no byte of the page begins an instruction that shows the host. From then on a write to the page is noticed, and
    makes this false. */
 bool admit_page(struct soft_vcpu *v, u64 place);
 bool admit_current(const struct soft_vcpu *v, u64 place); /* the same without a new look */
+bool admit_same(const struct soft_vcpu *v, u64 place);    /* it was refused, and is unchanged since */
+/* For a page that is refused: where what is not admitted begins. Returns how many there are; more than `most`: too many, or the
+   page is being written. */
+unsigned admit_refused(struct soft_vcpu *v, u64 place, u16 *offset, unsigned most);
 /* The same across the end of one page and the beginning of the next. */
 bool admit_pair(const struct soft_vcpu *v, u64 place, u64 next);
 /* Does code of n bytes hold no such instruction that begins before `from`? */
 bool admit_bytes(const u8 *code, unsigned n, unsigned from, u32 scan);
+
+/* ---- guard.c ------------------------------------------------------------------ */
+
+enum guard_result { GUARD_NOT, GUARD_SET, GUARD_LOST /* the runner is dead */ };
+/* The program has come to a page that is refused. GUARD_SET: from now on it is guarded, and may be mapped to be executed. */
+enum guard_result guard_page(struct soft_vcpu *v, struct direct_space *s, u64 lin, u64 place);
+/* Does a guard stand before everything in the page that is not admitted? */
+bool guard_covers(struct soft_vcpu *v, const struct direct_space *s, u64 lin, u64 place);
 
 /* ---- runner_gate.c ------------------------------------------------------------- */
 
 struct direct_runner {
     int notify, process;         /* descriptors: the listener, the process */
     bool polls, traps_tsc;
+    bool unguarded;              /* debug registers cannot be had */
+    s32 pid;                     /* as lodge-direct sees it */
     u8 *room;
     u64 report, sigreturn;       /* addresses in the stub */
     u64 secret;
@@ -175,6 +209,8 @@ static inline bool runner_traps_tsc(const struct soft_vcpu *v)
     return v->tsc_offset || (v->s.cr4 & CR4_TSD);
 }
 void runner_free(struct direct_runner *r);
+/* It traps before it executes what is at these addresses; 0: none. False: the runner is dead. */
+bool runner_guard(struct soft_vcpu *v, struct direct_runner *r, const u64 address[RUNNER_GUARDS]);
 /* Answers the report, and waits for the next one, with its arguments. False: the runner is dead. */
 bool runner_go(struct direct_runner *r, u64 arg[3]);
 

@@ -332,6 +332,8 @@ static enum direct_result trapped(struct soft_vcpu *v, struct direct_space *s, c
             return page_fault(v, s, (u64)g[REG_CR2], (u64)g[REG_ERR]);
         return ended(d, DIRECT_OTHER, DIRECT_STEP);
     case SIGTRAP:
+        if (info->si_code == TRAP_HWBKPT) /* a guard: it is before the instruction */
+            return ended(d, DIRECT_GUARD, DIRECT_STEP);
         if (v->rflags & RFLAGS_TF && info->si_code == TRAP_TRACE) {
             v->db_pending |= BIT(14); /* DR6.BS */
             d->stat.ends[DIRECT_OTHER]++;
@@ -432,8 +434,13 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
         return DIRECT_AGAIN;
     /* It is translated for a while, and comes back here soon. */
     d->stat.refused_page++;
-    if (!d->refusals)
-        account(v, s, 0); /* a way here and back that brought nothing */
+    if (!d->refusals) {
+        switch (guard_page(v, s, v->rip, mirror_page(s, v->rip) & ~(u64)MIRROR_BITS)) {
+        case GUARD_SET: return DIRECT_STEP; /* and it is asked again */
+        case GUARD_LOST: return give_up(v, s);
+        case GUARD_NOT: account(v, s, 0); /* a way here and back that brought nothing */
+        }
+    }
     if (s->direct && d->refusals < 32) {
         d->refusals++;
         v->poll = 1;

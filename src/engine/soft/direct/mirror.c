@@ -131,10 +131,13 @@ static bool set(struct soft_vcpu *v, struct direct_space *s, struct mirror_leaf 
     if (l->page[k] == now)
         return true;
     if (now & MIRROR_EXEC) {
-        const u64 place = now & ~(u64)MIRROR_BITS;
-        if (!(l->page[k] & MIRROR_EXEC && (l->page[k] & ~(u64)MIRROR_BITS) == place) &&
-            (!admit_page(v, place) || !joins(v, s, lin, place)))
-            now &= ~(u64)MIRROR_EXEC;
+        const u64 place = now & ~(u64)MIRROR_BITS, was = l->page[k];
+        if (was & MIRROR_EXEC && (was & ~(u64)MIRROR_BITS) == place)
+            now |= was & MIRROR_GUARDED;
+        else if (!admit_page(v, place))
+            now = guard_covers(v, s, lin, place) ? now | MIRROR_GUARDED : now & ~(u64)MIRROR_EXEC;
+        if (now & ~was & MIRROR_EXEC && !joins(v, s, lin, place))
+            now &= ~(u64)(MIRROR_EXEC | MIRROR_GUARDED);
         if (l->page[k] == now)
             return true;
     }
@@ -202,7 +205,8 @@ static bool settle_leaf(struct soft_vcpu *v, struct direct_space *s, struct mirr
             now = 0;
         if (l->taken)
             now &= ~(u64)MIRROR_OPEN;
-        if ((now & MIRROR_EXEC) && !admit_current(v, now & ~(u64)MIRROR_BITS))
+        const u64 place = now & ~(u64)MIRROR_BITS;
+        if ((now & MIRROR_EXEC) && !(was & MIRROR_GUARDED ? admit_same(v, place) : admit_current(v, place)))
             now &= ~(u64)MIRROR_EXEC;
         now &= was; /* it gets no more rights here */
         if (!(now & MIRROR_MAPPED))
@@ -234,6 +238,12 @@ bool mirror_settle(struct soft_vcpu *v, struct direct_space *s)
     return true;
 }
 
+bool mirror_unguard(struct soft_vcpu *v, struct direct_space *s, u64 lin)
+{
+    struct mirror_leaf *l = mirror_find(s, lin);
+    return set(v, s, l, lin, l->page[lin >> PAGE_4K & 511] & ~(u64)(MIRROR_EXEC | MIRROR_GUARDED));
+}
+
 void mirror_forget(struct soft_vcpu *v, struct direct_space *s)
 {
     struct soft_direct *d = v->direct;
@@ -247,6 +257,7 @@ void mirror_forget(struct soft_vcpu *v, struct direct_space *s)
         zero_bytes(l, sizeof *l);
     }
     zero_bytes(s->hash, sizeof s->hash);
+    zero_bytes(s->guard, sizeof s->guard);
     s->leaves = s->pages = s->nmaps = 0;
     s->stale = s->recheck = s->some = s->huge = false;
 }

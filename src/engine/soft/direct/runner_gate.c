@@ -82,6 +82,22 @@ static bool sensible(const struct runner_answer *a)
     return a->magic == RUNNER_MAGIC && !a->result && a->report - from < GUEST_PAGE_SIZE && a->sigreturn - from < GUEST_PAGE_SIZE;
 }
 
+bool runner_guard(struct soft_vcpu *v, struct direct_runner *r, const u64 address[RUNNER_GUARDS])
+{
+    struct runner_guard q = { .magic = RUNNER_GUARD_MAGIC, .pid = r->pid };
+    struct runner_answer a = { .magic = 0 };
+    u64 arg[3];
+    memcpy(q.address, address, sizeof q.address);
+    pthread_mutex_lock(&v->vm->direct_lock);
+    bool ok = send(v->vm->cfg.direct, &q, sizeof q, MSG_NOSIGNAL) == sizeof q;
+    while (ok && recv(v->vm->cfg.direct, &a, sizeof a, 0) < 0)
+        ok = errno == EINTR;
+    pthread_mutex_unlock(&v->vm->direct_lock);
+    r->unguarded = !ok || a.magic != q.magic || a.result;
+    /* Whether it was stopped or not: one report waits for its answer. */
+    return !ioctl(r->notify, SECCOMP_IOCTL_NOTIF_ID_VALID, &r->id) || receive(r, arg);
+}
+
 struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
 {
     struct runner_ask q = { .magic = RUNNER_MAGIC, .trap_tsc = runner_traps_tsc(v) };
@@ -106,6 +122,7 @@ struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
         goto fail;
     r->report = a.report;
     r->sigreturn = a.sigreturn;
+    r->pid = a.pid;
     void *room = mmap(NULL, RUNNER_ROOM, PROT_READ | PROT_WRITE, MAP_SHARED, fd[1], 0);
     if (room == MAP_FAILED)
         goto fail;

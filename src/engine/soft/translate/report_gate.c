@@ -122,7 +122,8 @@ static void tell_direct(struct teller *t, const struct soft_vcpu *v)
 {
     static const char *const ends[DIRECT_END_COUNT] = {
         [DIRECT_SYSTEM_CALL] = "back: system call", [DIRECT_MAPPING] = "back: page to be mapped", [DIRECT_PAGE_FAULT] = "back: page fault",
-        [DIRECT_WATCHED] = "back: watched page, registers", [DIRECT_KICK] = "back: request", [DIRECT_OTHER] = "back: other traps",
+        [DIRECT_WATCHED] = "back: watched page, registers", [DIRECT_KICK] = "back: request", [DIRECT_GUARD] = "back: guarded instruction",
+        [DIRECT_OTHER] = "back: other traps",
     };
     const struct direct_stat *s = &v->direct->stat;
     t->group = "direct execution";
@@ -132,6 +133,7 @@ static void tell_direct(struct teller *t, const struct soft_vcpu *v)
     tell(t, "pages mapped", s->maps);
     tell(t, "pages unmapped", s->unmaps);
     tell(t, "refused: page", s->refused_page);
+    tell(t, "guards set", s->guarded);
     tell(t, "refused: state of the processor", s->refused_state);
     tell(t, "programs begun", s->started);
     tell(t, "programs given up", s->stopped);
