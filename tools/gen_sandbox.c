@@ -233,6 +233,7 @@ static const struct {
     { SCMP_SYS(prctl), FOR_DIRECT, 2, { ONLY(0, PR_SET_TSC), ONLY(1, PR_TSC_SIGSEGV) }, "PR_SET_TSC, PR_TSC_SIGSEGV", "a runner's clock" },
     { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, SECCOMP_IOCTL_NOTIF_RECV) }, "SECCOMP_IOCTL_NOTIF_RECV", "a runner's report" },
     { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, SECCOMP_IOCTL_NOTIF_SEND) }, "SECCOMP_IOCTL_NOTIF_SEND", "a runner goes on" },
+    { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, SECCOMP_IOCTL_NOTIF_ID_VALID) }, "SECCOMP_IOCTL_NOTIF_ID_VALID", "does a report wait" },
     { SCMP_SYS(ioctl), FOR_VCPU, 1, { ONLY(1, NOTIF_SET_FLAGS) }, "SECCOMP_IOCTL_NOTIF_SET_FLAGS", "how a runner is woken" },
     { SCMP_SYS(pidfd_send_signal), FOR_THREADS, 3, { ONLY(1, SIGUSR1), ONLY(2, 0), ONLY(3, 0) }, "SIGUSR1", "a runner is stopped" },
     { SCMP_SYS(pidfd_send_signal), FOR_VCPU | FOR_LOOP, 3, { ONLY(1, SIGKILL), ONLY(2, 0), ONLY(3, 0) }, "SIGKILL", "a runner is ended" },

@@ -284,7 +284,9 @@ static int set_state(struct engine_vcpu *e, const struct cpu_state *s)
     u64 second = v->vm->cfg.cpuid->tsc_khz * 1000;
     if ((s64)apart < 0)
         apart = 0 - apart;
-    if (apart > second || !v->vm->tsc_set)
+    if (!s->tsc && !s->tsc_adjust && v->vm->cfg.direct)
+        v->vm->tsc_offset = 0; /* after a reset it may be the host's, so that programs can read it directly */
+    else if (apart > second || !v->vm->tsc_set)
         v->vm->tsc_offset = offset;
     v->vm->tsc_set = true;
     v->tsc_offset = v->vm->tsc_offset + s->tsc_adjust;

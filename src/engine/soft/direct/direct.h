@@ -70,6 +70,7 @@ struct direct_space { /* of the guest: what a value of CR3 gives */
     u16 hash[MIRROR_HASH];       /* by number: index in leaf + 1; 0: none */
     struct guard guard[GUARD_CANDIDATES];
     u64 guard_time;              /* when scores were halved */
+    u64 expected;                /* where the guest's kernel was told of a page fault: it has probably a page now; 0: none */
     /* The choice: since when, how often the program has entered the kernel, and how long it was outside. */
     u64 since, entries, spent;
     u64 not_before;              /* it stays translated until this time */

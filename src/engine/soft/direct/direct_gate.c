@@ -299,6 +299,7 @@ static enum direct_result page_fault(struct soft_vcpu *v, struct direct_space *s
         return ended(d, DIRECT_OTHER, DIRECT_STEP);
     if (!soft_walk(v, lin, a, false, &w)) {
         d->stat.ends[DIRECT_PAGE_FAULT]++;
+        s->expected = lin;
         soft_raise_pf(v, NULL, lin, w.fault);
     }
     if (a == ACCESS_EXEC && !((lin ^ v->rip) >> PAGE_4K))
@@ -417,6 +418,10 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
     }
     if (!settle(v, s))
         return DIRECT_NO;
+    if (s->expected) {
+        (void)mirror_update(v, s, s->expected, false); /* if there is no room, it faults again */
+        s->expected = 0;
+    }
     if (may_execute(v, s))
         return DIRECT_AGAIN;
     if (!soft_walk(v, v->rip, ACCESS_EXEC, false, &w))

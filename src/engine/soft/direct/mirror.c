@@ -259,6 +259,7 @@ void mirror_forget(struct soft_vcpu *v, struct direct_space *s)
     zero_bytes(s->hash, sizeof s->hash);
     zero_bytes(s->guard, sizeof s->guard);
     s->leaves = s->pages = s->nmaps = 0;
+    s->expected = 0;
     s->stale = s->recheck = s->some = s->huge = false;
 }
 
