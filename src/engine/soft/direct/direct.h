@@ -45,7 +45,8 @@ struct guard { /* of one page, or a candidate for it */
     u64 lin;
     u32 score;       /* how often the program came there of late while it could not be executed */
     bool set;
-    u8 n;            /* more than RUNNER_GUARDS: it cannot be guarded */
+    u8 n;            /* more than RUNNER_GUARDS: it cannot be guarded, */
+    u32 gen;         /* as long as this is its soft_vm.code_gen */
     u16 offset[RUNNER_GUARDS];
 };
 enum { GUARD_CANDIDATES = 16 };
@@ -90,7 +91,8 @@ struct direct_host { /* what a program here sees of the host */
 };
 struct soft_direct {
     bool on, always;             /* --direct; always: the choice is not made by rates */
-    u8 refusals;                 /* in a row, at a RIP in a page that may not be executed */
+    u8 refusals;                 /* in a row, at a RIP in a page that may not be executed, */
+    u64 refused;                 /* and that page, with bit 0 set */
     u32 scan;                    /* enum admit: what is not admitted */
     u64 now;
     u64 gdt[64];                 /* the guest's descriptors at the last look, */

@@ -405,6 +405,16 @@ static bool may_execute(struct soft_vcpu *v, const struct direct_space *s)
     return true;
 }
 
+static enum direct_result again_soon(struct soft_vcpu *v, const struct direct_space *s)
+{
+    enum { OFTEN = 32 };
+    if (s->direct && v->direct->refusals < OFTEN) {
+        v->direct->refusals++;
+        v->poll = 1;
+    }
+    return DIRECT_NO;
+}
+
 /* Everything that is mapped is right, and the page of RIP may be executed. */
 static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
 {
@@ -446,11 +456,8 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
         case GUARD_NOT: account(v, s, 0); /* a way here and back that brought nothing */
         }
     }
-    if (s->direct && d->refusals < 32) {
-        d->refusals++;
-        v->poll = 1;
-    }
-    return DIRECT_NO;
+    d->refused = (v->rip & ~0xfffull) | 1;
+    return again_soon(v, s);
 }
 
 static bool room_for_leaves(struct direct_space *s)
@@ -489,6 +496,8 @@ static enum direct_result run(struct soft_vcpu *v, struct direct_space *s)
 enum direct_result soft_direct_run(struct soft_vcpu *v)
 {
     struct soft_direct *d = v->direct;
+    if (d->refusals && d->space && d->refused == ((v->rip & ~0xfffull) | 1))
+        return again_soon(v, d->space);
     soft_vec_save(v);
     if (!d->space) {
         d->space = find_space(v);

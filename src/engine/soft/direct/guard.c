@@ -73,6 +73,10 @@ enum guard_result guard_page(struct soft_vcpu *v, struct direct_space *s, u64 li
     struct guard *c = candidate(s, lin);
     if (!c || ++c->score < AFTER)
         return GUARD_NOT;
+    const u32 gen = __atomic_load_n(&v->vm->code_gen[place >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
+    if (c->n > RUNNER_GUARDS && c->gen == gen)
+        return GUARD_NOT;
+    c->gen = gen;
     c->n = (u8)admit_refused(v, place, c->offset, RUNNER_GUARDS);
     if (!c->n || c->n > RUNNER_GUARDS || !make_room(v, s, c->n, c->score))
         return GUARD_NOT;
