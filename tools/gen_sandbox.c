@@ -24,6 +24,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <asm/prctl.h>
 #include <sys/prctl.h>
 #include <sys/ptrace.h>
 #include <sys/socket.h>
@@ -224,6 +225,7 @@ static const struct {
     { SCMP_SYS(prctl), FOR_SCREEN, 1, { ONLY(0, PR_GET_SECCOMP) }, "PR_GET_SECCOMP", "a viewer's list" },
     { SCMP_SYS(prctl), FOR_SCREEN | FOR_LOOP, 1, { ONLY(0, PR_SET_SECCOMP) }, "PR_SET_SECCOMP", "a viewer's list, a thread's" },
     { SCMP_SYS(prctl), FOR_THREADS, 1, { ONLY(0, PR_SET_NAME) }, "PR_SET_NAME", "a new thread's name" },
+    { SCMP_SYS(arch_prctl), FOR_DIRECT, 2, { ONLY(0, ARCH_SET_CPUID), ONLY(1, 0) }, "ARCH_SET_CPUID, 0", "a runner's CPUID faults" },
     { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_SEIZE) }, "PTRACE_SEIZE", "a runner's debug registers" },
     { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_INTERRUPT) }, "PTRACE_INTERRUPT", "the same" },
     { SCMP_SYS(ptrace), FOR_DIRECT, 1, { ONLY(0, PTRACE_POKEUSER) }, "PTRACE_POKEUSER", "the same" },

@@ -72,6 +72,7 @@ struct runner_answer {
     u32 magic;       /* that of what was asked */
     s32 result;      /* 0 or -errno, and then no descriptors */
     s32 pid;         /* as lodge-direct sees it */
+    u32 traps_cpuid; /* CPUID faults there */
     u64 report, sigreturn; /* the stub's addresses just behind these SYSCALL instructions */
 };
 

@@ -172,7 +172,7 @@ static inline void host_name_other(struct outcome *o)
 /* ---- user_guest.c ---- */
 enum { INTERPRET = -1 };
 struct engine_trace;
-/* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL for the host's.
+/* translate_after: runs of a block before it is translated; or INTERPRET. model: as --cpu has it, NULL: max.
    trace: or NULL; with INTERPRET. */
 struct guest *guest_new(int translate_after, const char *model, const struct engine_trace *trace);
 bool guest_has(const struct guest *g, unsigned isa);

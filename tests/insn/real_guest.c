@@ -384,7 +384,7 @@ struct real_guest *real_guest_new(int translate_after)
     struct engine_caps *caps = calloc(1, sizeof(*caps));
     if (!caps || engine_soft.probe(caps, &err))
         goto failed;
-    struct cpuid_request rq = {.cpus = 1, .supported = &caps->supported};
+    struct cpuid_request rq = {.model = "max", .cpus = 1, .supported = &caps->supported};
     if (cpuid_build(&g->cpuid, &rq, &err))
         goto failed;
     free(caps);

@@ -27,7 +27,7 @@ struct guest *guest_new(int translate_after, const char *model, const struct eng
     struct engine_caps *caps = calloc(1, sizeof(*caps));
     if (!caps || engine_soft.probe(caps, &err))
         goto failed;
-    struct cpuid_request rq = {.model = model, .cpus = 1, .supported = &caps->supported};
+    struct cpuid_request rq = {.model = model ? model : "max", .cpus = 1, .supported = &caps->supported};
     if (cpuid_build(&g->cpuid, &rq, &err))
         goto failed;
     free(caps);

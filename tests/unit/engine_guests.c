@@ -168,7 +168,7 @@ static bool up(u32 cpus, enum tier tier)
 {
     static struct cpuid_table supported, cpuid;
     struct error err = { "" };
-    const struct cpuid_request rq = { .cpus = cpus, .supported = &supported };
+    const struct cpuid_request rq = { .model = "max", .cpus = cpus, .supported = &supported };
     memset(&m, 0, sizeof m);
     m.cpus = cpus;
     m.ops = tier == KVM ? &engine_kvm : &engine_soft;

@@ -438,7 +438,7 @@ TEST(rules)
     struct error err = { "" };
     struct engine_vm *vm = NULL;
     REQUIRE(!cpuid_soft_supported(&supported, &err));
-    const struct cpuid_request rq = { .cpus = 1, .supported = &supported };
+    const struct cpuid_request rq = { .model = "max", .cpus = 1, .supported = &supported };
     REQUIRE(!cpuid_build(&cpuid, &rq, &err));
     m.memory = memory_new(&err);
     REQUIRE(m.memory);

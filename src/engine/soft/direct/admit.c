@@ -36,7 +36,7 @@ static bool shows(const u8 *code, unsigned k, u32 scan)
         return scan & ADMIT_NO_LAR;
     case 0x03:                       /* LSL, whose 7Bh has the processor's number */
     case 0xa2:                       /* CPUID */
-        return true;
+        return !(scan & ADMIT_CPUID);
     case 0x34:                       /* SYSENTER */
         return scan & ADMIT_NO_SYSENTER;
     case 0x00:                       /* SLDT, STR, VERR, VERW */
@@ -97,7 +97,7 @@ static unsigned next_refused(const u8 *code, unsigned n, unsigned k, unsigned en
         if (k + 2 < n && shows(code, k, scan) &&
             (code[k + 1] != 0x03 || begins_at(code, n, k)))
             return k;
-        if (k + 2 == n && (code[k + 1] == 0xa2 || (code[k + 1] == 0x34 && scan & ADMIT_NO_SYSENTER)))
+        if (k + 2 == n && ((code[k + 1] == 0xa2 && !(scan & ADMIT_CPUID)) || (code[k + 1] == 0x34 && scan & ADMIT_NO_SYSENTER)))
             return k;
     }
     return end;
@@ -146,6 +146,18 @@ bool admit_same(const struct soft_vcpu *v, u64 place)
            answer(__atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST), v->direct->scan, REFUSED);
 }
 
+/* Could a load of SS end at k? Behind it the processor ignores breakpoints for one instruction (SDM vol. 3 6.8.3). */
+static bool behind_ss(const u8 *code, unsigned k)
+{
+    enum { LONGEST = 8 /* opcode, ModRM, SIB, displacement */ };
+    if (k < LONGEST || code[k - 1] == 0x17 /* POP SS in 32-bit code */)
+        return true;
+    for (unsigned n = 2; n <= LONGEST; n++)
+        if (code[k - n] == 0x8e && (code[k - n + 1] >> 3 & 7) == 2)
+            return true;
+    return false;
+}
+
 unsigned admit_refused(struct soft_vcpu *v, u64 place, u16 *offset, unsigned most)
 {
     const u8 *p = bytes_at(v, place);
@@ -153,7 +165,7 @@ unsigned admit_refused(struct soft_vcpu *v, u64 place, u16 *offset, unsigned mos
     if (!p || admit_page(v, place))
         return most + 1;
     while ((k = next_refused(p, GUEST_PAGE_SIZE, k, GUEST_PAGE_SIZE, v->direct->scan)) < GUEST_PAGE_SIZE) {
-        if (n == most)
+        if (n == most || behind_ss(p, k))
             return most + 1;
         offset[n++] = (u16)k++;
     }

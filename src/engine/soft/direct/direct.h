@@ -157,13 +157,14 @@ bool mirror_protect_page(struct soft_vcpu *v, u64 place);
 
 /* ---- admit.c ------------------------------------------------------------------ */
 
-enum admit { /* more that a page must not hold, beside what always shows the host */
+enum admit { /* what a page must not hold depends on host and guest; without any of these it is what always shows the host */
     ADMIT_NO_LAR = 1 << 0,   /* LAR, VERR, VERW: the guest has other descriptors */
     ADMIT_NO_TABLES = 1 << 1,/* SGDT, SIDT, SLDT, STR, SMSW, INT 80h: the guest's kernel may do otherwise than the host's */
     ADMIT_NO_XSAVE = 1 << 2, /* XGETBV, and what stores or loads components of XCR0: it is another one */
     ADMIT_NO_SYSENTER = 1 << 3, /* the processor has it in long mode (Intel's; AMD's gives #UD) */
     ADMIT_NO_PKRU = 1 << 4,  /* RDPKRU, WRPKRU: the host has the register */
     ADMIT_NO_SGX = 1 << 5,   /* ENCLU: the host has it */
+    ADMIT_CPUID = 1 << 7,    /* CPUID may be there: it faults */
     ADMIT_NO_RDTSCP = 1 << 6,/* it does not fault, so it shows the host's processor number */
 };
 /* True if no byte of the page begins an instruction that shows the host. From then on a write to the page is noticed, and
@@ -191,7 +192,7 @@ bool guard_covers(struct soft_vcpu *v, const struct direct_space *s, u64 lin, u6
 
 struct direct_runner {
     int notify, process;         /* descriptors: the listener, the process */
-    bool polls, traps_tsc;
+    bool polls, traps_tsc, traps_cpuid;
     bool unguarded;              /* debug registers cannot be had */
     s32 pid;                     /* as lodge-direct sees it */
     u8 *room;

@@ -177,6 +177,8 @@ static bool make_runner(struct soft_vcpu *v, struct direct_space *s)
         s->runner = NULL;
         return false;
     }
+    if (s->runner->traps_cpuid)
+        v->direct->host.scan |= ADMIT_CPUID;
     /* What is left of the process that made it. */
     s->map[0] = (struct runner_map){ .call = SYS_munmap, .address = 0, .size = RUNNER_BASE };
     s->map[1] = (struct runner_map){ .call = SYS_munmap, .address = RUNNER_BASE + RUNNER_ROOM,

@@ -123,6 +123,7 @@ struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
     r->report = a.report;
     r->sigreturn = a.sigreturn;
     r->pid = a.pid;
+    r->traps_cpuid = a.traps_cpuid;
     void *room = mmap(NULL, RUNNER_ROOM, PROT_READ | PROT_WRITE, MAP_SHARED, fd[1], 0);
     if (room == MAP_FAILED)
         goto fail;
