@@ -124,6 +124,17 @@ bool admit_current(const struct soft_vcpu *v, u64 place)
            answer(__atomic_load_n(&v->vm->code_gen[page], __ATOMIC_SEQ_CST), v->direct->scan, CLEAN);
 }
 
+/* True if no processor can still write to a page whose lines have been watched just now: each has closed what it had open. */
+static bool all_closed(const struct soft_vcpu *v)
+{
+    for (u32 k = 0; k < v->vm->cfg.cpus; k++) {
+        const struct soft_vcpu *o = __atomic_load_n(&v->vm->vcpu[k], __ATOMIC_ACQUIRE);
+        if (o && !__atomic_load_n(&o->sleeping, __ATOMIC_SEQ_CST) && __atomic_load_n(&o->request, __ATOMIC_SEQ_CST) & REQ_FLUSH)
+            return false;
+    }
+    return true;
+}
+
 bool admit_page(struct soft_vcpu *v, u64 place)
 {
     const u64 page = place >> GUEST_PAGE_SHIFT, have = __atomic_load_n(&v->vm->direct_page[page], __ATOMIC_ACQUIRE);
@@ -134,6 +145,8 @@ bool admit_page(struct soft_vcpu *v, u64 place)
     if (!p)
         return false;
     const u32 gen = soft_code_watch(v, place, GUEST_PAGE_SIZE);
+    if (!all_closed(v))
+        return false; /* the next time */
     const bool clean = admit_bytes(p, GUEST_PAGE_SIZE, GUEST_PAGE_SIZE, v->direct->scan);
     __atomic_store_n(&v->vm->direct_page[page], answer(gen, v->direct->scan, clean ? CLEAN : REFUSED), __ATOMIC_RELEASE);
     return clean && admit_current(v, place);

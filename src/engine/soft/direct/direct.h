@@ -63,7 +63,9 @@ struct direct_space { /* of the guest: what a value of CR3 gives */
     struct direct_runner *runner;/* NULL: it has none */
     u64 code_seq;                /* soft_vm.direct_seq that its executable pages are known to be right for */
     u32 pkru;                    /* with which its pages were mapped */
-    u32 pages;                   /* mapped */
+    u32 pages;                   /* mapped, */
+    u32 pages_before;            /* and before the guest invalidated all of it */
+    bool replaced;               /* hardly anything of it was left then: it is another program */
     u32 nmaps;                   /* orders that the runner has not been given yet */
     struct runner_map map[RUNNER_MOST_MAPS];
     u32 leaves;
@@ -74,6 +76,7 @@ struct direct_space { /* of the guest: what a value of CR3 gives */
     u64 expected;                /* where the guest's kernel was told of a page fault: it has probably a page now; 0: none */
     /* The choice: since when, how often the program has entered the kernel, and how long it was outside. */
     u64 since, entries, spent;
+    u64 total;                   /* how long it was outside, translated */
     u64 not_before;              /* it stays translated until this time */
     u32 backoff;
 };
@@ -95,6 +98,7 @@ struct soft_direct {
     u64 refused;                 /* and that page, with bit 0 set */
     u32 scan;                    /* enum admit: what is not admitted */
     u64 now;
+    u64 stint;                   /* how long the last one took */
     u64 gdt[64];                 /* the guest's descriptors at the last look, */
     u32 gdt_size;                /* and in bytes; */
     bool gdt_good;               /* what a program may load is as on the host */
@@ -143,6 +147,18 @@ bool mirror_settle(struct soft_vcpu *v, struct direct_space *s);
 bool mirror_unguard(struct soft_vcpu *v, struct direct_space *s, u64 lin);
 /* Nothing is mapped any more, without orders: the runner is gone. */
 void mirror_forget(struct soft_vcpu *v, struct direct_space *s);
+
+/* Counts what the program that is translated did since the last time. */
+static inline void direct_count(struct soft_vcpu *v)
+{
+    struct direct_space *s = v->direct->space;
+    if (s) {
+        s->spent += v->direct_ticks;
+        s->total += v->direct_ticks;
+        s->entries += v->direct_returns;
+    }
+    v->direct_ticks = v->direct_returns = 0;
+}
 
 /* For tlb.c, which says what the guest has invalidated; see there. */
 #define MIRROR_EVERY 0x10000u

@@ -197,6 +197,7 @@ enum {
     ENOUGH_US = 20,  /* a program that is translated, and is outside the kernel for so long at a time, is to run directly */
     TOO_LITTLE_US = 12, /* one that runs directly, and is back so soon each time, is not: a stint costs 7 of them */
     WINDOW = 64,     /* stints */
+    START_MS = 8,    /* and that has been outside for so long in all: a process for it, and each page that it uses, has its price */
 };
 
 static struct direct_space *find_space(struct soft_vcpu *v)
@@ -213,7 +214,7 @@ static struct direct_space *find_space(struct soft_vcpu *v)
     oldest->cr3 = v->s.cr3 | 1ull << 63;
     oldest->pcid = soft_pcid(v);
     oldest->direct = false;
-    oldest->since = oldest->entries = oldest->spent = oldest->not_before = 0;
+    oldest->since = oldest->entries = oldest->spent = oldest->total = oldest->not_before = 0;
     oldest->backoff = 0;
     return oldest;
 }
@@ -244,16 +245,14 @@ static void stop_direct(struct soft_vcpu *v, struct direct_space *s)
 static bool consider(struct soft_vcpu *v, struct direct_space *s)
 {
     const u64 now = __builtin_ia32_rdtsc();
-    s->spent += v->direct_ticks + (now - v->direct_since);
-    s->entries += v->direct_returns;
-    v->direct_ticks = 0;
+    v->direct_ticks += now - v->direct_since;
     v->direct_since = now;
-    v->direct_returns = 0;
+    direct_count(v);
     if (v->direct->always) {
         start_direct(v, s);
         return true;
     }
-    if (s->spent < v->direct_limit && s->entries < WINDOW)
+    if (s->total < ms(v, START_MS) || (s->spent < v->direct_limit && s->entries < WINDOW))
         return false;
     const bool enough = s->spent / (s->entries + 1) >= us(v, ENOUGH_US);
     s->spent = s->entries = 0;
@@ -267,7 +266,6 @@ static void account(struct soft_vcpu *v, struct direct_space *s, u64 ticks)
 {
     s->entries++;
     s->spent += ticks;
-    v->direct->stat.ticks += ticks;
     if (s->entries < WINDOW)
         return;
     const bool little = s->spent / s->entries < us(v, TOO_LITTLE_US);
@@ -286,42 +284,42 @@ static u8 byte_before(struct soft_vcpu *v, struct direct_space *s, u64 rip)
     return p ? *p : 0;
 }
 
-static enum direct_result ended(struct soft_direct *d, enum direct_end why, enum direct_result r)
+static enum direct_result ended(struct soft_vcpu *v, struct direct_space *s, enum direct_end why, enum direct_result r)
 {
-    d->stat.ends[why]++;
+    v->direct->stat.ends[why]++;
+    if (why != DIRECT_MAPPING) /* that is the price of having begun */
+        account(v, s, v->direct->stint);
     return r;
 }
 
 static enum direct_result page_fault(struct soft_vcpu *v, struct direct_space *s, u64 lin, u64 error)
 {
     const enum access a = error & 16 ? ACCESS_EXEC : error & 2 ? ACCESS_WRITE : ACCESS_READ;
-    struct soft_direct *d = v->direct;
     struct walk w;
     if (!canonical(v, lin))
-        return ended(d, DIRECT_OTHER, DIRECT_STEP);
+        return ended(v, s, DIRECT_OTHER, DIRECT_STEP);
     if (!soft_walk(v, lin, a, false, &w)) {
-        d->stat.ends[DIRECT_PAGE_FAULT]++;
+        ended(v, s, DIRECT_PAGE_FAULT, DIRECT_AGAIN);
         s->expected = lin;
         soft_raise_pf(v, NULL, lin, w.fault);
     }
     if (a == ACCESS_EXEC && !((lin ^ v->rip) >> PAGE_4K))
-        return ended(d, DIRECT_MAPPING, DIRECT_AGAIN); /* the way in maps it, or refuses */
+        return ended(v, s, DIRECT_MAPPING, DIRECT_AGAIN); /* the way in maps it, or refuses */
     const u64 was = mirror_page(s, lin);
     if (!mirror_update(v, s, lin, a == ACCESS_EXEC || (was & MIRROR_EXEC && a != ACCESS_WRITE)))
-        return ended(d, DIRECT_OTHER, DIRECT_STEP);
+        return ended(v, s, DIRECT_OTHER, DIRECT_STEP);
     const u64 now = mirror_page(s, lin);
     if (now & (a == ACCESS_WRITE ? MIRROR_OPEN : a == ACCESS_EXEC ? MIRROR_EXEC : MIRROR_MAPPED))
-        return ended(d, DIRECT_MAPPING, DIRECT_AGAIN);
-    return ended(d, DIRECT_WATCHED, DIRECT_STEP);
+        return ended(v, s, DIRECT_MAPPING, DIRECT_AGAIN);
+    return ended(v, s, DIRECT_WATCHED, DIRECT_STEP);
 }
 
 static enum direct_result trapped(struct soft_vcpu *v, struct direct_space *s, const siginfo_t *info, const greg_t *g)
 {
-    struct soft_direct *d = v->direct;
     u8 last;
     switch (info->si_signo) {
     case SIGUSR1:
-        return ended(d, DIRECT_KICK, DIRECT_AGAIN);
+        return ended(v, s, DIRECT_KICK, DIRECT_AGAIN);
     case SIGSYS:
         if ((u64)info->si_call_addr >> 63) { /* the host's vsyscall page, which has returned already (vsyscall(7)) */
             v->rip = (u64)info->si_call_addr;
@@ -329,25 +327,25 @@ static enum direct_result trapped(struct soft_vcpu *v, struct direct_space *s, c
         } else {
             v->rip -= 2;
         }
-        return ended(d, DIRECT_SYSTEM_CALL, DIRECT_STEP);
+        return ended(v, s, DIRECT_SYSTEM_CALL, DIRECT_STEP);
     case SIGSEGV:
         if (g[REG_TRAPNO] == VEC_PF)
             return page_fault(v, s, (u64)g[REG_CR2], (u64)g[REG_ERR]);
-        return ended(d, DIRECT_OTHER, DIRECT_STEP);
+        return ended(v, s, DIRECT_OTHER, DIRECT_STEP);
     case SIGTRAP:
         if (info->si_code == TRAP_HWBKPT) /* a guard: it is before the instruction */
-            return ended(d, DIRECT_GUARD, DIRECT_STEP);
+            return ended(v, s, DIRECT_GUARD, DIRECT_STEP);
         if (v->rflags & RFLAGS_TF && info->si_code == TRAP_TRACE) {
             v->db_pending |= BIT(14); /* DR6.BS */
-            d->stat.ends[DIRECT_OTHER]++;
+            ended(v, s, DIRECT_OTHER, DIRECT_AGAIN);
             soft_take_db(v);
         }
         /* INT3 and ICEBP are traps, and the engine is to execute them. */
         last = byte_before(v, s, v->rip);
         v->rip -= last == 0xcc || last == 0xf1 ? 1 : last == 3 ? 2 : 0;
-        return ended(d, DIRECT_OTHER, DIRECT_STEP);
+        return ended(v, s, DIRECT_OTHER, DIRECT_STEP);
     }
-    return ended(d, DIRECT_OTHER, DIRECT_STEP);
+    return ended(v, s, DIRECT_OTHER, DIRECT_STEP);
 }
 
 /* ---- there and back ---------------------------------------------------------------------- */
@@ -430,6 +428,15 @@ static enum direct_result prepare(struct soft_vcpu *v, struct direct_space *s)
     }
     if (!settle(v, s))
         return DIRECT_NO;
+    if (s->replaced) {
+        s->replaced = false;
+        if (!v->direct->always) { /* which is to show first that it computes */
+            s->direct = false;
+            s->backoff = 0;
+            s->entries = s->spent = s->total = s->not_before = 0;
+            return DIRECT_NO;
+        }
+    }
     if (s->expected) {
         (void)mirror_update(v, s, s->expected, false); /* if there is no room, it faults again */
         s->expected = 0;
@@ -484,7 +491,8 @@ static enum direct_result run(struct soft_vcpu *v, struct direct_space *s)
     const u64 since = __builtin_ia32_rdtsc();
     const bool back = go(v, s, v->rip, arg);
     __atomic_store_n(&v->direct_kick, 0, __ATOMIC_SEQ_CST);
-    account(v, s, __builtin_ia32_rdtsc() - since);
+    v->direct->stint = __builtin_ia32_rdtsc() - since;
+    v->direct->stat.ticks += v->direct->stint;
     if (back && arg[0] == RUNNER_FAILED)
         return give_up(v, s);
     if (!back)

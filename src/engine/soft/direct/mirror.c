@@ -227,6 +227,8 @@ bool mirror_settle(struct soft_vcpu *v, struct direct_space *s)
     if (all)
         for (u32 k = 0; k < s->leaves; k++)
             s->leaf[k]->stale = true;
+    if (s->stale)
+        s->pages_before = s->pages;
     s->stale = s->recheck = false;
     s->code_seq = seq;
     s->pkru = v->pkru;
@@ -235,6 +237,8 @@ bool mirror_settle(struct soft_vcpu *v, struct direct_space *s)
         if (s->leaf[k]->stale && !settle_leaf(v, s, s->leaf[k]))
             return false;
     s->some = false;
+    s->replaced = s->pages < s->pages_before / 2;
+    s->pages_before = 0;
     return true;
 }
 
@@ -281,11 +285,16 @@ void mirror_flush_page(struct soft_vcpu *v, u64 lin)
 
 void mirror_switched(struct soft_vcpu *v, u16 pcid, bool keep)
 {
+    direct_count(v);
     v->direct->space = NULL;
     v->direct_now = true;
-    v->direct_ticks = v->direct_returns = 0;
-    if (!keep)
-        mirror_flush_space(v, pcid);
+    if (keep)
+        return;
+    mirror_flush_space(v, pcid);
+    /* It may be another program, which got the tables of one that has ended. */
+    for (struct direct_space *s = v->direct->spaces; s < v->direct->spaces + DIRECT_SPACES; s++)
+        if (s->pcid == pcid && !s->direct)
+            s->total = 0;
 }
 
 void mirror_flush_space(struct soft_vcpu *v, u32 pcid)
