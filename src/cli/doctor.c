@@ -16,6 +16,7 @@
 #include "base/sandbox.h"
 #include "cli/cli.h"
 #include "cpu/cpuid.h"
+#include "engine/directd.h"
 #include "engine/engine.h"
 #include "worker/room.h"
 
@@ -38,6 +39,7 @@ struct report {
     struct error choice_why;
     struct sandbox_report sandbox;
     bool namespaces;
+    struct directd_report direct;
 };
 
 static void host_cpu_name(char name[49])
@@ -113,6 +115,11 @@ static void gather(struct report *r)
     look_at_engine(&r->soft, &engine_soft);
     look_at_sandbox(r);
     r->namespaces = room_probe();
+    directd_probe(&r->direct);
+    if (r->direct.usable && r->soft.caps.no_direct) {
+        r->direct.usable = false;
+        error_set(&r->direct.why, ENOTSUP, "%s", r->soft.caps.no_direct);
+    }
     struct error err = { "" };
     r->choice = engine_choose("auto", &r->choice_why, &err);
     if (!r->choice)
@@ -148,6 +155,12 @@ static void print_text(const struct report *r)
            r->kvm.usable ? "usable" : "not usable: ", r->kvm.usable ? "" : r->kvm.why.text);
     printf("%-12s%s%s\n", "engine soft",
            r->soft.usable ? "usable" : "not usable: ", r->soft.usable ? "" : r->soft.why.text);
+    const struct directd_report *d = &r->direct;
+    if (d->usable)
+        printf("%-12scan run directly on the processor%s%s\n", "programs", d->cpuid ? ", with CPUID faulting" : "",
+               d->guards || d->cpuid ? "" : ", but some stay slow: no debug registers can be set (ptrace)");
+    else
+        printf("%-12sare translated: %s\n", "programs", d->why.text);
     if (r->choice)
         printf("%-12s%s: %s\n", "auto takes", r->choice->name, r->choice_why.text);
     else
@@ -208,6 +221,9 @@ static void print_json(const struct report *r)
     json_engine(&r->kvm);
     printf(",\n  ");
     json_engine(&r->soft);
+    printf("},\n \"direct\": {\"usable\": %s, \"guards\": %s, \"cpuid_faulting\": %s, \"reason\": ",
+           r->direct.usable ? "true" : "false", r->direct.guards ? "true" : "false", r->direct.cpuid ? "true" : "false");
+    json_quoted(r->direct.why.text);
     printf("},\n \"auto\": {\"engine\": ");
     if (r->choice)
         json_quoted(r->choice->name);
@@ -260,7 +276,8 @@ void help_doctor(void)
     puts("Usage: lodge doctor [--json]\n\n"
          "Says what this host offers: its CPU, whether /dev/kvm is there, permitted and fast enough\n"
          "(measured by a guest of a few milliseconds), which features guests can have, and which\n"
-         "engine --engine auto takes and why; and what the kernel has to hold the processes that\n"
+         "engine --engine auto takes and why; whether the programs of a guest can run directly on the\n"
+         "processor with the software engine (docs/direct-execution.md); and what the kernel has to hold the processes that\n"
          "serve networks and screens.  Exit status 0 if guests can run here.\n");
     options_help(options);
 }

@@ -25,6 +25,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/child.h"
 #include "base/pass.h"
 #include "base/sandbox.h"
 #include "engine/runner.h"
@@ -260,6 +261,60 @@ static int set_guards(const struct runner_guard *q)
         r = -errno;
     return ptrace(PTRACE_DETACH, q->pid, 0, 0) && !r ? -errno : r;
 }
+
+/* ---- can it be done here? ------------------------------------------------------------ */
+
+static int ask_for_one(int socket, struct directd_report *r)
+{
+    const struct runner_ask q = { .magic = RUNNER_MAGIC, .secret = 1 };
+    struct runner_guard g = { .magic = RUNNER_GUARD_MAGIC };
+    struct runner_answer a = { 0 };
+    int fd[3];
+    if (send(socket, &q, sizeof q, MSG_NOSIGNAL) != sizeof q)
+        return -errno;
+    const int n = pass_receive(socket, &a, sizeof a, fd, 3);
+    if (n < 0)
+        return n;
+    if (n == 3 && !a.result) {
+        r->cpuid = a.traps_cpuid;
+        g.pid = a.pid;
+        g.address[0] = RUNNER_BASE;
+        r->guards = send(socket, &g, sizeof g, MSG_NOSIGNAL) == sizeof g && recv(socket, &a, sizeof a, 0) == sizeof a && !a.result;
+        syscall(SYS_pidfd_send_signal, fd[2], SIGKILL, NULL, 0);
+    } else if (!a.result) {
+        a.result = -EPROTO;
+    }
+    for (int k = 0; k < n; k++)
+        close(fd[k]);
+    return a.result;
+}
+
+void directd_probe(struct directd_report *r)
+{
+    char *const argv[] = { (char *)"lodge", (char *)"directd", NULL };
+    struct child c = { .says = -1 };
+    int pair[2] = { -1, -1 };
+
+    *r = (struct directd_report){ 0 };
+    const int memory = memfd_create("lodge-probe", MFD_CLOEXEC);
+    int e = memory < 0 || socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) ? -errno : 0;
+    if (!e && !(e = child_start(&c, argv, (int[]){ pair[1], memory }, 2))) {
+        close(pair[1]);
+        pair[1] = -1;
+        e = ask_for_one(pair[0], r);
+    }
+    for (int k = 0; k < 2; k++)
+        if (pair[k] >= 0)
+            close(pair[k]);
+    if (memory >= 0)
+        close(memory);
+    child_end(&c);
+    r->usable = !e;
+    if (e)
+        error_set(&r->why, -e, "this host refuses what it needs (seccomp with a listener, as some containers do): %s", strerror(-e));
+}
+
+/* ---- the process ----------------------------------------------------------------------- */
 
 union question {
     u32 magic;

@@ -111,6 +111,7 @@ enum { ENGINE_TRANSLATE_AFTER = 12 }; /* the usual value */
 struct engine_caps {
     bool irqchip;      /* the engine has PIC, IOAPIC, LAPIC and PIT; irqchip_get/set and lapic_get/set move their state */
     bool trace_exec;
+    const char *no_direct; /* why the guest's programs cannot be executed directly on this host; NULL: they may be */
     struct cpuid_table supported;
 };
 

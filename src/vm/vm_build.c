@@ -175,6 +175,7 @@ static void start_direct(struct vm *v, const struct memory *m)
         return;
     if (child_start(&v->direct_child, argv, (int[]){ pair[1], m->fd }, 2)) {
         close(pair[0]);
+        log_info("programs are translated: the process that would let them run directly did not start");
     } else {
         v->direct = pair[0];
         (void)!child_listen(&v->direct_child, v->loop, "direct");

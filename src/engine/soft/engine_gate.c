@@ -35,7 +35,7 @@ static struct soft_vcpu *soft_of(struct engine_vcpu *v) { return &v->soft; }
 
 static int probe(struct engine_caps *caps, struct error *err)
 {
-    *caps = (struct engine_caps){.irqchip = false, .trace_exec = true};
+    *caps = (struct engine_caps){.irqchip = false, .trace_exec = true, .no_direct = soft_direct_unfit()};
     return cpuid_soft_supported(&caps->supported, err);
 }
 

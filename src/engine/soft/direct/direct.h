@@ -93,7 +93,8 @@ struct direct_host { /* what a program here sees of the host */
     bool umip;                   /* the kernel answers SGDT and the like itself, with constants */
 };
 struct soft_direct {
-    bool on, always;             /* --direct; always: the choice is not made by rates */
+    bool always;                 /* --direct on: the choice is not made by rates */
+    bool said;                   /* that there are no processes */
     u8 refusals;                 /* in a row, at a RIP in a page that may not be executed, */
     u64 refused;                 /* and that page, with bit 0 set */
     u32 scan;                    /* enum admit: what is not admitted */
@@ -116,6 +117,8 @@ enum direct_result { DIRECT_NO /* the engine runs the program itself */, DIRECT_
                      executes one instruction, and asks again */ };
 /* gate. At CPL 3, between blocks, with nothing for the run loop to do. May raise. */
 enum direct_result soft_direct_run(struct soft_vcpu *v);
+/* Why this host cannot have direct execution; NULL: it can, if it has the processes for it. */
+const char *soft_direct_unfit(void);
 /* -errno; 0 also where direct execution is off */
 int must_check soft_direct_new(struct soft_vcpu *v);
 void soft_direct_free(struct soft_vcpu *v);

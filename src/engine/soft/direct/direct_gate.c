@@ -9,6 +9,7 @@
  *
  * Signals and their frames: sigaction(2), sigaltstack(2), linux/arch/x86/include/uapi/asm/sigcontext.h.
  */
+#include <cpuid.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -19,6 +20,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/log.h"
 #include "engine/soft/direct/direct.h"
 #include "engine/soft/native.h"
 #include "engine/soft/system.h"
@@ -172,6 +174,10 @@ static bool make_runner(struct soft_vcpu *v, struct direct_space *s)
     u64 arg[3];
     s->runner = runner_new(v, arg);
     v->direct->stat.runners += !!s->runner;
+    if (!v->direct->stat.runners && !v->direct->said) {
+        v->direct->said = true;
+        log_info("programs are translated: this host makes no process in which they could run directly; see lodge doctor");
+    }
     if (!s->runner || !first_frame(s->runner, arg)) {
         runner_free(s->runner);
         s->runner = NULL;
@@ -543,12 +549,24 @@ enum direct_result soft_direct_run(struct soft_vcpu *v)
 
 /* ---- life ---------------------------------------------------------------------------------- */
 
-int soft_direct_new(struct soft_vcpu *v)
+const char *soft_direct_unfit(void)
 {
     enum { HWCAP2_FSGSBASE_BIT = 2 };
     struct direct_host host;
-    if (!v->vm->cfg.direct || !v->native->xsave || !(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT) ||
-        !conditions_of_host(&host))
+    u32 eax, ebx, ecx = 0, edx;
+    if (!__get_cpuid(1, &eax, &ebx, &ecx, &edx) || !(ecx & bit_OSXSAVE))
+        return "it has no XSAVE";
+    if (!(getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE_BIT))
+        return "its kernel does not let programs set the bases of FS and GS (FSGSBASE, Linux 5.9)";
+    if (!conditions_of_host(&host))
+        return "its programs see other segments than those of 64-bit Linux";
+    return NULL;
+}
+
+int soft_direct_new(struct soft_vcpu *v)
+{
+    struct direct_host host;
+    if (!v->vm->cfg.direct || !v->native->xsave || soft_direct_unfit() || !conditions_of_host(&host))
         return 0;
     struct soft_direct *d = calloc(1, sizeof *d);
     if (!d)
