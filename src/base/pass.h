@@ -10,7 +10,7 @@
 
 #include "base/base.h"
 
-enum { PASS_MOST = 3 }; /* descriptors in one message */
+enum { PASS_MOST = 4 }; /* descriptors in one message */
 
 /* Sends all len bytes as one message, with n descriptors, which stay the caller's. flags: as for send(2); MSG_NOSIGNAL is
    added. 0 or -errno. */

@@ -8,6 +8,7 @@
 
 #include <asm/prctl.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -161,7 +162,7 @@ static int set_signals(void)
     const struct { u64 handler, flags, restorer, mask; } action = {
         at(stub_handler), SA_SIGINFO | SA_ONSTACK | 0x04000000 /* SA_RESTORER */, at(stub_sigreturn), ~0ull
     };
-    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGUSR1 };
+    static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGSYS, SIGIO };
     const stack_t stack = { .ss_sp = (void *)(RUNNER_BASE + RUNNER_STACK), .ss_size = RUNNER_ROOM - RUNNER_STACK,
                             .ss_flags = (int)(1u << 31) /* SS_AUTODISARM: each frame lies at the same place */ };
     const u64 none = 0;
@@ -201,16 +202,19 @@ static _Noreturn void become(const struct runner_ask *q, int room)
         r = -errno;
     /* Where the processor has CPUID faulting; nothing in this program uses CPUID from here on. */
     const bool traps_cpuid = !syscall(SYS_arch_prctl, ARCH_SET_CPUID, 0);
-    const int process = (int)syscall(SYS_pidfd_open, getpid(), 0);
-    if (r || process < 0)
-        give_up(r ? r : -errno);
+    int bell[2];
+    if (!r && (socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, bell) || fcntl(bell[0], F_SETFL, O_NONBLOCK | O_ASYNC) ||
+               fcntl(bell[1], F_SETFL, O_NONBLOCK | O_ASYNC) || fcntl(bell[1], F_SETOWN, getpid())))
+        r = -errno;
+    if (r)
+        give_up(r);
     const int listener = filter_reports();
     if (listener < 0)
         give_up(listener);
     const struct runner_answer a = { .magic = RUNNER_MAGIC, .pid = getpid(), .traps_cpuid = traps_cpuid,
                                      .report = at(stub_report),
                                      .sigreturn = at(stub_sigreturn) };
-    if (pass_send(RUNNER_FD_ENGINE, &a, sizeof a, (int[]){ listener, room, process }, 3, 0))
+    if (pass_send(RUNNER_FD_ENGINE, &a, sizeof a, (int[]){ listener, room, bell[0], bell[1] }, RUNNER_DESCRIPTORS, 0))
         _exit(1);
     /* Only the guest's memory stays. */
     if (syscall(SYS_close_range, RUNNER_FD_MEMORY + 1, ~0u, 0) || syscall(SYS_close_range, 0, RUNNER_FD_MEMORY - 1, 0) ||
@@ -269,18 +273,17 @@ static int ask_for_one(int socket, struct directd_report *r)
     const struct runner_ask q = { .magic = RUNNER_MAGIC, .secret = 1 };
     struct runner_guard g = { .magic = RUNNER_GUARD_MAGIC };
     struct runner_answer a = { 0 };
-    int fd[3];
+    int fd[RUNNER_DESCRIPTORS];
     if (send(socket, &q, sizeof q, MSG_NOSIGNAL) != sizeof q)
         return -errno;
-    const int n = pass_receive(socket, &a, sizeof a, fd, 3);
+    const int n = pass_receive(socket, &a, sizeof a, fd, RUNNER_DESCRIPTORS);
     if (n < 0)
         return n;
-    if (n == 3 && !a.result) {
+    if (n == RUNNER_DESCRIPTORS && !a.result) {
         r->cpuid = a.traps_cpuid;
         g.pid = a.pid;
         g.address[0] = RUNNER_BASE;
         r->guards = send(socket, &g, sizeof g, MSG_NOSIGNAL) == sizeof g && recv(socket, &a, sizeof a, 0) == sizeof a && !a.result;
-        syscall(SYS_pidfd_send_signal, fd[2], SIGKILL, NULL, 0);
     } else if (!a.result) {
         a.result = -EPROTO;
     }

@@ -67,7 +67,10 @@ struct runner_guard {
     s32 pid;   /* as answered */
     u64 address[RUNNER_GUARDS]; /* 0: none */
 };
-/* A new runner comes with three descriptors: the listener of the reports, the room, the process. */
+/* A new runner comes with four descriptors: the listener of the reports, the room, and the two ends of its bell: what is
+   written to the first one gives the runner a SIGIO, and can be read at the second. (A signal to the process itself is
+   refused between namespaces of processes.) It ends when its listener is closed. */
+enum { RUNNER_DESCRIPTORS = 4 };
 struct runner_answer {
     u32 magic;       /* that of what was asked */
     s32 result;      /* 0 or -errno, and then no descriptors */

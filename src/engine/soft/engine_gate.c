@@ -92,6 +92,7 @@ static int vm_create(struct engine_vm **out, const struct engine_config *cfg, st
     vm->tsc_offset = 0 - __builtin_ia32_rdtsc();
     vm->pages = cfg->memory->fd_size >> GUEST_PAGE_SHIFT;
     pthread_mutex_init(&vm->direct_lock, NULL);
+    vm->direct_polls = runner_polls();
     if (code_tables_new(vm)) {
         vm_destroy(e);
         return error_set(err, ENOMEM, "no address space for the code watch");

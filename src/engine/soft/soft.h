@@ -278,7 +278,7 @@ struct soft_vcpu {
     enum run_result leave;      /* what soft_fail ends the run with */
     const char *error;          /* set by soft_fail */
     struct soft_direct *direct; /* direct execution (direct/direct.h); NULL: there is none */
-    u32 direct_kick;            /* the descriptor of the process that runs the program now, + 1; 0: none does; atomic */
+    u32 direct_kick;            /* the bell of the process that runs the program now, + 1; 0: none does; atomic */
     bool direct_now;            /* the run loop is to be asked when the guest returns to CPL 3 */
     u32 direct_returns;         /* how often it has returned there, */
     u64 direct_since, direct_ticks, direct_limit; /* since when it is there, and how long it was before that: ticks of the TSC */
@@ -296,6 +296,7 @@ struct soft_vm {
     /* by page number: how many processors have set lines and not yet asked the others to close the page */
     u32 code_asking[256];
     u64 *direct_page;/* for each page: what admit.c knows of it; atomic; NULL: no direct execution */
+    bool direct_polls; /* runner_gate.c waits by poll */
     u64 direct_seq;  /* changes when one of those answers becomes wrong; atomic */
     pthread_mutex_t direct_lock; /* one request for a process at a time */
     u64 pages;       /* of guest memory: the length of the tables */
@@ -311,11 +312,10 @@ struct soft_vm {
 static inline void soft_poll(struct soft_vcpu *v)
 {
     __atomic_store_n(&v->poll, 1, __ATOMIC_SEQ_CST);
-    const u32 process = __atomic_load_n(&v->direct_kick, __ATOMIC_SEQ_CST);
-    if (unlikely(process)) { /* pidfd_send_signal(process - 1, SIGUSR1, NULL, 0), without libc */
-        register u64 flags __asm__("r10") = 0;
+    const u32 bell = __atomic_load_n(&v->direct_kick, __ATOMIC_SEQ_CST);
+    if (unlikely(bell)) { /* write(bell - 1, &v->poll, 1), without libc. If it is full, it was rung and not heard yet. */
         long r;
-        __asm__ volatile("syscall" : "=a"(r) : "a"(424), "D"((u64)process - 1), "S"(10L), "d"(0L), "r"(flags) : "rcx", "r11", "memory");
+        __asm__ volatile("syscall" : "=a"(r) : "a"(1L), "D"((u64)bell - 1), "S"(&v->poll), "d"(1L) : "rcx", "r11", "memory");
         (void)r;
     }
 }

@@ -210,7 +210,8 @@ bool guard_covers(struct soft_vcpu *v, const struct direct_space *s, u64 lin, u6
 /* ---- runner_gate.c ------------------------------------------------------------- */
 
 struct direct_runner {
-    int notify, process;         /* descriptors: the listener, the process */
+    int notify;                  /* descriptors: the listener, */
+    int bell, bell_end;          /* and both ends of the bell */
     bool polls, traps_tsc, traps_cpuid;
     bool unguarded;              /* debug registers cannot be had */
     s32 pid;                     /* as lodge-direct sees it */
@@ -224,6 +225,8 @@ struct direct_runner {
     u32 fpu_size;
     u8 fpu_words[48];            /* struct _fpx_sw_bytes */
 };
+/* Is this a kernel where a wait for a report must be a poll? Before the sandbox. */
+bool runner_polls(void);
 /* Makes one, and waits for its first report. NULL: there are no more runners. */
 struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3]);
 /* RDTSC must not run directly: the guest's time has an offset, or CPL 3 may not read it. */
@@ -232,6 +235,8 @@ static inline bool runner_traps_tsc(const struct soft_vcpu *v)
     return v->tsc_offset || (v->s.cr4 & CR4_TSD);
 }
 void runner_free(struct direct_runner *r);
+/* It was stopped by its bell. */
+void runner_heard(struct direct_runner *r);
 /* It traps before it executes what is at these addresses; 0: none. False: the runner is dead. */
 bool runner_guard(struct soft_vcpu *v, struct direct_runner *r, const u64 address[RUNNER_GUARDS]);
 /* Answers the report, and waits for the next one, with its arguments. False: the runner is dead. */

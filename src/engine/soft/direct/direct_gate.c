@@ -324,7 +324,8 @@ static enum direct_result trapped(struct soft_vcpu *v, struct direct_space *s, c
 {
     u8 last;
     switch (info->si_signo) {
-    case SIGUSR1:
+    case SIGIO:
+        runner_heard(s->runner);
         return ended(v, s, DIRECT_KICK, DIRECT_AGAIN);
     case SIGSYS:
         if ((u64)info->si_call_addr >> 63) { /* the host's vsyscall page, which has returned already (vsyscall(7)) */
@@ -489,7 +490,7 @@ static enum direct_result run(struct soft_vcpu *v, struct direct_space *s)
     greg_t g[NGREG];
     siginfo_t info;
     /* From here on whoever has a request for this processor stops the runner. */
-    __atomic_store_n(&v->direct_kick, s->runner->process + 1, __ATOMIC_SEQ_CST);
+    __atomic_store_n(&v->direct_kick, s->runner->bell + 1, __ATOMIC_SEQ_CST);
     if (__atomic_load_n(&v->request, __ATOMIC_SEQ_CST) | __atomic_load_n(&v->poll, __ATOMIC_SEQ_CST)) {
         __atomic_store_n(&v->direct_kick, 0, __ATOMIC_SEQ_CST);
         return DIRECT_AGAIN;

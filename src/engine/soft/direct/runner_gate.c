@@ -54,7 +54,14 @@ bool runner_go(struct direct_runner *r, u64 arg[3])
     return receive(r, arg);
 }
 
-static bool old_kernel(void)
+void runner_heard(struct direct_runner *r)
+{
+    char c;
+    while (read(r->bell_end, &c, 1) == 1)
+        ;
+}
+
+bool runner_polls(void)
 {
     struct utsname u;
     unsigned major = 0, minor = 0;
@@ -65,12 +72,9 @@ void runner_free(struct direct_runner *r)
 {
     if (!r)
         return;
-    if (r->process >= 0) {
-        syscall(SYS_pidfd_send_signal, r->process, SIGKILL, NULL, 0);
-        close(r->process);
-    }
-    if (r->notify >= 0)
-        close(r->notify);
+    /* Without a listener its report fails, and what it does then kills it. */
+    for (int *fd = (int[]){ r->notify, r->bell, r->bell_end, -1 }; *fd >= 0; fd++)
+        close(*fd);
     if (r->room)
         munmap(r->room, RUNNER_ROOM);
     free(r);
@@ -102,22 +106,23 @@ struct direct_runner *runner_new(struct soft_vcpu *v, u64 arg[3])
 {
     struct runner_ask q = { .magic = RUNNER_MAGIC, .trap_tsc = runner_traps_tsc(v) };
     struct runner_answer a;
-    int fd[3] = { -1, -1, -1 };
+    int fd[RUNNER_DESCRIPTORS] = { -1, -1, -1, -1 };
     struct direct_runner *r = calloc(1, sizeof *r);
     if (!r)
         return NULL;
-    r->notify = r->process = -1;
-    r->polls = false;(void)old_kernel;
+    r->notify = r->bell = r->bell_end = -1;
+    r->polls = v->vm->direct_polls;
     r->traps_tsc = q.trap_tsc;
     if (getrandom(&r->secret, sizeof r->secret, 0) != sizeof r->secret)
         goto fail;
     q.secret = r->secret;
     pthread_mutex_lock(&v->vm->direct_lock);
     const bool ok = send(v->vm->cfg.direct, &q, sizeof q, MSG_NOSIGNAL) == sizeof q &&
-                    pass_receive(v->vm->cfg.direct, &a, sizeof a, fd, 3) == 3;
+                    pass_receive(v->vm->cfg.direct, &a, sizeof a, fd, RUNNER_DESCRIPTORS) == RUNNER_DESCRIPTORS;
     pthread_mutex_unlock(&v->vm->direct_lock);
     r->notify = fd[0];
-    r->process = fd[2];
+    r->bell = fd[2];
+    r->bell_end = fd[3];
     if (!ok || !sensible(&a))
         goto fail;
     r->report = a.report;
