@@ -88,6 +88,7 @@ static bool sensible(const struct runner_answer *a)
 
 bool runner_guard(struct soft_vcpu *v, struct direct_runner *r, const u64 address[RUNNER_GUARDS])
 {
+    soft_vec_save(v);
     struct runner_guard q = { .magic = RUNNER_GUARD_MAGIC, .pid = r->pid };
     struct runner_answer a = { .magic = 0 };
     u64 arg[3];
